@@ -1,0 +1,1 @@
+"""Learning algorithms, each in one file that reads from top to bottom."""

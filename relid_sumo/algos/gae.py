@@ -1,0 +1,94 @@
+"""Episodes to arrays with the agents in front, and generalised advantage estimation on them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from relid_sumo.env import Bools, EpisodeRecord, Float32s
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """Decisions of several episodes; N agents, S the most decisions that one agent made, padded behind.
+
+    Attributes
+    ----------
+    observation : array, shape (N, S, 2 m_out + 2)
+    mask : array of bool, shape (N, S, m_out)
+        All open where padded.
+    action : array of int, shape (N, S)
+    reward : array, shape (N, S)
+        What followed the decision, s.
+    last : array of bool, shape (N, S)
+        Whether the agent's episode ended with what followed.
+    valid : array of bool, shape (N, S)
+        Whether there is a decision.
+    """
+
+    observation: Float32s
+    mask: Bools
+    action: NDArray[np.int64]
+    reward: Float32s
+    last: Bools
+    valid: Bools
+
+
+def make_batch(records: Sequence[EpisodeRecord], n_agents: int) -> Batch:
+    """Stack episodes one behind the other, agent by agent."""
+    agent = np.concatenate([r.agent for r in records])
+    episode = np.concatenate([np.full(len(r.agent), i) for i, r in enumerate(records)])
+    order = np.lexsort((np.arange(len(agent)), agent))  # by agent, then as they came
+    agent, episode = agent[order], episode[order]
+    count = np.bincount(agent, minlength=n_agents)
+    first = np.concatenate([[0], np.cumsum(count)[:-1]])
+    at = agent, np.arange(len(agent)) - first[agent]
+    shape = (n_agents, max(1, int(count.max(initial=0))))
+    ends = np.ones(len(agent), dtype=bool)
+    ends[:-1] = (agent[1:] != agent[:-1]) | (episode[1:] != episode[:-1])
+
+    def spread(parts: list[NDArray[Any]], fill: float, kind: type) -> NDArray[Any]:
+        values = np.concatenate(parts)[order]
+        out: NDArray[Any] = np.full(shape + values.shape[1:], fill, dtype=kind)
+        out[at] = values
+        return out
+
+    last, valid = np.zeros(shape, dtype=bool), np.zeros(shape, dtype=bool)
+    last[at], valid[at] = ends, True
+    return Batch(
+        observation=spread([r.observation for r in records], 0.0, np.float32),
+        mask=spread([r.mask for r in records], 1, np.bool_),
+        action=spread([r.action for r in records], 0, np.int64),
+        reward=spread([r.reward for r in records], 0.0, np.float32),
+        last=last,
+        valid=valid,
+    )
+
+
+def advantages(reward: Float32s, value: Float32s, last: Bools, lam: float) -> Float32s:
+    """Return generalised advantage estimates, shape (N, S), with discount 1.
+
+    ``A_k = delta_k + lam A_(k+1)``, ``delta_k = r_k + V_(k+1) - V_k``, and nothing follows an episode's end: who has
+    not arrived by the horizon has been charged for it (Schulman et al. 2016, arXiv 1506.02438, equation 16).
+
+    Parameters
+    ----------
+    reward, value, last
+        Shape (N, S); reward and value in the same unit.
+    lam
+        Weight of later errors, 0 to 1.
+    """
+    result = np.zeros_like(reward)
+    after = np.zeros(reward.shape[0], dtype=reward.dtype)
+    value_after = np.zeros_like(after)
+    for k in range(reward.shape[1] - 1, -1, -1):
+        goes_on = (~last[:, k]).astype(reward.dtype)
+        delta = reward[:, k] + goes_on * value_after - value[:, k]
+        after = delta + lam * goes_on * after
+        result[:, k] = after
+        value_after = value[:, k]
+    return result

@@ -1,0 +1,162 @@
+"""Independent PPO: every agent learns alone, from its own decisions.
+
+Schulman et al. 2017 (arXiv 1707.06347) with the clipped objective, run by every agent on its own observations, rewards
+and networks (de Witt et al. 2020, arXiv 2011.09533, without sharing). One update, in order:
+
+1. all agents' decisions of the batch are stacked, shape (N, S), padded and masked;
+2. values, then advantages (`relid_sumo.algos.gae`, discount 1) on returns scaled by 1/100;
+3. advantages are normalised per agent;
+4. `epochs` passes over the whole batch: clipped policy loss, squared value loss, entropy bonus; the gradient is
+   clipped per agent; one Adam step for all (Adam works element by element, so agents stay independent).
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import numpy as np
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from relid_sumo.algos.gae import Batch, advantages
+from relid_sumo.algos.nets import Actor, Critic, clip_each
+from relid_sumo.policies import Weights
+from relid_sumo.scenario import Settings
+
+RETURN_SCALE = 100.0  # s
+
+
+class IppoSettings(Settings):
+    """Settings of IPPO."""
+
+    learning_rate: Annotated[float, Field(gt=0)] = 1e-2
+    """Adam's step size at the start."""
+    schedule: Literal["linear", "constant"] = "linear"
+    """How the step size goes on: linearly to 0 over the run, or constant."""
+    gae_lambda: Annotated[float, Field(ge=0, le=1)] = 0.8
+    """Weight of later errors in the advantage."""
+    clip: Annotated[float, Field(gt=0)] = 0.2
+    """How far the probability ratio counts, 1 +- clip."""
+    entropy: Annotated[float, Field(ge=0)] = 0.01
+    """Weight of the entropy bonus at the start; it falls linearly to 0 over the run."""
+    epochs: Annotated[int, Field(ge=1)] = 16
+    """Passes over a batch."""
+    max_grad_norm: Annotated[float, Field(gt=0)] = 0.5
+    """Largest norm of one agent's gradient."""
+    hidden: Annotated[int, Field(ge=1)] = 64
+    """Width of the hidden layers."""
+    scorer: Annotated[int, Field(ge=1)] = 32
+    """Width of the slot scorer."""
+
+
+class Ippo:
+    """N learners, stacked.
+
+    Parameters
+    ----------
+    agents, m_out
+        Number of agents, and of slots.
+    settings
+        See `IppoSettings`.
+    seed
+        Seed of the first weights; nothing else here is random.
+    """
+
+    def __init__(self, agents: int, m_out: int, settings: IppoSettings, seed: int) -> None:
+        self.settings = settings
+        self.actor = Actor(agents, m_out, hidden=settings.hidden, scorer=settings.scorer, seed=seed)
+        self.critic = Critic(agents, m_out, hidden=settings.hidden, seed=seed)
+        self._parameters = [*self.actor.parameters(), *self.critic.parameters()]
+        self.optimiser = torch.optim.Adam(self._parameters, lr=settings.learning_rate, eps=1e-5)
+
+    def weights(self) -> Weights:
+        """Return the actors' weights, for the processes that drive."""
+        return self.actor.weights()
+
+    def update(self, batch: Batch, progress: float) -> dict[str, float]:
+        """Learn from one batch.
+
+        Parameters
+        ----------
+        batch
+            Decisions of the episodes driven with the present weights.
+        progress
+            Share of the run that is over, 0 to 1.
+
+        Returns
+        -------
+        dict
+            ``policy_loss``, ``value_loss``, ``entropy`` [nat], ``kl`` [nat], ``clip_share``, ``explained_variance``,
+            ``grad_norm``, ``learning_rate``; means over decisions and epochs.
+        """
+        s = self.settings
+        left = 1.0 - progress
+        rate = s.learning_rate * (left if s.schedule == "linear" else 1.0)
+        for group in self.optimiser.param_groups:
+            group["lr"] = rate
+        observation, mask = torch.from_numpy(batch.observation), torch.from_numpy(batch.mask)
+        action = torch.from_numpy(batch.action)[..., None]
+        valid = torch.from_numpy(batch.valid)
+        share = valid / valid.sum(1, keepdim=True).clamp(min=1)  # each agent's mean over its own decisions
+        with torch.no_grad():
+            old = self.actor(observation, mask).gather(-1, action)[..., 0]
+            value = self.critic(observation)
+        gain = torch.from_numpy(advantages(batch.reward / RETURN_SCALE, value.numpy(), batch.last, s.gae_lambda))
+        target = gain + value
+        gain = normalised(gain, share)
+        sums: dict[str, float] = {}
+        for _ in range(s.epochs):
+            log_p = self.actor(observation, mask)
+            ratio = (log_p.gather(-1, action)[..., 0] - old).exp()
+            clipped = ratio.clamp(1 - s.clip, 1 + s.clip)
+            policy_loss = -(share * torch.minimum(ratio * gain, clipped * gain)).sum(1)
+            entropy = -(share * (log_p.exp() * log_p.clamp(min=-100.0)).sum(-1)).sum(1)
+            value_loss = (share * (self.critic(observation) - target).square()).sum(1)
+            loss = policy_loss - s.entropy * left * entropy + 0.5 * value_loss
+            self.optimiser.zero_grad()
+            loss.sum().backward()
+            norms = clip_each(self._parameters, s.max_grad_norm)
+            self.optimiser.step()
+            with torch.no_grad():
+                told = {
+                    "policy_loss": policy_loss.mean(),
+                    "value_loss": value_loss.mean(),
+                    "entropy": entropy.mean(),
+                    "kl": (share * (ratio - 1 - ratio.log())).sum(1).mean(),
+                    "clip_share": (share * ((ratio - 1).abs() > s.clip)).sum(1).mean(),
+                    "grad_norm": norms.mean(),
+                }
+            for name, number in told.items():
+                sums[name] = sums.get(name, 0.0) + float(number) / s.epochs
+        sums["explained_variance"] = explained(value, target, valid)
+        sums["learning_rate"] = rate
+        return sums
+
+    def state(self) -> dict[str, object]:
+        """Return all that learning goes on from."""
+        return {
+            "actor": self.actor.state_dict(),
+            "critic": self.critic.state_dict(),
+            "optimiser": self.optimiser.state_dict(),
+        }
+
+    def restore(self, state: dict[str, dict[str, object]]) -> None:
+        """Go on from what `state` returned."""
+        self.actor.load_state_dict(state["actor"])
+        self.critic.load_state_dict(state["critic"])
+        self.optimiser.load_state_dict(state["optimiser"])
+
+
+def normalised(gain: Tensor, share: Tensor) -> Tensor:
+    """Return advantages (N, S) with mean 0 and deviation 1 per agent; `share` (N, S) weighs them, 0 where padded."""
+    mean = (share * gain).sum(1, keepdim=True)
+    deviation = (share * (gain - mean).square()).sum(1, keepdim=True).sqrt()
+    return torch.where(share > 0, (gain - mean) / (deviation + 1e-8), 0.0)
+
+
+def explained(value: Tensor, target: Tensor, valid: Tensor) -> float:
+    """Return the share of the targets' variance that the values explain; 0 where there is no variance."""
+    got, want = value[valid].double(), target[valid].double()
+    spread = float(want.var(unbiased=False)) if want.numel() else 0.0
+    return float(np.clip(1.0 - float((want - got).var(unbiased=False)) / spread, -10.0, 1.0)) if spread > 0 else 0.0

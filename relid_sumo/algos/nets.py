@@ -1,0 +1,114 @@
+"""The networks: one actor and one critic per agent, stacked along a leading agent axis.
+
+N independent networks are one batched matrix product. Nothing is shared between agents: the gradient of the sum of
+their losses is each one's own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from relid_sumo import seeding
+from relid_sumo.policies import Weights
+
+HIDDEN_GAIN = float(np.sqrt(2.0))
+LAST_GAIN = 0.01  # of the actor: close to uniform at first
+NEVER = -1e9
+
+
+class StackedLinear(nn.Module):
+    """N affine maps side by side: (N, B, n_in) to (N, B, n_out).
+
+    Weights start orthogonal, biases at 0; each agent's from a stream of its own, so that adding an agent changes no
+    other's start.
+    """
+
+    def __init__(self, name: str, seed: int, agents: int, n_in: int, n_out: int, gain: float) -> None:
+        super().__init__()
+        start = np.empty((agents, n_in, n_out), dtype=np.float32)
+        for i in range(agents):
+            start[i] = gain * _orthogonal(seeding.stream(seed, "weights", name, i), n_in, n_out)
+        self.weight = nn.Parameter(torch.from_numpy(start))
+        self.bias = nn.Parameter(torch.zeros(agents, n_out))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (N, B, n_in) to (N, B, n_out)."""
+        return torch.baddbmm(self.bias[:, None, :], x, self.weight)
+
+
+def _orthogonal(rng: np.random.Generator, n_in: int, n_out: int) -> np.ndarray[tuple[int, int], np.dtype[np.float64]]:
+    tall = rng.standard_normal((max(n_in, n_out), min(n_in, n_out)))
+    q, r = np.linalg.qr(tall)
+    q = q * np.sign(np.diag(r))
+    return q if n_in >= n_out else q.T
+
+
+class Actor(nn.Module):
+    """Logits of N agents: a slot scorer plus a network over the whole observation.
+
+    The scorer sees each slot's two values and the vehicle's own two, and is the same for all slots of an agent, so what
+    is learnt at one junction serves at every other. In numpy: `relid_sumo.policies.actor_logits`.
+    """
+
+    def __init__(self, agents: int, m_out: int, *, hidden: int, scorer: int, seed: int) -> None:
+        super().__init__()
+        width = 2 * m_out + 2
+        self.slot = nn.ModuleList(
+            [
+                StackedLinear("actor.slot.0", seed, agents, 4, scorer, HIDDEN_GAIN),
+                StackedLinear("actor.slot.1", seed, agents, scorer, 1, LAST_GAIN),
+            ]
+        )
+        self.whole = nn.ModuleList(
+            [
+                StackedLinear("actor.whole.0", seed, agents, width, hidden, HIDDEN_GAIN),
+                StackedLinear("actor.whole.1", seed, agents, hidden, m_out, LAST_GAIN),
+            ]
+        )
+
+    def forward(self, observation: Tensor, mask: Tensor) -> Tensor:
+        """Return log-probabilities (N, B, m_out) of observations (N, B, 2 m_out + 2) under masks (N, B, m_out)."""
+        n, b, width = observation.shape
+        m_out = (width - 2) // 2
+        slots = observation[..., :-2].reshape(n, b, m_out, 2)
+        own = observation[..., None, -2:].expand(n, b, m_out, 2)
+        features = torch.cat([slots, own], dim=-1).reshape(n, b * m_out, 4)
+        scored = self.slot[1](torch.tanh(self.slot[0](features))).reshape(n, b, m_out)
+        whole = self.whole[1](torch.tanh(self.whole[0](observation)))
+        return torch.log_softmax((scored + whole).masked_fill(~mask, NEVER), dim=-1)
+
+    def weights(self) -> Weights:
+        """Return the weights as arrays, for processes without torch."""
+        return {name: value.detach().numpy().copy() for name, value in self.state_dict().items()}
+
+
+class Critic(nn.Module):
+    """Values of N agents: (N, B, 2 m_out + 2) to (N, B)."""
+
+    def __init__(self, agents: int, m_out: int, *, hidden: int, seed: int, name: str = "critic") -> None:
+        super().__init__()
+        sizes = [2 * m_out + 2, hidden, hidden, 1]
+        gains = [HIDDEN_GAIN, HIDDEN_GAIN, 1.0]
+        self.layers = nn.ModuleList(
+            StackedLinear(f"{name}.{i}", seed, agents, sizes[i], sizes[i + 1], gains[i]) for i in range(3)
+        )
+
+    def forward(self, observation: Tensor) -> Tensor:
+        """Return values, shape (N, B)."""
+        x = torch.tanh(self.layers[0](observation))
+        x = torch.tanh(self.layers[1](x))
+        return torch.as_tensor(self.layers[2](x)).squeeze(-1)
+
+
+def clip_each(parameters: Iterable[nn.Parameter], most: float) -> Tensor:
+    """Scale each agent's gradient to a norm of at most `most`; return the norms before, shape (N,)."""
+    grads = [p.grad for p in parameters if p.grad is not None]
+    norms = torch.stack([g.flatten(1).square().sum(1) for g in grads]).sum(0).sqrt()
+    scale = (most / (norms + 1e-8)).clamp(max=1.0)
+    for g in grads:
+        g.mul_(scale.reshape(-1, *[1] * (g.dim() - 1)))
+    return norms

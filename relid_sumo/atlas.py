@@ -1,0 +1,206 @@
+"""Which road networks there are by name, and where the OSM extract of each lies.
+
+A named network is a folder ``networks/<name>`` with a ``network.toml``. Extracts are real map data and stay out of the
+repository: they are found by file name and checksum in the folders of RELID_SUMO_OSM_PATH, in the cache, or fetched.
+"""
+
+from __future__ import annotations
+
+import datetime
+import hashlib
+import os
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import platformdirs
+from pydantic import BaseModel, ConfigDict, Field
+
+from relid_sumo import osm
+from relid_sumo.errors import InputError, did_you_mean
+from relid_sumo.toml import load_toml
+
+PATH_VARIABLE = "RELID_SUMO_OSM_PATH"
+CACHE_VARIABLE = "RELID_SUMO_CACHE"
+WAY_TAGS = {f"{key}{way}" for key in ("lanes", "turn:lanes") for way in ("", ":forward", ":backward")} | {"access"}
+
+
+class NetworkSettings(BaseModel):
+    """How an OSM file becomes a network; the part of network.toml that can be set.
+
+    Attributes
+    ----------
+    bbox
+        West, south, east, north in degrees; the whole file where not given.
+    left_hand
+        Whether traffic drives on the left; told from the position where not given.
+    service_roads
+        Whether cars use ``highway=service`` and ``highway=track``: car parks, drives, yards.
+    guess_signals
+        Whether junctions of large roads without signals in the data get some, beside those in the data. Where not
+        given: only if the data has none at all, for data that has some mostly has them all (guessing then doubles or
+        trebles them).
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    bbox: tuple[float, float, float, float] | None = None
+    left_hand: bool | None = None
+    service_roads: bool = False
+    guess_signals: bool | None = None
+
+
+class ExtractEntry(BaseModel):
+    """The [extract] table of network.toml: the file the network is built from.
+
+    Attributes
+    ----------
+    file
+        File name.
+    sha256
+        Its checksum.
+    date
+        Date of the data.
+    area
+        West, south, east, north of the file, degrees; this is what a download asks for.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    file: str
+    sha256: str = Field(pattern="^[0-9a-f]{64}$")
+    date: str
+    area: tuple[float, float, float, float]
+
+
+class NetworkEntry(BaseModel):
+    """A network.toml.
+
+    Attributes
+    ----------
+    title
+        What the area is called on maps and in tables.
+    description
+        What to know about it, shown with every result.
+    extract
+        Where it comes from.
+    options
+        How it is built.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    title: str
+    description: str
+    extract: ExtractEntry
+    options: NetworkSettings = NetworkSettings()
+
+
+@dataclass(frozen=True)
+class Located:
+    """A network that can be built: its name, its OSM file, its settings and what is said about it."""
+
+    name: str
+    source: Path
+    settings: NetworkSettings
+    title: str
+    description: str = ""
+
+
+def cache_folder() -> Path:
+    """Return the folder for what can be made again: RELID_SUMO_CACHE, or the user's cache folder."""
+    return Path(os.environ.get(CACHE_VARIABLE) or platformdirs.user_cache_path("relid_sumo"))
+
+
+def known() -> dict[str, Path]:
+    """Return the named networks and their network.toml; an earlier folder goes before a later one."""
+    package = Path(__file__).parent
+    folders = [Path.cwd() / "networks", package.parent / "networks", package / "catalog" / "networks"]
+    found: dict[str, Path] = {}
+    for folder in folders:
+        for file in sorted(folder.glob("*/network.toml")):
+            found.setdefault(file.parent.name, file)
+    return found
+
+
+def locate(name_or_path: str) -> Located:
+    """Return the network a user means by the name of one, or by the path of an OSM file.
+
+    Raises
+    ------
+    InputError
+        If there is no such network or file, or its extract cannot be had.
+    """
+    path = Path(name_or_path)
+    networks = known()
+    if name_or_path in networks:
+        file = networks[name_or_path]
+        entry = load_toml(file, NetworkEntry)
+        source, note = _extract(entry.extract, file)
+        return Located(name_or_path, source, entry.options, entry.title, f"{entry.description} {note}".strip())
+    if path.name.lower().endswith(osm.ENDINGS) or path.exists() or len(path.parts) > 1:
+        return Located(plain_name(path), path, NetworkSettings(), plain_name(path))
+    raise InputError(
+        f"there is no network '{name_or_path}'{did_you_mean(name_or_path, networks)}; known are "
+        f"{', '.join(sorted(networks)) or 'none'}; a path to an .osm, .osm.gz or .osm.bz2 file works too"
+    )
+
+
+def plain_name(source: Path) -> str:
+    """Return the file name of an OSM file without its ending."""
+    name = source.name
+    for ending in sorted(osm.ENDINGS, key=len, reverse=True):
+        if name.lower().endswith(ending):
+            return name[: -len(ending)]
+    return source.stem
+
+
+def sha256(file: Path) -> str:
+    """Return the checksum of a file."""
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _extract(entry: ExtractEntry, toml: Path) -> tuple[Path, str]:
+    """Return the extract of a named network, and what to say about it where it is not the one named."""
+    store = cache_folder() / "osm"
+    for folder in [*(Path(part) for part in os.environ.get(PATH_VARIABLE, "").split(os.pathsep) if part), store]:
+        file = folder / entry.file
+        if file.is_file():
+            found = sha256(file)
+            if found != entry.sha256:
+                raise InputError(
+                    f"{file}: wrong checksum: {toml} names {entry.sha256}, the file has {found}, so it is other map "
+                    "data; remove it, or give its path in place of the network's name"
+                )
+            return file, ""
+    fetched = store / f"{plain_name(Path(entry.file))}_fetched.osm"
+    if not fetched.is_file():
+        _download(entry, fetched)
+    day = datetime.datetime.fromtimestamp(fetched.stat().st_mtime, tz=datetime.UTC).date()
+    return fetched, f"Map data fetched on {day}, not those of {entry.date}: figures differ from published ones."
+
+
+def _download(entry: ExtractEntry, file: Path) -> None:
+    """Fetch the drivable ways of the area from OpenStreetMap (Overpass) with osmnx, and keep them as .osm."""
+    import osmnx  # noqa: PLC0415 - two seconds to import, and hardly ever needed
+
+    hint = (
+        f"{entry.file} is needed (sha256 {entry.sha256}) and is in none of the folders of {PATH_VARIABLE}, nor in "
+        f"{file.parent}; set {PATH_VARIABLE} to the folder that holds it"
+    )
+    settings = osmnx.settings
+    settings.all_oneway = True  # what save_graph_xml asks for
+    settings.use_cache = False
+    settings.requests_timeout = 60
+    settings.useful_tags_way = sorted({*settings.useful_tags_way, *WAY_TAGS})
+    settings.useful_tags_node = sorted({*settings.useful_tags_node, *osm.NODE_TAGS})
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        graph = osmnx.graph_from_bbox(entry.area, network_type="drive", simplify=False, retain_all=True)
+        with tempfile.TemporaryDirectory(prefix=".fetch-", dir=file.parent) as scratch:
+            whole = Path(scratch) / file.name
+            osmnx.save_graph_xml(graph, filepath=whole)
+            whole.replace(file)
+    except OSError as error:  # what requests raises without internet is one
+        raise InputError(f"{hint}; it could not be fetched either ({type(error).__name__})") from None

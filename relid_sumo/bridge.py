@@ -1,0 +1,225 @@
+"""One small interface over a running SUMO: libsumo in this process, or traci to a sumo or sumo-gui beside it.
+
+The only importer of either. One libsumo simulation per process: SUMO keeps global state.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import importlib
+import math
+import subprocess
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar, cast
+
+from relid_sumo import sumo
+from relid_sumo.errors import SimulationError
+
+ADAPT_EVERY_S = 10.0  # how often SUMO's smoothed travel times take a new reading
+SMOOTHED = 1  # SUMO's routing mode "aggregated"
+AGENT_TYPE, REROUTING_TYPE = "agent", "agent_rerouting"
+REROUTE_EVERY_S = 30.0
+
+T = TypeVar("T")
+P = ParamSpec("P")
+
+
+class Bridge(Protocol):
+    """What the environment asks of a simulation. Times in s; edges and vehicles by name."""
+
+    def step(self) -> float:
+        """Advance by one step and return its time, as SUMO's own outputs give it."""
+
+    def add(self, vehicle: str, route: Sequence[str], depart_s: float, *, rerouting: bool = False) -> None:
+        """Let a vehicle depart at a time, on a route; with `rerouting` SUMO's device re-routes it on the way."""
+
+    def set_route(self, vehicle: str, route: Sequence[str]) -> None:
+        """Replace the rest of a vehicle's route; its first edge is the one the vehicle is on."""
+
+    def road(self, vehicle: str) -> str | None:
+        """Return the edge a vehicle is on; no edge's name in a junction or teleport, None if it is not there."""
+
+    def departed(self) -> Sequence[str]:
+        """Return the vehicles that departed in the last step."""
+
+    def arrived(self) -> Sequence[str]:
+        """Return the vehicles that completed their routes in the last step."""
+
+    def teleported(self) -> Sequence[str]:
+        """Return the vehicles that began to teleport in the last step."""
+
+    def running(self) -> int:
+        """Return how many vehicles are on the road."""
+
+    def waiting(self) -> int:
+        """Return how many vehicles wait to be inserted."""
+
+    def travel_time(self, edge: str, *, smoothed: bool) -> float:
+        """Return the current, or exponentially smoothed, travel time of an edge, s."""
+
+    def fastest_route(self, edge: str, destination: str) -> Sequence[str]:
+        """Return the fastest route on smoothed travel times, both ends included."""
+
+    def close(self) -> None:
+        """End the simulation."""
+
+
+def _told(method: Callable[Concatenate[SumoBridge, P], T]) -> Callable[Concatenate[SumoBridge, P], T]:
+    """Turn whatever ends SUMO, or its connection, into an error that holds SUMO's own line."""
+
+    @functools.wraps(method)
+    def call(self: SumoBridge, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        try:
+            return method(self, *args, **kwargs)
+        except self.failures as error:
+            raise SimulationError(f"SUMO failed: {self.last_word() or error}") from error
+
+    return cast("Callable[Concatenate[SumoBridge, P], T]", call)
+
+
+class SumoBridge:
+    """A running SUMO behind libsumo (default) or traci.
+
+    Parameters
+    ----------
+    options
+        SUMO's options, as from `demand.simulation_options`.
+    window_s
+        Time constant of the smoothed travel times, s.
+    closed
+        Edges that no car may enter.
+    program
+        ``libsumo`` (in this process), or ``sumo`` or ``sumo-gui`` (a process of its own, reached through traci).
+
+    Raises
+    ------
+    SimulationError
+        SUMO does not start; the message holds its own line. Every method raises it when SUMO dies.
+    """
+
+    def __init__(
+        self,
+        options: Sequence[str],
+        *,
+        window_s: float = 180.0,
+        closed: Sequence[str] = (),
+        program: str = "libsumo",
+    ) -> None:
+        sumo.home()
+        module: Any = importlib.import_module("libsumo" if program == "libsumo" else "traci")
+        self.failures = (module.TraCIException, module.FatalTraCIError, OSError)
+        self._unknown = module.TraCIException
+        self._log = Path(tempfile.mkstemp(prefix="relid-sumo-", suffix=".log")[1])
+        adaptation = [
+            *("--device.rerouting.adaptation-interval", str(ADAPT_EVERY_S)),
+            *("--device.rerouting.adaptation-weight", str(math.exp(-ADAPT_EVERY_S / window_s))),
+        ]
+        self._start(module, program, [*options, *adaptation, "--no-step-log", "--error-log", str(self._log)])
+        self._close_roads(closed)
+
+    @_told
+    def _start(self, module: Any, program: str, options: list[str]) -> None:  # noqa: ANN401 - libsumo or traci
+        if program == "libsumo":
+            module.start(["sumo", *options])
+            self.api = module
+        else:
+            port = module.getFreeSocketPort()
+            command = [sumo.binary(program), *options, "--remote-port", str(port)]
+            quiet = subprocess.DEVNULL
+            process = subprocess.Popen(command, stdin=quiet, stdout=quiet, stderr=quiet)
+            self.api = module.connect(port, numRetries=120, proc=process, waitBetweenRetries=0.25)
+        self._simulation, self._vehicle, self._edge = self.api.simulation, self.api.vehicle, self.api.edge
+        any_edge = next(e for e in self._edge.getIDList() if not e.startswith(":"))
+        self._simulation.findRoute(any_edge, any_edge, routingMode=SMOOTHED)  # the first request starts the smoothing
+        for name in (AGENT_TYPE, REROUTING_TYPE):
+            self.api.vehicletype.copy("DEFAULT_VEHTYPE", name)
+        self.api.vehicletype.setParameter(REROUTING_TYPE, "has.rerouting.device", "true")
+        self.api.vehicletype.setParameter(REROUTING_TYPE, "device.rerouting.period", str(REROUTE_EVERY_S))
+
+    @_told
+    def _close_roads(self, closed: Sequence[str]) -> None:
+        for edge in closed:
+            for lane in range(self._edge.getLaneNumber(edge)):
+                self.api.lane.setDisallowed(f"{edge}_{lane}", ["all"])
+
+    def last_word(self) -> str:
+        """Return the line of SUMO's log that says why it stopped; empty where there is none."""
+        with contextlib.suppress(OSError):
+            log = self._log.read_text(encoding="utf-8", errors="replace")
+            return sumo.error_line(log) if log.strip() else ""
+        return ""
+
+    @_told
+    def step(self) -> float:
+        """See `Bridge.step`."""
+        time = float(self._simulation.getTime())
+        self.api.simulationStep()
+        return time
+
+    @_told
+    def add(self, vehicle: str, route: Sequence[str], depart_s: float, *, rerouting: bool = False) -> None:
+        """See `Bridge.add`."""
+        kind = REROUTING_TYPE if rerouting else AGENT_TYPE
+        self.api.route.add(f"route of {vehicle}", route)
+        self._vehicle.add(
+            vehicle, f"route of {vehicle}", kind, depart=str(depart_s), departLane="best", departSpeed="max"
+        )
+
+    @_told
+    def set_route(self, vehicle: str, route: Sequence[str]) -> None:
+        """See `Bridge.set_route`."""
+        self._vehicle.setRoute(vehicle, route)
+
+    @_told
+    def road(self, vehicle: str) -> str | None:
+        """See `Bridge.road`."""
+        try:
+            return str(self._vehicle.getRoadID(vehicle))
+        except self._unknown:
+            return None
+
+    @_told
+    def departed(self) -> Sequence[str]:
+        """See `Bridge.departed`."""
+        return tuple(self._simulation.getDepartedIDList())
+
+    @_told
+    def arrived(self) -> Sequence[str]:
+        """See `Bridge.arrived`."""
+        return tuple(self._simulation.getArrivedIDList())
+
+    @_told
+    def teleported(self) -> Sequence[str]:
+        """See `Bridge.teleported`."""
+        return tuple(self._simulation.getStartingTeleportIDList())
+
+    @_told
+    def running(self) -> int:
+        """See `Bridge.running`."""
+        return int(self._vehicle.getIDCount())
+
+    @_told
+    def waiting(self) -> int:
+        """See `Bridge.waiting`."""
+        return len(self._simulation.getPendingVehicles())
+
+    @_told
+    def travel_time(self, edge: str, *, smoothed: bool) -> float:
+        """See `Bridge.travel_time`."""
+        if smoothed:
+            return float(self._simulation.findRoute(edge, edge, routingMode=SMOOTHED).travelTime)
+        return float(self._edge.getTraveltime(edge))
+
+    @_told
+    def fastest_route(self, edge: str, destination: str) -> Sequence[str]:
+        """See `Bridge.fastest_route`."""
+        return tuple(self._simulation.findRoute(edge, destination, routingMode=SMOOTHED).edges)
+
+    def close(self) -> None:
+        """See `Bridge.close`."""
+        with contextlib.suppress(*self.failures):
+            self.api.close()
+        self._log.unlink(missing_ok=True)

@@ -1,0 +1,291 @@
+"""The commands. Each reads its arguments, calls one function, and prints what it returned."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import traceback
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from relid_sumo.errors import RelidSumoError
+
+EXIT_ERROR, EXIT_INTERRUPTED = 2, 130
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    help="From an OpenStreetMap file to vehicles that have learnt to route in SUMO.\n\n"
+    "[dim]relid-sumo train town --out runs/town[/]\n\n[dim]relid-sumo evaluate runs/town[/]\n\n"
+    "[dim]relid-sumo view runs/town[/]\n\nAdd --debug to any command for a traceback.",
+)
+network_app = typer.Typer(no_args_is_help=True, help="Road networks: from an OSM file to SUMO.")
+scenario_app = typer.Typer(no_args_is_help=True, help="Scenarios: network, background traffic, trips, seeds.")
+app.add_typer(network_app, name="network")
+app.add_typer(scenario_app, name="scenario")
+
+out = Console(soft_wrap=False)
+err = Console(stderr=True)
+
+Bbox = Annotated[str | None, typer.Option("--bbox", metavar="W,S,E,N", help="Crop an OSM file, degrees.")]
+Set = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Replace a setting, e.g. demand.level=0.4; may be repeated."),
+]
+Close = Annotated[
+    list[str] | None, typer.Option("--close", metavar="EDGE", help="Close an edge to everybody; may be repeated.")
+]
+Workers = Annotated[
+    int | None, typer.Option(min=1, help="Simulation processes (default: one per core); results do not depend on it.")
+]
+Sampled = Annotated[bool, typer.Option("--sampled", help="Draw actions instead of taking the most probable one.")]
+RunFolder = Annotated[Path, typer.Argument(metavar="DIR", help="A run folder.")]
+
+
+def _say(text: str) -> None:
+    err.print(f"[dim]{text}[/]", highlight=False)
+
+
+def _box(text: str | None) -> tuple[float, float, float, float] | None:
+    from relid_sumo.osm import parse_box
+
+    return None if text is None else parse_box(text)
+
+
+@app.command(epilog="Examples: relid-sumo train town | relid-sumo train city.osm --episodes 200 --out runs/city")
+def train(
+    scenario: Annotated[
+        str | None, typer.Argument(help="A scenario's name or folder, or an OSM file (.osm, .osm.gz, .osm.bz2).")
+    ] = None,
+    algo: Annotated[str, typer.Option(help="Algorithm: ippo.")] = "ippo",
+    seed: Annotated[int, typer.Option(help="Seed of weights, actions and the order of traffic.")] = 0,
+    episodes: Annotated[int, typer.Option(help="Budget, episodes.")] = 100,
+    out_dir: Annotated[
+        Path | None, typer.Option("--out", help="Run folder to make (default: runs/SCENARIO-ALGO-SEED).")
+    ] = None,
+    resume: Annotated[Path | None, typer.Option(metavar="DIR", help="Go on with an interrupted run, exactly.")] = None,
+    workers: Workers = None,
+    agents: Annotated[int | None, typer.Option(help="Number of agents, for an OSM file (default: 10).")] = None,
+    bbox: Bbox = None,
+    changes: Set = None,
+) -> None:
+    """Train vehicles to route. Ctrl-C keeps the last update; go on with --resume."""
+    from relid_sumo import runs, show
+    from relid_sumo import train as training
+    from relid_sumo.errors import InputError
+    from relid_sumo.prepare import prepare
+    from relid_sumo.scenario_files import load_scenario
+
+    if (scenario is None) == (resume is None):
+        raise InputError("name a scenario to train, or a run folder to go on with: --resume DIR")
+    if resume is not None:
+        settings, _ = runs.load(resume)
+        bar = show.TrainingBar(err, settings.train.episodes, training.episodes_done(resume))
+        watch = training.Watch(bar.episode, bar.update, _say)
+        folder = resume
+        with bar.shown():
+            training.resume(resume, workers=workers, watch=watch)
+    else:
+        chosen = [c for c in changes or [] if not c.startswith("train.")]
+        own = [c.removeprefix("train.") for c in changes or [] if c.startswith("train.")]
+        plan = runs.train_settings({"algo": algo, "seed": seed, "episodes": episodes}, own)
+        name = Path(str(scenario)).name.split(".")[0]
+        folder = out_dir or Path("runs") / f"{name}-{algo}-{seed}"
+        runs.check_free(folder)
+        loaded = load_scenario(str(scenario), changes=chosen, bbox=_box(bbox), agents=agents, report=_say)
+        ready = prepare(loaded, report=_say)
+        bar = show.TrainingBar(err, plan.episodes)
+        with bar.shown():
+            training.train(ready, folder, plan, workers=workers, watch=training.Watch(bar.episode, bar.update, _say))
+    err.print(f"trained: {folder} ({runs.METRICS}, {runs.CHECKPOINT}, tensorboard/)", highlight=False)
+    err.print(f"next: relid-sumo evaluate {folder}   or   relid-sumo view {folder}", highlight=False)
+
+
+@app.command(epilog="Example: relid-sumo evaluate runs/o --seeds 3 --json; with a road closed: --close EDGE")
+def evaluate(
+    folder: RunFolder,
+    seeds: Annotated[int | None, typer.Option(help="How many of the traffic seeds (default: all).")] = None,
+    traffic: Annotated[str, typer.Option(help="Which traffic seeds: evaluation, validation, training.")] = "evaluation",
+    sampled: Sampled = False,
+    baselines: Annotated[
+        str, typer.Option(help="What to compare with, of random, shortest, reactive, rerouting.")
+    ] = "shortest,reactive,rerouting",
+    changes: Set = None,
+    close: Close = None,
+    workers: Workers = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")] = False,
+) -> None:
+    """Compare a trained policy with the baselines, on traffic it has not seen: same trips, same traffic."""
+    from relid_sumo import evaluate as evaluation
+    from relid_sumo import show
+
+    ready, trained = evaluation.load_trained(
+        folder, greedy=not sampled, changes=changes or [], closed=close or [], report=_say
+    )
+    policies = {"trained": trained, **evaluation.baselines(baselines)}
+    count = len(evaluation.choose_seeds(ready, traffic, seeds)) * len(policies)
+    with show.counting(err, "evaluating, episode", count) as tick:
+        result = evaluation.evaluate(ready, policies, traffic=traffic, n_seeds=seeds, workers=workers, on_done=tick)
+    if as_json:
+        out.print_json(json.dumps(result.as_json()))
+    else:
+        out.print(show.evaluation_table(result))
+        out.print(f"run: {folder}; {ready.network.attribution}", highlight=False)
+
+
+@app.command(epilog="Example: relid-sumo view runs/o --delay 200; without a screen: --record picture.png")
+def view(
+    folder: RunFolder,
+    traffic_seed: Annotated[
+        int | None, typer.Option(help="Traffic to show (default: the first evaluation seed).")
+    ] = None,
+    delay: Annotated[int, typer.Option(min=0, help="Pause after each simulated second, ms.")] = 100,
+    record: Annotated[Path | None, typer.Option(metavar="FILE.png", help="Record a picture, without a screen.")] = None,
+    sampled: Sampled = False,
+    changes: Set = None,
+    close: Close = None,
+) -> None:
+    """Show the trained policy in sumo-gui: agents coloured and large, their destinations marked."""
+    from relid_sumo import evaluate as evaluation
+    from relid_sumo import view as viewing
+
+    ready, policy = evaluation.load_trained(
+        folder, greedy=not sampled, changes=changes or [], closed=close or [], report=_say
+    )
+    seed = ready.scenario.seeds.evaluation[0] if traffic_seed is None else traffic_seed
+    episode = viewing.view(ready, policy, traffic_seed=seed, delay_ms=delay, record=record)
+    _say(
+        f"traffic seed {seed}: mean travel time {episode.travel_time.mean():.0f} s, arrived {episode.arrival_rate:.0%}"
+    )
+    if record is not None:
+        err.print(f"recorded: {record}", highlight=False)
+
+
+@app.command(epilog="Example: relid-sumo export runs/o --out o.rou.xml && sumo -c o.sumocfg")
+def export(
+    folder: RunFolder,
+    out_file: Annotated[Path, typer.Option("--out", metavar="FILE.rou.xml", help="Where to write the routes.")],
+    traffic_seed: Annotated[int | None, typer.Option(help="Traffic (default: the first evaluation seed).")] = None,
+    sampled: Sampled = False,
+) -> None:
+    """Write the learnt routes as a .rou.xml, and a .sumocfg beside it, that plain SUMO plays."""
+    from relid_sumo import evaluate as evaluation
+    from relid_sumo import export as exporting
+
+    ready, policy = evaluation.load_trained(folder, greedy=not sampled, report=_say)
+    seed = ready.scenario.seeds.evaluation[0] if traffic_seed is None else traffic_seed
+    config = exporting.export_routes(ready, policy, seed, out_file)
+    err.print(f"exported: {out_file}; play it with: sumo-gui -c {config}", highlight=False)
+
+
+@app.command()
+def doctor() -> None:
+    """Check SUMO, libsumo, torch, display, sandbox, disk; say how to mend what is missing."""
+    from relid_sumo import show
+    from relid_sumo.doctor import checks
+
+    found = checks()
+    out.print(show.doctor_table(found))
+    if any(check.status == "fail" for check in found):
+        raise typer.Exit(1)
+
+
+@network_app.command("build", epilog="Example: relid-sumo network build city.osm.gz --bbox -81.22,28.57,-81.18,28.62")
+def network_build(
+    source: Annotated[str, typer.Argument(help="An OSM file, or the name of a network.")],
+    name: Annotated[str | None, typer.Option(help="What to call it (default: after the file).")] = None,
+    bbox: Bbox = None,
+) -> None:
+    """Turn an OSM file into a SUMO network that simulates well; say what was kept, what was dropped, and why."""
+    from relid_sumo import network
+
+    built = network.find(source, name=name, bbox=_box(bbox), report=_say)
+    out.print(network.summary_text(built))
+    out.print(f"network: {built.net_file}", highlight=False, soft_wrap=True)
+
+
+@network_app.command("show", epilog="Example: relid-sumo network show orlando --map orlando.png")
+def network_show(
+    name: Annotated[str, typer.Argument(help="The name of a network, or an OSM file.")],
+    picture: Annotated[Path | None, typer.Option("--map", metavar="FILE.png", help="Where to draw the map.")] = None,
+) -> None:
+    """Print the facts of a network and draw its map."""
+    from relid_sumo import maps, network
+
+    built = network.find(name, report=_say)
+    out.print(network.summary_text(built))
+    file = picture or Path(f"{built.name}.png")
+    maps.draw_map(built, file)
+    out.print(f"map: {file}", highlight=False, soft_wrap=True)
+
+
+@scenario_app.command("new", epilog="Example: relid-sumo scenario new mytown --osm mytown.osm --agents 20")
+def scenario_new(
+    name: Annotated[str, typer.Argument(help="Its name.")],
+    source: Annotated[Path, typer.Option("--osm", metavar="FILE", help="An OSM file, or the name of a network.")],
+    bbox: Bbox = None,
+    agents: Annotated[int, typer.Option(help="Number of agents.")] = 10,
+    seed: Annotated[int, typer.Option(help="Seed of the choice of trips.")] = 0,
+    folder: Annotated[Path, typer.Option(help="Folder of scenarios.")] = Path("scenarios"),
+    changes: Set = None,
+) -> None:
+    """Write a complete scenario for an OSM file: trips with real alternatives, calibrated background traffic."""
+    from relid_sumo import scenario_files
+
+    scenario_files.check_new(folder / name)
+    made = scenario_files.new_scenario(
+        name, source, bbox=_box(bbox), agents=agents, seed=seed, changes=changes or [], report=_say
+    )
+    file = scenario_files.write_scenario(made, folder / name)
+    err.print(f"wrote {file}; next: relid-sumo scenario check {folder / name}", highlight=False)
+
+
+@scenario_app.command("check", epilog="Example: relid-sumo scenario check orlando")
+def scenario_check(
+    scenario: Annotated[str, typer.Argument(help="A scenario's name or folder, or an OSM file.")],
+    bbox: Bbox = None,
+    changes: Set = None,
+) -> None:
+    """Say what is wrong with a scenario and what its traffic looks like."""
+    from relid_sumo import demand, show
+    from relid_sumo.prepare import prepare
+    from relid_sumo.scenario_files import load_scenario
+
+    loaded = load_scenario(scenario, changes=changes or [], bbox=_box(bbox), report=_say)
+    ready = prepare(loaded, report=_say)
+    out.print(show.trips_table(ready))
+    _say("measuring the background traffic")
+    measured = demand.measure(ready.scenario, ready.network)
+    out.print(show.traffic_text(measured, ready.scenario.demand.level))
+    out.print(ready.network.attribution, highlight=False)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command line: errors that are the user's end in one message and exit code 2."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    debug = "--debug" in words
+    words = [word for word in words if word != "--debug"]
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # many small matrices: threads only get in each other's way
+    try:
+        code: Any = app(words, standalone_mode=True)
+    except RelidSumoError as error:
+        if debug:
+            traceback.print_exc()
+        err.print(f"[bold red]Error:[/] {_plain(error)}", highlight=False, soft_wrap=True)
+        code = EXIT_ERROR
+    except KeyboardInterrupt:
+        err.print("interrupted; what was saved last is whole", highlight=False)
+        code = EXIT_INTERRUPTED
+    sys.exit(code)
+
+
+def _plain(error: Exception) -> str:
+    from rich.markup import escape
+
+    return escape(str(error))

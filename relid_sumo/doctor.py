@@ -1,0 +1,255 @@
+"""What this machine has and lacks for relid_sumo, and how to mend it."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError
+from importlib.metadata import version as package_version
+from pathlib import Path
+from typing import Literal
+
+from relid_sumo import atlas, sumo
+from relid_sumo.errors import InputError, RelidSumoError
+from relid_sumo.system import LIBRARIES, install_line, missing_libraries
+from relid_sumo.toml import load_toml
+
+MINIMUM_PYTHON = (3, 11)
+PROGRAMS = ("sumo", "netconvert", "duarouter", "sumo-gui")
+INSTALL = "make install (or: pip install -c constraints.txt relid_sumo)"
+XVFB = ("xvfb", "xorg-x11-server-Xvfb")
+
+GIB = 2**30
+DISK_FAIL, DISK_WARN = 0.1 * GIB, 2.0 * GIB
+
+# From the kernel's headers; one number on every architecture.
+SYS_LANDLOCK_CREATE_RULESET = 444
+LANDLOCK_CREATE_RULESET_VERSION = 1
+
+Status = Literal["ok", "warn", "fail"]
+
+
+@dataclass(frozen=True)
+class Check:
+    """One thing looked at.
+
+    Attributes
+    ----------
+    name : str
+        What was looked at.
+    status : str
+        ``fail``: relid_sumo does not work without it; ``warn``: something does not; ``ok``.
+    found : str
+        What is there.
+    mend : str
+        What to do about it; empty where nothing is to be done.
+    """
+
+    name: str
+    status: Status
+    found: str
+    mend: str = ""
+
+
+def checks() -> list[Check]:
+    """Look at everything, and return it in the order in which it should be mended."""
+    return [
+        python(),
+        system_libraries(),
+        sumo_programs(),
+        sumo_python(),
+        torch(),
+        display(),
+        sandbox(),
+        cache(),
+        disk("disk, cache", atlas.cache_folder()),
+        disk("disk, here", Path.cwd()),
+        extracts(),
+    ]
+
+
+def python() -> Check:
+    """Check the version of Python."""
+    found = f"{platform.python_version()} ({sys.executable})"
+    if sys.version_info[:2] < MINIMUM_PYTHON:
+        return Check("Python", "fail", found, "make the environment with Python 3.11 or newer")
+    return Check("Python", "ok", found)
+
+
+def system_libraries() -> Check:
+    """Check the libraries that SUMO's wheels take from the system."""
+    missing = missing_libraries()
+    if missing:
+        line = install_line(LIBRARIES[library] for library in missing)
+        return Check("system libraries", "fail", f"missing: {', '.join(missing)}", line)
+    return Check("system libraries", "ok", "all that SUMO's wheels need")
+
+
+def sumo_programs() -> Check:
+    """Check that SUMO's programs start and are of the wheel's version."""
+    try:
+        wanted = sumo.version()
+        said = {program: sumo.run(program, ["--version"], timeout_s=60).partition("\n")[0] for program in PROGRAMS}
+    except (RelidSumoError, OSError) as error:
+        return Check("SUMO", "fail", str(error), INSTALL)
+    wrong = [f"{program} says '{line}'" for program, line in said.items() if wanted not in line.split()]
+    if wrong:
+        return Check("SUMO", "fail", f"the wheel is {wanted}, but {wrong[0]}", INSTALL)
+    return Check("SUMO", "ok", f"{wanted}: {', '.join(said)} ({sumo.home()})")
+
+
+def sumo_python() -> Check:
+    """Check that libsumo loads, and that SUMO's four packages are of one version."""
+    name = "libsumo, traci, sumolib"
+    try:
+        versions = {package: package_version(package) for package in ("eclipse-sumo", "libsumo", "traci", "sumolib")}
+    except PackageNotFoundError as error:
+        return Check(name, "fail", f"{error.name} is not installed", INSTALL)
+    if len(set(versions.values())) > 1:
+        found = ", ".join(f"{package} {version}" for package, version in versions.items())
+        return Check(name, "fail", f"not of one version: {found}", INSTALL)
+    # In a process of its own: libsumo keeps global state, and a broken one may end the process.
+    ok, said = _run_python("import libsumo; print(libsumo.getVersion()[1].split()[-1])")
+    if not ok:
+        return Check(name, "fail", f"libsumo does not load: {said}", INSTALL)
+    if said != versions["libsumo"]:
+        return Check(name, "fail", f"the wheel is {versions['libsumo']}, but libsumo says {said}", INSTALL)
+    return Check(name, "ok", f"{said}, loads")
+
+
+def torch() -> Check:
+    """Check that torch loads."""
+    ok, said = _run_python(
+        "import torch; print(torch.__version__, 'with CUDA' if torch.cuda.is_available() else 'on the CPU,', "
+        "torch.get_num_threads(), 'threads')"
+    )
+    return Check("torch", "ok", said) if ok else Check("torch", "fail", f"does not load: {said}", INSTALL)
+
+
+def display() -> Check:
+    """Check what `relid-sumo view` can draw on: a screen, or Xvfb for recordings without one."""
+    name, shown = "display", os.environ.get("DISPLAY", "")
+    xvfb = shutil.which("Xvfb")
+    install = install_line([XVFB])
+    if shown and _display_opens():
+        return Check(name, "ok", f"DISPLAY={shown}" + (f"; {xvfb}" if xvfb else ""))
+    screen = f"DISPLAY={shown} does not answer" if shown else "no screen"
+    if xvfb:
+        return Check(name, "ok", f"{screen}; {xvfb}, so that `view --record` works without one")
+    return Check(name, "warn", f"{screen}, no Xvfb: `view` cannot draw", f"to record without a screen: {install}")
+
+
+def sandbox() -> Check:
+    """Check what the kernel offers to confine programs: Landlock (files, network) and seccomp (system calls)."""
+    abi, seccomp = _landlock_abi(), _seccomp_filter()
+    found = f"Landlock {f'ABI {abi}' if abi else 'missing'}, seccomp filter {'present' if seccomp else 'missing'}"
+    if abi and seccomp:
+        return Check("sandbox", "ok", found)
+    return Check(
+        "sandbox",
+        "warn",
+        f"{found}; model-written programs need both, nothing else does",
+        "run on Linux 5.13 or newer with Landlock enabled (kernel option lsm=landlock,..; containers may hide it)",
+    )
+
+
+def cache() -> Check:
+    """Check that built networks can be kept."""
+    folder = atlas.cache_folder()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        mend = "make it writable, or name another folder in RELID_SUMO_CACHE"
+        return Check("cache", "fail", f"{folder}: {error.strerror}", mend)
+    return Check("cache", "ok", str(folder))
+
+
+def disk(name: str, folder: Path) -> Check:
+    """Check the free space where a folder lies or would lie."""
+    there = next(parent for parent in (folder, *folder.absolute().parents) if parent.exists())
+    free = shutil.disk_usage(there).free
+    found = f"{free / GIB:.1f} GiB free at {there}"
+    if free >= DISK_WARN:
+        return Check(name, "ok", found)
+    mend = f"free some space: runs and networks take some hundred MB, {DISK_WARN / GIB:.0f} GiB are comfortable"
+    return Check(name, "warn" if free >= DISK_FAIL else "fail", found, mend)
+
+
+def extracts() -> Check:
+    """Check which of the shipped cities' OSM extracts lie in the folders of RELID_SUMO_OSM_PATH."""
+    name, setting = "OSM extracts", os.environ.get(atlas.PATH_VARIABLE, "")
+    folders = [Path(part) for part in setting.split(os.pathsep) if part]
+    if not folders:
+        mend = "set it to the folder with your extracts; without it a shipped city is downloaded on first use"
+        return Check(name, "warn", f"{atlas.PATH_VARIABLE} is not set", mend)
+    absent = [str(folder) for folder in folders if not folder.is_dir()]
+    if absent:
+        mend = f"correct {atlas.PATH_VARIABLE} (folders, separated by '{os.pathsep}')"
+        return Check(name, "warn", f"no such folder: {', '.join(absent)}", mend)
+    try:
+        wanted = {city: load_toml(file, atlas.NetworkEntry).extract for city, file in atlas.known().items()}
+    except InputError as error:
+        return Check(name, "warn", str(error), "correct that file")
+    states = {city: _extract_state(extract, folders) for city, extract in wanted.items()}
+    found = "; ".join(f"{city}: {state}" for city, state in states.items())
+    if all(state == "found" for state in states.values()):
+        return Check(name, "ok", found or "no named network needs one")
+    mend = f"put the right file into a folder of {atlas.PATH_VARIABLE}; a missing one is downloaded on first use"
+    return Check(name, "warn", found, mend)
+
+
+def _extract_state(extract: atlas.ExtractEntry, folders: list[Path]) -> str:
+    file = next((folder / extract.file for folder in folders if (folder / extract.file).is_file()), None)
+    if file is None:
+        return f"{extract.file} is in none of the folders"
+    return "found" if atlas.sha256(file) == extract.sha256 else f"{file} is other map data (its checksum differs)"
+
+
+def _run_python(code: str) -> tuple[bool, str]:
+    """Run code in a fresh interpreter; return whether it went well, and what it printed or its last error line."""
+    try:
+        command = [sys.executable, "-c", code]
+        done = subprocess.run(
+            command, capture_output=True, text=True, timeout=120, stdin=subprocess.DEVNULL, check=False
+        )
+    except subprocess.TimeoutExpired:
+        return False, "no answer in 120 s"
+    if done.returncode == 0:
+        return True, done.stdout.strip()
+    lines = done.stderr.strip().splitlines()
+    return False, lines[-1] if lines else f"exit code {done.returncode}"
+
+
+def _display_opens() -> bool:
+    """Whether the X server that DISPLAY names answers (a set DISPLAY is often a stale one)."""
+    try:
+        x11 = ctypes.CDLL("libX11.so.6")
+    except OSError:
+        return False
+    x11.XOpenDisplay.restype = ctypes.c_void_p
+    handle = x11.XOpenDisplay(None)
+    if handle:
+        x11.XCloseDisplay(ctypes.c_void_p(handle))
+    return bool(handle)
+
+
+def _landlock_abi() -> int:
+    """Return the Landlock version the kernel offers; 0 where it offers none."""
+    if sys.platform != "linux":
+        return 0
+    syscall = ctypes.CDLL(None, use_errno=True).syscall
+    return max(0, int(syscall(SYS_LANDLOCK_CREATE_RULESET, None, ctypes.c_size_t(0), LANDLOCK_CREATE_RULESET_VERSION)))
+
+
+def _seccomp_filter() -> bool:
+    """Whether the kernel can filter system calls (it then counts the filters of every process, since Linux 5.9)."""
+    status = Path("/proc/self/status")
+    return status.exists() and "Seccomp_filters:" in status.read_text()

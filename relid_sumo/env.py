@@ -1,0 +1,579 @@
+"""The Dec-POMDP, event-driven: vehicles that pick the next road at every junction.
+
+A decision of agent i happens when its vehicle enters a road that is not its destination and has at least two ways on
+from which the destination can be reached. Agents decide asynchronously. What is here drives one episode over a running
+simulation (`relid_sumo.bridge`); `relid_sumo.pettingzoo_env` wraps it for PettingZoo.
+
+Observation, float32, shape (2 m_out + 2,), all scaled to about [-1, 1]:
+
+====================  =============================================================================================
+index                 value
+====================  =============================================================================================
+2 j                   congestion of the road in slot j: ``1 - 2 free-flow time / travel time`` (-1 free, 1 jammed)
+2 j + 1               distance to the destination from the end of that road: ``2 d / d_max - 1``
+2 m_out               distance from the end of the present road, scaled likewise
+2 m_out + 1           time since the wished departure: ``2 t / horizon - 1``
+====================  =============================================================================================
+
+An absent or masked slot reads (1, 1). ``d_max`` is the largest distance any agent starts from; `Observation.distance`
+says how distance is measured [m]. Slots are ordered by turning angle, left to right as driven.
+
+Reward (ALGORITHM: arXiv 2511.19368 gives its form): ``R_k = -(t_k - t_(k-1)) + w_d (d_(k-1) - d_k)``, s. The return of a
+trip that arrives is ``w_d d_0 - travel time``; one that does not is charged the time to the horizon and gets no credit
+for distance.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from relid_sumo.bridge import Bridge
+from relid_sumo.errors import InputError, SimulationError
+from relid_sumo.graph import Floats, RoadGraph, follow
+from relid_sumo.scenario import Scenario
+
+ARRIVED, HORIZON, LOST, NEVER_INSERTED = "arrived", "horizon", "lost", "never inserted"
+BACKGROUND_S = 900.0  # the effect on the background traffic is measured this long after the agents' time 0
+
+Float32s = NDArray[np.float32]
+Bools = NDArray[np.bool_]
+
+
+@dataclass(frozen=True, eq=False)
+class RoutingTask:
+    """What stays the same over all episodes of a scenario: who goes where, and how far it is from everywhere.
+
+    Attributes
+    ----------
+    names : tuple of str
+        The N agents.
+    origin, destination : array of int, shape (N,)
+        Edge indices.
+    depart_s : array, shape (N,)
+        Wished departures, s after the warm-up.
+    row : array of int, shape (N,)
+        Each agent's row in the tables below; agents with one destination share it.
+    to_go : array, shape (rows, E)
+        Distance from the end of each edge to the destination, m, as `Observation.distance` measures it; inf where the
+        destination cannot be reached.
+    next_edge : array of int, shape (rows, E)
+        The next edge on the free-flow fastest path.
+    free_to_go : array, shape (rows, E)
+        Free-flow time from the end of each edge, s.
+    closed : frozenset of int
+        Edges that nobody may choose.
+    """
+
+    scenario: Scenario
+    graph: RoadGraph
+    names: tuple[str, ...]
+    origin: NDArray[np.int32]
+    destination: NDArray[np.int32]
+    depart_s: Floats
+    row: NDArray[np.int32]
+    to_go: Float32s
+    next_edge: NDArray[np.int32]
+    free_to_go: Float32s
+    closed: frozenset[int] = frozenset()
+
+    @property
+    def n_agents(self) -> int:
+        """Number of agents, N."""
+        return len(self.names)
+
+    @property
+    def observation_size(self) -> int:
+        """Width of an observation, ``2 m_out + 2``."""
+        return 2 * self.graph.m_out + 2
+
+    @property
+    def start_to_go(self) -> Floats:
+        """Distance each agent starts from, m, shape (N,)."""
+        return self.to_go[self.row, self.origin].astype(np.float64)
+
+    @property
+    def distance_scale_m(self) -> float:
+        """The largest distance any agent starts from, m."""
+        return float(self.start_to_go.max())
+
+    def mask(self, agent: int, edge: int) -> Bools:
+        """Return which slots of an edge are open to an agent, shape (m_out,)."""
+        ways = self.graph.slots[edge]
+        return np.asarray((ways >= 0) & np.isfinite(self.to_go[self.row[agent], ways]))
+
+    def route(self, agent: int, edge: int) -> list[int]:
+        """Return the free-flow fastest route of an agent from an edge, both ends included."""
+        return follow(self.next_edge[self.row[agent]], edge, int(self.destination[agent]))
+
+
+def make_task(
+    scenario: Scenario,
+    graph: RoadGraph,
+    ends: Sequence[tuple[int, int]],
+    edge_times: Floats | None = None,
+    closed: frozenset[int] = frozenset(),
+) -> RoutingTask:
+    """Build the task of a scenario.
+
+    Parameters
+    ----------
+    ends
+        Origin and destination edge of each trip.
+    edge_times
+        Mean travel time of each edge over the training traffic, s, shape (E,); needed for the distance ``time``.
+    closed
+        Edges closed to the agents.
+
+    Raises
+    ------
+    InputError
+        A trip starts where it ends or cannot reach its destination, or the horizon is too short for it.
+    """
+    origin, destination = (np.array(part, dtype=np.int32) for part in zip(*ends, strict=True))
+    targets, row = np.unique(destination, return_inverse=True)
+    shut = sorted(closed)
+    free, steps, metres = [], [], []
+    for target in targets:
+        cost = graph.free_flow_s.copy()
+        cost[shut] = np.inf
+        free_to_go, next_edge = graph.to_destination(int(target), cost)
+        free.append(free_to_go)
+        steps.append(next_edge)
+        to_go = _distance(scenario, graph, int(target), edge_times, shut)
+        to_go = np.where(np.isfinite(free_to_go), to_go, np.inf)
+        to_go[shut] = np.inf
+        metres.append(to_go)
+    task = RoutingTask(
+        scenario=scenario,
+        graph=graph,
+        names=tuple(trip.id for trip in scenario.trips),
+        origin=origin,
+        destination=destination,
+        depart_s=np.array([trip.depart_s for trip in scenario.trips]),
+        row=row.astype(np.int32),
+        to_go=np.array(metres, dtype=np.float32),
+        next_edge=np.array(steps, dtype=np.int32),
+        free_to_go=np.array(free, dtype=np.float32),
+        closed=closed,
+    )
+    _check(task)
+    return task
+
+
+def _distance(scenario: Scenario, graph: RoadGraph, target: int, edge_times: Floats | None, shut: list[int]) -> Floats:
+    kind = scenario.observation.distance
+    if kind == "straight":
+        gap = graph.end_xy - graph.end_xy[target]
+        return np.asarray(np.hypot(gap[:, 0], gap[:, 1]))
+    if kind == "network":
+        cost = graph.length.copy()
+        cost[shut] = np.inf
+        return graph.to_destination(target, cost)[0]
+    if edge_times is None:
+        raise InputError("the distance 'time' needs the mean travel times of the training traffic")
+    cost = edge_times * (graph.length.sum() / graph.free_flow_s.sum())
+    cost[shut] = np.inf
+    return graph.to_destination(target, cost)[0]
+
+
+def _check(task: RoutingTask) -> None:
+    where = f"scenario '{task.scenario.name}'"
+    for i, name in enumerate(task.names):
+        origin, destination = int(task.origin[i]), int(task.destination[i])
+        if origin == destination:
+            raise InputError(f"{where}: trip '{name}' starts on the road it ends on; move its origin or destination")
+        free = task.graph.free_flow_s[origin] + task.free_to_go[task.row[i], origin]
+        if not np.isfinite(free) or not np.isfinite(task.to_go[task.row[i], origin]):
+            shut = " with the closed roads" if task.closed else ""
+            raise InputError(f"{where}: trip '{name}' cannot get to its destination{shut}")
+        if task.depart_s[i] + free >= task.scenario.horizon_s:
+            raise InputError(
+                f"{where}: horizon_s = {task.scenario.horizon_s:g} is too short: trip '{name}' needs {free:.0f} s on "
+                f"free roads after its departure at {task.depart_s[i]:.0f} s"
+            )
+
+
+@dataclass(frozen=True, eq=False)
+class Decision:
+    """An agent at a junction.
+
+    Attributes
+    ----------
+    agent, number : int
+        Who decides, and its how manyth decision of the episode (from 0).
+    time : float
+        Simulation time, s.
+    edge : int
+        The road just entered.
+    mask : array of bool, shape (m_out,)
+        Slots it may choose.
+    observation : array, shape (2 m_out + 2,)
+        See the module's text; zeros where the episode does not observe.
+    """
+
+    agent: int
+    number: int
+    time: float
+    edge: int
+    mask: Bools
+    observation: Float32s
+
+
+@dataclass(frozen=True, eq=False)
+class EpisodeRecord:
+    """One whole episode; n decisions in time order, N agents.
+
+    Attributes
+    ----------
+    traffic_seed : int
+        The traffic it was driven in.
+    agent, edge, action : array of int, shape (n,)
+        Who decided, on which road, and the slot chosen.
+    time, reward : array, shape (n,)
+        When [s], and the reward that followed [s].
+    observation : array, shape (n, 2 m_out + 2)
+    mask : array of bool, shape (n, m_out)
+    status : tuple of str, length N
+        ``arrived``, ``horizon`` (under way at the end), ``lost`` or ``never inserted``.
+    returns : array, shape (N,)
+        Sum of all rewards, the one before the first decision included, s.
+    travel_time : array, shape (N,)
+        From the wished departure to arrival, s; who does not arrive counts to the horizon, and the free-flow time that
+        then remained.
+    teleports, crossed, one_way : array of int, shape (N,)
+        How often SUMO moved the vehicle on; roads crossed within one step; roads with one way on.
+    routes : tuple of arrays of int, length N
+        Edges driven.
+    background_vehicle_s : float
+        Time the background traffic spent driving or waiting to be inserted in the first 900 s, s.
+    background_arrived : int
+        Background vehicles that arrived in them.
+    simulated_s : float
+        Simulated time after the warm-up, s.
+    digest : str
+        Hash of all decisions and all arrivals, background included: equal for equal episodes.
+    """
+
+    traffic_seed: int
+    agent: NDArray[np.int32]
+    edge: NDArray[np.int32]
+    action: NDArray[np.int32]
+    time: Floats
+    reward: Floats
+    observation: Float32s
+    mask: Bools
+    status: tuple[str, ...]
+    returns: Floats
+    travel_time: Floats
+    teleports: NDArray[np.int32]
+    crossed: NDArray[np.int32]
+    one_way: NDArray[np.int32]
+    routes: tuple[NDArray[np.int32], ...]
+    background_vehicle_s: float
+    background_arrived: int
+    simulated_s: float
+    digest: str
+
+    @property
+    def arrival_rate(self) -> float:
+        """Share of the agents that arrived."""
+        return self.status.count(ARRIVED) / len(self.status)
+
+
+@dataclass(eq=False)
+class _Vehicle:
+    """What an episode knows of one agent."""
+
+    name: str
+    wished_s: float
+    destination: int
+    route: list[int]
+    at: int = -1
+    road: str = ""
+    on: int = -1
+    status: str | None = None
+    inserted: bool = False
+    last_time: float = 0.0
+    last_to_go: float = 0.0
+    decisions: list[int] = field(default_factory=list)
+    total: float = 0.0
+    travel_time: float = 0.0
+    teleports: int = 0
+    crossed: int = 0
+    one_way: int = 0
+
+
+class Episode:
+    """One episode over a simulation that has been warmed up.
+
+    ``while decisions := episode.advance(): ...; episode.act(decision, slot)``, then `record`. Every decision that
+    `advance` returns must be answered before it is called again.
+
+    Parameters
+    ----------
+    task, bridge
+        The task, and a simulation at the agents' time 0 (see `warm_up`).
+    traffic_seed
+        Kept in the record.
+    observe
+        Whether decisions carry observations; a policy that needs none saves reading the traffic.
+    rerouting
+        Leave the vehicles to SUMO's rerouting device: nobody decides.
+    background
+        Go on until the background traffic has been measured, when all agents have ended before.
+    """
+
+    def __init__(
+        self,
+        task: RoutingTask,
+        bridge: Bridge,
+        *,
+        traffic_seed: int = 0,
+        observe: bool = True,
+        rerouting: bool = False,
+        background: bool = False,
+    ) -> None:
+        scenario = task.scenario
+        self.task, self.bridge = task, bridge
+        self.traffic_seed, self.observe, self.rerouting = traffic_seed, observe, rerouting
+        self.time = scenario.start_s
+        self._measure_until = scenario.start_s + min(BACKGROUND_S, scenario.horizon_s)
+        self._run_until = self._measure_until if background else 0.0
+        self._smoothed = scenario.observation.congestion == "ewma"
+        self._free_s = task.graph.free_flow_s
+        self._rows: list[tuple[Decision, int]] = []
+        self._rewards: list[float] = []
+        self._asked: dict[int, Decision] = {}
+        self._hash = hashlib.blake2b(digest_size=16)
+        self._background_s, self._background_arrived = 0.0, 0
+        self._on_road = 0
+        self.vehicles: list[_Vehicle] = []
+        for i, name in enumerate(task.names):
+            wished = scenario.start_s + float(task.depart_s[i])
+            route = task.route(i, int(task.origin[i]))
+            vehicle = _Vehicle(name, wished, int(task.destination[i]), [] if rerouting else route, last_time=wished)
+            vehicle.last_to_go = float(task.start_to_go[i])
+            bridge.add(name, self._names(route), wished, rerouting=rerouting)
+            self.vehicles.append(vehicle)
+        self._waiting = {v.name: i for i, v in enumerate(self.vehicles)}
+        self._live: dict[int, str] = {}
+        self._agents = frozenset(task.names)
+
+    def _names(self, edges: Sequence[int]) -> list[str]:
+        return [str(name) for name in self.task.graph.edge_ids[list(edges)]]
+
+    @property
+    def over(self) -> bool:
+        """Whether every agent has ended."""
+        return not self._live and not self._waiting
+
+    def advance(self) -> list[Decision]:
+        """Run the simulation until somebody must decide; return the decisions of that moment, or [] at the end."""
+        if self._asked:
+            raise RuntimeError(f"{len(self._asked)} decisions are still open: answer each with act()")
+        bridge, end_s = self.bridge, self.task.scenario.end_s
+        road = bridge.road
+        while not self.over or self.time < self._run_until:
+            if self.time >= end_s:
+                self._cut_off()
+                break
+            now = bridge.step()
+            self.time = now + self.task.scenario.step_length_s
+            if self._waiting:
+                self._note_departures(bridge.departed())
+            arrived = self._note_arrivals(bridge, now)
+            if now < self._measure_until:
+                self._background_s += (
+                    bridge.running() + bridge.waiting() - self._on_road - self._overdue(now)
+                ) * self.task.scenario.step_length_s
+            asked = []
+            for i, name in list(self._live.items()):
+                if name in arrived:
+                    self._end(i, now, ARRIVED if self._completed(i) else LOST)
+                    continue
+                on = road(name)
+                if on != self.vehicles[i].road:
+                    decision = self._moved(i, on, now)
+                    if decision is not None:
+                        asked.append(decision)
+            if asked:
+                self._asked = {d.agent: d for d in asked}
+                return asked
+        return []
+
+    def _overdue(self, now: float) -> int:
+        return sum(self.vehicles[i].wished_s <= now for i in self._waiting.values())
+
+    def _note_departures(self, departed: Sequence[str]) -> None:
+        for name in departed:
+            i = self._waiting.pop(name, None)
+            if i is not None:
+                self._live[i] = name
+                self.vehicles[i].inserted = True
+                self._on_road += 1
+
+    def _note_arrivals(self, bridge: Bridge, now: float) -> frozenset[str]:
+        names = bridge.arrived()
+        for name in bridge.teleported():
+            if name in self._agents:
+                self.vehicles[self.task.names.index(name)].teleports += 1
+        if not names:
+            return frozenset()
+        self._hash.update(f"{now:g} {' '.join(names)}\n".encode())
+        arrived = self._agents.intersection(names)
+        if now < self._measure_until:
+            self._background_arrived += len(names) - len(arrived)
+        return arrived
+
+    def _completed(self, agent: int) -> bool:
+        """Whether a vehicle that left the simulation was at its destination, or within a step of crossing it."""
+        vehicle = self.vehicles[agent]
+        if vehicle.on == vehicle.destination or vehicle.teleports:
+            return True
+        if vehicle.on < 0:
+            return False
+        rest = self.task.route(agent, vehicle.on)[1:] if self.rerouting else vehicle.route[vehicle.at + 1 :]
+        return float(self._free_s[rest].sum()) <= 2 * self.task.scenario.step_length_s
+
+    def _moved(self, agent: int, road: str | None, now: float) -> Decision | None:
+        """Note that a vehicle is on another road than before; return its decision if it has one to make."""
+        vehicle, task = self.vehicles[agent], self.task
+        if road is None:
+            self._end(agent, now, LOST)
+            return None
+        vehicle.road = road
+        edge = task.graph.index.get(road)
+        if edge is None or edge == vehicle.on:  # inside a junction, or teleporting
+            return None
+        self._follow(vehicle, edge)
+        if edge == vehicle.destination or self.rerouting:
+            return None
+        mask = task.mask(agent, edge)
+        if mask.sum() < 2:
+            vehicle.one_way += 1
+            return None
+        self._reward(agent, now, float(task.to_go[task.row[agent], edge]))
+        observation = self._observation(agent, edge, mask, now)
+        return Decision(agent, len(vehicle.decisions), now, edge, mask, observation)
+
+    def _follow(self, vehicle: _Vehicle, edge: int) -> None:
+        """Move the mark along the vehicle's route, counting the roads it crossed within one step."""
+        vehicle.on = edge
+        if self.rerouting:
+            vehicle.route.append(edge)
+        try:
+            at = vehicle.route.index(edge, vehicle.at + 1)
+        except ValueError:
+            name = self.task.graph.edge_ids[edge]
+            raise SimulationError(f"SUMO took '{vehicle.name}' to edge '{name}', which is not on its route") from None
+        vehicle.crossed += at - vehicle.at - 1
+        vehicle.at = at
+
+    def _observation(self, agent: int, edge: int, mask: Bools, now: float) -> Float32s:
+        task, graph = self.task, self.task.graph
+        observation = np.ones(task.observation_size, dtype=np.float32)
+        if not self.observe:
+            return np.zeros_like(observation)
+        to_go, scale = task.to_go[task.row[agent]], 2.0 / task.distance_scale_m
+        for slot in np.flatnonzero(mask):
+            way = graph.slots[edge, slot]
+            seconds = self.bridge.travel_time(str(graph.edge_ids[way]), smoothed=self._smoothed)
+            observation[2 * slot] = 1.0 - 2.0 * min(1.0, float(self._free_s[way]) / max(seconds, 1e-3))
+            observation[2 * slot + 1] = scale * to_go[way] - 1.0
+        observation[-2] = scale * to_go[edge] - 1.0
+        observation[-1] = 2.0 * (now - self.vehicles[agent].wished_s) / task.scenario.horizon_s - 1.0
+        return observation
+
+    def act(self, decision: Decision, slot: int) -> None:
+        """Let the agent take the road in a slot, and from there the free-flow fastest way."""
+        i = decision.agent
+        if self._asked.get(i) is not decision:
+            raise RuntimeError(f"agent '{self.task.names[i]}' has no such decision open")
+        if not 0 <= slot < len(decision.mask) or not decision.mask[slot]:
+            allowed = np.flatnonzero(decision.mask).tolist()
+            raise InputError(f"agent '{self.task.names[i]}': slot {slot} is masked; the open ones are {allowed}")
+        vehicle = self.vehicles[i]
+        way = int(self.task.graph.slots[decision.edge, slot])
+        ahead = [decision.edge, *self.task.route(i, way)]
+        if ahead != vehicle.route[vehicle.at :]:
+            self.bridge.set_route(vehicle.name, self._names(ahead))
+            vehicle.route[vehicle.at :] = ahead
+        vehicle.decisions.append(len(self._rows))
+        self._rows.append((decision, slot))
+        self._rewards.append(0.0)
+        self._hash.update(f"{decision.time:g} {i} {decision.edge} {slot}\n".encode())
+        del self._asked[i]
+
+    def _reward(self, agent: int, now: float, to_go: float) -> float:
+        vehicle = self.vehicles[agent]
+        reward = vehicle.last_time - now + self.task.scenario.reward.w_d * (vehicle.last_to_go - to_go)
+        if vehicle.decisions:
+            self._rewards[vehicle.decisions[-1]] = reward
+        vehicle.total += reward
+        vehicle.last_time, vehicle.last_to_go = now, to_go
+        return reward
+
+    def _end(self, agent: int, now: float, status: str) -> None:
+        vehicle, task = self.vehicles[agent], self.task
+        vehicle.status = status
+        if self._live.pop(agent, None) is not None:
+            self._on_road -= 1
+        if status == ARRIVED:
+            vehicle.travel_time = now - vehicle.wished_s
+            self._reward(agent, now, 0.0)
+            return
+        end_s = task.scenario.end_s
+        last = vehicle.on if vehicle.on >= 0 else int(task.origin[agent])
+        left = float(task.free_to_go[task.row[agent], last])
+        vehicle.travel_time = end_s - vehicle.wished_s + left
+        self._reward(agent, end_s, float(task.start_to_go[agent]))
+
+    def _cut_off(self) -> None:
+        for i in [*self._live, *self._waiting.values()]:
+            self._end(i, self.time, HORIZON if self.vehicles[i].inserted else NEVER_INSERTED)
+        self._waiting.clear()
+
+    def record(self) -> EpisodeRecord:
+        """Return the episode, once it is over."""
+        if not self.over:
+            raise RuntimeError("the episode is not over: call advance() until it returns []")
+        vehicles, graph = self.vehicles, self.task.graph
+        decisions = [d for d, _ in self._rows]
+        n = len(decisions)
+        width = self.task.observation_size
+        return EpisodeRecord(
+            traffic_seed=self.traffic_seed,
+            agent=np.array([d.agent for d in decisions], dtype=np.int32),
+            edge=np.array([d.edge for d in decisions], dtype=np.int32),
+            action=np.array([slot for _, slot in self._rows], dtype=np.int32),
+            time=np.array([d.time for d in decisions], dtype=np.float64),
+            reward=np.array(self._rewards, dtype=np.float64),
+            observation=np.array([d.observation for d in decisions], dtype=np.float32).reshape(n, width),
+            mask=np.array([d.mask for d in decisions], dtype=np.bool_).reshape(n, graph.m_out),
+            status=tuple(str(v.status) for v in vehicles),
+            returns=np.array([v.total for v in vehicles]),
+            travel_time=np.array([v.travel_time for v in vehicles]),
+            teleports=np.array([v.teleports for v in vehicles], dtype=np.int32),
+            crossed=np.array([v.crossed for v in vehicles], dtype=np.int32),
+            one_way=np.array([v.one_way for v in vehicles], dtype=np.int32),
+            routes=tuple(np.array(_driven(v), dtype=np.int32) for v in vehicles),
+            background_vehicle_s=self._background_s,
+            background_arrived=self._background_arrived,
+            simulated_s=self.time - self.task.scenario.start_s,
+            digest=self._hash.hexdigest(),
+        )
+
+
+def _driven(vehicle: _Vehicle) -> list[int]:
+    return vehicle.route if vehicle.status == ARRIVED else vehicle.route[: vehicle.at + 1]
+
+
+def warm_up(bridge: Bridge, scenario: Scenario) -> None:
+    """Run the background traffic alone until the agents' time 0."""
+    for _ in range(round(scenario.start_s / scenario.step_length_s)):
+        bridge.step()

@@ -1,0 +1,29 @@
+"""The exceptions a user can meet.
+
+RelidSumoError
+├── InputError        a file, a setting or an argument is not usable; the message says where and how to mend it
+└── SimulationError   SUMO stopped, or could not be started; the message holds SUMO's own line
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class RelidSumoError(Exception):
+    """Base of every error that is the user's to read: one message, no traceback, exit code 2."""
+
+
+class InputError(RelidSumoError):
+    """A file, a setting or an argument that cannot be used."""
+
+
+class SimulationError(RelidSumoError):
+    """SUMO ended, or refused, in a way the simulation cannot go on from."""
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """Return `` (did you mean 'x'?)`` for the nearest known word, or an empty string."""
+    near = difflib.get_close_matches(word, list(known), n=1)
+    return f" (did you mean '{near[0]}'?)" if near else ""

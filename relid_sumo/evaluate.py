@@ -1,0 +1,269 @@
+"""Evaluation: a trained policy beside what a traffic engineer would use, on traffic it has never seen."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from relid_sumo import runs, seeding
+from relid_sumo.env import LOST, NEVER_INSERTED, EpisodeRecord
+from relid_sumo.errors import InputError, did_you_mean
+from relid_sumo.policies import BASELINES, Policy, pick, probabilities
+from relid_sumo.prepare import Ready, prepare
+from relid_sumo.rollout import Job, Rollouts
+from relid_sumo.scenario_files import override
+
+RESAMPLES = 10_000
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A mean over traffic seeds and its 95 % bootstrap interval; no interval where there is one seed."""
+
+    mean: float
+    low: float | None
+    high: float | None
+
+
+@dataclass(frozen=True)
+class Result:
+    """How one policy did; every figure is a mean over agents, estimated over traffic seeds.
+
+    Attributes
+    ----------
+    mean_return, mean_travel_time_s
+        s; who does not arrive counts to the horizon.
+    arrival_rate
+        Share of the agents that arrived.
+    background_s
+        Vehicle-seconds of the background traffic in the first 900 s per vehicle-second under `shortest`, minus 1; None
+        where `shortest` was not driven.
+    travel_time_over_shortest
+        Mean travel time over `shortest`'s in the same traffic, minus 1; None likewise.
+    teleports, lost, never_inserted
+        Counts over all agents and seeds.
+    """
+
+    mean_return: Estimate
+    mean_travel_time_s: Estimate
+    arrival_rate: Estimate
+    background_s: Estimate | None
+    travel_time_over_shortest: Estimate | None
+    teleports: int
+    lost: int
+    never_inserted: int
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Results by policy, and what they were measured on."""
+
+    scenario: str
+    traffic: str
+    seeds: tuple[int, ...]
+    greedy: bool
+    policies: dict[str, Result]
+
+    def as_json(self) -> dict[str, Any]:
+        """Return one object: per policy the means, and under ``interval_95`` low and high."""
+        return {
+            "scenario": self.scenario,
+            "traffic": self.traffic,
+            "seeds": list(self.seeds),
+            "actions": "greedy" if self.greedy else "sampled",
+            "policies": {name: _flat(result) for name, result in self.policies.items()},
+        }
+
+
+def _flat(result: Result) -> dict[str, Any]:
+    values: dict[str, Any] = {}
+    intervals: dict[str, Any] = {}
+    for name, value in asdict(result).items():
+        if isinstance(value, dict):
+            values[name] = value["mean"]
+            intervals[name] = None if value["low"] is None else [value["low"], value["high"]]
+        else:
+            values[name] = value
+    return {**values, "interval_95": intervals}
+
+
+def evaluate(
+    ready: Ready,
+    policies: dict[str, Policy],
+    *,
+    traffic: str = "evaluation",
+    n_seeds: int | None = None,
+    workers: int | None = None,
+    on_done: Callable[[EpisodeRecord], None] = lambda _: None,
+) -> Evaluation:
+    """Drive policies through the same trips in the same traffic and compare them.
+
+    Parameters
+    ----------
+    policies
+        By the name to show. Put ``shortest`` among them to have the others compared with it.
+    traffic, n_seeds
+        Which set of traffic seeds (``evaluation``, ``validation``, ``training``), and how many of it; all where not given.
+    workers
+        Simulation processes; does not change the results.
+    on_done
+        Told of each episode as it comes in.
+
+    Raises
+    ------
+    InputError
+        More seeds are asked for than there are.
+    """
+    seeds = choose_seeds(ready, traffic, n_seeds)
+    jobs = [
+        Job(seed, ready.options(seed), _seeded(policy, seed), background=True)
+        for seed in seeds
+        for policy in policies.values()
+    ]
+    with Rollouts(ready.task, workers) as rollouts:
+        records = rollouts.run(jobs, on_done)
+    table = {name: records[i :: len(policies)] for i, name in enumerate(policies)}
+    results = {name: _result(rows, table.get("shortest")) for name, rows in table.items()}
+    greedy = all(p.greedy for p in policies.values() if p.name == "learned")
+    return Evaluation(ready.scenario.name, traffic, seeds, greedy, results)
+
+
+def choose_seeds(ready: Ready, traffic: str, n_seeds: int | None) -> tuple[int, ...]:
+    """Return the first `n_seeds` (all where not given) of a set of traffic seeds; InputError where there are not as many."""
+    sets = ready.scenario.seeds.model_dump()
+    if traffic not in sets:
+        raise InputError(
+            f"there are no '{traffic}' traffic seeds{did_you_mean(traffic, sets)}; known are {', '.join(sets)}"
+        )
+    every: tuple[int, ...] = sets[traffic]
+    if n_seeds is not None and not 1 <= n_seeds <= len(every):
+        raise InputError(f"--seeds {n_seeds}: scenario '{ready.scenario.name}' has 1 to {len(every)} {traffic} seeds")
+    return every[:n_seeds]
+
+
+def _seeded(policy: Policy, traffic_seed: int) -> Policy:
+    """Return a policy whose draws depend on the traffic seed too."""
+    return Policy(policy.name, seeding.derive(policy.seed, "evaluation", traffic_seed), policy.greedy, policy.weights)
+
+
+def _result(rows: Sequence[EpisodeRecord], shortest: Sequence[EpisodeRecord] | None) -> Result:
+    statuses = [status for row in rows for status in row.status]
+    times = np.array([row.travel_time.mean() for row in rows])
+    background = np.array([row.background_vehicle_s for row in rows])
+    over_background = over_time = None
+    if shortest is not None:
+        over_time = estimate(times / np.array([row.travel_time.mean() for row in shortest]) - 1.0)
+        with_shortest = np.array([row.background_vehicle_s for row in shortest])
+        if with_shortest.all():
+            over_background = estimate(background / with_shortest - 1.0)
+    return Result(
+        mean_return=estimate(np.array([row.returns.mean() for row in rows])),
+        mean_travel_time_s=estimate(times),
+        arrival_rate=estimate(np.array([row.arrival_rate for row in rows])),
+        background_s=over_background,
+        travel_time_over_shortest=over_time,
+        teleports=int(sum(row.teleports.sum() for row in rows)),
+        lost=statuses.count(LOST),
+        never_inserted=statuses.count(NEVER_INSERTED),
+    )
+
+
+def estimate(values: NDArray[np.float64]) -> Estimate:
+    """Return the mean of a figure per seed with its 95 % percentile bootstrap interval (Efron 1979)."""
+    mean = float(values.mean())
+    if len(values) < 2:
+        return Estimate(mean, None, None)
+    rng = seeding.stream(0, "bootstrap")
+    means = values[rng.integers(0, len(values), (RESAMPLES, len(values)))].mean(axis=1)
+    low, high = np.percentile(means, [2.5, 97.5])
+    return Estimate(mean, float(low), float(high))
+
+
+def load_trained(
+    folder: Path,
+    *,
+    greedy: bool = True,
+    changes: Sequence[str] = (),
+    closed: Sequence[str] = (),
+    report: Callable[[str], None] = lambda _: None,
+) -> tuple[Ready, Policy]:
+    """Return what a run was trained on, ready to be driven, and its policy.
+
+    Parameters
+    ----------
+    greedy
+        Take the most probable action rather than a draw.
+    changes, closed
+        What-if: settings of the scenario replaced, edges closed to everybody.
+
+    Raises
+    ------
+    InputError
+        The folder holds no trained run, or the policy does not fit what the changes make of the scenario.
+    """
+    settings, scenario = runs.load(folder)
+    state = runs.load_checkpoint(folder)
+    ready = prepare(override(scenario, changes), closed=closed, report=report)
+    runs.check_same(settings, ready, folder)
+    weights = _actor(state)
+    agents = len(next(iter(weights.values())))
+    if agents != ready.task.n_agents:
+        raise InputError(f"{folder}: trained for {agents} agents, and the scenario now has {ready.task.n_agents}")
+    return ready, Policy("learned", settings.train.seed, greedy, weights)
+
+
+def load_policy(folder: Path | str, *, greedy: bool = True, seed: int = 0) -> Callable[[str, dict[str, Any]], int]:
+    """Return a trained policy as a function of (agent's name, its observation from `parallel_env`) to a slot.
+
+    Parameters
+    ----------
+    greedy
+        Take the most probable action rather than a draw.
+    seed
+        Seed of the draws.
+
+    Raises
+    ------
+    InputError
+        The folder holds no trained run, or the name is not one of its agents.
+    """
+    settings, scenario = runs.load(Path(folder))
+    weights = _actor(runs.load_checkpoint(Path(folder)))
+    index = {trip.id: i for i, trip in enumerate(scenario.trips)}
+    rng = seeding.stream(seed, "policy", settings.train.seed)
+
+    def act(agent: str, observation: dict[str, Any]) -> int:
+        if agent not in index:
+            raise InputError(f"{folder}: no agent '{agent}' was trained; known are {', '.join(index)}")
+        open_slots = np.asarray(observation["action_mask"], dtype=bool)
+        shares = probabilities(weights, index[agent], observation["observation"], open_slots)
+        return int(np.argmax(shares)) if greedy else pick(shares, rng.random())
+
+    return act
+
+
+def _actor(state: dict[str, Any]) -> dict[str, NDArray[np.float32]]:
+    return {name: value.numpy() for name, value in state["learner"]["actor"].items()}
+
+
+def baselines(names: str = ",".join(BASELINES)) -> dict[str, Policy]:
+    """Return policies that need no learning, by their names with commas between.
+
+    Raises
+    ------
+    InputError
+        There is none of that name.
+    """
+    known = ("random", *BASELINES)
+    chosen: dict[str, Policy] = {}
+    for word in filter(None, (part.strip() for part in names.split(","))):
+        name = next((k for k in known if k == word), None)
+        if name is None:
+            raise InputError(f"there is no baseline '{word}'{did_you_mean(word, known)}; known are {', '.join(known)}")
+        chosen[name] = Policy(name)
+    return chosen

@@ -1,0 +1,310 @@
+"""Road networks: an OSM file becomes a SUMO network that simulates well, kept in a cache."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import tempfile
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pyproj import Proj
+from rich import box
+from rich.console import Group
+from rich.table import Table
+from rich.text import Text
+
+from relid_sumo import atlas, driving_side, netconvert, osm, sumo
+from relid_sumo.atlas import NetworkSettings
+from relid_sumo.errors import InputError
+from relid_sumo.graph import Floats, RoadGraph
+
+FORMAT = 1  # raise it when a build gives something else for the same input
+MATCH_M = 200.0
+MATCH_DEG = 60.0
+NET, GRAPH, SUMMARY = "network.net.xml", "graph.npz", "summary.json"
+OSM_ATTRIBUTION = "© OpenStreetMap contributors (ODbL)"
+
+Report = Callable[[str], None]
+
+
+@dataclass(frozen=True, eq=False)
+class Network:
+    """A built road network.
+
+    Attributes
+    ----------
+    name
+        What the user calls it.
+    folder
+        Its folder in the cache.
+    graph
+        The road graph as arrays.
+    summary
+        What came in, what was kept, what was left out and why; see summary.json.
+    title, description
+        What to call it on maps, and what to know about the area.
+    """
+
+    name: str
+    folder: Path
+    graph: RoadGraph
+    summary: dict[str, Any]
+    title: str = ""
+    description: str = ""
+
+    @property
+    def net_file(self) -> Path:
+        """SUMO's network file, .net.xml."""
+        return self.folder / NET
+
+    @property
+    def key(self) -> str:
+        """Hash of the OSM file's content, the settings and SUMO's version."""
+        return str(self.summary["key"])
+
+    @property
+    def attribution(self) -> str:
+        """What has to stand beside everything drawn from this network."""
+        return str(self.summary["attribution"])
+
+    @cached_property
+    def _projection(self) -> Proj:
+        return Proj(str(self.graph.projection[0]))
+
+    def lonlat(self, xy: Floats) -> Floats:
+        """Return longitude and latitude (degrees) of points in m, both of shape (n, 2)."""
+        x, y = (np.asarray(xy, dtype=np.float64) - self.graph.offset).T
+        return np.column_stack(self._projection(x, y, inverse=True))
+
+    def xy(self, lonlat: Floats) -> Floats:
+        """Return network coordinates (m) of longitudes and latitudes in degrees, both of shape (n, 2)."""
+        lon, lat = np.asarray(lonlat, dtype=np.float64).T
+        return np.column_stack(self._projection(lon, lat)) + self.graph.offset
+
+    @cached_property
+    def _segments(self) -> tuple[Floats, Floats, Floats, Floats]:
+        """All pieces of centre line: start and step (S, 2), bearing in degrees (S,), edge (S,)."""
+        start = self.graph.shape_xy[:-1]
+        step = np.diff(self.graph.shape_xy, axis=0)
+        edge = np.repeat(np.arange(self.graph.n_edges), np.diff(self.graph.shape_start))
+        real = (edge[:-1] == edge[1:]) & (np.abs(step).sum(axis=1) > 0)
+        start, step = start[real], step[real]
+        return start, step, np.degrees(np.arctan2(step[:, 0], step[:, 1])), edge[:-1][real]
+
+
+def match_edge(network: Network, lon: float, lat: float, bearing: float) -> int:
+    """Return the nearest edge that runs in about a given direction.
+
+    Parameters
+    ----------
+    network
+        The network.
+    lon, lat
+        Position, degrees.
+    bearing
+        Direction of travel, degrees clockwise from north; an edge agrees up to 60 degrees off.
+
+    Raises
+    ------
+    InputError
+        If the nearest such edge is farther than 200 m.
+    """
+    point = network.xy(np.array([[lon, lat]]))[0]
+    start, step, heading, edge = network._segments
+    share = ((point - start) * step).sum(axis=1) / (step**2).sum(axis=1)
+    away = np.hypot(*(start + np.clip(share, 0.0, 1.0)[:, None] * step - point).T)
+    off = np.abs((heading - bearing + 180.0) % 360.0 - 180.0)
+    away = np.where(off <= MATCH_DEG, away, np.inf)
+    best = int(np.argmin(away))
+    if not away[best] <= MATCH_M:
+        west, south, east, north = network.summary["area"]
+        raise InputError(
+            f"network '{network.name}': no road runs towards {bearing:.0f} degrees within {MATCH_M:.0f} m of "
+            f"longitude {lon:.5f}, latitude {lat:.5f}; the network covers {west:.4f},{south:.4f},{east:.4f},{north:.4f}"
+        )
+    return int(edge[best])
+
+
+def find(name_or_path: str, *, report: Report | None = None) -> Network:
+    """Return a network by its name in the catalogue, or by the path of an OSM file; built where it is not in the cache.
+
+    Raises
+    ------
+    InputError
+        If there is no such network or file, or no network can be made of it.
+    """
+    located = atlas.locate(name_or_path)
+    network = build(located.source, located.settings, name=located.name, report=report)
+    return replace(network, title=located.title, description=located.description)
+
+
+def build(source: Path, settings: NetworkSettings | None = None, *, name: str, report: Report | None = None) -> Network:
+    """Turn an OSM file into a network, or take it from the cache.
+
+    Parameters
+    ----------
+    source
+        A .osm, .osm.gz or .osm.bz2 file.
+    settings
+        How to build it.
+    name
+        What to call it.
+    report
+        Called with a line of text as the work goes on.
+
+    Raises
+    ------
+    InputError
+        If the file cannot be used, or holds no strongly connected roads.
+    """
+    settings = settings or NetworkSettings()
+    osm.check_file(source)
+    digest = atlas.sha256(source)
+    text = json.dumps([FORMAT, digest, settings.model_dump(mode="json"), sumo.version()])
+    key = hashlib.sha256(text.encode()).hexdigest()
+    folder = atlas.cache_folder() / "networks" / f"{name}-{key[:12]}"
+    if not folder.is_dir():
+        _make_folder(folder.parent)
+        with tempfile.TemporaryDirectory(prefix=f".{name}-", dir=folder.parent) as scratch:
+            whole = Path(scratch) / "whole"
+            whole.mkdir()
+            summary = {"key": key, "sha256": digest, **_make(source, settings, Path(scratch), whole, report)}
+            (whole / SUMMARY).write_text(json.dumps(summary, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+            try:
+                whole.rename(folder)
+            except OSError:
+                if not folder.is_dir():  # else another process was faster, and what it built is the same
+                    raise
+    summary = json.loads((folder / SUMMARY).read_text(encoding="utf-8"))
+    return Network(name, folder, RoadGraph.load(folder / GRAPH), summary, title=name)
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(
+            f"{folder}: cannot be made ({error.strerror}); set {atlas.CACHE_VARIABLE} to a folder that can be written"
+        ) from None
+
+
+def _make(source: Path, settings: NetworkSettings, work: Path, whole: Path, report: Report | None) -> dict[str, Any]:
+    """Build a network into the folder `whole` and return its summary."""
+    tell = report or (lambda _: None)
+    tell(f"reading {source.name}")
+    extract = osm.read(source, box=settings.bbox, service_roads=settings.service_roads)
+    left_hand, decided = settings.left_hand, "set"
+    if left_hand is None:
+        left_hand, zone = driving_side.drives_left(*extract.centre)
+        decided = f"by position (time zone {zone})"
+    guess = extract.signals == 0 if settings.guess_signals is None else settings.guess_signals
+    osm.write(extract, work / "clean.osm")
+    tell(f"netconvert: {len(extract.pieces)} ways, {'left' if left_hand else 'right'}-hand traffic")
+    builder = netconvert.Builder(source, work)
+    builder.convert(work / "clean.osm", left_hand=left_hand, guess_signals=guess)
+    builder.reduce()
+    tell(f"trial run on {builder.net.graph.n_edges} edges")
+    trials = builder.mend()
+
+    net = builder.net
+    netconvert.limit_cycles(net.file, whole / NET)
+    net.graph.save(whole / GRAPH)
+    network = Network("", whole, net.graph, {})
+    area = network.lonlat(net.graph.shape_xy)
+    usable = _total(extract.usable)
+    made_here = extract.generator.startswith("relid_sumo")
+    return {
+        "source": source.name,
+        "sumo": sumo.version(),
+        "attribution": "generated by relid_sumo" if made_here else OSM_ATTRIBUTION,
+        "settings": settings.model_dump(mode="json"),
+        "area": [*area.min(axis=0).round(6).tolist(), *area.max(axis=0).round(6).tolist()],
+        "left_hand": left_hand,
+        "left_hand_decided": decided,
+        "roads_in_file": extract.came_in,
+        "left_out": extract.left_out,
+        "into_netconvert": usable,
+        "outcome": _outcome(extract, builder.fate),
+        "restrictions": {"used": len(extract.restrictions), "left_out": extract.restrictions_left_out},
+        "edges": net.graph.n_edges,
+        "junctions": len(net.graph.junction_xy),
+        "signals": net.signals,
+        "signals_guessed": guess,
+        "km": float(net.graph.length.sum()) / 1000,
+        "lane_km": float((net.graph.length * net.graph.lanes).sum()) / 1000,
+        "most_ways_on": net.graph.m_out,
+        "lanes_opened": sorted(builder.opened),
+        "closed": sorted(builder.closed),
+        "trial": {
+            "runs": len(trials),
+            "vehicles": trials[-1].vehicles,
+            "wrong_lane_left": dict(trials[-1].wrong_lane),
+        },
+    }
+
+
+def _total(tally: osm.Tally) -> dict[str, float]:
+    return {key: sum(entry[key] for entry in tally.values()) for key in ("ways", "km")}
+
+
+def _outcome(extract: osm.Extract, fate: dict[str, dict[int, float]]) -> osm.Tally:
+    """Return ways and km of what went into netconvert, by what became of it.
+
+    A way of which parts were kept and parts were not counts once, as kept, and its kilometres are shared out by the
+    length of its edges; so ways and km add up to what went in.
+    """
+    tally: osm.Tally = {reason: {"ways": 0, "km": 0.0} for reason in (*fate, netconvert.DROPPED)}
+    best: dict[int, str] = {}
+    order = list(tally)
+    for piece in extract.pieces:
+        metres = {reason: lengths[piece.id] for reason, lengths in fate.items() if piece.id in lengths}
+        metres = metres or {netconvert.DROPPED: 1.0}
+        for reason, length in metres.items():
+            tally[reason]["km"] += piece.km * length / sum(metres.values())
+        best[piece.way] = min([*metres, *([best[piece.way]] if piece.way in best else [])], key=order.index)
+    for reason in best.values():
+        tally[reason]["ways"] += 1
+    return tally
+
+
+def summary_text(network: Network) -> Group:
+    """Return the facts of a network for `rich` to print: what it is, and what became of everything in the file."""
+    facts = network.summary
+    side = f"{'left' if facts['left_hand'] else 'right'}-hand, {facts['left_hand_decided']}"
+    west, south, east, north = facts["area"]
+    guessed = facts["signals_guessed"]
+    rows = {
+        "network": f"{network.title}: {network.description}".removesuffix(": "),
+        "source": f"{facts['source']} (sha256 {facts['sha256'][:12]}...), {facts['attribution']}",
+        "area": f"{west:.4f},{south:.4f},{east:.4f},{north:.4f} (W,S,E,N)",
+        "traffic": side,
+        "size": f"{facts['edges']} edges, {facts['junctions']} junctions, {facts['km']:.1f} km "
+        f"({facts['lane_km']:.1f} lane-km), at most {facts['most_ways_on']} ways on",
+        "signals": f"{facts['signals']}, {'guessed where large roads meet' if guessed else 'all from the data'}",
+        "trial runs": f"{facts['trial']['runs']}, the last with {facts['trial']['vehicles']} vehicles; in the "
+        f"wrong lane at the end: {_names(facts['trial']['wrong_lane_left'])}",
+        "mended edges": f"{_names(facts['lanes_opened'])} (every way on open from every lane)",
+        "closed edges": _names(facts["closed"]),
+        "files": f"{network.net_file} (SUMO {facts['sumo']})",
+    }
+    table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
+    for name, value in rows.items():
+        table.add_row(Text(name, style="bold"), Text(value))
+    ways = Table("roads in the file", "ways", "km", box=box.SIMPLE_HEAD, padding=(0, 2, 0, 0))
+    for column in ways.columns[1:]:
+        column.justify = "right"
+    for reason, entry in [*facts["left_out"].items(), *facts["outcome"].items()]:
+        ways.add_row(Text(reason), f"{entry['ways']:.0f}", f"{entry['km']:.1f}")
+    total = _total(facts["roads_in_file"])
+    ways.add_section()
+    ways.add_row("together", f"{total['ways']:.0f}", f"{total['km']:.1f}")
+    return Group(table, ways)
+
+
+def _names(edges: Iterable[str]) -> str:
+    return ", ".join(edges) or "none"

@@ -1,0 +1,267 @@
+"""The Dec-POMDP as a PettingZoo ParallelEnv; its simulation lives in a process of its own.
+
+`agents` holds every unfinished vehicle. A step answers all decisions of one moment and goes on to the next moment in
+which somebody must decide. Who has nothing to decide gets a mask with one open slot, its action is ignored, and
+``infos[agent]["decides"]`` is False. Masks are in ``observation["action_mask"]``. The rewards of an agent add up to its
+return. The horizon is an end like any other (it is charged), so nothing is ever truncated.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from typing import Any, Literal
+
+import gymnasium
+import numpy as np
+from numpy.typing import NDArray
+from pettingzoo import ParallelEnv
+
+from relid_sumo import seeding
+from relid_sumo.bridge import SumoBridge
+from relid_sumo.env import Bools, Episode, Float32s, RoutingTask, warm_up
+from relid_sumo.errors import InputError, RelidSumoError, SimulationError
+from relid_sumo.prepare import prepare
+from relid_sumo.rollout import open_bridge, silence
+from relid_sumo.scenario import Scenario
+from relid_sumo.scenario_files import load_scenario
+
+Observation = dict[str, NDArray[Any]]
+
+
+def parallel_env(
+    scenario: Scenario | str, *, traffic: Literal["training", "validation", "evaluation"] = "training"
+) -> RoutingEnv:
+    """Return the environment of a scenario.
+
+    Parameters
+    ----------
+    scenario
+        A scenario, or what `load_scenario` takes: a name, a folder, an OSM file.
+    traffic
+        Which traffic seeds `reset` draws from.
+
+    Raises
+    ------
+    InputError
+        There is no such scenario, or it cannot be driven.
+    """
+    ready = prepare(load_scenario(scenario) if isinstance(scenario, str) else scenario)
+    return RoutingEnv(ready.task, ready.options, getattr(ready.scenario.seeds, traffic))
+
+
+@dataclass(frozen=True, eq=False)
+class _Moment:
+    """What the simulation process tells: who decides, what everybody has earned so far, who has ended how."""
+
+    asked: dict[int, tuple[Float32s, Bools]]
+    totals: tuple[float, ...]
+    statuses: tuple[str | None, ...]
+    travel_times: tuple[float, ...]
+    digest: str | None
+
+
+class RoutingEnv(ParallelEnv[str, Observation, Any]):
+    """Vehicles that route themselves; see the module's text. Made by `relid_sumo.parallel_env`.
+
+    Parameters
+    ----------
+    task
+        The task.
+    options_for
+        Returns SUMO's options for a traffic seed.
+    traffic_seeds
+        Those that `reset` draws from.
+    """
+
+    metadata = {"name": "relid_sumo_routing_v0", "render_modes": []}  # noqa: RUF012 - PettingZoo reads it so
+
+    def __init__(
+        self, task: RoutingTask, options_for: Callable[[int], Sequence[str]], traffic_seeds: tuple[int, ...]
+    ) -> None:
+        self.task = task
+        self.possible_agents = list(task.names)
+        self.agents: list[str] = []
+        self.render_mode = None
+        self.traffic_seed: int | None = None
+        self.digest: str | None = None
+        self._options_for, self._traffic_seeds = options_for, traffic_seeds
+        self._draw = seeding.stream(0, "traffic")
+        self._paid = [0.0] * task.n_agents
+        self._asked: dict[int, tuple[Float32s, Bools]] = {}
+        self._process: Any = None
+        self._pipe: Connection | None = None
+        slots = task.graph.m_out
+        self._observation_space = gymnasium.spaces.Dict(
+            {
+                "observation": gymnasium.spaces.Box(-np.inf, np.inf, (task.observation_size,), np.float32),
+                "action_mask": gymnasium.spaces.Box(0, 1, (slots,), np.int8),
+            }
+        )
+        self._action_space = gymnasium.spaces.Discrete(slots)
+
+    def observation_space(self, agent: str) -> gymnasium.Space[Any]:
+        """Return ``{"observation": (2 m_out + 2,) float32, "action_mask": (m_out,) int8}``, the same for all agents."""
+        del agent
+        return self._observation_space
+
+    def action_space(self, agent: str) -> gymnasium.Space[Any]:
+        """Return the slots, left to right as driven; the same for all agents."""
+        del agent
+        return self._action_space
+
+    def reset(
+        self, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[dict[str, Observation], dict[str, dict[str, Any]]]:
+        """Start an episode.
+
+        Parameters
+        ----------
+        seed
+            Seed of the draws of traffic seeds, from here on.
+        options
+            ``{"traffic_seed": s}`` names the traffic instead.
+
+        Raises
+        ------
+        SimulationError
+            SUMO does not start.
+        """
+        if seed is not None:
+            self._draw = seeding.stream(seed, "traffic")
+        drawn = int(self._draw.choice(self._traffic_seeds))
+        self.traffic_seed = int((options or {}).get("traffic_seed", drawn))
+        self.agents = list(self.possible_agents)
+        self._paid = [0.0] * self.task.n_agents
+        moment = self._ask(("reset", self.traffic_seed, self._options_for(self.traffic_seed)))
+        self.agents = [a for a, status in zip(self.agents, moment.statuses, strict=True) if status is None]
+        return self._observations(moment), self._infos(moment, self.agents)
+
+    def step(
+        self, actions: dict[str, int]
+    ) -> tuple[dict[str, Observation], dict[str, float], dict[str, bool], dict[str, bool], dict[str, dict[str, Any]]]:
+        """Answer the open decisions and go on to the next.
+
+        Raises
+        ------
+        InputError
+            An agent that must decide has no action, or one that is masked; nothing has happened then.
+        SimulationError
+            SUMO died.
+        """
+        if not self.agents:
+            raise InputError("step: the episode is over; call reset()")
+        before = self.agents
+        moment = self._ask(("act", {i: self._checked(i, mask, actions) for i, (_, mask) in self._asked.items()}))
+        index = {name: i for i, name in enumerate(self.task.names)}
+        rewards = {}
+        for name in before:
+            i = index[name]
+            rewards[name] = moment.totals[i] - self._paid[i]
+            self._paid[i] = moment.totals[i]
+        ended = {name: moment.statuses[index[name]] is not None for name in before}
+        self.agents = [name for name in before if not ended[name]]
+        infos = self._infos(moment, before)
+        return self._observations(moment, before), rewards, ended, dict.fromkeys(before, False), infos
+
+    def _checked(self, agent: int, mask: Bools, actions: dict[str, int]) -> int:
+        name = self.task.names[agent]
+        if name not in actions:
+            raise InputError(f"step: agent '{name}' must decide and has no action")
+        slot = int(actions[name])
+        if not 0 <= slot < len(mask) or not mask[slot]:
+            raise InputError(f"step: agent '{name}': slot {slot} is masked; open are {np.flatnonzero(mask).tolist()}")
+        return slot
+
+    def _observations(self, moment: _Moment, agents: list[str] | None = None) -> dict[str, Observation]:
+        idle = np.zeros(self.task.graph.m_out, dtype=np.int8)
+        idle[0] = 1
+        nothing = np.zeros(self.task.observation_size, dtype=np.float32)
+        self._asked = moment.asked
+        seen = {self.task.names[i]: what for i, what in moment.asked.items()}
+        return {
+            name: {"observation": seen[name][0], "action_mask": seen[name][1].astype(np.int8)}
+            if name in seen
+            else {"observation": nothing.copy(), "action_mask": idle.copy()}
+            for name in (self.agents if agents is None else agents)
+        }
+
+    def _infos(self, moment: _Moment, agents: list[str]) -> dict[str, dict[str, Any]]:
+        infos: dict[str, dict[str, Any]] = {}
+        for i, name in enumerate(self.task.names):
+            if name in agents:
+                infos[name] = {"decides": i in moment.asked}
+                if moment.statuses[i] is not None:
+                    infos[name] |= {"status": moment.statuses[i], "travel_time_s": moment.travel_times[i]}
+        return infos
+
+    def _ask(self, request: tuple[Any, ...]) -> _Moment:
+        if self._pipe is None:
+            context = multiprocessing.get_context("spawn")
+            self._pipe, there = context.Pipe()
+            self._process = context.Process(target=_serve, args=(there, self.task), daemon=True)
+            self._process.start()
+            there.close()
+        try:
+            self._pipe.send(request)
+            answer = self._pipe.recv()
+        except (EOFError, OSError):
+            self._process.join(5)
+            code = self._process.exitcode
+            self.close()
+            raise SimulationError(f"the simulation process died (exit code {code}); call reset()") from None
+        if isinstance(answer, RelidSumoError):
+            raise answer
+        assert isinstance(answer, _Moment)
+        self.digest = answer.digest
+        return answer
+
+    def render(self) -> None:
+        """Draw nothing: ``relid-sumo view`` shows episodes in sumo-gui."""
+
+    def close(self) -> None:
+        """End the simulation process."""
+        if self._pipe is not None:
+            self._pipe.close()
+            self._process.terminate()
+            self._process.join()
+            self._pipe, self.agents = None, []
+
+
+def _serve(pipe: Connection, task: RoutingTask) -> None:
+    """Run episodes at the parent's word: ("reset", traffic seed, options), ("act", {agent: slot})."""
+    silence()
+    bridge: SumoBridge | None = None
+    episode: Episode | None = None
+    while True:
+        try:
+            word, *rest = pipe.recv()
+        except EOFError:
+            return
+        try:
+            if word == "reset":
+                traffic_seed, options = rest
+                if bridge is not None:
+                    bridge.close()
+                bridge = open_bridge(task, options)
+                warm_up(bridge, task.scenario)
+                episode = Episode(task, bridge, traffic_seed=traffic_seed)
+                open_now = episode.advance()
+            else:
+                assert episode is not None
+                for decision in open_now:
+                    episode.act(decision, rest[0][decision.agent])
+                open_now = episode.advance()
+            pipe.send(
+                _Moment(
+                    asked={d.agent: (d.observation, d.mask) for d in open_now},
+                    totals=tuple(v.total for v in episode.vehicles),
+                    statuses=tuple(v.status for v in episode.vehicles),
+                    travel_times=tuple(v.travel_time for v in episode.vehicles),
+                    digest=episode.record().digest if episode.over else None,
+                )
+            )
+        except RelidSumoError as error:
+            pipe.send(error)

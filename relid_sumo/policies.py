@@ -1,0 +1,130 @@
+"""Policies that a simulation process can run: the learnt ones in numpy, and those a traffic engineer would use.
+
+No torch here: the processes that hold a simulation stay small and can be forked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Literal, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from relid_sumo import seeding
+from relid_sumo.env import Bools, Decision, Episode, Float32s
+
+Name = Literal["learned", "random", "shortest", "reactive", "rerouting"]
+BASELINES: tuple[Name, ...] = ("shortest", "reactive", "rerouting")
+Weights = Mapping[str, NDArray[np.float32]]
+Choose = Callable[[Episode, Decision], int]
+
+
+@dataclass(frozen=True, eq=False)
+class Policy:
+    """What a simulation process needs to choose: a name, and for learnt ones the weights.
+
+    Attributes
+    ----------
+    name : str
+        ``learned``; ``random`` (uniform over open slots); ``shortest`` (free-flow fastest path); ``reactive`` (at every
+        junction the fastest path on smoothed travel times); ``rerouting`` (SUMO's rerouting device, nobody decides).
+    seed : int
+        Seed of the draws, each keyed by (seed, agent, number of the decision).
+    greedy : bool
+        Take the most probable action rather than a draw.
+    weights : mapping
+        Actors of all agents, stacked; see `actor_logits`.
+    """
+
+    name: Name
+    seed: int = 0
+    greedy: bool = False
+    weights: Weights = field(default_factory=dict)
+
+    @property
+    def observes(self) -> bool:
+        """Whether the policy looks at observations."""
+        return self.name == "learned"
+
+    def start(self) -> Choose:
+        """Return the function that chooses, for one episode."""
+        match self.name:
+            case "shortest" | "rerouting":
+                return _shortest
+            case "reactive":
+                return _reactive
+            case "random":
+                return _Drawn(self.seed, lambda decision: decision.mask / decision.mask.sum())
+            case "learned" if self.greedy:
+                return lambda _, d: int(np.argmax(probabilities(self.weights, d.agent, d.observation, d.mask)))
+            case "learned":
+                return _Drawn(self.seed, lambda d: probabilities(self.weights, d.agent, d.observation, d.mask))
+        raise ValueError(f"no policy '{self.name}'; known are {', '.join(get_args(Name))}")
+
+
+class _Drawn:
+    """Choices drawn from probabilities; the draw depends on seed, agent and number of the decision alone."""
+
+    def __init__(self, seed: int, shares: Callable[[Decision], NDArray[np.float64]]) -> None:
+        self._seed, self._shares = seed, shares
+        self._streams: dict[int, np.random.Generator] = {}
+
+    def __call__(self, _: Episode, decision: Decision) -> int:
+        if decision.agent not in self._streams:
+            self._streams[decision.agent] = seeding.stream(self._seed, "action", decision.agent)
+        draw = self._streams[decision.agent].random()
+        return pick(self._shares(decision), draw)
+
+
+def pick(shares: NDArray[np.float64], draw: float) -> int:
+    """Return the index that a uniform draw in [0, 1) falls on; one of share 0 is never returned."""
+    reach = np.cumsum(shares)
+    index = int(np.searchsorted(reach, draw * reach[-1], side="right"))
+    return min(index, int(np.flatnonzero(shares)[-1]))
+
+
+def actor_logits(weights: Weights, agent: int, observation: Float32s) -> Float32s:
+    """Return one agent's action logits, shape (m_out,).
+
+    The actor is the sum of a slot scorer (one small network applied to each slot's two values and the vehicle's own
+    two) and a network over the whole observation. Arrays have the agents as their leading axis; the same function in
+    torch is `relid_sumo.algos.nets.Actor`.
+    """
+    w = weights
+    slots = (len(observation) - 2) // 2
+    features = np.empty((slots, 4), dtype=np.float32)
+    features[:, :2] = observation[:-2].reshape(slots, 2)
+    features[:, 2:] = observation[-2:]
+    hidden = np.tanh(features @ w["slot.0.weight"][agent] + w["slot.0.bias"][agent])
+    scored = (hidden @ w["slot.1.weight"][agent] + w["slot.1.bias"][agent])[:, 0]
+    hidden = np.tanh(observation @ w["whole.0.weight"][agent] + w["whole.0.bias"][agent])
+    whole = hidden @ w["whole.1.weight"][agent] + w["whole.1.bias"][agent]
+    return np.asarray(scored + whole, dtype=np.float32)
+
+
+def probabilities(weights: Weights, agent: int, observation: Float32s, mask: Bools) -> NDArray[np.float64]:
+    """Return one agent's action probabilities, shape (m_out,); 0 on masked slots."""
+    logits = np.where(mask, actor_logits(weights, agent, observation).astype(np.float64), -np.inf)
+    shares = np.exp(logits - logits.max())
+    return np.asarray(shares / shares.sum())
+
+
+def _shortest(episode: Episode, decision: Decision) -> int:
+    nxt = episode.task.next_edge[episode.task.row[decision.agent], decision.edge]
+    return _slot(episode, decision, int(nxt))
+
+
+def _reactive(episode: Episode, decision: Decision) -> int:
+    task = episode.task
+    names = task.graph.edge_ids
+    goal = str(names[task.destination[decision.agent]])
+    route = episode.bridge.fastest_route(str(names[decision.edge]), goal)
+    way = task.graph.index[route[1]] if len(route) > 1 else -1
+    allowed = task.graph.slots[decision.edge][decision.mask]
+    return _slot(episode, decision, way) if way in allowed else _shortest(episode, decision)
+
+
+def _slot(episode: Episode, decision: Decision, edge: int) -> int:
+    return int(np.flatnonzero(episode.task.graph.slots[decision.edge] == edge)[0])

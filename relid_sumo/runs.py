@@ -1,0 +1,206 @@
+"""The run folder: what a training run leaves behind, and what it goes on from.
+
+====================  ==============================================================================================
+settings.json         scenario, algorithm, seed, budget, every setting, the network's hash, versions
+scenario.toml         the scenario as it was driven, demand rate included
+metrics.csv           one row per update; the same bytes for the same settings
+timing.csv            wall-clock seconds of each update
+checkpoint.pt         weights, optimiser and counters at the last update
+tensorboard/          the same numbers for TensorBoard
+====================  ==============================================================================================
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import platform
+from collections.abc import Mapping, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args
+
+import torch
+from pydantic import Field
+
+from relid_sumo.algos.ippo import IppoSettings
+from relid_sumo.errors import InputError, did_you_mean
+from relid_sumo.prepare import Ready
+from relid_sumo.scenario import Scenario, Settings
+from relid_sumo.scenario_files import load_scenario, write_scenario
+from relid_sumo.toml import changed, validate
+
+SETTINGS, METRICS, TIMING, CHECKPOINT = "settings.json", "metrics.csv", "timing.csv", "checkpoint.pt"
+PACKAGES = ("relid_sumo", "eclipse-sumo", "torch", "numpy", "scipy", "pettingzoo")
+FORMAT = 1
+
+
+class TrainSettings(Settings):
+    """Settings of a training run."""
+
+    algo: Literal["ippo"] = "ippo"
+    """The algorithm."""
+    seed: Annotated[int, Field(ge=0)] = 0
+    """Seed of weights, actions and the order of traffic."""
+    episodes: Annotated[int, Field(ge=1)] = 100
+    """Budget, episodes."""
+    episodes_per_update: Annotated[int, Field(ge=1)] = 4
+    """Episodes between two updates, each in other traffic."""
+    ippo: IppoSettings = IppoSettings()
+    """Settings of the algorithm."""
+
+
+class RunSettings(Settings):
+    """What settings.json holds."""
+
+    format: int = FORMAT
+    train: TrainSettings
+    network_key: str
+    m_out: int
+    versions: dict[str, str]
+
+
+def train_settings(content: dict[str, Any], changes: Sequence[str] = ()) -> TrainSettings:
+    """Return validated settings; `changes` are ``"ippo.clip=0.1"`` and the like.
+
+    Raises
+    ------
+    InputError
+        An algorithm, a setting or a value that does not exist.
+    """
+    known = get_args(TrainSettings.model_fields["algo"].annotation)
+    if content.get("algo") not in known:
+        name = str(content.get("algo"))
+        raise InputError(f"there is no algorithm '{name}'{did_you_mean(name, known)}; known are {', '.join(known)}")
+    return validate(changed(content, changes), TrainSettings, "settings")
+
+
+def check_free(folder: Path) -> None:
+    """Raise InputError where a run folder exists already and is not empty, or cannot be made."""
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise InputError(f"{folder} exists; choose another --out, go on with --resume {folder}, or delete it")
+    above = next(p for p in (folder, *folder.absolute().parents) if p.exists())
+    if not above.is_dir() or not os.access(above, os.W_OK):
+        raise InputError(
+            f"{folder} cannot be made: {above} is not a folder that you may write to; choose another --out"
+        )
+
+
+def versions() -> dict[str, str]:
+    """Return the versions that results depend on."""
+    return {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}}
+
+
+def create(folder: Path, ready: Ready, train: TrainSettings) -> None:
+    """Make a new run folder with its settings and its scenario.
+
+    Raises
+    ------
+    InputError
+        It exists and is not empty, or cannot be written.
+    """
+    check_free(folder)
+    settings = RunSettings(
+        train=train, network_key=ready.network.key, m_out=ready.task.graph.m_out, versions=versions()
+    )
+    scenario = ready.scenario
+    beside = scenario.folder / scenario.network
+    if beside.is_file():
+        scenario = scenario.model_copy(update={"network": str(beside.resolve())})
+    if scenario.demand.route_file is not None:
+        own = scenario.demand.model_copy(
+            update={"route_file": str((scenario.folder / scenario.demand.route_file).resolve())}
+        )
+        scenario = scenario.model_copy(update={"demand": own})
+    write_scenario(scenario, folder, ["The scenario as this run drives it."])
+    (folder / SETTINGS).write_text(json.dumps(settings.model_dump(mode="json"), indent=1) + "\n", encoding="utf-8")
+
+
+def load(folder: Path) -> tuple[RunSettings, Scenario]:
+    """Return a run's settings and its scenario.
+
+    Raises
+    ------
+    InputError
+        The folder holds no run, or one of another version.
+    """
+    file = folder / SETTINGS
+    if not file.is_file():
+        raise InputError(
+            f"{folder} is not a run folder: it has no {SETTINGS}; make one with: relid-sumo train SCENARIO --out"
+        )
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except json.JSONDecodeError as error:
+        raise InputError(f"{file}: not JSON: {error}") from None
+    if content.get("format") != FORMAT:
+        raise InputError(
+            f"{file}: written by another version of relid_sumo (format {content.get('format')}, here {FORMAT})"
+        )
+    return validate(content, RunSettings, str(file)), load_scenario(folder)
+
+
+def check_same(settings: RunSettings, ready: Ready, folder: Path) -> None:
+    """Raise InputError where a run's network is not the one it was trained on."""
+    if ready.task.graph.m_out != settings.m_out:
+        raise InputError(
+            f"{folder}: trained on a network with {settings.m_out} ways per junction; '{ready.network.name}' has "
+            f"{ready.task.graph.m_out}, so the policy does not fit it"
+        )
+    if ready.network.key != settings.network_key:
+        raise InputError(
+            f"{folder}: its network '{ready.network.name}' has changed since (another OSM file, other options or another "
+            "SUMO); train again, or bring back what it was built from"
+        )
+
+
+def save_checkpoint(folder: Path, state: Mapping[str, Any]) -> None:
+    """Write a checkpoint whole."""
+    part = folder / f"{CHECKPOINT}.part"
+    torch.save(dict(state), part)
+    part.replace(folder / CHECKPOINT)
+
+
+def load_checkpoint(folder: Path) -> dict[str, Any]:
+    """Return the last checkpoint.
+
+    Raises
+    ------
+    InputError
+        There is none yet, or it cannot be read.
+    """
+    file = folder / CHECKPOINT
+    if not file.is_file():
+        raise InputError(f"{folder} holds no {CHECKPOINT}: the run ended before its first update; train again")
+    try:
+        return dict(torch.load(file, weights_only=True))
+    except (OSError, RuntimeError, ValueError, EOFError) as error:
+        raise InputError(f"{file} cannot be read: {error}") from None
+
+
+class Table:
+    """A CSV file that grows by a row per update.
+
+    Parameters
+    ----------
+    file
+        The file.
+    keep
+        Rows to keep of what it holds: those up to the checkpoint.
+    """
+
+    def __init__(self, file: Path, keep: int = 0) -> None:
+        self._file = file
+        lines = file.read_text(encoding="utf-8").splitlines(keepends=True)[: keep + 1] if keep else []
+        file.write_text("".join(lines), encoding="utf-8")
+        self._empty = not lines
+
+    def add(self, row: Mapping[str, float]) -> None:
+        """Append a row; the first gives the header."""
+        with self._file.open("a", newline="", encoding="utf-8") as out:
+            writer = csv.writer(out, lineterminator="\n")
+            if self._empty:
+                writer.writerow(row)
+                self._empty = False
+            writer.writerow([value if isinstance(value, int) else f"{value:.9g}" for value in row.values()])

@@ -1,0 +1,166 @@
+"""The scenario: network, background demand, trips of the agents, reward, horizon and seeds, in one validated file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+SEED_COUNTS = {"training": 16, "validation": 5, "evaluation": 20}
+
+
+class Settings(BaseModel):
+    """Base of all settings: frozen, and unknown keys are errors."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+
+class Place(Settings):
+    """A point on a road, and the direction of travel there; survives a rebuilt network."""
+
+    lon: Annotated[float, Field(ge=-180, le=180)]
+    lat: Annotated[float, Field(ge=-90, le=90)]
+    bearing: Annotated[float, Field(ge=0, lt=360)]
+    """Degrees clockwise from north."""
+
+
+class Trip(Settings):
+    """One agent: where from, where to, and when."""
+
+    id: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]+$")]
+    origin: Place
+    destination: Place
+    depart_s: Annotated[float, Field(ge=0)]
+    """Wished departure after the warm-up, s."""
+
+
+class Demand(Settings):
+    """Background traffic.
+
+    Vehicles depart by a Poisson process of rate ``rate_vph x profile(t)``; origins and destinations are edges, weighted
+    by length, lanes and speed limit, and by `fringe_factor` at the rim of the network.
+    """
+
+    level: Annotated[float, Field(ge=0, le=2)] = 0.30
+    """Congestion aimed at: extra mean travel time over the same trips in light traffic (0.30 is +30 %)."""
+    rate_vph: Annotated[float, Field(ge=0)] | None = None
+    """Departures per hour at profile factor 1, as calibrated for `level`; calibrated on first use where absent."""
+    warmup_s: Annotated[float, Field(ge=0)] = 600.0
+    """Background traffic alone, before the agents' time 0."""
+    profile: tuple[tuple[float, float], ...] = ((0.0, 0.6), (600.0, 1.0), (1800.0, 1.0), (2700.0, 0.7))
+    """Departure rate over time: (s since the start of the warm-up, factor), linear in between, constant outside."""
+    fringe_factor: Annotated[float, Field(gt=0)] = 5.0
+    """How much likelier trips start and end at the rim than inside."""
+    min_distance_m: Annotated[float, Field(ge=0)] = 500.0
+    """Shortest straight-line trip, m (where the network is large enough)."""
+    max_running: Annotated[int, Field(ge=1)] = 3000
+    """Calibration goes no higher than about this many vehicles at once: it bounds the cost of a simulated second."""
+    route_file: str | None = None
+    """Own demand in place of all this: a SUMO .rou.xml, relative to the scenario's file. Seeds then vary SUMO alone."""
+
+    @model_validator(mode="after")
+    def _profile_in_order(self) -> Self:
+        times = [t for t, _ in self.profile]
+        if not times or times != sorted(set(times)) or any(factor < 0 for _, factor in self.profile):
+            raise ValueError("profile: give (time, factor) pairs with rising times and factors of at least 0")
+        return self
+
+
+class Seeds(Settings):
+    """Traffic seeds, each one a demand sample and SUMO's own random seed together; the three sets are disjoint."""
+
+    training: tuple[int, ...]
+    """What policies learn on."""
+    validation: tuple[int, ...]
+    """What all choices are made on."""
+    evaluation: tuple[int, ...]
+    """What results are reported on."""
+
+    @model_validator(mode="after")
+    def _disjoint(self) -> Self:
+        every = (*self.training, *self.validation, *self.evaluation)
+        if len(set(every)) != len(every):
+            raise ValueError("seeds: training, validation and evaluation must not share a seed or hold one twice")
+        if not (self.training and self.validation and self.evaluation):
+            raise ValueError("seeds: each of training, validation and evaluation needs at least one seed")
+        if min(every) < 0:
+            raise ValueError("seeds: a seed is a whole number of at least 0")
+        return self
+
+    @classmethod
+    def default(cls) -> Seeds:
+        """Return 16 training, 5 validation and 20 evaluation seeds."""
+        return cls(
+            training=tuple(range(SEED_COUNTS["training"])),
+            validation=tuple(range(100, 100 + SEED_COUNTS["validation"])),
+            evaluation=tuple(range(200, 200 + SEED_COUNTS["evaluation"])),
+        )
+
+
+class Observation(Settings):
+    """What a vehicle knows."""
+
+    distance: Literal["straight", "network", "time"] = "straight"
+    """Distance to the destination: straight line, shortest path on the road graph, or time-to-go on the edges' mean
+    travel times over the training traffic (in metres at free-flow speed)."""
+    congestion: Literal["ewma", "instant"] = "ewma"
+    """Travel time on the next roads: exponentially weighted over `window_s`, or of the last second."""
+    window_s: Annotated[float, Field(ge=10)] = 180.0
+    """Time constant of `ewma`, s; at least one signal cycle."""
+
+
+class Reward(Settings):
+    """``R_k = -(t_k - t_(k-1)) + w_d (d_(k-1) - d_k)``, in s."""
+
+    w_d: Annotated[float, Field(ge=0)] = 0.05
+    """Weight of the distance, s/m."""
+
+
+class Scenario(Settings):
+    """One routing problem, complete. Loaded by `relid_sumo.load_scenario`."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]+$")]
+    network: str
+    """Name of a network (``networks/<name>/network.toml``), or an OSM file relative to the scenario's file."""
+    bbox: tuple[float, float, float, float] | None = None
+    """Crop of an OSM file: west, south, east, north."""
+    horizon_s: Annotated[float, Field(gt=0)] = 1800.0
+    """An episode ends this long after the agents' time 0, s."""
+    step_length_s: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """SUMO's step, s."""
+    teleport_after_s: Annotated[float, Field(gt=0)] = 180.0
+    """SUMO moves a vehicle on that has stood this long, s."""
+    observation: Observation = Observation()
+    reward: Reward = Reward()
+    demand: Demand = Demand()
+    seeds: Seeds = Seeds.default()
+    trips: Annotated[tuple[Trip, ...], Field(min_length=1)]
+    folder: Annotated[Path, Field(exclude=True)] = Path()
+    """Where the file lies (not written to it)."""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        names = [trip.id for trip in self.trips]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise ValueError(f"trips: the id '{twice[0]}' is given twice")
+        late = [trip.id for trip in self.trips if trip.depart_s >= self.horizon_s]
+        if late:
+            raise ValueError(f"horizon_s: {self.horizon_s:g} s ends before trip '{late[0]}' departs; make it longer")
+        return self
+
+    @property
+    def n_agents(self) -> int:
+        """Number of agents, N."""
+        return len(self.trips)
+
+    @property
+    def start_s(self) -> float:
+        """Simulation time of the agents' time 0, s."""
+        return self.demand.warmup_s
+
+    @property
+    def end_s(self) -> float:
+        """Simulation time at which an episode is cut off, s."""
+        return self.demand.warmup_s + self.horizon_s

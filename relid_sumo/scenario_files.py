@@ -1,0 +1,211 @@
+"""Scenarios by name, from files, and made anew from an OSM file."""
+
+from __future__ import annotations
+
+import json
+import math
+import textwrap
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+from pydantic import BaseModel
+
+from relid_sumo import atlas, demand, env, network, osm, prepare, trips
+from relid_sumo.atlas import NetworkSettings, plain_name
+from relid_sumo.errors import InputError, did_you_mean
+from relid_sumo.network import Network
+from relid_sumo.scenario import Scenario, Trip
+from relid_sumo.toml import changed, load_toml, validate
+
+FILE = "scenario.toml"
+AGENTS = 10
+HORIZON_FACTOR, HORIZON_STEP_S, SHORTEST_HORIZON_S = 3.0, 300.0, 900.0
+RECALIBRATE = {"level", "profile", "fringe_factor", "min_distance_m", "max_running"}
+
+Report = Callable[[str], None]
+
+
+def known() -> dict[str, Path]:
+    """Return the named scenarios and their files; an earlier folder goes before a later one."""
+    package = Path(__file__).parent
+    folders = [Path.cwd() / "scenarios", package.parent / "scenarios", package / "catalog" / "scenarios"]
+    found: dict[str, Path] = {}
+    for folder in folders:
+        for file in sorted(folder.glob(f"*/{FILE}")):
+            found.setdefault(file.parent.name, file)
+    return found
+
+
+def load_scenario(
+    name_or_path: str | Path,
+    *,
+    changes: Sequence[str] = (),
+    bbox: tuple[float, float, float, float] | None = None,
+    agents: int | None = None,
+    report: Report = lambda _: None,
+) -> Scenario:
+    """Return a scenario by its name, by the path of its folder or file, or made on the fly from an OSM file.
+
+    Parameters
+    ----------
+    changes
+        Settings to override, as ``"demand.level=0.4"``; values as TOML has them.
+    bbox
+        Crop of an OSM file (west, south, east, north), degrees; only for one made on the fly.
+    agents
+        Number of agents (10 where not given); likewise.
+    report
+        Told what is being done.
+
+    Raises
+    ------
+    InputError
+        There is no such scenario, or it is not valid; the message names the file, the key and the mend.
+    """
+    path, names = Path(name_or_path), known()
+    is_osm = path.name.lower().endswith(osm.ENDINGS)
+    if not is_osm and (bbox is not None or agents is not None):
+        raise InputError("--bbox and --agents are for an OSM file; a scenario has its area and its trips already")
+    if str(name_or_path) in names:
+        path = names[str(name_or_path)]
+    elif is_osm:
+        count = AGENTS if agents is None else agents
+        return new_scenario(plain_name(path), path, bbox=bbox, agents=count, changes=changes, report=report)
+    elif (path / FILE).is_file():
+        path = path / FILE
+    elif not path.is_file():
+        raise InputError(
+            f"there is no scenario '{name_or_path}'{did_you_mean(str(name_or_path), names)}; known are "
+            f"{', '.join(sorted(names)) or 'none'}; a path to an .osm, .osm.gz or .osm.bz2 file works too"
+        )
+    scenario = load_toml(path, Scenario).model_copy(update={"folder": path.parent.resolve()})
+    return override(scenario, changes)
+
+
+def override(scenario: Scenario, changes: Sequence[str]) -> Scenario:
+    """Return a scenario with settings replaced; a demand whose level or shape changes is calibrated anew.
+
+    Raises
+    ------
+    InputError
+        A change is not ``key=value``, or names no setting, or gives it a value it cannot have.
+    """
+    if not changes:
+        return scenario
+    content = changed(scenario.model_dump(mode="json", exclude_none=True), changes)
+    keys = {change.partition("=")[0].strip() for change in changes}
+    if keys & {f"demand.{name}" for name in RECALIBRATE} and "demand.rate_vph" not in keys:
+        content["demand"].pop("rate_vph", None)
+    return validate(content, Scenario, "--set").model_copy(update={"folder": scenario.folder})
+
+
+def new_scenario(
+    name: str,
+    source: Path,
+    *,
+    bbox: tuple[float, float, float, float] | None = None,
+    agents: int = AGENTS,
+    seed: int = 0,
+    changes: Sequence[str] = (),
+    report: Report = lambda _: None,
+) -> Scenario:
+    """Make a complete scenario from an OSM file, or from a network of the catalogue.
+
+    Trips are chosen, the horizon is set to three times what the slowest needs on free roads, and the background demand
+    is calibrated.
+
+    Raises
+    ------
+    InputError
+        The area does not carry it; the message says what it lacks.
+    """
+    if agents < 1:
+        raise InputError(f"{agents} agents: a scenario needs at least one")
+    roads = _roads(name, source, bbox, report)
+    report(f"choosing {agents} trips")
+    chosen = trips.choose(roads, agents, seed)
+    draft = Scenario(
+        name=name,
+        network=str(source.resolve()) if source.is_file() else str(source),
+        bbox=bbox,
+        trips=chosen,
+        horizon_s=_horizon(roads, chosen, name),
+    )
+    return demand.calibrated(override(draft, changes), roads, report)
+
+
+def _roads(name: str, source: Path, bbox: tuple[float, float, float, float] | None, report: Report) -> Network:
+    if not source.is_file() and str(source) in atlas.known():
+        return network.find(str(source), report=report)
+    return network.build(source, NetworkSettings(bbox=bbox), name=name, report=report)
+
+
+def _horizon(roads: Network, chosen: tuple[Trip, ...], name: str) -> float:
+    draft = Scenario(name=name, network=name, trips=chosen, horizon_s=1e6)
+    task = env.make_task(draft, roads.graph, prepare.ends(draft, roads))
+    free = task.depart_s + roads.graph.free_flow_s[task.origin] + task.free_to_go[task.row, task.origin]
+    return max(SHORTEST_HORIZON_S, math.ceil(HORIZON_FACTOR * float(free.max()) / HORIZON_STEP_S) * HORIZON_STEP_S)
+
+
+def to_toml(scenario: Scenario, heading: Sequence[str] = ()) -> str:
+    """Return a scenario as TOML, every value visible and explained."""
+    lines = [*(f"# {line}" for line in heading), *_table(scenario, ())]
+    return "\n".join(lines).lstrip("\n") + "\n"
+
+
+def _table(model: BaseModel, place: tuple[str, ...]) -> Iterator[str]:
+    tables: list[tuple[str, BaseModel | tuple[BaseModel, ...]]] = []
+    for name, info in type(model).model_fields.items():
+        value = getattr(model, name)
+        if info.exclude:
+            continue
+        if isinstance(value, BaseModel) or (isinstance(value, tuple) and value and isinstance(value[0], BaseModel)):
+            tables.append((name, value))
+            continue
+        if info.description and not (place and place[0] == "trips"):
+            yield from textwrap.wrap(info.description, 117, initial_indent="# ", subsequent_indent="# ")
+        yield f"# {name} =" if value is None else f"{name} = {_literal(value)}"
+    for name, value in tables:
+        title = ".".join((*place, name))
+        if isinstance(value, BaseModel):
+            if place and place[0] == "trips":
+                yield f"{name} = {_literal(value)}"
+            else:
+                yield from ("", f"[{title}]", *_table(value, (*place, name)))
+        else:
+            for item in value:
+                yield from ("", f"[[{title}]]", *_table(item, (*place, name)))
+
+
+def _literal(value: object) -> str:
+    if isinstance(value, BaseModel):
+        return "{ " + ", ".join(f"{k} = {_literal(v)}" for k, v in value) + " }"
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(_literal(v) for v in value) + "]"
+    return json.dumps(value, ensure_ascii=False)
+
+
+def check_new(folder: Path) -> None:
+    """Raise InputError where a folder holds a scenario already."""
+    if (folder / FILE).exists():
+        raise InputError(f"{folder / FILE} exists; choose another name, or delete it first")
+
+
+def write_scenario(scenario: Scenario, folder: Path, heading: Sequence[str] = ()) -> Path:
+    """Write a scenario's file into a folder, whole, and return the file.
+
+    Raises
+    ------
+    InputError
+        The folder holds one already, or cannot be written.
+    """
+    file = folder / FILE
+    check_new(folder)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        part = file.with_suffix(".part")
+        part.write_text(to_toml(scenario, heading), encoding="utf-8")
+        part.replace(file)
+    except OSError as error:
+        raise InputError(f"{file} cannot be written: {error.strerror}") from None
+    return file

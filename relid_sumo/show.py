@@ -1,0 +1,152 @@
+"""What the commands print: tables and progress, from results alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.progress import TimeRemainingColumn as EtaColumn
+from rich.table import Table
+
+from relid_sumo import trips
+from relid_sumo.demand import Traffic
+from relid_sumo.doctor import Check
+from relid_sumo.env import EpisodeRecord
+from relid_sumo.evaluate import Estimate, Evaluation
+from relid_sumo.prepare import Ready
+
+COLOURS = {"ok": "green", "warn": "yellow", "fail": "red"}
+DRAWN_EVERY_S = 0.5
+
+
+def percent(estimate: Estimate | None) -> str:
+    """Return a share as ``+12.3 % [+8.1, +16.0]``."""
+    if estimate is None:
+        return "-"
+    text = f"{100 * estimate.mean:+.1f} %"
+    return text if estimate.low is None else f"{text} [{100 * estimate.low:+.1f}, {100 * (estimate.high or 0.0):+.1f}]"
+
+
+def number(estimate: Estimate, digits: int = 0) -> str:
+    """Return a figure as ``412 [398, 427]``."""
+    text = f"{estimate.mean:.{digits}f}"
+    return text if estimate.low is None else f"{text} [{estimate.low:.{digits}f}, {estimate.high:.{digits}f}]"
+
+
+def evaluation_table(result: Evaluation) -> Table:
+    """Return the comparison of policies."""
+    seeds = len(result.seeds)
+    actions = "greedy" if result.greedy else "sampled"
+    table = Table(
+        title=f"{result.scenario}: {seeds} {result.traffic} traffic seeds, {actions} actions",
+        caption="means over agents and traffic seeds"
+        + (", in brackets 95 % bootstrap intervals" if seeds > 1 else " (one seed: no interval)")
+        + "; s is seconds",
+    )
+    for name in ("policy", "return, s", "travel time, s", "against shortest", "arrived", "background", "teleports"):
+        table.add_column(name, justify="left" if name == "policy" else "right")
+    for name, row in result.policies.items():
+        table.add_row(
+            name,
+            number(row.mean_return),
+            number(row.mean_travel_time_s),
+            percent(row.travel_time_over_shortest),
+            f"{100 * row.arrival_rate.mean:.1f} %",
+            percent(row.background_s),
+            str(row.teleports),
+            style="bold" if name == "trained" else None,
+        )
+    return table
+
+
+def doctor_table(checks: list[Check]) -> Table:
+    """Return what `doctor` found, and how to mend it."""
+    table = Table(show_header=True)
+    for name in ("", "check", "found", "mend"):
+        table.add_column(name, overflow="fold")
+    for check in checks:
+        table.add_row(f"[{COLOURS[check.status]}]{check.status}[/]", check.name, check.found, check.mend)
+    return table
+
+
+def trips_table(ready: Ready) -> Table:
+    """Return the trips of a scenario, with what choice each leaves."""
+    task, graph = ready.task, ready.task.graph
+    table = Table(title=f"{ready.scenario.name}: {task.n_agents} agents, horizon {ready.scenario.horizon_s:g} s")
+    for name in ("agent", "departs, s", "straight, m", "routes (free flow, s)", "shared"):
+        table.add_column(name, justify="left" if name == "agent" else "right")
+    for i, name in enumerate(task.names):
+        origin, destination = int(task.origin[i]), int(task.destination[i])
+        gap = graph.end_xy[origin] - graph.end_xy[destination]
+        routes = trips.alternatives(graph, origin, destination)
+        seconds = ", ".join(f"{graph.free_flow_s[route].sum():.0f}" for route in routes)
+        shared = f"{trips.shared(graph, routes[1], routes[0]):.0%}" if len(routes) > 1 else "no alternative"
+        table.add_row(name, f"{task.depart_s[i]:.0f}", f"{np.hypot(*gap):.0f}", seconds, shared)
+    return table
+
+
+def traffic_text(traffic: Traffic, wanted: float) -> str:
+    """Return what the background traffic looks like, in words."""
+    if traffic.trips == 0:
+        return "no background traffic"
+    text = (
+        f"background traffic: {traffic.rate_vph:.0f} vehicles/h; trips take {traffic.loaded_s:.0f} s against "
+        f"{traffic.light_s:.0f} s in light traffic, +{traffic.level:.0%} (aimed at: +{wanted:.0%}), over "
+        f"{traffic.trips} trips; jam and yield teleports: {traffic.teleport_share:.2%} of vehicles"
+    )
+    if not traffic.flows:
+        text += " - [red]gridlock: lower demand.level[/]"
+    return text + (f" - {traffic.note}" if traffic.note else "")
+
+
+class TrainingBar:
+    """Progress of a training run: a bar on a terminal, a line per update elsewhere."""
+
+    def __init__(self, console: Console, episodes: int, done: int = 0) -> None:
+        self._console, self._last = console, "return -"
+        self._bar = Progress(
+            SpinnerColumn(),
+            TextColumn("episode"),
+            MofNCompleteColumn(),
+            BarColumn(bar_width=24),
+            TextColumn("{task.description}"),
+            TimeElapsedColumn(),
+            TextColumn("ETA"),
+            EtaColumn(),
+            console=console,
+            disable=not console.is_terminal,
+            refresh_per_second=1 / DRAWN_EVERY_S,
+        )
+        self._task = self._bar.add_task(self._last, total=episodes, completed=done)
+
+    @contextmanager
+    def shown(self) -> Iterator[None]:
+        """Show the bar while training goes on."""
+        with self._bar:
+            yield
+
+    def episode(self, record: EpisodeRecord) -> None:
+        """Note that an episode came in."""
+        text = f"return {record.returns.mean():.0f} s, travel {record.travel_time.mean():.0f} s, "
+        self._bar.update(self._task, advance=1, description=f"{text}arrived {record.arrival_rate:.0%}")
+
+    def update(self, row: dict[str, float]) -> None:
+        """Note that an update is done."""
+        if not self._console.is_terminal:
+            self._console.print(
+                f"update {row['update']}: episode {row['episodes']}, return {row['mean_return']:.0f} s, travel time "
+                f"{row['mean_travel_time_s']:.0f} s, arrived {row['arrival_rate']:.0%}"
+            )
+
+
+@contextmanager
+def counting(console: Console, what: str, total: int) -> Iterator[Any]:
+    """Show a bar of `total` steps; yields a function to call after each."""
+    columns = (SpinnerColumn(), TextColumn(what), MofNCompleteColumn(), BarColumn(bar_width=24), EtaColumn())
+    with Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as bar:
+        task = bar.add_task(what, total=total)
+        yield lambda _=None: bar.advance(task)

@@ -1,0 +1,85 @@
+"""What background traffic does to the roads: mean travel time of every edge over the training traffic."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+import xml.etree.ElementTree as ET
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+
+from relid_sumo import sumo
+from relid_sumo.atlas import cache_folder
+from relid_sumo.demand import routes, simulation_options
+from relid_sumo.graph import Floats
+from relid_sumo.network import Network
+from relid_sumo.scenario import Scenario
+
+BIN_S = 300.0
+FORMAT = 1  # part of the cache key: raise it when what is cached changes its meaning
+
+
+def edge_times(
+    scenario: Scenario,
+    network: Network,
+    traffic_seeds: Sequence[int] | None = None,
+    report: Callable[[str], None] = lambda _: None,
+) -> Floats:
+    """Return mean travel times by edge and five-minute bin, s, shape (bins, E); measured microscopically, and cached.
+
+    Bins start at the agents' time 0 and reach to the horizon. An edge that nobody used in a bin has its free-flow time.
+
+    Parameters
+    ----------
+    traffic_seeds
+        The training seeds where not given.
+    """
+    seeds = tuple(scenario.seeds.training if traffic_seeds is None else traffic_seeds)
+    settings = scenario.model_dump(mode="json", exclude={"trips", "seeds", "observation", "reward", "name"})
+    text = json.dumps([FORMAT, network.key, settings, seeds, sumo.version()], sort_keys=True)
+    key = hashlib.sha256(text.encode()).hexdigest()[:12]
+    file = cache_folder() / "traffic" / f"{network.name}-{key}.npy"
+    if not file.is_file():
+        report(f"measuring travel times over {len(seeds)} samples of traffic")
+        with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
+            parts = list(pool.map(lambda seed: _one(scenario, network, seed), seeds))
+        total, vehicles = (np.sum([part[i] for part in parts], axis=0) for i in (0, 1))
+        free = np.broadcast_to(network.graph.free_flow_s, total.shape)
+        mean = np.where(vehicles > 0, total / np.maximum(vehicles, 1), free)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        part = file.with_suffix(f".{os.getpid()}.npy")
+        np.save(part, np.maximum(mean, free))
+        part.replace(file)
+    return np.asarray(np.load(file))
+
+
+def _one(scenario: Scenario, network: Network, seed: int) -> tuple[Floats, Floats]:
+    """Return summed travel times [s] and vehicles counted, each of shape (bins, E), of one traffic seed."""
+    index = network.graph.index
+    bins = max(1, int(np.ceil(scenario.horizon_s / BIN_S)))
+    total, vehicles = np.zeros((bins, len(index))), np.zeros((bins, len(index)))
+    with tempfile.TemporaryDirectory(prefix="relid-sumo-") as name:
+        result, wanted = Path(name) / "edges.xml", Path(name) / "wanted.add.xml"
+        wanted.write_text(
+            f'<additional><edgeData id="times" file="{result}" begin="{scenario.start_s}" period="{BIN_S}" '
+            'excludeEmpty="true"/></additional>',
+            encoding="utf-8",
+        )
+        options = simulation_options(scenario, network, routes(scenario, network, seed), seed)
+        sumo.run("sumo", [*options, "-a", wanted, "--end", str(scenario.end_s), "--no-step-log"])
+        for _, interval in ET.iterparse(result):
+            if interval.tag != "interval":
+                continue
+            at = min(bins - 1, int((float(interval.get("begin", "0")) - scenario.start_s) // BIN_S))
+            for edge in interval:
+                e = index.get(edge.get("id", ""))
+                if e is not None and edge.get("traveltime") is not None:
+                    weight = float(edge.get("sampledSeconds", "0")) / max(float(edge.get("traveltime", "1")), 1e-3)
+                    total[at, e] += float(edge.get("sampledSeconds", "0"))
+                    vehicles[at, e] += weight
+    return total, vehicles

@@ -1,0 +1,130 @@
+"""Trips of the agents: origin-destination pairs that leave a choice, departing so that the agents meet."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from relid_sumo import seeding
+from relid_sumo.errors import InputError
+from relid_sumo.graph import Floats, RoadGraph
+from relid_sumo.network import Network
+from relid_sumo.scenario import Place, Trip
+
+MIN_M, MAX_M = 1000.0, 4000.0  # straight-line length aimed at
+MOST_SHARED = 0.6  # routes that share less than this of their length are clearly different
+MOST_DETOUR = 1.4  # an alternative takes at most this many times the fastest route's free-flow time
+PENALTY = 2.0  # what a used edge costs more when looking for the next alternative
+GAP_S = 8.0  # mean time between two departures
+CANDIDATES = 4000
+
+
+def alternatives(graph: RoadGraph, origin: int, destination: int, k: int = 3) -> list[list[int]]:
+    """Return up to k clearly different routes, fastest first, by the penalty method.
+
+    Each route takes at most 1.4 times the fastest one's free-flow time and shares less than 60 % of its length with
+    every earlier one. The list is empty where the destination cannot be reached.
+    """
+    cost = graph.free_flow_s.copy()
+    best = graph.path(origin, destination, cost)
+    if not best:
+        return []
+    found, fastest = [best], graph.free_flow_s[best].sum()
+    path = best
+    for _ in range(4 * k):
+        if len(found) == k:
+            break
+        cost[path[1:-1]] *= PENALTY
+        path = graph.path(origin, destination, cost)
+        if graph.free_flow_s[path].sum() > MOST_DETOUR * fastest:
+            continue
+        if all(shared(graph, path, other) < MOST_SHARED for other in found):
+            found.append(path)
+    return found
+
+
+def shared(graph: RoadGraph, path: list[int], other: list[int]) -> float:
+    """Return the share of a path's length that it has in common with another."""
+    common = sorted(set(path) & set(other))
+    return float(graph.length[common].sum() / graph.length[path].sum())
+
+
+def choose(network: Network, n_agents: int, seed: int = 0) -> tuple[Trip, ...]:
+    """Choose trips that have at least two clearly different routes, 1-4 km apart where the network allows.
+
+    Trips are taken greedily, each sharing as much road as can be with those before it, so that agents meet.
+
+    Raises
+    ------
+    InputError
+        The network does not hold that many such trips; the message says how many it has.
+    """
+    graph = network.graph
+    rng = seeding.stream(seed, "trips")
+    middle = np.array([graph.point_along(e, 0.5)[:2] for e in range(graph.n_edges)])
+    longest = float(np.hypot(*np.ptp(graph.junction_xy, axis=0)))
+    low, high = min(MIN_M, 0.35 * longest), min(MAX_M, 0.9 * longest)
+    usable = (graph.n_successors > 0) & (graph.length >= np.minimum(20.0, np.median(graph.length)))
+    edges = np.flatnonzero(usable)
+    pool = _candidates(graph, edges, middle, (low, high), max(6 * n_agents, 40), rng)
+    if len(pool) < n_agents:
+        raise InputError(
+            f"network '{network.name}' carries {len(pool)} trips of {low:.0f}-{high:.0f} m with two clearly different "
+            f"routes, and {n_agents} agents need as many: use a larger or better connected area, or fewer agents "
+            "(--agents)"
+        )
+    chosen = _that_meet(graph, pool, n_agents)
+    depart = np.sort(np.round(rng.uniform(0.0, GAP_S * n_agents, n_agents)))
+    lon_lat = [(_place(network, routes[0][0]), _place(network, routes[0][-1])) for routes in chosen]
+    return tuple(
+        Trip(id=f"agent{i}", origin=o, destination=d, depart_s=float(t))
+        for i, ((o, d), t) in enumerate(zip(lon_lat, depart, strict=True))
+    )
+
+
+def _candidates(
+    graph: RoadGraph,
+    edges: NDArray[np.int64],
+    middle: Floats,
+    span: tuple[float, float],
+    enough: int,
+    rng: np.random.Generator,
+) -> list[list[list[int]]]:
+    """Return the alternatives of up to `enough` random pairs with distinct origins and destinations."""
+    pool: list[list[list[int]]] = []
+    starts: set[int] = set()
+    ends: set[int] = set()
+    for _ in range(CANDIDATES):
+        if len(pool) == enough or len(edges) < 2:
+            break
+        origin, destination = (int(e) for e in rng.choice(edges, 2, replace=False))
+        apart = float(np.hypot(*(middle[origin] - middle[destination])))
+        if not span[0] <= apart <= span[1] or origin in starts or destination in ends:
+            continue
+        routes = alternatives(graph, origin, destination, k=2)
+        if len(routes) == 2:
+            pool.append(routes)
+            starts.add(origin)
+            ends.add(destination)
+    return pool
+
+
+def _that_meet(graph: RoadGraph, pool: list[list[list[int]]], n: int) -> list[list[list[int]]]:
+    """Return n of the candidates whose routes share road, greedily; the first is the one that meets most others."""
+    on_road = np.zeros((len(pool), graph.n_edges))
+    for i, routes in enumerate(pool):
+        on_road[i, sorted({e for route in routes for e in route})] = 1.0
+    meets = (on_road * graph.length) @ on_road.T
+    np.fill_diagonal(meets, 0.0)
+    chosen = [int(np.argmax(meets.sum(axis=1)))]
+    while len(chosen) < n:
+        score = meets[:, chosen].mean(axis=1)
+        score[chosen] = -1.0
+        chosen.append(int(np.argmax(score)))
+    return [pool[i] for i in chosen]
+
+
+def _place(network: Network, edge: int) -> Place:
+    x, y, bearing = network.graph.point_along(edge, 0.5)
+    lon, lat = network.lonlat(np.array([[x, y]]))[0]
+    return Place(lon=round(float(lon), 6), lat=round(float(lat), 6), bearing=round(bearing) % 360)

@@ -192,6 +192,7 @@ def _download(entry: ExtractEntry, file: Path) -> None:
     settings = osmnx.settings
     settings.all_oneway = True  # what save_graph_xml asks for
     settings.use_cache = False
+    settings.overpass_rate_limit = False  # asking for a slot waits a minute where there is no internet
     settings.requests_timeout = 60
     settings.useful_tags_way = sorted({*settings.useful_tags_way, *WAY_TAGS})
     settings.useful_tags_node = sorted({*settings.useful_tags_node, *osm.NODE_TAGS})

@@ -8,11 +8,13 @@ from __future__ import annotations
 import contextlib
 import functools
 import importlib
+import io
 import math
+import os
 import subprocess
+import sys
 import tempfile
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar, cast
 
 from relid_sumo import sumo
@@ -22,6 +24,7 @@ ADAPT_EVERY_S = 10.0  # how often SUMO's smoothed travel times take a new readin
 SMOOTHED = 1  # SUMO's routing mode "aggregated"
 AGENT_TYPE, REROUTING_TYPE = "agent", "agent_rerouting"
 REROUTE_EVERY_S = 30.0
+LAST_WORD_S = 5.0  # how long a SUMO that broke off may take to say why
 
 T = TypeVar("T")
 P = ParamSpec("P")
@@ -112,25 +115,33 @@ class SumoBridge:
         module: Any = importlib.import_module("libsumo" if program == "libsumo" else "traci")
         self.failures = (module.TraCIException, module.FatalTraCIError, OSError)
         self._unknown = module.TraCIException
-        self._log = Path(tempfile.mkstemp(prefix="relid-sumo-", suffix=".log")[1])
+        self.api: Any = None
+        self._process: subprocess.Popen[bytes] | None = None
+        self._log = tempfile.TemporaryFile()  # noqa: SIM115 - SUMO's complaints; gone with us, however we end
         adaptation = [
             *("--device.rerouting.adaptation-interval", str(ADAPT_EVERY_S)),
             *("--device.rerouting.adaptation-weight", str(math.exp(-ADAPT_EVERY_S / window_s))),
         ]
-        self._start(module, program, [*options, *adaptation, "--no-step-log", "--error-log", str(self._log)])
-        self._close_roads(closed)
+        try:
+            self._start(module, program, [*options, *adaptation, "--no-step-log"])
+            self._close_roads(closed)
+        except SimulationError:
+            self.close()
+            raise
 
     @_told
     def _start(self, module: Any, program: str, options: list[str]) -> None:  # noqa: ANN401 - libsumo or traci
         if program == "libsumo":
-            module.start(["sumo", *options])
+            with _complaints_to(self._log.fileno()):
+                module.start(["sumo", *options])
             self.api = module
         else:
             port = module.getFreeSocketPort()
             command = [sumo.binary(program), *options, "--remote-port", str(port)]
             quiet = subprocess.DEVNULL
-            process = subprocess.Popen(command, stdin=quiet, stdout=quiet, stderr=quiet)
-            self.api = module.connect(port, numRetries=120, proc=process, waitBetweenRetries=0.25)
+            self._process = subprocess.Popen(command, stdin=quiet, stdout=quiet, stderr=self._log)
+            with contextlib.redirect_stdout(io.StringIO()):  # traci tells of every attempt
+                self.api = module.connect(port, numRetries=120, proc=self._process, waitBetweenRetries=0.25)
         self._simulation, self._vehicle, self._edge = self.api.simulation, self.api.vehicle, self.api.edge
         any_edge = next(e for e in self._edge.getIDList() if not e.startswith(":"))
         self._simulation.findRoute(any_edge, any_edge, routingMode=SMOOTHED)  # the first request starts the smoothing
@@ -146,11 +157,12 @@ class SumoBridge:
                 self.api.lane.setDisallowed(f"{edge}_{lane}", ["all"])
 
     def last_word(self) -> str:
-        """Return the line of SUMO's log that says why it stopped; empty where there is none."""
-        with contextlib.suppress(OSError):
-            log = self._log.read_text(encoding="utf-8", errors="replace")
-            return sumo.error_line(log) if log.strip() else ""
-        return ""
+        """Return the line that says why SUMO stopped; empty where it has said nothing."""
+        if self._process is not None:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(LAST_WORD_S)
+        log = os.pread(self._log.fileno(), 1 << 20, 0).decode(errors="replace")
+        return sumo.error_line(log) if log.strip() else ""
 
     @_told
     def step(self) -> float:
@@ -220,6 +232,24 @@ class SumoBridge:
 
     def close(self) -> None:
         """See `Bridge.close`."""
-        with contextlib.suppress(*self.failures):
-            self.api.close()
-        self._log.unlink(missing_ok=True)
+        if self.api is not None:
+            with contextlib.suppress(*self.failures):
+                self.api.close()
+            self.api = None
+        if self._process is not None:
+            self._process.kill()  # which does nothing where it has ended
+            self._process.wait()
+        self._log.close()
+
+
+@contextlib.contextmanager
+def _complaints_to(file: int) -> Iterator[None]:
+    """Let a file take what this process writes to its standard error, from C++ too."""
+    sys.stderr.flush()
+    before = os.dup(2)
+    os.dup2(file, 2)
+    try:
+        yield
+    finally:
+        os.dup2(before, 2)
+        os.close(before)

@@ -160,9 +160,11 @@ def view(
     )
     seed = ready.scenario.seeds.evaluation[0] if traffic_seed is None else traffic_seed
     episode = viewing.view(ready, policy, traffic_seed=seed, delay_ms=delay, record=record)
-    _say(
-        f"traffic seed {seed}: mean travel time {episode.travel_time.mean():.0f} s, arrived {episode.arrival_rate:.0%}"
-    )
+    if episode is None:
+        _say("the window was closed")
+        return
+    times, arrived = episode.travel_time.mean(), episode.arrival_rate
+    _say(f"traffic seed {seed}: mean travel time {times:.0f} s, arrived {arrived:.0%}")
     if record is not None:
         err.print(f"recorded: {record}", highlight=False)
 

@@ -263,7 +263,9 @@ def simulation_options(scenario: Scenario, network: Network, route_file: Path, t
         *("-n", str(network.net_file), "-r", str(route_file), "--seed", str(seeding.sumo_seed(traffic_seed, "sumo"))),
         *("--step-length", str(scenario.step_length_s), "--time-to-teleport", str(scenario.teleport_after_s)),
         *("--no-warnings", "--ignore-route-errors", "--tls.actuated.jam-threshold", "30"),
-        *("--xml-validation", "never"),
+        # Load all vehicles first: a request for a route draws from the same random numbers as the drivers of vehicles
+        # that are loaded after it, and traffic must be the same whoever asks for what.
+        *("--route-steps", "0", "--xml-validation", "never"),
     ]
 
 
@@ -272,6 +274,8 @@ def calibrated(scenario: Scenario, network: Network, report: Report = lambda _: 
     if scenario.demand.rate_vph is not None or scenario.demand.route_file is not None:
         return scenario
     traffic = calibrate(scenario, network, report)
+    if traffic.note:
+        report(f"background traffic: {traffic.note}; +{traffic.level:.0%} it is")
     return scenario.model_copy(update={"demand": scenario.demand.model_copy(update={"rate_vph": traffic.rate_vph})})
 
 

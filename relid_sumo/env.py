@@ -18,7 +18,7 @@ index                 value
 An absent or masked slot reads (1, 1). ``d_max`` is the largest distance any agent starts from; `Observation.distance`
 says how distance is measured [m]. Slots are ordered by turning angle, left to right as driven.
 
-Reward (ALGORITHM: arXiv 2511.19368 gives its form): ``R_k = -(t_k - t_(k-1)) + w_d (d_(k-1) - d_k)``, s. The return of a
+Reward, s (its form is given in arXiv 2511.19368): ``R_k = -(t_k - t_(k-1)) + w_d (d_(k-1) - d_k)``. The return of a
 trip that arrives is ``w_d d_0 - travel time``; one that does not is charged the time to the horizon and gets no credit
 for distance.
 """
@@ -98,8 +98,8 @@ class RoutingTask:
 
     @property
     def distance_scale_m(self) -> float:
-        """The largest distance any agent starts from, m."""
-        return float(self.start_to_go.max())
+        """The largest distance any agent starts from, m; at least 1: an origin may end where its destination ends."""
+        return max(1.0, float(self.start_to_go.max()))
 
     def mask(self, agent: int, edge: int) -> Bools:
         """Return which slots of an edge are open to an agent, shape (m_out,)."""
@@ -389,7 +389,7 @@ class Episode:
             arrived = self._note_arrivals(bridge, now)
             if now < self._measure_until:
                 self._background_s += (
-                    bridge.running() + bridge.waiting() - self._on_road - self._overdue(now)
+                    bridge.running() + bridge.waiting() - (self._on_road - len(arrived)) - self._overdue(now)
                 ) * self.task.scenario.step_length_s
             asked = []
             for i, name in list(self._live.items()):
@@ -433,7 +433,7 @@ class Episode:
     def _completed(self, agent: int) -> bool:
         """Whether a vehicle that left the simulation was at its destination, or within a step of crossing it."""
         vehicle = self.vehicles[agent]
-        if vehicle.on == vehicle.destination or vehicle.teleports:
+        if vehicle.on == vehicle.destination or (vehicle.teleports and not vehicle.road):  # a teleport may end there
             return True
         if vehicle.on < 0:
             return False
@@ -528,8 +528,9 @@ class Episode:
             self._reward(agent, now, 0.0)
             return
         end_s = task.scenario.end_s
-        last = vehicle.on if vehicle.on >= 0 else int(task.origin[agent])
-        left = float(task.free_to_go[task.row[agent], last])
+        origin = int(task.origin[agent])
+        to_go = task.free_to_go[task.row[agent]]
+        left = float(to_go[vehicle.on] if vehicle.on >= 0 else to_go[origin] + self._free_s[origin])
         vehicle.travel_time = end_s - vehicle.wished_s + left
         self._reward(agent, end_s, float(task.start_to_go[agent]))
 

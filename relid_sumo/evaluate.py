@@ -108,7 +108,7 @@ def evaluate(
     policies
         By the name to show. Put ``shortest`` among them to have the others compared with it.
     traffic, n_seeds
-        Which set of traffic seeds (``evaluation``, ``validation``, ``training``), and how many of it; all where not given.
+        Which set of traffic seeds (evaluation, validation, training), and how many of it; all where not given.
     workers
         Simulation processes; does not change the results.
     on_done
@@ -134,7 +134,13 @@ def evaluate(
 
 
 def choose_seeds(ready: Ready, traffic: str, n_seeds: int | None) -> tuple[int, ...]:
-    """Return the first `n_seeds` (all where not given) of a set of traffic seeds; InputError where there are not as many."""
+    """Return the first `n_seeds` (all where not given) of a set of traffic seeds.
+
+    Raises
+    ------
+    InputError
+        There is no such set, or it holds fewer.
+    """
     sets = ready.scenario.seeds.model_dump()
     if traffic not in sets:
         raise InputError(

@@ -23,6 +23,8 @@ from relid_sumo.atlas import NetworkSettings
 from relid_sumo.errors import InputError
 from relid_sumo.graph import Floats, RoadGraph
 
+__all__ = ["Network", "NetworkSettings", "build", "find", "match_edge", "summary_text"]
+
 FORMAT = 1  # raise it when a build gives something else for the same input
 MATCH_M = 200.0
 MATCH_DEG = 60.0
@@ -130,8 +132,19 @@ def match_edge(network: Network, lon: float, lat: float, bearing: float) -> int:
     return int(edge[best])
 
 
-def find(name_or_path: str, *, report: Report | None = None) -> Network:
+def find(
+    name_or_path: str, *, name: str | None = None, bbox: osm.Box | None = None, report: Report | None = None
+) -> Network:
     """Return a network by its name in the catalogue, or by the path of an OSM file; built where it is not in the cache.
+
+    Parameters
+    ----------
+    name
+        What to call it (after the catalogue or the file where not given).
+    bbox
+        West, south, east, north in degrees, in place of the area that it has.
+    report
+        Told what is being done.
 
     Raises
     ------
@@ -139,7 +152,8 @@ def find(name_or_path: str, *, report: Report | None = None) -> Network:
         If there is no such network or file, or no network can be made of it.
     """
     located = atlas.locate(name_or_path)
-    network = build(located.source, located.settings, name=located.name, report=report)
+    settings = located.settings if bbox is None else located.settings.model_copy(update={"bbox": bbox})
+    network = build(located.source, settings, name=name or located.name, report=report)
     return replace(network, title=located.title, description=located.description)
 
 

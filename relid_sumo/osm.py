@@ -390,13 +390,24 @@ def _sort(source: Path, roads: _Roads, box: Box | None, service_roads: bool) -> 
         bounds=bounds,
         pieces=tuple(pieces),
         node_position=positions,
-        node_tags={node: tags for node, tags in roads.node_tags.items() if node in needed},
+        node_tags=_with_signals({node: tags for node, tags in roads.node_tags.items() if node in needed}, pieces),
         restrictions=tuple(restrictions),
         came_in=came_in,
         usable=usable,
         left_out=left_out,
         restrictions_left_out=restrictions_left_out,
     )
+
+
+def _with_signals(node_tags: dict[int, dict[str, str]], pieces: list[Piece]) -> dict[int, dict[str, str]]:
+    """Add the signals that are mapped on ways inside an intersection (as in Hong Kong) to the nodes where those end."""
+    result = dict(node_tags)
+    for piece in pieces:
+        inside = piece.tags.get("junction") == "intersection" or piece.tags.get("intersection") == "yes"
+        if inside and piece.tags.get("traffic_signals") == "signal":
+            for node in (piece.nodes[0], piece.nodes[-1]):
+                result[node] = {**result.get(node, {}), "highway": "traffic_signals"}
+    return result
 
 
 def _find(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from relid_sumo import demand, network, traffic
 from relid_sumo.atlas import NetworkSettings

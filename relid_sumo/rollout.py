@@ -5,20 +5,26 @@ Weights go out, episodes come back; what an episode is depends on its job alone,
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import os
 import signal
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
-from relid_sumo.bridge import SumoBridge
+from relid_sumo.bridge import Bridge, SumoBridge
 from relid_sumo.env import Episode, EpisodeRecord, RoutingTask, warm_up
 from relid_sumo.errors import RelidSumoError, SimulationError
 from relid_sumo.policies import Policy
+from relid_sumo.snapshot import Pool, can_fork, die_with_parent, free_memory_mib
+
+MEMORY_SHARE = 0.5  # of what is free at the start, for all warmed simulations together
+TRIES = 2  # of an episode whose worker dies
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,32 +40,52 @@ class Job:
     background: bool = False
 
 
+def bridge_settings(task: RoutingTask) -> dict[str, Any]:
+    """Return what a `SumoBridge` has to know of a task."""
+    closed = [str(task.graph.edge_ids[edge]) for edge in sorted(task.closed)]
+    return {"window_s": task.scenario.observation.window_s, "closed": closed}
+
+
 def open_bridge(task: RoutingTask, options: Sequence[str], *, program: str = "libsumo") -> SumoBridge:
     """Start SUMO for a task, with the task's closed edges closed."""
-    closed = [str(task.graph.edge_ids[edge]) for edge in sorted(task.closed)]
-    return SumoBridge(options, window_s=task.scenario.observation.window_s, closed=closed, program=program)
+    return SumoBridge(options, **bridge_settings(task), program=program)
 
 
 def drive(task: RoutingTask, job: Job, *, program: str = "libsumo") -> EpisodeRecord:
     """Drive one episode in this process, from SUMO's start to its end."""
-    bridge = open_bridge(task, job.options, program=program)
+    bridge = warmed(task, job.options, program=program)
     try:
-        warm_up(bridge, task.scenario)
-        episode = Episode(
-            task,
-            bridge,
-            traffic_seed=job.traffic_seed,
-            observe=job.policy.observes,
-            rerouting=job.policy.name == "rerouting",
-            background=job.background,
-        )
-        choose = job.policy.start()
-        while decisions := episode.advance():
-            for decision in decisions:
-                episode.act(decision, choose(episode, decision))
-        return episode.record()
+        return play(task, job, bridge)
     finally:
         bridge.close()
+
+
+def warmed(task: RoutingTask, options: Sequence[str], *, program: str = "libsumo") -> SumoBridge:
+    """Return a simulation at the agents' time 0."""
+    bridge = open_bridge(task, options, program=program)
+    try:
+        warm_up(bridge, task.scenario)
+    except BaseException:
+        bridge.close()
+        raise
+    return bridge
+
+
+def play(task: RoutingTask, job: Job, bridge: Bridge) -> EpisodeRecord:
+    """Drive one episode over a simulation that has been warmed up."""
+    episode = Episode(
+        task,
+        bridge,
+        traffic_seed=job.traffic_seed,
+        observe=job.policy.observes,
+        rerouting=job.policy.name == "rerouting",
+        background=job.background,
+    )
+    choose = job.policy.start()
+    while decisions := episode.advance():
+        for decision in decisions:
+            episode.act(decision, choose(episode, decision))
+    return episode.record()
 
 
 def silence(log: str = os.devnull) -> None:
@@ -70,17 +96,39 @@ def silence(log: str = os.devnull) -> None:
         os.dup2(target, stream)
 
 
-def _work(pipe: Connection, task: RoutingTask) -> None:
+def _work(pipe: Connection, task: RoutingTask, memory_mib: float | None) -> None:
+    """Drive the jobs that come in; over snapshots where there is memory for them (None: start SUMO each time)."""
     silence()
-    while True:
-        try:
+    die_with_parent()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    pool = None if memory_mib is None else Pool[Job, EpisodeRecord](lambda b, job: play(task, job, b), memory_mib)
+    try:
+        while True:
             job: Job = pipe.recv()
-        except EOFError:
-            return
-        try:
-            pipe.send(drive(task, job))
-        except RelidSumoError as error:
-            pipe.send(error)
+            try:
+                if pool is None:
+                    pipe.send(drive(task, job))
+                else:
+                    pipe.send(pool.drive(job.options, lambda job=job: warmed(task, job.options), job))  # type: ignore[misc]
+            except RelidSumoError as error:
+                pipe.send(error)
+    except EOFError:
+        pass
+    finally:
+        if pool is not None:
+            pool.close()
+
+
+@dataclass(eq=False)
+class _Worker:
+    process: BaseProcess
+    pipe: Connection
+    warm: set[tuple[str, ...]] = field(default_factory=set)
+
+    def stop(self) -> None:
+        self.pipe.close()
+        self.process.terminate()
+        self.process.join()
 
 
 class Rollouts:
@@ -92,13 +140,17 @@ class Rollouts:
         What all episodes share.
     workers
         Number of processes; as many as there are cores where not given.
+    fork
+        Keep warmed simulations and fork them; where the system can, unless told otherwise. Without, SUMO starts and
+        warms up for every episode: the same episodes, slower.
     """
 
-    def __init__(self, task: RoutingTask, workers: int | None = None) -> None:
+    def __init__(self, task: RoutingTask, workers: int | None = None, *, fork: bool = True) -> None:
         self.task = task
         self.workers = workers or os.cpu_count() or 1
+        self._memory_mib = MEMORY_SHARE * free_memory_mib() / self.workers if fork and can_fork() else None
         self._context = multiprocessing.get_context("spawn")
-        self._idle: list[tuple[BaseProcess, Connection]] = []
+        self._idle: list[_Worker] = []
 
     def __enter__(self) -> Self:
         return self
@@ -113,63 +165,78 @@ class Rollouts:
     ) -> list[EpisodeRecord]:
         """Drive all jobs and return their episodes in the same order; `on_done` is told of each as it comes in.
 
+        An episode whose worker dies is driven again by another.
+
         Raises
         ------
         SimulationError
-            SUMO failed in an episode, or a worker died.
+            SUMO failed in an episode, or its workers died.
         """
         done: dict[int, EpisodeRecord] = {}
-        busy: dict[Connection, tuple[BaseProcess, int]] = {}
-        todo = list(enumerate(jobs))[::-1]
+        busy: dict[Connection, tuple[_Worker, int]] = {}
+        todo = list(range(len(jobs)))
+        deaths: dict[int, int] = {}
         try:
             while todo or busy:
                 while todo and len(busy) < self.workers:
-                    number, job = todo.pop()
-                    process, pipe = self._worker()
-                    busy[pipe] = process, number
-                    pipe.send(job)
+                    worker = self._idle.pop() if self._idle else self._start()
+                    number = self._pick(worker, todo, jobs, [w for w, _ in busy.values()])
+                    worker.warm.add(jobs[number].options)
+                    busy[worker.pipe] = worker, number
+                    with contextlib.suppress(OSError):  # it has died; that shows when its answer is read
+                        worker.pipe.send(jobs[number])
                 for ready in wait(list(busy)):
                     assert isinstance(ready, Connection)
-                    process, number = busy[ready]
-                    record = self._receive(ready, process, jobs[number])
-                    del busy[ready]
-                    self._idle.append((process, ready))
+                    worker, number = busy.pop(ready)
+                    record = self._receive(worker)
+                    if record is None:
+                        deaths[number] = deaths.get(number, 0) + 1
+                        if deaths[number] == TRIES:
+                            raise SimulationError(
+                                f"the simulation of traffic seed {jobs[number].traffic_seed} died {TRIES} times (exit "
+                                f"code {worker.process.exitcode}); out of memory? try fewer --workers"
+                            )
+                        todo.append(number)
+                        continue
+                    self._idle.append(worker)
                     done[number] = record
                     on_done(record)
         finally:
-            _stop((process, pipe) for pipe, (process, _) in busy.items())
+            for worker, _ in busy.values():
+                worker.stop()
         return [done[i] for i in range(len(jobs))]
 
-    def _worker(self) -> tuple[BaseProcess, Connection]:
-        if self._idle:
-            return self._idle.pop()
+    def _pick(self, worker: _Worker, todo: list[int], jobs: Sequence[Job], busy: list[_Worker]) -> int:
+        """Take a job out of `todo`: one whose traffic this worker holds warm, else one that nobody holds, else any."""
+        elsewhere = set().union(*(other.warm for other in [*busy, *self._idle]))
+        best = min(
+            todo, key=lambda i: 0 if jobs[i].options in worker.warm else 1 if jobs[i].options not in elsewhere else 2
+        )
+        todo.remove(best)
+        return best
+
+    def _start(self) -> _Worker:
         here, there = self._context.Pipe()
-        process = self._context.Process(target=_work, args=(there, self.task), daemon=True)
+        process = self._context.Process(target=_work, args=(there, self.task, self._memory_mib), daemon=True)
         process.start()
         there.close()
-        return process, here
+        return _Worker(process, here)
 
-    def _receive(self, pipe: Connection, process: BaseProcess, job: Job) -> EpisodeRecord:
+    def _receive(self, worker: _Worker) -> EpisodeRecord | None:
+        """Return an episode; None where the worker has died. Raises the error that it sends."""
         try:
-            answer = pipe.recv()
-        except (EOFError, ConnectionResetError):
-            process.join(5)
-            raise SimulationError(
-                f"the simulation of traffic seed {job.traffic_seed} died (exit code {process.exitcode})"
-            ) from None
+            answer = worker.pipe.recv()
+        except (EOFError, OSError):
+            worker.process.join(5)
+            return None
         if isinstance(answer, RelidSumoError):
+            self._idle.append(worker)
             raise answer
         assert isinstance(answer, EpisodeRecord)
         return answer
 
     def close(self) -> None:
         """End all workers."""
-        _stop(self._idle)
+        for worker in self._idle:
+            worker.stop()
         self._idle.clear()
-
-
-def _stop(workers: Iterable[tuple[BaseProcess, Connection]]) -> None:
-    for process, pipe in workers:
-        pipe.close()
-        process.terminate()
-        process.join()

@@ -150,8 +150,8 @@ def check_same(settings: RunSettings, ready: Ready, folder: Path) -> None:
         )
     if ready.network.key != settings.network_key:
         raise InputError(
-            f"{folder}: its network '{ready.network.name}' has changed since (another OSM file, other options or another "
-            "SUMO); train again, or bring back what it was built from"
+            f"{folder}: its network '{ready.network.name}' has changed since (another OSM file, other "
+            "options or another SUMO); train again, or bring back what it was built from"
         )
 
 

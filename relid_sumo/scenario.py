@@ -11,9 +11,9 @@ SEED_COUNTS = {"training": 16, "validation": 5, "evaluation": 20}
 
 
 class Settings(BaseModel):
-    """Base of all settings: frozen, and unknown keys are errors."""
+    """Base of all settings: frozen, and unknown keys and numbers that are none (inf, nan) are errors."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True)
 
 
 class Place(Settings):

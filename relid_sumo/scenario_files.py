@@ -201,6 +201,8 @@ def write_scenario(scenario: Scenario, folder: Path, heading: Sequence[str] = ()
     """
     file = folder / FILE
     check_new(folder)
+    if Path(scenario.network).parent == folder.resolve():  # an OSM file of its own: the two may move together
+        scenario = scenario.model_copy(update={"network": Path(scenario.network).name})
     try:
         folder.mkdir(parents=True, exist_ok=True)
         part = file.with_suffix(".part")

@@ -19,8 +19,9 @@ PACKAGE = "relid_sumo"
 # "" is the package's __init__, which offers the API of all layers but the commands.
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("errors", "seeding", "graph", "system"),
-    ("toml", "sumo", "osm"),
-    ("atlas", "netconvert", "trial"),
+    ("toml", "sumo", "osm", "driving_side"),
+    ("atlas", "trial"),
+    ("netconvert",),
     ("network",),
     ("maps",),
     ("scenario",),
@@ -31,6 +32,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("prepare",),
     ("scenario_files",),
     ("policies",),
+    ("snapshot",),
     ("rollout",),
     ("pettingzoo_env",),
     ("algos",),
@@ -38,6 +40,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("train",),
     ("evaluate",),
     ("view", "export", "doctor"),
+    ("show",),
     ("",),
     ("cli",),
 )
@@ -46,8 +49,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
 ONLY_IN: dict[str, frozenset[str]] = {
     "libsumo": frozenset({"bridge"}),
     "traci": frozenset({"bridge"}),
-    "osmnx": frozenset({"atlas", "network"}),
-    "sumolib": frozenset({"network"}),
+    "osmnx": frozenset({"atlas"}),
     "sumo": frozenset({"sumo"}),
     "typer": frozenset({"cli"}),
 }

@@ -1,0 +1,262 @@
+"""An episode in sumo-gui, to look at or as a picture. What is here only draws: the traffic drives as without it."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import os
+import shutil
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from relid_sumo.bridge import SumoBridge
+from relid_sumo.env import NEVER_INSERTED, EpisodeRecord, RoutingTask, warm_up
+from relid_sumo.errors import InputError, SimulationError
+from relid_sumo.graph import Floats
+from relid_sumo.policies import Policy
+from relid_sumo.prepare import Ready
+from relid_sumo.rollout import Job, bridge_settings, drive, play
+
+# By Okabe & Ito, and some of Tol's: the colour-blind can tell them apart, and they are dark enough for a white ground.
+COLOURS = (
+    *((0, 114, 178), (213, 94, 0), (0, 158, 115), (204, 121, 167), (230, 159, 0)),
+    *((86, 180, 233), (136, 34, 85), (51, 34, 136), (153, 153, 51), (102, 17, 0)),
+)
+VIEW, SCHEME = "View #0", "relid_sumo"  # the first as sumo-gui calls it, the second as SETTINGS do
+WINDOW, SCREEN = (1280, 960), (1920, 1440)  # pixels: on a user's screen, and on the one made for a recording
+MARGIN = 0.06  # around the trips, as a share of their longer side
+ROADS_TO_SCALE_M = 800.0  # on a larger area roads are drawn wider than they are
+ON_TOP = 200  # a layer above the vehicles
+INSTALL = "apt-get install xvfb"
+CLOSED_S = 5.0  # how long sumo-gui may take to end when its window is closed
+
+# Agents are selected, and what is selected keeps its size on the screen when zoomed out. The darker a lane, the fuller.
+SETTINGS = """<viewsettings>
+  <scheme name="relid_sumo">
+    <opengl dither="0" fps="0"/>
+    <background backgroundColor="white" showGrid="0"/>
+    <edges laneEdgeMode="4" laneShowBorders="0" showLinkDecals="0" hideConnectors="1"
+           widthExaggeration="{wider:.2f}" minSize="0">
+      <colorScheme name="by current occupancy (lanewise, brutto)" interpolated="1">
+        <entry color="205,210,216" threshold="0"/>
+        <entry color="150,156,164" threshold="0.2"/>
+        <entry color="110,116,124" threshold="0.5"/>
+        <entry color="80,86,94" threshold="1"/>
+      </colorScheme>
+    </edges>
+    <junctions drawShape="1" junction_minSize="0">
+      <colorScheme name="uniform"><entry color="205,210,216"/></colorScheme>
+    </junctions>
+    <vehicles vehicleMode="0" vehicleQuality="1" vehicle_minSize="0" vehicle_exaggeration="1.3" vehicle_constantSize="1"
+              vehicle_constantSizeSelected="1" showBlinker="0">
+      <colorScheme name="given vehicle/type/route color"><entry color="30,34,40"/></colorScheme>
+    </vehicles>
+    <pois poi_minSize="0" poi_exaggeration="4" poi_constantSize="1" poiName_show="1" poiName_size="50"
+          poiName_color="black" poiName_bgColor="255,255,255,190" poiName_constantSize="1"/>
+    <legend showSizeLegend="1"/>
+  </scheme>
+</viewsettings>
+"""
+
+
+class _Window(SumoBridge):
+    """A sumo-gui that shows the agents apart from the other traffic.
+
+    Attributes
+    ----------
+    delay_s
+        Pause after every step.
+    picture
+        When to take a picture (simulation time, s), and where it goes.
+    """
+
+    delay_s = 0.0
+    picture: tuple[float, Path] | None = None
+
+    def frame(self, task: RoutingTask, attribution: str, low: Floats, high: Floats) -> None:
+        """Show the network between two corners, m, and mark the destinations."""
+        graph, gui, mark = task.graph, self.api.gui, self.api.poi.add
+        self._colour = {name: COLOURS[i % len(COLOURS)] for i, name in enumerate(task.names)}
+        gui.setSchema(VIEW, SCHEME)
+        gui.setBoundary(VIEW, *low.tolist(), *high.tolist())
+        foot = (low + (high - low) * (0.5, MARGIN / 3)).tolist()
+        mark(attribution, *foot, (0, 0, 0, 0), layer=ON_TOP)
+        for i, name in enumerate(task.names):
+            there = np.flatnonzero(task.destination == task.destination[i]).tolist()  # those who share it, side by side
+            x, y, _ = graph.point_along(int(task.destination[i]), (there.index(i) + 1) / (len(there) + 1))
+            mark(name, x, y, (*self._colour[name], 255), layer=ON_TOP)
+
+    def add(self, vehicle: str, route: Sequence[str], depart_s: float, *, rerouting: bool = False) -> None:
+        """See `Bridge.add`."""
+        super().add(vehicle, route, depart_s, rerouting=rerouting)
+        self.api.vehicle.setColor(vehicle, (*self._colour[vehicle], 255))
+        self.api.gui.toggleSelection(vehicle)
+
+    def step(self) -> float:
+        """See `Bridge.step`."""
+        now = super().step()
+        if self.picture is not None and now >= self.picture[0]:
+            self.api.gui.screenshot(VIEW, str(self.picture[1]))  # sumo-gui takes it in the next step
+            self.picture = None
+        time.sleep(self.delay_s)
+        return now
+
+    def last_word(self) -> str:
+        """Return SUMO's own error, if there is one: a window's libraries complain as well."""
+        line = super().last_word()
+        return line if line.startswith("Error:") else ""
+
+    def closed_by_user(self) -> bool:
+        """Whether sumo-gui ended in good order, as it does when its window is closed."""
+        assert self._process is not None
+        try:
+            return self._process.wait(CLOSED_S) == 0
+        except subprocess.TimeoutExpired:
+            return False
+
+
+def view(
+    ready: Ready,
+    policy: Policy,
+    *,
+    traffic_seed: int,
+    delay_ms: float = 100.0,
+    record: Path | None = None,
+    record_at_s: float | None = None,
+) -> EpisodeRecord | None:
+    """Play an episode in sumo-gui, and return it; None where the window was closed before its end.
+
+    The agents are coloured and keep their size when zoomed out; a mark in the same colour, with the agent's name, shows
+    where each is going. Other cars are dark and drawn to scale, and lanes are the darker the fuller they are. The
+    episode is the one that `relid_sumo.rollout.drive` gives without a screen.
+
+    Parameters
+    ----------
+    traffic_seed
+        The traffic to drive in.
+    delay_ms
+        Pause after each step, once the warm-up is over; none while recording.
+    record
+        Take a picture instead, on a screen of its own: a .png file.
+    record_at_s
+        When to take it, s after the agents' time 0; when most agents are under way where not given.
+
+    Raises
+    ------
+    InputError
+        There is no screen and nothing to record, or the picture cannot be written; the message says what to do.
+    SimulationError
+        sumo-gui failed.
+    """
+    if record is not None:
+        _check_picture(record)
+    elif not os.environ.get("DISPLAY"):
+        raise InputError(
+            "view needs a screen, and DISPLAY is not set; set it, or take a picture without a screen with "
+            f"--record FILE.png (which needs Xvfb: {INSTALL})"
+        )
+    task, scenario = ready.task, ready.scenario
+    if not 0 <= delay_ms < math.inf:
+        raise InputError(f"--delay {delay_ms:g}: give milliseconds, 0 or more")
+    if record_at_s is not None and record is None:
+        raise InputError("record_at_s says when to take a picture; say where it goes as well")
+    if record_at_s is not None and not 0 <= record_at_s <= scenario.horizon_s:
+        raise InputError(f"record_at_s = {record_at_s:g}: an episode lasts from 0 to {scenario.horizon_s:g} s")
+    job = Job(traffic_seed, ready.options(traffic_seed), policy)
+    if record is not None and record_at_s is None:
+        record_at_s = _busiest(task, drive(task, job))
+    with contextlib.ExitStack() as stack:
+        pixels = stack.enter_context(_screen()) if record else WINDOW
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix=".view-", dir=record and record.parent)))
+        settings, picture = folder / "settings.xml", folder / "picture.png"
+        low, high = _area(task)
+        wider = float(np.clip((high - low).max() / ROADS_TO_SCALE_M, 1.0, 4.0))
+        settings.write_text(SETTINGS.format(wider=wider), encoding="utf-8")
+        options = ["--start", "--quit-on-end", "--window-size", "{},{}".format(*pixels), "--window-pos", "0,0"]
+        options += ["--gui-settings-file", str(settings)]
+        window = _Window([*job.options, *options], **bridge_settings(task), program="sumo-gui")
+        stack.callback(window.close)
+        try:
+            window.frame(task, ready.network.attribution, low, high)
+            warm_up(window, scenario)
+            if record_at_s is None:
+                window.delay_s = delay_ms / 1000
+            else:
+                window.picture = scenario.start_s + record_at_s, picture
+            episode = play(task, job, window)
+        except (SimulationError, *window.failures) as error:
+            if record is None and window.closed_by_user():
+                return None
+            raise SimulationError(f"sumo-gui failed: {window.last_word() or error.__cause__ or error}") from error
+        if record is not None:
+            if not picture.is_file():
+                raise SimulationError(f"sumo-gui took no picture at {record_at_s:g} s: the episode was over before")
+            picture.replace(record)
+    return episode
+
+
+def _area(task: RoutingTask) -> tuple[Floats, Floats]:
+    """Return the lower left and upper right corner of what the trips need on free roads, with a margin, m."""
+    edges = {edge for i, origin in enumerate(task.origin) for edge in task.route(i, int(origin))}
+    points = np.concatenate([task.graph.shape(edge) for edge in sorted(edges)])
+    low, high = points.min(axis=0), points.max(axis=0)
+    pad = MARGIN * (high - low).max()
+    return low - pad, high + pad
+
+
+def _check_picture(file: Path) -> None:
+    if file.suffix.lower() != ".png":
+        raise InputError(f"--record {file}: a picture is a .png file; give it that ending")
+    if not file.parent.is_dir():
+        raise InputError(f"--record {file}: there is no folder {file.parent}; make it first")
+    if file.is_dir() or not os.access(file.parent, os.W_OK):
+        raise InputError(f"--record {file}: cannot be written there; choose another place")
+
+
+def _busiest(task: RoutingTask, episode: EpisodeRecord) -> float:
+    """Return the middle of the longest time in which as many agents as ever are under way, s after their time 0."""
+    drove = np.array([status != NEVER_INSERTED for status in episode.status])
+    start = task.depart_s[drove]
+    end = np.minimum(start + episode.travel_time[drove], task.scenario.horizon_s)
+    if not len(start):
+        return 0.0
+    times = np.unique([*start, *end])
+    middle = (times[:-1] + times[1:]) / 2
+    under_way = ((start <= middle[:, None]) & (middle[:, None] < end)).sum(axis=1)
+    length = np.where(under_way == under_way.max(), np.diff(times), 0.0)
+    return float(math.floor(middle[np.argmax(length)]))
+
+
+@contextlib.contextmanager
+def _screen() -> Iterator[tuple[int, int]]:
+    """Give this process a screen that nobody sees, where Xvfb is installed, else the one there is; return its size."""
+    program, before = shutil.which("Xvfb"), os.environ.get("DISPLAY")
+    if program is None and before:
+        yield WINDOW
+        return
+    if program is None:
+        raise InputError(f"to record without a screen, Xvfb has to be installed: {INSTALL}")
+    width, height = SCREEN
+    reader, writer = os.pipe()
+    command = [program, "-displayfd", str(writer), "-screen", "0", f"{width}x{height}x24", "-nolisten", "tcp"]
+    quiet = subprocess.DEVNULL
+    with subprocess.Popen(command, pass_fds=[writer], stdin=quiet, stdout=quiet, stderr=quiet) as server:
+        try:
+            os.close(writer)
+            with os.fdopen(reader) as answer:
+                number = answer.readline().strip()  # written when the server is ready; nothing where it dies
+            if not number:
+                raise SimulationError(f"Xvfb did not start (exit code {server.wait()})")
+            os.environ["DISPLAY"] = f":{number}"
+            yield SCREEN
+        finally:
+            if before is None:
+                os.environ.pop("DISPLAY", None)
+            else:
+                os.environ["DISPLAY"] = before
+            server.terminate()

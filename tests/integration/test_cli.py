@@ -1,0 +1,285 @@
+"""What a user types, and what comes back: the main job through the command line, and every way to get it wrong."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from relid_sumo.cli import main
+
+pytestmark = pytest.mark.sumo
+
+SMALL = [
+    *("--set", "demand.rate_vph=300", "--set", "demand.warmup_s=60"),
+    *("--set", "horizon_s=500", "--set", "train.episodes_per_update=2"),
+]
+SHORT_TRAINING = ["train", "town", *SMALL, "--episodes", "6"]
+
+
+def run(*arguments: str | Path) -> int:
+    with pytest.raises(SystemExit) as stop:
+        main([str(argument) for argument in arguments])
+    return int(stop.value.code or 0)
+
+
+def command(*arguments: str | Path) -> list[str]:
+    return [sys.executable, "-c", "from relid_sumo.cli import main; main()", *map(str, arguments)]
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("runs") / "town"
+    assert run(*SHORT_TRAINING, "--out", folder) == 0
+    return folder
+
+
+def test_a_run_folder_holds_what_it_takes_to_go_on_and_to_reproduce(trained: Path) -> None:
+    settings = json.loads((trained / "settings.json").read_text())
+    assert settings["train"]["episodes"] == 6
+    assert settings["versions"]["eclipse-sumo"]
+    rows = (trained / "metrics.csv").read_text().splitlines()
+    assert len(rows) == 1 + 3
+    assert rows[0].startswith("update,episodes,decisions")
+    assert {"checkpoint.pt", "timing.csv", "tensorboard", "scenario.toml"} <= {p.name for p in trained.iterdir()}
+    assert list((trained / "tensorboard").iterdir())
+
+
+def test_the_same_seed_gives_the_same_bytes_and_another_seed_does_not(trained: Path, tmp_path: Path) -> None:
+    assert run(*SHORT_TRAINING, "--out", tmp_path / "again", "--workers", "1") == 0
+    assert run(*SHORT_TRAINING, "--out", tmp_path / "other", "--seed", "1") == 0
+    metrics = (trained / "metrics.csv").read_bytes()
+    assert (tmp_path / "again" / "metrics.csv").read_bytes() == metrics
+    assert (tmp_path / "other" / "metrics.csv").read_bytes() != metrics
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
+def test_a_killed_run_resumed_equals_one_left_alone(trained: Path, tmp_path: Path, how: signal.Signals) -> None:
+    folder = tmp_path / "killed"
+    process = subprocess.Popen(
+        command(*SHORT_TRAINING, "--out", folder), stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+    deadline = time.monotonic() + 120
+    while not (folder / "checkpoint.pt").exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    process.send_signal(how)
+    _, printed = process.communicate(timeout=60)
+    if how == signal.SIGINT:
+        assert process.returncode == 130
+        assert "Traceback" not in printed
+    assert run("train", "--resume", folder) == 0
+    assert (folder / "metrics.csv").read_bytes() == (trained / "metrics.csv").read_bytes()
+    assert run("train", "--resume", folder) == 2, "a finished run does not go on"
+
+
+def test_evaluation_prints_one_json_object_on_standard_output(
+    trained: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("evaluate", trained, "--seeds", "2", "--json") == 0
+    result = json.loads(capsys.readouterr().out)
+    assert list(result["policies"]) == ["trained", "shortest", "reactive", "rerouting"]
+    for row in result["policies"].values():
+        assert row["mean_travel_time_s"] > 0
+        assert 0 <= row["arrival_rate"] <= 1
+        low, high = row["interval_95"]["mean_return"]
+        assert low <= row["mean_return"] <= high
+    assert result["policies"]["shortest"]["arrival_rate"] == 1.0
+    assert result["policies"]["shortest"]["travel_time_over_shortest"] == 0.0
+    assert not set(result["seeds"]) & set(range(16)), "never on training traffic"
+
+
+def test_evaluation_with_a_road_closed_and_with_other_demand(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    once = ("evaluate", trained, "--seeds", "1", "--json", "--baselines", "shortest")
+    assert run(*once) == 0
+    before = json.loads(capsys.readouterr().out)["policies"]["shortest"]
+    from relid_sumo.evaluate import load_trained  # noqa: PLC0415 - torch only here
+
+    task = load_trained(trained)[0].task
+    ends = {*task.origin.tolist(), *task.destination.tolist()}
+    used = next(e for i in range(task.n_agents) for e in task.route(i, int(task.origin[i]))[1:-1] if e not in ends)
+    assert run(*once, "--close", str(task.graph.edge_ids[used])) == 0
+    closed = json.loads(capsys.readouterr().out)["policies"]["shortest"]
+    assert closed["arrival_rate"] == 1.0
+    assert closed["mean_travel_time_s"] > before["mean_travel_time_s"]
+    assert run(*once, "--set", "demand.rate_vph=2000") == 0
+    busy = json.loads(capsys.readouterr().out)["policies"]["shortest"]
+    assert busy["mean_travel_time_s"] > before["mean_travel_time_s"]
+    assert busy["interval_95"]["mean_return"] is None, "one seed gives no interval"
+
+
+def test_the_table_names_every_policy_and_the_run(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("evaluate", trained, "--seeds", "1", "--baselines", "random,shortest", "--sampled") == 0
+    printed = capsys.readouterr().out
+    for word in ("trained", "random", "shortest", "sampled", "town"):
+        assert word in printed
+
+
+def test_load_policy_drives_the_environment(trained: Path) -> None:
+    import relid_sumo  # noqa: PLC0415
+
+    policy = relid_sumo.load_policy(trained)
+    env = relid_sumo.parallel_env(relid_sumo.load_scenario(trained))
+    observations, infos = env.reset(seed=0)
+    for _ in range(5):
+        actions = {a: policy(a, observations[a]) for a in env.agents if infos[a]["decides"]}
+        observations, _, _, _, infos = env.step(actions)
+    env.close()
+    with pytest.raises(relid_sumo.InputError, match="no agent 'nobody'"):
+        policy("nobody", observations[next(iter(observations))])
+
+
+def test_scenario_check_says_what_the_traffic_looks_like(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("scenario", "check", "town", *SMALL[:6]) == 0
+    printed = capsys.readouterr().out
+    assert "10 agents" in printed
+    assert "300 vehicles/h" in printed
+    assert "generated by relid_sumo" in printed
+
+
+def test_an_osm_file_is_all_it_takes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    source = Path(__file__).parents[2] / "scenarios" / "town" / "town.osm"
+    options = ["--set", "demand.rate_vph=300", "--set", "demand.warmup_s=60", "--episodes", "1", "--agents", "3"]
+    assert run("train", source, *options) == 0
+    assert (tmp_path / "runs" / "town-ippo-0" / "checkpoint.pt").is_file()
+    assert run("scenario", "new", "mine", "--osm", source, "--agents", "4", "--set", "demand.rate_vph=300") == 0
+    assert run("scenario", "new", "mine", "--osm", source) == 2, "never overwritten"
+    assert run("scenario", "check", "mine") == 0
+
+
+BAD_TOML = [
+    ("horizon = 3", "unknown key 'horizon'"),
+    ("[demand]\nlevle = 0.3", "did you mean 'level'"),
+    ('horizon_s = "long"', "horizon_s"),
+    ("horizon_s = 20", "horizon_s"),
+    ("trips = []", "trips"),
+    ("[[trips", "not TOML"),
+]
+
+
+@pytest.mark.parametrize(("text", "said"), BAD_TOML)
+def test_a_bad_scenario_file_is_one_message_naming_file_and_key(
+    text: str, said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    whole = (Path(__file__).parents[2] / "scenarios" / "town" / "scenario.toml").read_text()
+    osm = Path(__file__).parents[2] / "scenarios" / "town" / "town.osm"
+    whole = whole.replace('"town.osm"', json.dumps(str(osm)))
+    if text.startswith("["):
+        bad = whole.replace("[demand]", text) if text.startswith("[demand]") else whole + text
+    elif text.startswith("trips"):
+        bad = text + "\n" + whole.split("[[trips]]")[0]
+    elif text.startswith("horizon_s"):
+        lines = [line for line in whole.splitlines() if not line.startswith("horizon_s")]
+        bad = text + "\n" + "\n".join(lines)
+    else:
+        bad = text + "\n" + whole
+    (tmp_path / "scenario.toml").write_text(bad)
+    assert run("train", tmp_path, "--out", tmp_path / "run") == 2
+    printed = capsys.readouterr().err
+    assert said in printed
+    assert "scenario" in printed
+    assert "Traceback" not in printed
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["train", "twon"], "did you mean 'town'"),
+        (["train", "town", "--algo", "ipo"], "did you mean 'ippo'"),
+        (["train", "town", "--episodes", "0"], "episodes"),
+        (["train", "town", "--seed", "-1"], "seed"),
+        (["train", "town", "--set", "demand"], "key=value"),
+        (["train", "town", "--set", "demand.rate=3"], "unknown key 'demand.rate'"),
+        (["train", "town", "--set", "train.ippo.clipp=3"], "did you mean 'clip'"),
+        (["train", "town", "--agents", "5"], "--agents"),
+        (["train"], "name a scenario"),
+        (["train", "missing.osm"], "missing.osm"),
+        (["train", "--resume", "nowhere"], "nowhere"),
+        (["evaluate", "nowhere"], "not a run folder"),
+        (["view", "nowhere"], "not a run folder"),
+        (["export", "nowhere", "--out", "x.rou.xml"], "not a run folder"),
+        (["network", "show", "orlndo"], "did you mean 'orlando'"),
+        (["scenario", "check", "nowhere"], "no scenario 'nowhere'"),
+    ],
+)
+def test_bad_arguments_are_one_message_and_exit_code_2(
+    arguments: list[str], said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert run(*arguments) == 2
+    printed = capsys.readouterr().err
+    assert said in printed
+    assert "Traceback" not in printed
+    assert not list(tmp_path.iterdir()), "nothing half-written is left"
+
+
+@pytest.mark.parametrize("agents", ["0", "500"])
+def test_zero_or_too_many_agents(
+    agents: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    source = Path(__file__).parents[2] / "scenarios" / "town" / "town.osm"
+    assert run("train", source, "--agents", agents) == 2
+    assert "agents" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_output_folder_that_exists_or_cannot_be_written(
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = sorted(trained.iterdir())
+    assert run(*SHORT_TRAINING, "--out", trained) == 2
+    assert "--resume" in capsys.readouterr().err
+    assert sorted(trained.iterdir()) == before
+    (tmp_path / "file").write_text("")
+    assert run(*SHORT_TRAINING, "--out", tmp_path / "file" / "run") == 2
+    assert "cannot be made" in capsys.readouterr().err
+
+
+def test_evaluation_refuses_what_does_not_fit(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for words, said in (
+        (["--seeds", "21"], "1 to 20"),
+        (["--traffic", "evaluaton"], "did you mean 'evaluation'"),
+        (["--baselines", "shortes"], "did you mean 'shortest'"),
+        (["--close", "nowhere"], "no edge 'nowhere'"),
+        (["--set", "trips=[]"], "trips"),
+    ):
+        assert run("evaluate", trained, *words) == 2
+        assert said in capsys.readouterr().err
+
+
+def test_debug_shows_where_an_error_comes_from(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("train", "twon", "--debug") == 2
+    assert "Traceback" in capsys.readouterr().err
+
+
+def test_a_sumo_that_dies_in_mid_episode_ends_in_one_message(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    process = subprocess.Popen(
+        command("train", "town", *SMALL, "--episodes", "200", "--out", folder), stderr=subprocess.PIPE, text=True
+    )
+    deadline = time.monotonic() + 120
+    while not (folder / "checkpoint.pt").exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    simulations = [int(c) for c in children if "spawn_main" in Path(f"/proc/{c}/cmdline").read_text()]
+    assert simulations
+    os.kill(simulations[0], signal.SIGKILL)
+    _, printed = process.communicate(timeout=60)
+    assert process.returncode == 2
+    assert "died" in printed
+    assert "Traceback" not in printed
+    assert (folder / "checkpoint.pt").exists()
+
+
+def test_help_has_examples(capsys: pytest.CaptureFixture[str]) -> None:
+    for words in (["--help"], ["train", "--help"], ["network", "build", "--help"]):
+        assert run(*words) == 0
+        assert "relid-sumo" in capsys.readouterr().out

@@ -1,0 +1,90 @@
+"""Exported routes, played by the plain sumo program."""
+
+from __future__ import annotations
+
+import shutil
+import xml.etree.ElementTree as ET
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from relid_sumo import sumo
+from relid_sumo.env import ARRIVED
+from relid_sumo.errors import InputError
+from relid_sumo.export import export_routes
+from relid_sumo.policies import Name, Policy
+from relid_sumo.prepare import Ready
+from relid_sumo.rollout import Job, drive
+
+pytestmark = pytest.mark.sumo
+SEED = 3
+
+
+def plain(configuration: Path, out: Path) -> dict[str, float]:
+    """Let plain sumo play a configuration and return every vehicle's travel time from its wished departure, s."""
+    sumo.run("sumo", ["-c", configuration, "--tripinfo-output", out])
+    infos = ET.parse(out).getroot().iter("tripinfo")
+    return {i.get("id", ""): float(i.get("duration", "")) + float(i.get("departDelay", "")) for i in infos}
+
+
+@pytest.mark.parametrize("name", ["shortest", "reactive"])
+def test_plain_sumo_plays_the_episode(town_ready: Ready, tmp_path: Path, name: Name) -> None:
+    policy = Policy(name)
+    configuration = export_routes(town_ready, policy, SEED, tmp_path / "learnt.rou.xml")
+    assert sorted(f.name for f in tmp_path.iterdir()) == ["learnt.rou.xml", "learnt.sumocfg"]
+    options = town_ready.options(SEED)
+    episode = drive(town_ready.task, Job(SEED, options, policy))
+    assert set(episode.status) == {ARRIVED}
+    times = plain(configuration, tmp_path / "trips.xml")
+    assert [times[agent] for agent in town_ready.task.names] == episode.travel_time.tolist()
+
+
+def test_the_files_can_be_moved_together(town_ready: Ready, tmp_path: Path) -> None:
+    here, there = tmp_path / "here", tmp_path / "there"
+    here.mkdir()
+    configuration = export_routes(town_ready, Policy("shortest"), SEED, here / "a.rou.xml")
+    before = plain(configuration, tmp_path / "before.xml")
+    shutil.move(here, there)
+    assert plain(there / configuration.name, tmp_path / "after.xml") == before
+
+
+def test_the_files_say_what_they_are(town_ready: Ready, tmp_path: Path) -> None:
+    configuration = export_routes(town_ready, Policy("shortest"), SEED, tmp_path / "a.rou.xml")
+    for file in (configuration, tmp_path / "a.rou.xml"):
+        head = file.read_text(encoding="utf-8").partition("-->")[0]
+        assert town_ready.network.attribution in head
+        assert f"traffic seed {SEED}" in head
+        assert "relid_sumo" in head
+
+
+def test_who_does_not_arrive_gets_the_way_on_to_its_destination(town_ready: Ready, tmp_path: Path) -> None:
+    short = town_ready.scenario.model_copy(update={"horizon_s": float(town_ready.task.depart_s.max()) + 20.0})
+    ready = replace(town_ready, scenario=short, task=replace(town_ready.task, scenario=short))
+    export_routes(ready, Policy("shortest"), SEED, tmp_path / "a.rou.xml")
+    root = ET.parse(tmp_path / "a.rou.xml").getroot()
+    routes = {v.get("id"): str(v[0].get("edges")).split() for v in root.iter("vehicle")}
+    task = ready.task
+    for i, agent in enumerate(task.names):
+        assert routes[agent] == task.graph.edge_ids[task.route(i, int(task.origin[i]))].tolist()
+
+
+@pytest.mark.parametrize(
+    ("name", "complaint"),
+    [("a.xml", r"ends in \.rou\.xml"), ("no/a.rou.xml", "there is no folder"), ("d.rou.xml", "another place")],
+)
+def test_a_file_that_cannot_be_written_is_refused(town_ready: Ready, tmp_path: Path, name: str, complaint: str) -> None:
+    (tmp_path / "d.rou.xml").mkdir()
+    with pytest.raises(InputError, match=complaint):
+        export_routes(town_ready, Policy("shortest"), SEED, tmp_path / name)
+
+
+def test_own_demand_that_does_not_know_of_closed_roads_is_refused(town_ready: Ready, tmp_path: Path) -> None:
+    demand = town_ready.scenario.demand.model_copy(update={"route_file": "own.rou.xml"})
+    ready = replace(
+        town_ready,
+        scenario=town_ready.scenario.model_copy(update={"demand": demand}),
+        task=replace(town_ready.task, closed=frozenset({0})),
+    )
+    with pytest.raises(InputError, match="does not know of the closed roads"):
+        export_routes(ready, Policy("shortest"), SEED, tmp_path / "a.rou.xml")

@@ -1,0 +1,236 @@
+"""Worker processes: the same episodes whoever drives them, and nothing left behind however it ends."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import tempfile
+import textwrap
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from relid_sumo.algos.nets import Actor
+from relid_sumo.env import EpisodeRecord
+from relid_sumo.errors import SimulationError
+from relid_sumo.policies import Policy
+from relid_sumo.prepare import Ready
+from relid_sumo.rollout import Job, Rollouts, drive
+
+pytestmark = pytest.mark.sumo
+
+FORK = pytest.mark.parametrize("fork", [True, False], ids=["snapshots", "no snapshots"])
+Descendants = Callable[[], dict[int, str]]
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, descendants: Descendants) -> Iterator[None]:
+    """Check that no process and no temporary file outlives a test."""
+    (tmp_path / "temporary").mkdir()
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "temporary"))
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    yield
+    assert descendants() == {}
+    assert list((tmp_path / "temporary").iterdir()) == []
+
+
+def jobs_of(ready: Ready) -> list[Job]:
+    task = ready.task
+    weights = Actor(task.n_agents, task.graph.m_out, hidden=8, scorer=8, seed=0).weights()
+    policies = [
+        Policy("learned", seed=5, weights=weights),
+        Policy("learned", weights=weights, greedy=True),
+        Policy("random", seed=3),
+        Policy("reactive"),
+        Policy("rerouting"),
+    ]
+    return [Job(seed, ready.options(seed), policy) for seed, policy in enumerate(policies)]
+
+
+def assert_same(one: EpisodeRecord, other: EpisodeRecord) -> None:
+    assert one.digest == other.digest
+    assert one.status == other.status
+    assert one.traffic_seed == other.traffic_seed
+    for name in ("agent", "edge", "action", "time", "reward", "observation", "mask", "returns", "travel_time"):
+        assert getattr(one, name).tobytes() == getattr(other, name).tobytes(), name
+    for mine, theirs in zip(one.routes, other.routes, strict=True):
+        np.testing.assert_array_equal(mine, theirs)
+
+
+@FORK
+def test_an_episode_is_the_same_whoever_drives_it(town_ready: Ready, fork: bool) -> None:
+    jobs = jobs_of(town_ready)
+    seen: list[int] = []
+    with Rollouts(town_ready.task, 1, fork=fork) as one, Rollouts(town_ready.task, 2, fork=fork) as two:
+        alone = one.run(jobs)
+        pair = two.run(jobs, lambda record: seen.append(record.traffic_seed))
+        again = two.run(jobs[::-1])[::-1]  # in other workers, after other episodes
+    assert sorted(seen) == [0, 1, 2, 3, 4]
+    assert [record.traffic_seed for record in pair] == [0, 1, 2, 3, 4]
+    for k, job in enumerate(jobs):
+        here = drive(town_ready.task, job)
+        for record in (alone[k], pair[k], again[k]):
+            assert_same(here, record)
+    assert len({record.digest for record in alone}) == len(jobs)
+
+
+def test_another_traffic_seed_is_another_episode(town_ready: Ready) -> None:
+    one, other = (drive(town_ready.task, Job(s, town_ready.options(s), Policy("shortest"))) for s in (0, 1))
+    assert one.digest != other.digest
+    assert one.travel_time.tolist() != other.travel_time.tolist()
+
+
+@FORK
+def test_sumo_s_word_gets_through(town_ready: Ready, tmp_path: Path, fork: bool) -> None:
+    options = list(town_ready.options(0))
+    options[options.index("-n") + 1] = str(tmp_path / "nowhere.net.xml")
+    bad = Job(0, tuple(options), Policy("shortest"))
+    jobs = jobs_of(town_ready)[2:4]
+    with Rollouts(town_ready.task, 2, fork=fork) as rollouts:
+        with pytest.raises(SimulationError, match=r"nowhere.net.xml' is not accessible"):
+            rollouts.run([*jobs, bad])
+        assert len(rollouts.run(jobs)) == 2  # the pool goes on
+
+
+# --- what is killed ---------------------------------------------------------------------------------------------------
+
+
+def workers_of(descendants: Descendants) -> list[int]:
+    return [pid for pid, command in descendants().items() if "spawn_main" in command and is_child(pid)]
+
+
+def is_child(pid: int) -> bool:
+    return parent_of(pid) == os.getpid()
+
+
+def parent_of(pid: int) -> int:
+    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+
+
+@FORK
+def test_the_episode_of_a_worker_that_is_killed_is_driven_again(
+    town_ready: Ready, descendants: Descendants, fork: bool
+) -> None:
+    jobs = [Job(seed, town_ready.options(seed), Policy("random", seed=seed)) for seed in range(6)]
+    killed: list[int] = []
+
+    def kill_one(_: EpisodeRecord) -> None:
+        if not killed:
+            killed.append(workers_of(descendants)[0])
+            os.kill(killed[0], signal.SIGKILL)
+
+    with Rollouts(town_ready.task, 2, fork=fork) as rollouts:
+        records = rollouts.run(jobs, kill_one)
+    assert killed
+    for job, record in zip(jobs, records, strict=True):
+        assert_same(drive(town_ready.task, job), record)
+
+
+@FORK
+def test_an_episode_whose_workers_are_all_killed_is_an_error(
+    town_ready: Ready, descendants: Descendants, fork: bool
+) -> None:
+    over = threading.Event()
+
+    def kill_all() -> None:
+        while not over.wait(0.05):
+            for pid in workers_of(descendants):
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+
+    killer = threading.Thread(target=kill_all)
+    with Rollouts(town_ready.task, 1, fork=fork) as rollouts:
+        killer.start()
+        try:
+            with pytest.raises(SimulationError, match=r"traffic seed 2 died 2 times \(exit code -9\)"):
+                rollouts.run(jobs_of(town_ready)[2:3])
+        finally:
+            over.set()
+            killer.join()
+        assert len(rollouts.run(jobs_of(town_ready)[2:3])) == 1
+
+
+def test_a_snapshot_that_is_killed_is_made_again(town_ready: Ready, descendants: Descendants) -> None:
+    job = jobs_of(town_ready)[2]
+    with Rollouts(town_ready.task, 1) as rollouts:
+        first = rollouts.run([job])[0]
+        (worker,) = workers_of(descendants)
+        (snapshot,) = (pid for pid in descendants() if parent_of(pid) == worker)
+        os.kill(snapshot, signal.SIGKILL)
+        assert_same(first, rollouts.run([job])[0])
+
+
+@FORK
+def test_a_worker_that_is_killed_between_two_runs(town_ready: Ready, descendants: Descendants, fork: bool) -> None:
+    job = jobs_of(town_ready)[2]
+    with Rollouts(town_ready.task, 1, fork=fork) as rollouts:
+        first = rollouts.run([job])[0]
+        (worker,) = workers_of(descendants)
+        os.kill(worker, signal.SIGKILL)
+        while Path(f"/proc/{worker}/cmdline").read_text():  # until it is a zombie
+            time.sleep(0.01)
+        assert_same(first, rollouts.run([job])[0])
+
+
+PARENT = """
+    import pickle, sys
+    from relid_sumo.rollout import Rollouts
+
+    if __name__ == "__main__":
+        with open(sys.argv[1], "rb") as file:
+            task, jobs, fork = pickle.load(file)
+        with Rollouts(task, 2, fork=fork) as rollouts:
+            rollouts.run(jobs, lambda record: print("one", flush=True))
+"""
+
+
+def in_session(leader: int) -> list[str]:
+    """Return the living processes of a session."""
+    found = []
+    for process in filter(lambda folder: folder.name.isdigit(), Path("/proc").iterdir()):
+        with suppress(OSError):
+            state, _, _, session = (process / "stat").read_text().rpartition(")")[2].split()[:4]
+            if int(session) == leader and state != "Z":
+                found.append(f"{process.name} {(process / 'cmdline').read_text()}")
+    return found
+
+
+@FORK
+@pytest.mark.parametrize("word", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_nobody_outlives_the_parent(town_ready: Ready, tmp_path: Path, word: signal.Signals, fork: bool) -> None:
+    options = list(town_ready.options(0))
+    short = Job(0, tuple(options), Policy("shortest"))
+    options[options.index("--step-length") + 1] = "0.001"  # and the clock goes by whole seconds: it takes very long
+    long = [Job(seed, tuple(options), Policy("shortest")) for seed in range(2)]
+    (tmp_path / "parent.py").write_text(textwrap.dedent(PARENT))
+    (tmp_path / "jobs.pickle").write_bytes(pickle.dumps((town_ready.task, [short, *long], fork)))
+    command = [sys.executable, str(tmp_path / "parent.py"), str(tmp_path / "jobs.pickle")]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    ) as parent:
+        assert parent.stdout is not None
+        assert parent.stdout.readline() == "one\n"
+        time.sleep(0.5)
+        assert len(in_session(parent.pid)) >= 3
+        if word == signal.SIGINT:
+            os.killpg(parent.pid, word)  # as Ctrl-C does
+        else:
+            parent.send_signal(word)
+        _, said = parent.communicate(timeout=20)
+    assert parent.returncode != 0
+    if word == signal.SIGINT:
+        assert said.count("Traceback") == 1  # the parent's; a worker says nothing
+    until = time.monotonic() + 5
+    while (left := in_session(parent.pid)) and time.monotonic() < until:
+        time.sleep(0.1)
+    for process in left:
+        os.kill(int(process.split()[0]), signal.SIGKILL)
+    assert left == []

@@ -1,0 +1,498 @@
+"""The Dec-POMDP, driven over a toy simulation in which every number can be worked out by hand."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from relid_sumo.env import Decision, Episode, EpisodeRecord, RoutingTask
+from relid_sumo.errors import InputError, SimulationError
+from relid_sumo.graph import RoadGraph
+from relid_sumo.policies import Policy
+from relid_sumo.toy import ToyBridge, grid
+
+Make = Callable[..., RoutingTask]
+Drive = Callable[..., EpisodeRecord]
+
+# The grid of 3 x 3 junctions, 100 m and 10 s apart, without U-turns:
+#   6 7 8
+#   3 4 5
+#   0 1 2
+
+
+class Meddled(ToyBridge):
+    """A toy simulation in which something befalls the vehicle a0."""
+
+    def __init__(
+        self,
+        graph: RoadGraph,
+        *,
+        late_s: float = 0.0,
+        refused: bool = False,
+        vanishes_s: float = np.inf,
+        told: bool = False,
+        lifted_s: float = np.inf,
+    ) -> None:
+        super().__init__(graph)
+        self.late_s, self.refused, self.vanishes_s, self.told = late_s, refused, vanishes_s, told
+        self.lifted_s, self.now = lifted_s, -1.0
+
+    def step(self) -> float:
+        self.now = super().step()
+        if self.now == self.vanishes_s:
+            del self._cars["a0"]
+        return self.now
+
+    def add(self, vehicle: str, route: Sequence[str], depart_s: float, *, rerouting: bool = False) -> None:
+        if vehicle == "a0":
+            if self.refused:
+                return
+            depart_s += self.late_s
+        super().add(vehicle, route, depart_s, rerouting=rerouting)
+
+    def arrived(self) -> Sequence[str]:
+        return [*super().arrived(), "a0"] if self.told and self.now == self.vanishes_s else super().arrived()
+
+    def teleported(self) -> Sequence[str]:
+        return ["a0"] if self.now == self.lifted_s else []
+
+    def road(self, vehicle: str) -> str | None:
+        lifted = vehicle == "a0" and self.lifted_s <= self.now < self.lifted_s + 5
+        return "" if lifted and super().road(vehicle) else super().road(vehicle)
+
+
+class Told(ToyBridge):
+    """A toy simulation whose travel times are the test's: 40 s smoothed, 20 s in the last second, on every edge."""
+
+    def travel_time(self, edge: str, *, smoothed: bool) -> float:
+        return 40.0 if smoothed else 20.0
+
+
+def run(episode: Episode, choose: Callable[[Decision], int]) -> EpisodeRecord:
+    while decisions := episode.advance():
+        for decision in decisions:
+            episode.act(decision, choose(decision))
+    return episode.record()
+
+
+def slot_to(task: RoutingTask, decision: Decision, edge: str) -> int:
+    return int(np.flatnonzero(task.graph.slots[decision.edge] == task.graph.index[edge])[0])
+
+
+def shortest(task: RoutingTask, bridge: ToyBridge) -> EpisodeRecord:
+    episode = Episode(task, bridge)
+    choose = Policy("shortest").start()
+    return run(episode, lambda decision: choose(episode, decision))
+
+
+def names(task: RoutingTask, record: EpisodeRecord, agent: int = 0) -> list[str]:
+    return [str(task.graph.edge_ids[e]) for e in record.routes[agent]]
+
+
+# --- rewards ----------------------------------------------------------------------------------------------------------
+
+
+@st.composite
+def problems(draw: st.DrawFn) -> tuple[int, list[tuple[str, str]], list[float], dict[int, float], dict[str, object]]:
+    side = draw(st.integers(3, 5))
+    edges = [str(e) for e in grid(side).edge_ids]
+    pair = st.tuples(st.sampled_from(edges), st.sampled_from(edges)).filter(lambda p: p[0] != p[1])
+    ends = draw(st.lists(pair, min_size=1, max_size=5))
+    departs = draw(st.lists(st.floats(0, 60), min_size=len(ends), max_size=len(ends)))
+    slow = draw(st.dictionaries(st.integers(0, len(edges) - 1), st.floats(1, 5), max_size=10))
+    more = {
+        "horizon_s": draw(st.floats(350, 500)),
+        "step_length_s": draw(st.sampled_from([0.5, 1.0])),
+        "reward": {"w_d": draw(st.floats(0, 0.2))},
+        "observation": {"distance": draw(st.sampled_from(["straight", "network"]))},
+    }
+    return side, ends, departs, slow, more
+
+
+@settings(deadline=None, max_examples=60)
+@given(problem=problems(), seed=st.integers(0, 99))
+def test_any_policy_telescopes_ends_and_stays_on_the_road(
+    toy_task: Make,
+    problem: tuple[int, list[tuple[str, str]], list[float], dict[int, float], dict[str, object]],
+    seed: int,
+) -> None:
+    side, ends, departs, slow, more = problem
+    task = toy_task(grid(side), ends, depart_s=departs, **more)
+    graph, horizon_s, step_s = task.graph, task.scenario.horizon_s, task.scenario.step_length_s
+    episode = Episode(task, ToyBridge(graph, slow, step_length_s=step_s))
+    choose = Policy("random", seed=seed).start()
+    record = run(episode, lambda decision: choose(episode, decision))
+    w_d = task.scenario.reward.w_d
+    assert record.simulated_s < horizon_s + step_s
+    assert (np.diff(record.time) >= 0).all()
+    assert (record.time < horizon_s).all()
+    assert np.isfinite(record.observation).all()
+    assert (record.observation >= -1).all()  # distances may exceed 1: one may drive away from the goal
+    assert (record.observation[:, : 2 * graph.m_out : 2] <= 1).all()
+    for i in range(task.n_agents):
+        mine, route = record.agent == i, record.routes[i].tolist()
+        to_go, wished = task.to_go[task.row[i]], departs[i]
+        if record.status[i] == "arrived":
+            assert record.returns[i] == pytest.approx(w_d * task.start_to_go[i] - record.travel_time[i])
+            assert route[-1] == task.destination[i]
+            decided_on = route[:-1]
+            assert mine.sum() + record.one_way[i] + record.crossed[i] == len(decided_on)
+        else:
+            assert record.status[i] == "horizon"
+            assert record.returns[i] == pytest.approx(-(horizon_s - wished))
+            left = task.free_to_go[task.row[i], route[-1]]
+            assert record.travel_time[i] == pytest.approx(horizon_s - wished + left)
+        before_first = 0.0
+        if mine.any():
+            first, edge = record.time[mine][0], record.edge[mine][0]
+            before_first = wished - first + w_d * (task.start_to_go[i] - to_go[edge])
+            assert before_first + record.reward[mine].sum() == pytest.approx(record.returns[i], abs=1e-6)
+            gaps = np.diff(record.time[mine])
+            gained = -np.diff(to_go[record.edge[mine]].astype(float))
+            np.testing.assert_allclose(record.reward[mine][:-1], -gaps + w_d * gained, atol=1e-6)
+        assert route[0] == task.origin[i]
+        assert all(b in graph.slots[a] for a, b in pairwise(route))
+        at = -1
+        for edge, action, mask in zip(record.edge[mine], record.action[mine], record.mask[mine], strict=True):
+            assert edge != task.destination[i]
+            assert mask.sum() >= 2
+            assert mask[action]
+            at = route.index(edge, at + 1)
+            if at + 1 < len(route):
+                assert route[at + 1] == graph.slots[edge, action]
+
+
+def test_a_return_by_hand(toy_task: Make) -> None:
+    # 0>1, 1>4, 4>5, 5>8: 40 s on free roads; from (100, 0) to (200, 200) as the crow flies
+    task = toy_task(grid(3), [("0>1", "5>8")], reward={"w_d": 0.1})
+    record = shortest(task, ToyBridge(task.graph))
+    assert record.travel_time.tolist() == [40.0]
+    assert record.returns[0] == pytest.approx(0.1 * np.hypot(100, 200) - 40)
+    assert names(task, record)[0] == "0>1"
+    assert names(task, record)[-1] == "5>8"
+
+
+def test_departure_delay_is_travel_time(toy_task: Make) -> None:
+    task = toy_task(grid(3), [("0>1", "7>8")], depart_s=[7.0])
+    prompt, late = shortest(task, ToyBridge(task.graph)), shortest(task, Meddled(task.graph, late_s=25.0))
+    assert late.travel_time[0] == prompt.travel_time[0] + 25
+    assert late.returns[0] == pytest.approx(prompt.returns[0] - 25)
+    np.testing.assert_allclose(late.observation[0, -1] - prompt.observation[0, -1], 2 * 25 / 1800, atol=1e-6)
+
+
+# --- observations -----------------------------------------------------------------------------------------------------
+
+# Agent a0 stands at the end of 0>1, at (100, 0), and wants to end at (200, 200) coming from 7. Its ways, left to right:
+# 1>4, ending at (100, 100), and 1>2, ending at (200, 0). Agent a1 has farther to go and sets the scale.
+STRAIGHT = [np.hypot(100, 100), 200.0, np.hypot(100, 200), np.hypot(200, 200)]
+NETWORK = [200.0, 400.0, 300.0, 400.0]  # by 4>7>8, 2>5>4>7>8, 1>4>7>8; a1 from the end of 1>0 by 0>3>4>7>8
+TIME = [290.0, 490.0, 390.0, 400.0]  # 4>7 takes 19 s in place of 10, at 10 m/s; a1 goes by 0>3>6>7>8
+
+
+@pytest.mark.parametrize(("congestion", "seconds"), [("ewma", 40.0), ("instant", 20.0)])
+@pytest.mark.parametrize(("distance", "metres"), [("straight", STRAIGHT), ("network", NETWORK), ("time", TIME)])
+def test_an_observation_by_hand(
+    toy_task: Make, distance: str, metres: list[float], congestion: str, seconds: float
+) -> None:
+    graph = grid(3)
+    times = graph.free_flow_s.copy()
+    times[graph.index["4>7"]] = 19.0
+    task = toy_task(
+        graph,
+        [("0>1", "7>8"), ("1>0", "7>8")],
+        depart_s=[3.0, 500.0],
+        observation={"distance": distance, "congestion": congestion},
+        edge_times=times,
+        horizon_s=1000.0,
+    )
+    first = Episode(task, Told(graph)).advance()[0]
+    assert (first.agent, first.number, first.time, graph.edge_ids[first.edge]) == (0, 0, 3.0, "0>1")
+    assert first.observation.dtype == np.float32
+    busy = 1 - 2 * 10 / seconds
+    left, right, own, scale = (2 * d / metres[3] - 1 for d in metres)
+    assert scale == 1.0
+    np.testing.assert_allclose(first.observation, [busy, left, busy, right, 1, 1, own, -1], atol=1e-6)
+    assert first.mask.tolist() == [True, True, False]
+
+
+def test_time_counts_from_the_wished_departure_and_free_roads_read_minus_one(toy_task: Make) -> None:
+    task = toy_task(grid(3), [("0>1", "7>8")], depart_s=[5.0], horizon_s=100.0)
+    episode = Episode(task, ToyBridge(task.graph))
+    (first,) = episode.advance()
+    episode.act(first, slot_to(task, first, "1>4"))
+    (second,) = episode.advance()
+    assert second.time == 15.0
+    assert second.observation[-1] == pytest.approx(2 * 10 / 100 - 1)
+    assert second.observation[:6:2].tolist() == [-1, -1, -1]
+
+
+def test_a_trip_between_neighbouring_roads_has_a_scale(toy_task: Make) -> None:
+    # both roads end at junction 4: as the crow flies there is nothing to go
+    task = toy_task(grid(3), [("1>4", "3>4")])
+    record = shortest(task, ToyBridge(task.graph))
+    assert record.status == ("arrived",)
+    assert np.isfinite(record.observation).all()
+
+
+def test_who_needs_no_observation_reads_no_traffic(crossing: RoutingTask) -> None:
+    class Blind(ToyBridge):
+        def travel_time(self, edge: str, *, smoothed: bool) -> float:
+            raise AssertionError("nobody asked for it")
+
+    episode = Episode(crossing, Blind(crossing.graph), observe=False)
+    choose = Policy("shortest").start()
+    record = run(episode, lambda decision: choose(episode, decision))
+    assert record.observation.shape == (len(record.agent), crossing.observation_size)
+    assert not record.observation.any()
+
+
+# --- masks and decisions ----------------------------------------------------------------------------------------------
+
+
+def with_dead_end(graph: RoadGraph, edge: str) -> RoadGraph:
+    slots = graph.slots.copy()
+    slots[graph.index[edge]] = -1
+    return replace(graph, slots=slots)
+
+
+def test_absent_unreachable_and_closed_ways_are_masked(toy_task: Make) -> None:
+    graph = grid(3)
+    at = graph.index["3>4"]  # its ways, left to right: 4>7, 4>5, 4>1
+    assert graph.edge_ids[graph.slots[at]].tolist() == ["4>7", "4>5", "4>1"]
+    ends = [("3>4", "5>8")]
+    assert toy_task(graph, ends).mask(0, at).tolist() == [True, True, True]
+    assert toy_task(with_dead_end(graph, "4>1"), ends).mask(0, at).tolist() == [True, True, False]
+    assert toy_task(graph, ends, closed=["4>7"]).mask(0, at).tolist() == [False, True, True]
+    assert toy_task(graph, ends).mask(0, graph.index["0>1"]).tolist() == [True, True, False]
+    assert toy_task(graph, ends, closed=["1>2"]).mask(0, graph.index["0>1"]).tolist() == [True, False, False]
+
+
+def test_a_masked_way_reads_as_absent(toy_task: Make) -> None:
+    task = toy_task(grid(3), [("3>4", "5>8")], closed=["4>7"])
+    (decision,) = Episode(task, ToyBridge(task.graph)).advance()
+    assert decision.observation[:2].tolist() == [1, 1]
+    assert (decision.observation[2:6] != 1).all()
+
+
+def test_nobody_drives_on_a_closed_road(toy_task: Make, toy_drive: Drive) -> None:
+    task = toy_task(grid(4), [("0>1", "14>15")], closed=["1>5", "6>10"], horizon_s=600.0)
+    shut = {task.graph.index[e] for e in ("1>5", "6>10")}
+    for policy in (Policy("shortest"), *(Policy("random", seed=s) for s in range(5))):
+        assert not shut & set(toy_drive(task, policy).routes[0].tolist())
+
+
+def test_one_open_way_is_no_decision_and_is_counted(toy_task: Make) -> None:
+    # 0>1 (two ways), 1>2 (a corner: one way), 2>5 (two ways), 5>8 (the destination, which has two)
+    task = toy_task(grid(3), [("0>1", "5>8")])
+    record = run(Episode(task, ToyBridge(task.graph)), lambda d: slot_to(task, d, {0: "1>2", 1: "5>8"}[d.number]))
+    assert names(task, record) == ["0>1", "1>2", "2>5", "5>8"]
+    assert [str(task.graph.edge_ids[e]) for e in record.edge] == ["0>1", "2>5"]
+    assert record.one_way.tolist() == [1]
+    assert record.crossed.tolist() == [0]
+
+
+def test_roads_crossed_within_a_step_are_counted_and_not_decided(toy_task: Make) -> None:
+    # half a second a road, along the lower rim: at 0 s on 0>1, at 1 s on 2>3 (1>2 was crossed), at 2 s out of 3>4
+    task = toy_task(grid(5, speed=200.0), [("0>1", "3>4")])
+    record = shortest(task, ToyBridge(task.graph))
+    assert names(task, record) == ["0>1", "1>2", "2>3", "3>4"]
+    assert [str(task.graph.edge_ids[e]) for e in record.edge] == ["0>1", "2>3"]
+    assert record.crossed.tolist() == [1]
+    assert record.status == ("arrived",)
+    assert record.travel_time.tolist() == [2.0]
+
+
+def test_agents_decide_at_moments_of_their_own(crossing: RoutingTask) -> None:
+    episode = Episode(crossing, ToyBridge(crossing.graph))
+    choose = Policy("random", seed=1).start()
+    alone, numbers = 0, [0] * crossing.n_agents
+    while decisions := episode.advance():
+        assert len({d.time for d in decisions}) == 1
+        assert len({d.agent for d in decisions}) == len(decisions)
+        under_way = sum(v.inserted and v.status is None for v in episode.vehicles)
+        alone += len(decisions) < under_way
+        for decision in decisions:
+            assert decision.number == numbers[decision.agent]
+            numbers[decision.agent] += 1
+            episode.act(decision, choose(episode, decision))
+    assert alone > 10
+    assert np.bincount(episode.record().agent, minlength=crossing.n_agents).tolist() == numbers
+
+
+def test_the_route_always_goes_on_to_the_destination(toy_task: Make) -> None:
+    task = toy_task(grid(4), [("0>1", "14>15")])
+    sent: list[Sequence[str]] = []
+
+    class Heard(ToyBridge):
+        def set_route(self, vehicle: str, route: Sequence[str]) -> None:
+            sent.append(route)
+            super().set_route(vehicle, route)
+
+    run(Episode(task, Heard(task.graph)), lambda d: int(np.flatnonzero(d.mask)[d.number % d.mask.sum()]))
+    assert sent
+    assert all(route[-1] == "14>15" and len(route) >= 2 for route in sent)
+
+
+# --- ends -------------------------------------------------------------------------------------------------------------
+
+
+def test_under_way_at_the_horizon(toy_task: Make) -> None:
+    task = toy_task(grid(3), [("0>1", "7>8")], horizon_s=45.0)
+    record = shortest(task, ToyBridge(task.graph, {task.graph.index["4>7"]: 9.0}))
+    assert record.status == ("horizon",)
+    assert names(task, record) == ["0>1", "1>4", "4>7"]
+    assert record.returns[0] == pytest.approx(-45)
+    assert record.travel_time[0] == pytest.approx(45 + 10)  # 7>8 remains
+    assert record.simulated_s == 45.0
+    assert record.arrival_rate == 0.0
+
+
+@pytest.mark.parametrize("told", [False, True], ids=["gone without a word", "reported as arrived"])
+def test_who_leaves_on_the_way_is_lost(toy_task: Make, told: bool) -> None:
+    task = toy_task(grid(3), [("0>1", "7>8"), ("0>3", "5>8")], horizon_s=200.0)
+    record = shortest(task, Meddled(task.graph, vanishes_s=15.0, told=told))
+    assert record.status == ("lost", "arrived")
+    assert names(task, record) == ["0>1", "1>4"]
+    assert record.returns[0] == pytest.approx(-200)
+    assert record.travel_time[0] == pytest.approx(200 + 20)  # 4>7 and 7>8 remain
+    assert record.reward[record.agent == 0].sum() <= -190
+    assert record.arrival_rate == 0.5
+
+
+def test_never_inserted(toy_task: Make) -> None:
+    task = toy_task(grid(3), [("0>1", "7>8"), ("0>3", "5>8")], depart_s=[20.0, 0.0], horizon_s=100.0)
+    record = shortest(task, Meddled(task.graph, refused=True))
+    assert record.status == ("never inserted", "arrived")
+    assert record.returns[0] == pytest.approx(-80)
+    assert record.travel_time[0] == pytest.approx(80 + 40)  # the whole trip remains
+    assert not (record.agent == 0).any()
+    assert names(task, record) == []
+
+
+def test_a_teleport_is_counted_and_the_trip_goes_on(toy_task: Make) -> None:
+    task = toy_task(grid(3), [("0>1", "7>8")])
+    record = shortest(task, Meddled(task.graph, lifted_s=12.0))
+    assert record.status == ("arrived",)
+    assert record.teleports.tolist() == [1]
+    assert record.travel_time.tolist() == [40.0]
+
+
+def test_who_was_teleported_once_can_still_get_lost(toy_task: Make) -> None:
+    task = toy_task(grid(5), [("0>1", "23>24")])
+    record = shortest(task, Meddled(task.graph, lifted_s=2.0, vanishes_s=25.0, told=True))
+    assert record.status == ("lost",)
+    assert record.teleports.tolist() == [1]
+
+
+def test_who_reaches_the_end_while_teleporting_has_arrived(toy_task: Make) -> None:
+    task = toy_task(grid(3), [("0>1", "7>8")])
+    record = shortest(task, Meddled(task.graph, lifted_s=28.0, vanishes_s=31.0, told=True))
+    assert record.status == ("arrived",)
+    assert record.travel_time.tolist() == [31.0]
+
+
+def test_a_vehicle_off_its_route_is_an_error(toy_task: Make) -> None:
+    class Astray(ToyBridge):
+        def road(self, vehicle: str) -> str | None:
+            return "8>7" if super().road(vehicle) == "1>4" else super().road(vehicle)
+
+    task = toy_task(grid(3), [("0>1", "7>8")])
+    with pytest.raises(SimulationError, match=r"'a0' to edge '8>7'"):
+        shortest(task, Astray(task.graph))
+
+
+def test_left_to_the_simulation_nobody_decides(crossing: RoutingTask, toy_drive: Drive) -> None:
+    record = toy_drive(crossing, Policy("rerouting"), rerouting=True)
+    other = toy_drive(crossing, Policy("shortest"))
+    assert len(record.agent) == 0
+    assert set(record.status) == {"arrived"}
+    assert record.travel_time.tolist() == other.travel_time.tolist()
+    assert [r.tolist() for r in record.routes] == [r.tolist() for r in other.routes]
+
+
+def test_agents_are_no_background(crossing: RoutingTask, toy_drive: Drive) -> None:
+    record = toy_drive(crossing, Policy("shortest"), background=True)
+    assert record.background_vehicle_s == 0.0
+    assert record.background_arrived == 0
+    assert record.simulated_s == 300.0  # the horizon, which is shorter than what is measured
+    assert toy_drive(crossing, Policy("shortest")).simulated_s < 300.0
+
+
+# --- act, record, digest ----------------------------------------------------------------------------------------------
+
+
+def test_act_refuses_what_it_cannot_do(toy_task: Make) -> None:
+    task = toy_task(grid(3), [("0>1", "7>8"), ("0>3", "5>8")])
+    episode = Episode(task, ToyBridge(task.graph))
+    first, second = episode.advance()
+    with pytest.raises(RuntimeError, match="2 decisions are still open"):
+        episode.advance()
+    for slot in (2, 3, -1):
+        with pytest.raises(InputError, match=rf"'a0': slot {slot} is masked; the open ones are \[0, 1\]"):
+            episode.act(first, slot)
+    episode.act(first, 0)
+    with pytest.raises(RuntimeError, match="'a0' has no such decision open"):
+        episode.act(first, 0)
+    with pytest.raises(RuntimeError, match="'a1' has no such decision open"):
+        episode.act(replace(second), 0)
+    with pytest.raises(RuntimeError, match="not over"):
+        episode.record()
+    episode.act(second, 0)
+    assert episode.advance()
+
+
+def test_a_refused_action_changes_nothing(crossing: RoutingTask) -> None:
+    def drive(clumsy: bool) -> str:
+        episode = Episode(crossing, ToyBridge(crossing.graph))
+        choose = Policy("random", seed=3).start()
+        while decisions := episode.advance():
+            for decision in decisions:
+                if clumsy and not decision.mask.all():
+                    with pytest.raises(InputError):
+                        episode.act(decision, int(np.flatnonzero(~decision.mask)[0]))
+                episode.act(decision, choose(episode, decision))
+        return episode.record().digest
+
+    assert drive(clumsy=True) == drive(clumsy=False)
+
+
+def test_the_digest_tells_episodes_apart(crossing: RoutingTask, toy_drive: Drive) -> None:
+    once, again = (toy_drive(crossing, Policy("random", seed=7)) for _ in range(2))
+    assert once.digest == again.digest
+    assert once.reward.tobytes() == again.reward.tobytes()
+    others = [toy_drive(crossing, Policy("random", seed=8)), toy_drive(crossing, Policy("shortest"))]
+    slow = toy_drive(crossing, Policy("shortest"), slow={crossing.graph.index["13>14"]: 1.5})  # nobody decides anew
+    assert len({once.digest, *(record.digest for record in others), slow.digest}) == 4
+
+
+# --- tasks that cannot be ---------------------------------------------------------------------------------------------
+
+
+def test_a_trip_to_where_it_starts(toy_task: Make) -> None:
+    with pytest.raises(InputError, match=r"'toy'.*trip 'a1' starts on the road it ends on"):
+        toy_task(grid(3), [("0>1", "7>8"), ("3>4", "3>4")])
+
+
+def test_a_trip_that_leads_nowhere(toy_task: Make) -> None:
+    with pytest.raises(InputError, match=r"trip 'a1' cannot get to its destination$"):
+        toy_task(with_dead_end(grid(3), "0>1"), [("1>0", "7>8"), ("0>1", "7>8")])
+    for closed in (["4>7", "6>7"], ["7>8"], ["0>1"]):
+        with pytest.raises(InputError, match="trip 'a0' cannot get to its destination with the closed roads"):
+            toy_task(grid(3), [("0>1", "7>8")], closed=closed)
+
+
+def test_a_horizon_too_short(toy_task: Make) -> None:
+    with pytest.raises(InputError, match=r"horizon_s = 60 is too short: trip 'a1' needs 40 s .* at 20 s"):
+        toy_task(grid(3), [("0>1", "7>8"), ("0>1", "7>8")], depart_s=[0.0, 20.0], horizon_s=60.0)
+    assert toy_task(grid(3), [("0>1", "7>8")], depart_s=[20.0], horizon_s=61.0).n_agents == 1
+
+
+def test_distance_by_time_needs_times(toy_task: Make) -> None:
+    with pytest.raises(InputError, match="'time' needs the mean travel times"):
+        toy_task(grid(3), [("0>1", "7>8")], observation={"distance": "time"})

@@ -24,7 +24,8 @@ from relid_sumo.bridge import SumoBridge
 from relid_sumo.env import Bools, Episode, Float32s, RoutingTask, warm_up
 from relid_sumo.errors import InputError, RelidSumoError, SimulationError
 from relid_sumo.prepare import prepare
-from relid_sumo.rollout import open_bridge, silence
+from relid_sumo.process import die_with_parent, silence
+from relid_sumo.rollout import open_bridge
 from relid_sumo.scenario import Scenario
 from relid_sumo.scenario_files import load_scenario
 
@@ -133,10 +134,9 @@ class RoutingEnv(ParallelEnv[str, Observation, Any]):
             self._draw = seeding.stream(seed, "traffic")
         drawn = int(self._draw.choice(self._traffic_seeds))
         self.traffic_seed = int((options or {}).get("traffic_seed", drawn))
-        self.agents = list(self.possible_agents)
-        self._paid = [0.0] * self.task.n_agents
         moment = self._ask(("reset", self.traffic_seed, self._options_for(self.traffic_seed)))
-        self.agents = [a for a, status in zip(self.agents, moment.statuses, strict=True) if status is None]
+        self._paid = [0.0] * self.task.n_agents
+        self.agents = [a for a, status in zip(self.possible_agents, moment.statuses, strict=True) if status is None]
         return self._observations(moment), self._infos(moment, self.agents)
 
     def step(
@@ -212,7 +212,11 @@ class RoutingEnv(ParallelEnv[str, Observation, Any]):
             code = self._process.exitcode
             self.close()
             raise SimulationError(f"the simulation process died (exit code {code}); call reset()") from None
+        except KeyboardInterrupt:
+            self.close()  # else the answer still to come would be taken for that of the next request
+            raise
         if isinstance(answer, RelidSumoError):
+            self.close()
             raise answer
         assert isinstance(answer, _Moment)
         self.digest = answer.digest
@@ -233,6 +237,7 @@ class RoutingEnv(ParallelEnv[str, Observation, Any]):
 def _serve(pipe: Connection, task: RoutingTask) -> None:
     """Run episodes at the parent's word: ("reset", traffic seed, options), ("act", {agent: slot})."""
     silence()
+    die_with_parent()
     bridge: SumoBridge | None = None
     episode: Episode | None = None
     while True:

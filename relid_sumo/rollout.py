@@ -21,7 +21,8 @@ from relid_sumo.bridge import Bridge, SumoBridge
 from relid_sumo.env import Episode, EpisodeRecord, RoutingTask, warm_up
 from relid_sumo.errors import RelidSumoError, SimulationError
 from relid_sumo.policies import Policy
-from relid_sumo.snapshot import Pool, can_fork, die_with_parent, free_memory_mib
+from relid_sumo.process import die_with_parent, free_memory_mib, silence
+from relid_sumo.snapshot import Pool, can_fork
 
 MEMORY_SHARE = 0.5  # of what is free at the start, for all warmed simulations together
 TRIES = 2  # of an episode whose worker dies
@@ -86,14 +87,6 @@ def play(task: RoutingTask, job: Job, bridge: Bridge) -> EpisodeRecord:
         for decision in decisions:
             episode.act(decision, choose(episode, decision))
     return episode.record()
-
-
-def silence(log: str = os.devnull) -> None:
-    """Send what SUMO prints in this process to a file, and leave Ctrl-C to the parent."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    target = os.open(log, os.O_WRONLY | os.O_CREAT)
-    for stream in (1, 2):
-        os.dup2(target, stream)
 
 
 def _work(pipe: Connection, task: RoutingTask, memory_mib: float | None) -> None:

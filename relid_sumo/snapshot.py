@@ -8,20 +8,18 @@ it forks a child, which writes the whole episode to the snapshot's pipe and ends
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import os
 import signal
 from collections import OrderedDict
 from collections.abc import Callable
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
-from pathlib import Path
 from typing import Generic, NoReturn, TypeVar
 
 from relid_sumo.bridge import Bridge
 from relid_sumo.errors import RelidSumoError, SimulationError
+from relid_sumo.process import die_with_parent, private_memory_mib
 
-PR_SET_PDEATHSIG = 1
 HIGHEST_FD = 4096
 LIMIT_S = 1800.0  # of an episode, or of warming up: beyond it the process hangs
 
@@ -88,19 +86,11 @@ class Snapshot(Generic[Job, Answer]):
             raise answer
         return answer  # type: ignore[no-any-return] # what play returned
 
-    def memory_mib(self) -> float:
-        """Return the memory that is this process's alone, MiB; 0 where the system does not tell."""
-        with contextlib.suppress(OSError):
-            for line in Path(f"/proc/{self.pid}/smaps_rollup").read_text(encoding="ascii").splitlines():
-                if line.startswith("Private_Dirty:"):
-                    return float(line.split()[1]) / 1024
-        return 0.0
-
     def close(self) -> None:
         """End the process, and the episode that it may be running."""
         self._pipe.close()
         with contextlib.suppress(ProcessLookupError):
-            os.kill(self.pid, signal.SIGKILL)  # its child gets the same by die_with_parent
+            os.kill(self.pid, signal.SIGKILL)  # the child that it may have goes with it
         with contextlib.suppress(ChildProcessError):
             os.waitpid(self.pid, 0)
 
@@ -135,12 +125,6 @@ def _told(work: Callable[[], Answer]) -> Answer | RelidSumoError:
         return work()
     except RelidSumoError as error:
         return error
-
-
-def die_with_parent() -> None:
-    """Ask the kernel (Linux) to kill this process when its parent ends, however that ends."""
-    with contextlib.suppress(OSError, AttributeError):
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, int(signal.SIGKILL))
 
 
 class Pool(Generic[Job, Answer]):
@@ -178,7 +162,7 @@ class Pool(Generic[Job, Answer]):
 
     def _snapshot(self, key: object, warmed: Callable[[], Bridge]) -> Snapshot[Job, Answer]:
         if key not in self._held:
-            sizes = [snapshot.memory_mib() for snapshot in self._held.values()]
+            sizes = [private_memory_mib(snapshot.pid) for snapshot in self._held.values()]
             while sizes and sum(sizes) + max(sizes) > self._memory_mib:
                 self._drop(next(iter(self._held)))
                 sizes.pop(0)
@@ -200,12 +184,3 @@ class Pool(Generic[Job, Answer]):
 def can_fork() -> bool:
     """Return whether this system forks processes."""
     return hasattr(os, "fork")
-
-
-def free_memory_mib() -> float:
-    """Return the memory that is free for use, MiB; 4096 where the system does not tell."""
-    with contextlib.suppress(OSError):
-        for line in Path("/proc/meminfo").read_text(encoding="ascii").splitlines():
-            if line.startswith("MemAvailable:"):
-                return float(line.split()[1]) / 1024
-    return 4096.0

@@ -8,7 +8,6 @@ return. The horizon is an end like any other (it is charged), so nothing is ever
 
 from __future__ import annotations
 
-import multiprocessing
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
@@ -24,7 +23,7 @@ from relid_sumo.bridge import SumoBridge
 from relid_sumo.env import Bools, Episode, Float32s, RoutingTask, warm_up
 from relid_sumo.errors import InputError, RelidSumoError, SimulationError
 from relid_sumo.prepare import prepare
-from relid_sumo.process import die_with_parent, silence
+from relid_sumo.process import die_with_parent, silence, spawn
 from relid_sumo.rollout import open_bridge
 from relid_sumo.scenario import Scenario
 from relid_sumo.scenario_files import load_scenario
@@ -199,11 +198,7 @@ class RoutingEnv(ParallelEnv[str, Observation, Any]):
 
     def _ask(self, request: tuple[Any, ...]) -> _Moment:
         if self._pipe is None:
-            context = multiprocessing.get_context("spawn")
-            self._pipe, there = context.Pipe()
-            self._process = context.Process(target=_serve, args=(there, self.task), daemon=True)
-            self._process.start()
-            there.close()
+            self._process, self._pipe = spawn(_serve, self.task)
         try:
             self._pipe.send(request)
             answer = self._pipe.recv()
@@ -234,10 +229,12 @@ class RoutingEnv(ParallelEnv[str, Observation, Any]):
             self._pipe, self.agents = None, []
 
 
-def _serve(pipe: Connection, task: RoutingTask) -> None:
+def _serve(pipe: Connection) -> None:
     """Run episodes at the parent's word: ("reset", traffic seed, options), ("act", {agent: slot})."""
     silence()
     die_with_parent()
+    task: RoutingTask
+    (task,) = pipe.recv()
     bridge: SumoBridge | None = None
     episode: Episode | None = None
     while True:

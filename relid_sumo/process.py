@@ -4,11 +4,31 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import multiprocessing
 import os
 import signal
+from collections.abc import Callable
+from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 PR_SET_PDEATHSIG = 1
+
+
+def spawn(target: Callable[[Connection], None], *first: object) -> tuple[BaseProcess, Connection]:
+    """Start a fresh Python process with a pipe to it, and send the first message (a tuple) over that.
+
+    What is large goes over the pipe and not as an argument: multiprocessing's own hand-over waits forever for a child
+    that dies before it has read it.
+    """
+    context = multiprocessing.get_context("spawn")
+    here, there = context.Pipe()
+    process = context.Process(target=target, args=(there,), daemon=True)
+    process.start()
+    there.close()
+    with contextlib.suppress(OSError):  # it has died: whoever waits for its answer will see that
+        here.send(first)
+    return process, here
 
 
 def silence() -> None:

@@ -6,7 +6,6 @@ Weights go out, episodes come back; what an episode is depends on its job alone,
 from __future__ import annotations
 
 import contextlib
-import multiprocessing
 import os
 import signal
 import sys
@@ -21,7 +20,7 @@ from relid_sumo.bridge import Bridge, SumoBridge
 from relid_sumo.env import Episode, EpisodeRecord, RoutingTask, warm_up
 from relid_sumo.errors import RelidSumoError, SimulationError
 from relid_sumo.policies import Policy
-from relid_sumo.process import die_with_parent, free_memory_mib, silence
+from relid_sumo.process import die_with_parent, free_memory_mib, silence, spawn
 from relid_sumo.snapshot import Pool, can_fork
 
 MEMORY_SHARE = 0.5  # of what is free at the start, for all warmed simulations together
@@ -89,11 +88,14 @@ def play(task: RoutingTask, job: Job, bridge: Bridge) -> EpisodeRecord:
     return episode.record()
 
 
-def _work(pipe: Connection, task: RoutingTask, memory_mib: float | None) -> None:
+def _work(pipe: Connection) -> None:
     """Drive the jobs that come in; over snapshots where there is memory for them (None: start SUMO each time)."""
     silence()
     die_with_parent()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    task: RoutingTask
+    memory_mib: float | None
+    task, memory_mib = pipe.recv()
     pool = None if memory_mib is None else Pool[Job, EpisodeRecord](lambda b, job: play(task, job, b), memory_mib)
     try:
         while True:
@@ -142,7 +144,6 @@ class Rollouts:
         self.task = task
         self.workers = workers or os.cpu_count() or 1
         self._memory_mib = MEMORY_SHARE * free_memory_mib() / self.workers if fork and can_fork() else None
-        self._context = multiprocessing.get_context("spawn")
         self._idle: list[_Worker] = []
 
     def __enter__(self) -> Self:
@@ -209,11 +210,7 @@ class Rollouts:
         return best
 
     def _start(self) -> _Worker:
-        here, there = self._context.Pipe()
-        process = self._context.Process(target=_work, args=(there, self.task, self._memory_mib), daemon=True)
-        process.start()
-        there.close()
-        return _Worker(process, here)
+        return _Worker(*spawn(_work, self.task, self._memory_mib))
 
     def _receive(self, worker: _Worker) -> EpisodeRecord | None:
         """Return an episode; None where the worker has died. Raises the error that it sends."""

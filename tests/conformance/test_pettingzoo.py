@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from pettingzoo.test import parallel_api_test
+from pettingzoo.test.parallel_test import parallel_api_test
 
 import relid_sumo
 from relid_sumo.env import Decision

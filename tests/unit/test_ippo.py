@@ -154,6 +154,51 @@ def test_the_first_pass_is_at_the_policy_that_drove() -> None:
     assert later["kl"] > 1e-6
 
 
+def plain_ppo(learner: Ippo, batch: Batch, progress: float) -> None:
+    """Update a single agent's networks as the papers have it, decision by decision, in plain Python."""
+    s = learner.settings
+    adam = torch.optim.Adam([*learner.actor.parameters(), *learner.critic.parameters()], lr=s.learning_rate, eps=1e-5)
+    for group in adam.param_groups:
+        group["lr"] = s.learning_rate * (1 - progress)
+    seen, mask = torch.from_numpy(batch.observation), torch.from_numpy(batch.mask)
+    n, action, reward = batch.valid.sum(), batch.action[0].tolist(), (batch.reward[0] / 100).tolist()
+    with torch.no_grad():
+        old, value = learner.actor(seen, mask)[0].tolist(), learner.critic(seen)[0].tolist()
+    gain = [0.0] * n
+    for k in reversed(range(n)):
+        ends = batch.last[0, k]
+        error = reward[k] + (0.0 if ends else value[k + 1]) - value[k]
+        gain[k] = error + (0.0 if ends else s.gae_lambda * gain[k + 1])
+    target = [gain[k] + value[k] for k in range(n)]
+    scaled = ((np.array(gain) - np.mean(gain)) / (np.std(gain) + 1e-8)).tolist()
+    for _ in range(s.epochs):
+        log_p, now = learner.actor(seen, mask)[0], learner.critic(seen)[0]
+        loss = torch.zeros(())
+        for k in range(n):
+            ratio = (log_p[k, action[k]] - old[k][action[k]]).exp()
+            bounded = torch.clamp(ratio, 1 - s.clip, 1 + s.clip)
+            allowed = log_p[k][mask[0, k]]
+            entropy = -(allowed.exp() * allowed).sum()
+            loss = loss - torch.min(ratio * scaled[k], bounded * scaled[k]) / n
+            loss = loss - s.entropy * (1 - progress) * entropy / n + 0.5 * (now[k] - target[k]) ** 2 / n
+        adam.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_([*learner.actor.parameters(), *learner.critic.parameters()], s.max_grad_norm)
+        adam.step()
+
+
+@pytest.mark.parametrize("max_grad_norm", [0.01, 0.5, 1e6])
+def test_an_update_is_what_the_papers_say(max_grad_norm: float) -> None:
+    changes = {"entropy": 0.3, "learning_rate": 0.05, "epochs": 12, "max_grad_norm": max_grad_norm}
+    settings = SMALL.model_copy(update=changes)
+    batch = batch_of(1, 3, [14], seed=0, kind=np.float64)
+    one, other = (precise(Ippo(1, 3, settings, seed=0)) for _ in range(2))
+    assert one.update(batch, 0.25)["clip_share"] > 0.1
+    plain_ppo(other, batch, 0.25)
+    for name, value in parameters(one).items():
+        torch.testing.assert_close(value, parameters(other)[name], atol=1e-5, rtol=0)
+
+
 def test_a_better_action_becomes_likelier() -> None:
     slots, n = 3, 30
     rng = np.random.default_rng(0)

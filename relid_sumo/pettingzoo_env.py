@@ -23,7 +23,7 @@ from relid_sumo.bridge import SumoBridge
 from relid_sumo.env import Bools, Episode, Float32s, RoutingTask, warm_up
 from relid_sumo.errors import InputError, RelidSumoError, SimulationError
 from relid_sumo.prepare import prepare
-from relid_sumo.process import die_with_parent, silence, spawn
+from relid_sumo.process import silence, spawn
 from relid_sumo.rollout import open_bridge
 from relid_sumo.scenario import Scenario
 from relid_sumo.scenario_files import load_scenario
@@ -232,7 +232,6 @@ class RoutingEnv(ParallelEnv[str, Observation, Any]):
 def _serve(pipe: Connection) -> None:
     """Run episodes at the parent's word: ("reset", traffic seed, options), ("act", {agent: slot})."""
     silence()
-    die_with_parent()
     task: RoutingTask
     (task,) = pipe.recv()
     bridge: SumoBridge | None = None

@@ -69,12 +69,9 @@ class _Drawn:
 
     def __init__(self, seed: int, shares: Callable[[Decision], NDArray[np.float64]]) -> None:
         self._seed, self._shares = seed, shares
-        self._streams: dict[int, np.random.Generator] = {}
 
     def __call__(self, _: Episode, decision: Decision) -> int:
-        if decision.agent not in self._streams:
-            self._streams[decision.agent] = seeding.stream(self._seed, "action", decision.agent)
-        draw = self._streams[decision.agent].random()
+        draw = seeding.stream(self._seed, "action", decision.agent, decision.number).random()
         return pick(self._shares(decision), draw)
 
 

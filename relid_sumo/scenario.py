@@ -136,7 +136,7 @@ class Scenario(Settings):
     demand: Demand = Demand()
     seeds: Seeds = Seeds.default()
     trips: Annotated[tuple[Trip, ...], Field(min_length=1)]
-    folder: Annotated[Path, Field(exclude=True)] = Path()
+    folder: Annotated[Path, Field(exclude=True, alias="__folder__")] = Path()
     """Where the file lies (not written to it)."""
 
     @model_validator(mode="after")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 import tomllib
 from collections.abc import Sequence
 from pathlib import Path
@@ -62,7 +63,7 @@ def validate(content: object, model: type[Model], source: str) -> Model:
         If it does not fit.
     """
     try:
-        return model.model_validate(content)
+        return model.model_validate_json(json.dumps(content, default=str), strict=True)  # as in TOML, 1 is not "1"
     except ValidationError as error:
         faults = [_fault(cast(dict[str, object], fault), model) for fault in error.errors(include_url=False)]
         raise InputError("\n".join(f"{source}: {fault}" for fault in faults)) from None
@@ -139,7 +140,9 @@ def _keys_at(model: type[BaseModel], place: tuple[str | int, ...]) -> list[str]:
             break
         if isinstance(part, str) and part in here.model_fields:
             here = _model_in(here.model_fields[part].annotation)
-    return [] if here is None else [info.alias or name for name, info in here.model_fields.items()]
+    if here is None:
+        return []
+    return [name for name, info in here.model_fields.items() if info.alias is None]
 
 
 def _model_in(annotation: object) -> type[BaseModel] | None:

@@ -182,7 +182,7 @@ def plain_ppo(learner: Ippo, batch: Batch, progress: float) -> None:
             loss = loss - torch.min(ratio * scaled[k], bounded * scaled[k]) / n
             loss = loss - s.entropy * (1 - progress) * entropy / n + 0.5 * (now[k] - target[k]) ** 2 / n
         adam.zero_grad()
-        loss.backward()
+        torch.autograd.backward(loss)
         torch.nn.utils.clip_grad_norm_([*learner.actor.parameters(), *learner.critic.parameters()], s.max_grad_norm)
         adam.step()
 

@@ -171,7 +171,7 @@ def test_every_value_is_visible_and_explained() -> None:
 
 
 def test_a_changed_demand_is_calibrated_anew() -> None:
-    one = scenario(demand=Demand(rate_vph=500.0), folder=Path("/somewhere"))
+    one = scenario(demand=Demand(rate_vph=500.0)).model_copy(update={"folder": Path("/somewhere")})
     for change in ("demand.level=0.5", "demand.fringe_factor = 2", "demand.profile=[[0, 1]]", "demand.max_running=9"):
         assert override(one, [change]).demand.rate_vph is None
     for change in ("horizon_s=900", "demand.route_file=own.rou.xml", "reward.w_d=0", "seeds.training=[7, 8]"):
@@ -232,3 +232,9 @@ def test_a_scenario_cannot_be_changed_in_place() -> None:
     with pytest.raises(ValueError, match="frozen"):
         scenario().horizon_s = 3.0
     assert validate(scenario().model_dump(), Scenario, "x") == scenario()
+
+
+@pytest.mark.parametrize("change", ["horizon_s=true", 'horizon_s="3"', 'folder="x"', "trips.depart_s=1"])
+def test_types_are_what_toml_has(change: str) -> None:
+    with pytest.raises(InputError, match="--set"):
+        override(scenario(), [change])

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from pydantic import BaseModel
 
-from relid_sumo import atlas, demand, env, network, osm, prepare, trips
+from relid_sumo import atlas, demand, env, network, osm, prepare, traffic, trips
 from relid_sumo.atlas import NetworkSettings, plain_name
 from relid_sumo.errors import InputError, did_you_mean
 from relid_sumo.network import Network
@@ -19,6 +19,10 @@ from relid_sumo.toml import changed, load_toml, validate
 
 FILE = "scenario.toml"
 AGENTS = 10
+TRIP_SEEDS, BUSY_S = (
+    3,
+    600.0,
+)  # trips are chosen on mean travel times of so many traffic seeds, over the first 10 minutes
 HORIZON_FACTOR, HORIZON_STEP_S, SHORTEST_HORIZON_S = 3.0, 300.0, 900.0
 RECALIBRATE = {"level", "profile", "fringe_factor", "min_distance_m", "max_running"}
 
@@ -111,8 +115,8 @@ def new_scenario(
 ) -> Scenario:
     """Make a complete scenario from an OSM file, or from a network of the catalogue.
 
-    Trips are chosen, the horizon is set to three times what the slowest needs on free roads, and the background demand
-    is calibrated.
+    The background demand is calibrated, trips are chosen for which traffic makes the choice of route matter (on mean
+    travel times over some of the training traffic), and the horizon is three times what the slowest needs on free roads.
 
     Raises
     ------
@@ -131,7 +135,12 @@ def new_scenario(
         trips=chosen,
         horizon_s=_horizon(roads, chosen, name),
     )
-    return demand.calibrated(override(draft, changes), roads, report)
+    draft = demand.calibrated(override(draft, changes), roads, report)
+    times = traffic.edge_times(draft, roads, draft.seeds.training[:TRIP_SEEDS], report)
+    chosen = trips.choose(roads, agents, seed, times[: max(1, round(BUSY_S / traffic.BIN_S))].mean(axis=0))
+    wanted = any(change.partition("=")[0].strip() == "horizon_s" for change in changes)
+    horizon = draft.horizon_s if wanted else _horizon(roads, chosen, name)
+    return draft.model_copy(update={"trips": chosen, "horizon_s": horizon})
 
 
 def _roads(name: str, source: Path, bbox: tuple[float, float, float, float] | None, report: Report) -> Network:

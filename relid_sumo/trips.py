@@ -15,6 +15,7 @@ MIN_M, MAX_M = 1000.0, 4000.0  # straight-line length aimed at
 MOST_SHARED = 0.6  # routes that share less than this of their length are clearly different
 MOST_DETOUR = 1.4  # an alternative takes at most this many times the fastest route's free-flow time
 PENALTY = 2.0  # what a used edge costs more when looking for the next alternative
+NEARLY_SAME = 0.8  # trips whose fastest routes share more than this are nearly the same
 GAP_S = 8.0  # mean time between two departures
 CANDIDATES = 4000
 
@@ -49,10 +50,16 @@ def shared(graph: RoadGraph, path: list[int], other: list[int]) -> float:
     return float(graph.length[common].sum() / graph.length[path].sum())
 
 
-def choose(network: Network, n_agents: int, seed: int = 0) -> tuple[Trip, ...]:
+def choose(network: Network, n_agents: int, seed: int = 0, loaded: Floats | None = None) -> tuple[Trip, ...]:
     """Choose trips that have at least two clearly different routes, 1-4 km apart where the network allows.
 
     Trips are taken greedily, each sharing as much road as can be with those before it, so that agents meet.
+
+    Parameters
+    ----------
+    loaded
+        Mean travel time of each edge in traffic, s, shape (E,). Where given, trips are preferred for which traffic
+        makes the choice matter: whose fastest route in it is clearly different from their free-flow fastest one.
 
     Raises
     ------
@@ -66,7 +73,10 @@ def choose(network: Network, n_agents: int, seed: int = 0) -> tuple[Trip, ...]:
     low, high = min(MIN_M, 0.35 * longest), min(MAX_M, 0.9 * longest)
     usable = (graph.n_successors > 0) & (graph.length >= np.minimum(20.0, np.median(graph.length)))
     edges = np.flatnonzero(usable)
-    pool = _candidates(graph, edges, middle, (low, high), max(6 * n_agents, 40), rng)
+    enough = max(6 * n_agents, 40)
+    pool = [] if loaded is None else _candidates(graph, edges, middle, (low, high), enough, rng, loaded)
+    if len(pool) < n_agents:
+        pool += _candidates(graph, edges, middle, (low, high), enough - len(pool), rng, None)
     if len(pool) < n_agents:
         raise InputError(
             f"network '{network.name}' carries {len(pool)} trips of {low:.0f}-{high:.0f} m with two clearly different "
@@ -89,8 +99,12 @@ def _candidates(
     span: tuple[float, float],
     enough: int,
     rng: np.random.Generator,
+    loaded: Floats | None,
 ) -> list[list[list[int]]]:
-    """Return the alternatives of up to `enough` random pairs with distinct origins and destinations."""
+    """Return the alternatives of up to `enough` random pairs with distinct origins and destinations.
+
+    With travel times in traffic given, only of those whose fastest route in it is clearly another than on free roads.
+    """
     pool: list[list[list[int]]] = []
     starts: set[int] = set()
     ends: set[int] = set()
@@ -101,6 +115,10 @@ def _candidates(
         apart = float(np.hypot(*(middle[origin] - middle[destination])))
         if not span[0] <= apart <= span[1] or origin in starts or destination in ends:
             continue
+        if loaded is not None:
+            free, busy = graph.path(origin, destination), graph.path(origin, destination, loaded)
+            if shared(graph, busy, free) >= MOST_SHARED:
+                continue
         routes = alternatives(graph, origin, destination, k=2)
         if len(routes) == 2:
             pool.append(routes)
@@ -110,16 +128,21 @@ def _candidates(
 
 
 def _that_meet(graph: RoadGraph, pool: list[list[list[int]]], n: int) -> list[list[list[int]]]:
-    """Return n of the candidates whose routes share road, greedily; the first is the one that meets most others."""
+    """Return n of the candidates whose routes share road, greedily; the first is the one that meets most others.
+
+    Trips that are nearly the same as one taken before come last.
+    """
     on_road = np.zeros((len(pool), graph.n_edges))
     for i, routes in enumerate(pool):
         on_road[i, sorted({e for route in routes for e in route})] = 1.0
     meets = (on_road * graph.length) @ on_road.T
     np.fill_diagonal(meets, 0.0)
+    same = np.array([[shared(graph, a[0], b[0]) > NEARLY_SAME for b in pool] for a in pool])
     chosen = [int(np.argmax(meets.sum(axis=1)))]
     while len(chosen) < n:
         score = meets[:, chosen].mean(axis=1)
-        score[chosen] = -1.0
+        score[same[:, chosen].any(axis=1)] -= meets.max()
+        score[chosen] = -np.inf
         chosen.append(int(np.argmax(score)))
     return [pool[i] for i in chosen]
 

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import datetime
 import hashlib
+import json
 import os
+import re
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from relid_sumo import osm
 from relid_sumo.errors import InputError, did_you_mean
-from relid_sumo.toml import load_toml
+from relid_sumo.toml import load_toml, validate
 
 PATH_VARIABLE = "RELID_SUMO_OSM_PATH"
 CACHE_VARIABLE = "RELID_SUMO_CACHE"
@@ -26,28 +28,19 @@ WAY_TAGS = {f"{key}{way}" for key in ("lanes", "turn:lanes") for way in ("", ":f
 
 
 class NetworkSettings(BaseModel):
-    """How an OSM file becomes a network; the part of network.toml that can be set.
+    """How an OSM file becomes a network; the part of network.toml that can be set."""
 
-    Attributes
-    ----------
-    bbox
-        West, south, east, north in degrees; the whole file where not given.
-    left_hand
-        Whether traffic drives on the left; told from the position where not given.
-    service_roads
-        Whether cars use ``highway=service`` and ``highway=track``: car parks, drives, yards.
-    guess_signals
-        Whether junctions of large roads without signals in the data get some, beside those in the data. Where not
-        given: only if the data has none at all, for data that has some mostly has them all (guessing then doubles or
-        trebles them).
-    """
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    bbox: tuple[float, float, float, float] | None = None
+    bbox: osm.Box | None = None
+    """West, south, east, north in degrees; the whole file where not given."""
     left_hand: bool | None = None
+    """Whether traffic drives on the left; told from the position where not given."""
     service_roads: bool = False
+    """Whether cars use `highway=service` and `highway=track`: car parks, drives, yards."""
     guess_signals: bool | None = None
+    """Whether junctions of large roads without signals in the data get some; where not given, only if the data holds no
+    signal at all. Signals in the data are always used."""
 
 
 class ExtractEntry(BaseModel):
@@ -112,15 +105,37 @@ def cache_folder() -> Path:
     return Path(os.environ.get(CACHE_VARIABLE) or platformdirs.user_cache_path("relid_sumo"))
 
 
-def known() -> dict[str, Path]:
-    """Return the named networks and their network.toml; an earlier folder goes before a later one."""
+def catalogue(kind: str, file_name: str) -> dict[str, Path]:
+    """Return what is named in the catalogue: each name's file, an earlier folder going before a later one.
+
+    Parameters
+    ----------
+    kind
+        ``networks`` or ``scenarios``.
+    file_name
+        The file that a folder must hold.
+    """
     package = Path(__file__).parent
-    folders = [Path.cwd() / "networks", package.parent / "networks", package / "catalog" / "networks"]
     found: dict[str, Path] = {}
-    for folder in folders:
-        for file in sorted(folder.glob("*/network.toml")):
+    for folder in (Path.cwd() / kind, package.parent / kind, package / "catalog" / kind):
+        for file in sorted(folder.glob(f"*/{file_name}")):
             found.setdefault(file.parent.name, file)
     return found
+
+
+def known() -> dict[str, Path]:
+    """Return the networks of the catalogue and their network.toml."""
+    return catalogue("networks", "network.toml")
+
+
+def remember(name: str, source: Path, settings: NetworkSettings) -> None:
+    """Note what a user called a network built from a file, so that `locate` finds it by that name."""
+    file = cache_folder() / "names" / f"{name}.json"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    content = {"source": str(source.resolve()), "settings": settings.model_dump(mode="json")}
+    part = file.with_suffix(f".{os.getpid()}")
+    part.write_text(json.dumps(content), encoding="utf-8")
+    part.replace(file)
 
 
 def locate(name_or_path: str) -> Located:
@@ -138,6 +153,11 @@ def locate(name_or_path: str) -> Located:
         entry = load_toml(file, NetworkEntry)
         source, note = _extract(entry.extract, file)
         return Located(name_or_path, source, entry.options, entry.title, f"{entry.description} {note}".strip())
+    noted = cache_folder() / "names" / f"{name_or_path}.json"
+    if len(path.parts) == 1 and noted.is_file():
+        content = json.loads(noted.read_text(encoding="utf-8"))
+        settings = validate(content["settings"], NetworkSettings, str(noted))
+        return Located(name_or_path, Path(content["source"]), settings, name_or_path)
     if path.name.lower().endswith(osm.ENDINGS) or path.exists() or len(path.parts) > 1:
         return Located(plain_name(path), path, NetworkSettings(), plain_name(path))
     raise InputError(
@@ -147,12 +167,13 @@ def locate(name_or_path: str) -> Located:
 
 
 def plain_name(source: Path) -> str:
-    """Return the file name of an OSM file without its ending."""
+    """Return the file name of an OSM file without its ending, everything but letters, digits, - and . as _."""
     name = source.name
     for ending in sorted(osm.ENDINGS, key=len, reverse=True):
         if name.lower().endswith(ending):
-            return name[: -len(ending)]
-    return source.stem
+            name = name[: -len(ending)]
+            break
+    return re.sub(r"[^A-Za-z0-9_.-]+", "_", name) or "area"
 
 
 def sha256(file: Path) -> str:

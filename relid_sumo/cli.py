@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import sys
 import traceback
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -15,6 +17,7 @@ from rich.console import Console
 from relid_sumo.errors import RelidSumoError
 
 EXIT_ERROR, EXIT_INTERRUPTED = 2, 130
+NOT_WITH_RESUME = ("algo", "seed", "episodes", "out_dir", "agents", "bbox", "changes")
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -52,6 +55,16 @@ def _say(text: str) -> None:
     err.print(f"[dim]{text}[/]", highlight=False)
 
 
+@contextlib.contextmanager
+def _kept(folder: Path) -> Iterator[None]:
+    """Say, on Ctrl-C, what has been kept."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        err.print(f"interrupted; go on with: relid-sumo train --resume {folder}", highlight=False)
+        raise typer.Exit(EXIT_INTERRUPTED) from None
+
+
 def _box(text: str | None) -> tuple[float, float, float, float] | None:
     from relid_sumo.osm import parse_box
 
@@ -60,6 +73,7 @@ def _box(text: str | None) -> tuple[float, float, float, float] | None:
 
 @app.command(epilog="Examples: relid-sumo train town | relid-sumo train city.osm --episodes 200 --out runs/city")
 def train(
+    context: typer.Context,
     scenario: Annotated[
         str | None, typer.Argument(help="A scenario's name or folder, or an OSM file (.osm, .osm.gz, .osm.bz2).")
     ] = None,
@@ -84,12 +98,15 @@ def train(
 
     if (scenario is None) == (resume is None):
         raise InputError("name a scenario to train, or a run folder to go on with: --resume DIR")
+    given = [name for name in NOT_WITH_RESUME if str(context.get_parameter_source(name)).endswith("COMMANDLINE")]
+    if resume is not None and given:
+        raise InputError(f"--resume goes on with a run as it was begun; leave out: {', '.join(given)}")
     if resume is not None:
         settings, _ = runs.load(resume)
         bar = show.TrainingBar(err, settings.train.episodes, training.episodes_done(resume))
         watch = training.Watch(bar.episode, bar.update, _say)
         folder = resume
-        with bar.shown():
+        with bar.shown(), _kept(folder):
             training.resume(resume, workers=workers, watch=watch)
     else:
         chosen = [c for c in changes or [] if not c.startswith("train.")]
@@ -101,7 +118,7 @@ def train(
         loaded = load_scenario(str(scenario), changes=chosen, bbox=_box(bbox), agents=agents, report=_say)
         ready = prepare(loaded, report=_say)
         bar = show.TrainingBar(err, plan.episodes)
-        with bar.shown():
+        with bar.shown(), _kept(folder):
             training.train(ready, folder, plan, workers=workers, watch=training.Watch(bar.episode, bar.update, _say))
     err.print(f"trained: {folder} ({runs.METRICS}, {runs.CHECKPOINT}, tensorboard/)", highlight=False)
     err.print(f"next: relid-sumo evaluate {folder}   or   relid-sumo view {folder}", highlight=False)
@@ -159,6 +176,7 @@ def view(
         folder, greedy=not sampled, changes=changes or [], closed=close or [], report=_say
     )
     seed = ready.scenario.seeds.evaluation[0] if traffic_seed is None else traffic_seed
+    policy = evaluation.seeded(policy, seed)
     episode = viewing.view(ready, policy, traffic_seed=seed, delay_ms=delay, record=record)
     if episode is None:
         _say("the window was closed")
@@ -182,7 +200,7 @@ def export(
 
     ready, policy = evaluation.load_trained(folder, greedy=not sampled, report=_say)
     seed = ready.scenario.seeds.evaluation[0] if traffic_seed is None else traffic_seed
-    config = exporting.export_routes(ready, policy, seed, out_file)
+    config = exporting.export_routes(ready, evaluation.seeded(policy, seed), seed, out_file)
     err.print(f"exported: {out_file}; play it with: sumo-gui -c {config}", highlight=False)
 
 
@@ -203,11 +221,14 @@ def network_build(
     source: Annotated[str, typer.Argument(help="An OSM file, or the name of a network.")],
     name: Annotated[str | None, typer.Option(help="What to call it (default: after the file).")] = None,
     bbox: Bbox = None,
+    left_hand: Annotated[
+        bool | None, typer.Option("--left-hand/--right-hand", help="Driving side (default: by position).")
+    ] = None,
 ) -> None:
     """Turn an OSM file into a SUMO network that simulates well; say what was kept, what was dropped, and why."""
     from relid_sumo import network
 
-    built = network.find(source, name=name, bbox=_box(bbox), report=_say)
+    built = network.find(source, name=name, bbox=_box(bbox), left_hand=left_hand, report=_say)
     out.print(network.summary_text(built))
     out.print(f"network: {built.net_file}", highlight=False, soft_wrap=True)
 
@@ -276,14 +297,11 @@ def main(arguments: list[str] | None = None) -> None:
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # many small matrices: threads only get in each other's way
     try:
         code: Any = app(words, standalone_mode=True)
-    except RelidSumoError as error:
+    except (RelidSumoError, OSError) as error:
         if debug:
             traceback.print_exc()
         err.print(f"[bold red]Error:[/] {_plain(error)}", highlight=False, soft_wrap=True)
         code = EXIT_ERROR
-    except KeyboardInterrupt:
-        err.print("interrupted; what was saved last is whole", highlight=False)
-        code = EXIT_INTERRUPTED
     sys.exit(code)
 
 

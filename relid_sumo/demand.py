@@ -29,7 +29,7 @@ ROUTE_SPREAD = 2.0  # each vehicle sees every edge's time times a random factor 
 CLOSED_S = 1e6  # what a closed road costs background traffic
 STRETCH = 10.0  # light traffic: the same trips at a tenth of the density
 LIGHT_TRIPS = 400  # trips compared, at most, per traffic seed
-MEASURE_S = 900.0  # trips that depart in this window after the warm-up are measured
+MEASURE_S = 450.0  # trips that depart in this window after the warm-up are measured
 MAX_TELEPORT_SHARE = 0.005
 LEVEL_TOLERANCE = 0.03  # two samples of traffic scatter by about as much
 FIRST_DENSITY = 4.0  # vehicles per lane-km that calibration starts from
@@ -42,8 +42,8 @@ Report = Callable[[str], None]
 def routes(scenario: Scenario, network: Network, traffic_seed: int, closed: frozenset[int] = frozenset()) -> Path:
     """Return the .rou.xml of a traffic seed's background demand, made and cached on first use.
 
-    The scenario's demand must hold a rate (see `calibrated`) or its own route file. Nobody starts, ends or drives on a
-    `closed` edge.
+    The scenario's demand must hold a rate (see `calibrated`) or its own route file. Vehicles find their way around
+    `closed` edges, and those that cannot are left out; all others are the same as without.
 
     Raises
     ------
@@ -69,7 +69,7 @@ def _routes(
     file = cache_folder() / "demand" / key / f"{traffic_seed}.rou.xml"
     if not file.is_file():
         graph = network.graph
-        depart, origin, destination = sample(demand, rate_vph, graph, traffic_seed, end_s, closed)
+        depart, origin, destination = sample(demand, rate_vph, graph, traffic_seed, end_s)
         trips = [
             f'<trip id="b{i}" type="background" depart="{t:.2f}" from="{graph.edge_ids[o]}" to="{graph.edge_ids[d]}"'
             ' departLane="best" departSpeed="max"/>'
@@ -102,7 +102,20 @@ def _route(trips: list[str], network: Network, seed: int, closed: list[str], fil
             options += ["--weight-files", weights, "--weight-attribute", "traveltime"]
         arguments = ["-n", network.net_file, "-r", source, "-o", result, "--no-step-log", *options]
         sumo.run("duarouter", [str(a) for a in arguments])
+        if closed:
+            _leave_out(result, set(closed))
         result.replace(file)
+
+
+def _leave_out(file: Path, closed: set[str]) -> None:
+    """Take vehicles that drive on closed edges out of a route file."""
+    tree = ET.parse(file)
+    root = tree.getroot()
+    for vehicle in root.findall("vehicle"):
+        route = vehicle.find("route")
+        if route is None or closed & set(route.get("edges", "").split()):
+            root.remove(vehicle)
+    tree.write(file, encoding="utf-8")
 
 
 def sample(
@@ -111,7 +124,6 @@ def sample(
     graph: RoadGraph,
     traffic_seed: int,
     end_s: float,
-    closed: frozenset[int] = frozenset(),
 ) -> tuple[NDArray[np.float64], NDArray[np.int64], NDArray[np.int64]]:
     """Sample background trips.
 
@@ -130,7 +142,6 @@ def sample(
     depart = np.interp(np.sort(rng.uniform(0.0, cumulative[-1], n)), cumulative, grid)
     start_rim, end_rim = rim_edges(graph)
     weight = graph.length * graph.lanes * graph.speed
-    weight[sorted(closed)] = 0.0
     origin_share, destination_share = (
         w / w.sum() for w in (np.where(rim, demand.fringe_factor, 1.0) * weight for rim in (start_rim, end_rim))
     )
@@ -190,38 +201,50 @@ class Traffic:
 
 
 def measure(scenario: Scenario, network: Network, rate_vph: float | None = None, *, samples: int = 2) -> Traffic:
-    """Measure the background traffic at a rate (the scenario's where not given), over the first training seeds.
+    """Measure the background traffic, over the first training seeds side by side.
 
     A trip that is not over when the episode would be counts with the time it has taken so far.
+
+    Parameters
+    ----------
+    rate_vph
+        Departures per hour; the scenario's own demand where not given.
+    samples
+        How many traffic seeds.
     """
-    rate_vph = scenario.demand.rate_vph if rate_vph is None else rate_vph
-    if not rate_vph:
-        return Traffic(0.0, 0.0, 0.0, 0.0, 0.0, 0)
+    if rate_vph is not None:
+        scenario = scenario.model_copy(update={"demand": scenario.demand.model_copy(update={"rate_vph": rate_vph})})
     seeds = scenario.seeds.training[:samples]
     with ThreadPoolExecutor(max_workers=min(len(seeds), os.cpu_count() or 1)) as pool:
-        parts = list(pool.map(lambda seed: _measure(scenario, network, rate_vph, seed), seeds))
+        parts = list(pool.map(lambda seed: _measure(scenario, network, seed), seeds))
     light, loaded = (np.concatenate([p[i] for p in parts]) for i in (0, 1))
     departed, teleports = (sum(p[i] for p in parts) for i in (2, 3))
+    rate = scenario.demand.rate_vph or 0.0
     if not len(light):
-        return Traffic(rate_vph, 0.0, 0.0, 0.0, 0.0, 0)
+        return Traffic(rate, 0.0, 0.0, 0.0, 0.0, 0)
     level = float(loaded.mean() / light.mean() - 1.0)
     share = float(teleports / max(departed, 1))
-    return Traffic(rate_vph, level, float(light.mean()), float(loaded.mean()), share, len(light))
+    return Traffic(rate, level, float(light.mean()), float(loaded.mean()), share, len(light))
 
 
 def _measure(
-    scenario: Scenario, network: Network, rate_vph: float, seed: int
+    scenario: Scenario, network: Network, seed: int
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], int, int]:
-    file = _routes(scenario.demand, rate_vph, network, seed, scenario.end_s, frozenset())
-    begin, end = scenario.start_s, scenario.start_s + min(MEASURE_S, scenario.horizon_s / 2)
-    inside = [v for v in ET.parse(file).getroot().iter("vehicle") if begin <= float(v.get("depart", "nan")) < end]
+    file = routes(scenario, network, seed)
+    begin = scenario.start_s
+    try:
+        everybody = ET.parse(file).getroot().iter("vehicle")
+    except ET.ParseError as error:
+        raise InputError(f"{file}: not XML: {error}") from None
+    inside = [v for v in everybody if begin <= float(v.get("depart", "nan")) < begin + MEASURE_S]
     chosen = inside[:: max(1, math.ceil(len(inside) / LIGHT_TRIPS))]
     with tempfile.TemporaryDirectory(prefix="relid-sumo-") as name:
         folder = Path(name)
         thin = ET.Element("routes")
         thin.append(ET.fromstring(VEHICLE_TYPE))
         for i, vehicle in enumerate(chosen):
-            vehicle.set("depart", f"{i * STRETCH * 3600.0 / rate_vph:.2f}")
+            vehicle.set("type", "background")
+            vehicle.set("depart", f"{i * STRETCH * MEASURE_S / len(inside):.2f}")
             thin.append(vehicle)
         ET.ElementTree(thin).write(folder / "light.rou.xml")
         light, _, _ = _travel_times(scenario, network, folder / "light.rou.xml", seed, None, folder / "light")

@@ -250,7 +250,7 @@ class EpisodeRecord:
     routes : tuple of arrays of int, length N
         Edges driven.
     background_vehicle_s : float
-        Time the background traffic spent driving or waiting to be inserted in the first 900 s, s.
+        Time the background traffic spent driving or waiting to be inserted in the first 900 s (or to the horizon), s.
     background_arrived : int
         Background vehicles that arrived in them.
     simulated_s : float

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -40,9 +40,9 @@ class Result:
         s; who does not arrive counts to the horizon.
     arrival_rate
         Share of the agents that arrived.
-    background_s
-        Vehicle-seconds of the background traffic in the first 900 s per vehicle-second under `shortest`, minus 1; None
-        where `shortest` was not driven.
+    background_over_shortest
+        Vehicle-seconds of the background traffic from the agents' time 0 (900 s, or to the horizon) over those under
+        `shortest`, minus 1; None where `shortest` was not driven.
     travel_time_over_shortest
         Mean travel time over `shortest`'s in the same traffic, minus 1; None likewise.
     teleports, lost, never_inserted
@@ -52,7 +52,7 @@ class Result:
     mean_return: Estimate
     mean_travel_time_s: Estimate
     arrival_rate: Estimate
-    background_s: Estimate | None
+    background_over_shortest: Estimate | None
     travel_time_over_shortest: Estimate | None
     teleports: int
     lost: int
@@ -121,7 +121,7 @@ def evaluate(
     """
     seeds = choose_seeds(ready, traffic, n_seeds)
     jobs = [
-        Job(seed, ready.options(seed), _seeded(policy, seed), background=True)
+        Job(seed, ready.options(seed), seeded(policy, seed), background=True)
         for seed in seeds
         for policy in policies.values()
     ]
@@ -152,9 +152,9 @@ def choose_seeds(ready: Ready, traffic: str, n_seeds: int | None) -> tuple[int, 
     return every[:n_seeds]
 
 
-def _seeded(policy: Policy, traffic_seed: int) -> Policy:
+def seeded(policy: Policy, traffic_seed: int) -> Policy:
     """Return a policy whose draws depend on the traffic seed too."""
-    return Policy(policy.name, seeding.derive(policy.seed, "evaluation", traffic_seed), policy.greedy, policy.weights)
+    return replace(policy, seed=seeding.derive(policy.seed, "evaluation", traffic_seed))
 
 
 def _result(rows: Sequence[EpisodeRecord], shortest: Sequence[EpisodeRecord] | None) -> Result:
@@ -171,7 +171,7 @@ def _result(rows: Sequence[EpisodeRecord], shortest: Sequence[EpisodeRecord] | N
         mean_return=estimate(np.array([row.returns.mean() for row in rows])),
         mean_travel_time_s=estimate(times),
         arrival_rate=estimate(np.array([row.arrival_rate for row in rows])),
-        background_s=over_background,
+        background_over_shortest=over_background,
         travel_time_over_shortest=over_time,
         teleports=int(sum(row.teleports.sum() for row in rows)),
         lost=statuses.count(LOST),

@@ -133,16 +133,23 @@ def match_edge(network: Network, lon: float, lat: float, bearing: float) -> int:
 
 
 def find(
-    name_or_path: str, *, name: str | None = None, bbox: osm.Box | None = None, report: Report | None = None
+    name_or_path: str,
+    *,
+    name: str | None = None,
+    bbox: osm.Box | None = None,
+    left_hand: bool | None = None,
+    report: Report | None = None,
 ) -> Network:
     """Return a network by its name in the catalogue, or by the path of an OSM file; built where it is not in the cache.
 
     Parameters
     ----------
     name
-        What to call it (after the catalogue or the file where not given).
+        What to call it from now on (after the catalogue or the file where not given).
     bbox
         West, south, east, north in degrees, in place of the area that it has.
+    left_hand
+        Whether traffic drives on the left, in place of what the position says.
     report
         Told what is being done.
 
@@ -151,9 +158,14 @@ def find(
     InputError
         If there is no such network or file, or no network can be made of it.
     """
+    if name is not None and name != atlas.plain_name(Path(name)):
+        raise InputError(f"'{name}' cannot be a network's name: use letters, digits, '_', '-' and '.' alone")
     located = atlas.locate(name_or_path)
-    settings = located.settings if bbox is None else located.settings.model_copy(update={"bbox": bbox})
+    changes = {"bbox": bbox, "left_hand": left_hand}
+    settings = located.settings.model_copy(update={key: value for key, value in changes.items() if value is not None})
     network = build(located.source, settings, name=name or located.name, report=report)
+    if name is not None:
+        atlas.remember(name, located.source, settings)
     return replace(network, title=located.title, description=located.description)
 
 

@@ -8,8 +8,10 @@ return. The horizon is an end like any other (it is charged), so nothing is ever
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from multiprocessing.connection import Connection
 from typing import Any, Literal
 
@@ -20,11 +22,11 @@ from pettingzoo import ParallelEnv
 
 from relid_sumo import seeding
 from relid_sumo.bridge import SumoBridge
-from relid_sumo.env import Bools, Episode, Float32s, RoutingTask, warm_up
+from relid_sumo.env import Bools, Decision, Episode, Float32s, RoutingTask
 from relid_sumo.errors import InputError, RelidSumoError, SimulationError
 from relid_sumo.prepare import prepare
-from relid_sumo.process import silence, spawn
-from relid_sumo.rollout import open_bridge
+from relid_sumo.process import Child, silence, told
+from relid_sumo.rollout import warmed
 from relid_sumo.scenario import Scenario
 from relid_sumo.scenario_files import load_scenario
 
@@ -91,8 +93,7 @@ class RoutingEnv(ParallelEnv[str, Observation, Any]):
         self._draw = seeding.stream(0, "traffic")
         self._paid = [0.0] * task.n_agents
         self._asked: dict[int, tuple[Float32s, Bools]] = {}
-        self._process: Any = None
-        self._pipe: Connection | None = None
+        self._child: Child | None = None
         slots = task.graph.m_out
         self._observation_space = gymnasium.spaces.Dict(
             {
@@ -197,14 +198,13 @@ class RoutingEnv(ParallelEnv[str, Observation, Any]):
         return infos
 
     def _ask(self, request: tuple[Any, ...]) -> _Moment:
-        if self._pipe is None:
-            self._process, self._pipe = spawn(_serve, self.task)
+        if self._child is None:
+            self._child = Child(_serve, self.task)
         try:
-            self._pipe.send(request)
-            answer = self._pipe.recv()
+            self._child.pipe.send(request)
+            answer = self._child.pipe.recv()
         except (EOFError, OSError):
-            self._process.join(5)
-            code = self._process.exitcode
+            code = self._child.exit_code()
             self.close()
             raise SimulationError(f"the simulation process died (exit code {code}); call reset()") from None
         except KeyboardInterrupt:
@@ -222,47 +222,50 @@ class RoutingEnv(ParallelEnv[str, Observation, Any]):
 
     def close(self) -> None:
         """End the simulation process."""
-        if self._pipe is not None:
-            self._pipe.close()
-            self._process.terminate()
-            self._process.join()
-            self._pipe, self.agents = None, []
+        if self._child is not None:
+            self._child.stop()
+            self._child, self.agents = None, []
 
 
 def _serve(pipe: Connection) -> None:
     """Run episodes at the parent's word: ("reset", traffic seed, options), ("act", {agent: slot})."""
     silence()
-    task: RoutingTask
     (task,) = pipe.recv()
-    bridge: SumoBridge | None = None
-    episode: Episode | None = None
-    while True:
-        try:
+    stage = _Stage(task)
+    with contextlib.suppress(EOFError, BrokenPipeError):
+        while True:
             word, *rest = pipe.recv()
-        except EOFError:
-            return
-        try:
-            if word == "reset":
-                traffic_seed, options = rest
-                if bridge is not None:
-                    bridge.close()
-                bridge = open_bridge(task, options)
-                warm_up(bridge, task.scenario)
-                episode = Episode(task, bridge, traffic_seed=traffic_seed)
-                open_now = episode.advance()
-            else:
-                assert episode is not None
-                for decision in open_now:
-                    episode.act(decision, rest[0][decision.agent])
-                open_now = episode.advance()
-            pipe.send(
-                _Moment(
-                    asked={d.agent: (d.observation, d.mask) for d in open_now},
-                    totals=tuple(v.total for v in episode.vehicles),
-                    statuses=tuple(v.status for v in episode.vehicles),
-                    travel_times=tuple(v.travel_time for v in episode.vehicles),
-                    digest=episode.record().digest if episode.over else None,
-                )
-            )
-        except RelidSumoError as error:
-            pipe.send(error)
+            pipe.send(told(partial(stage.reset if word == "reset" else stage.act, *rest)))
+
+
+class _Stage:
+    """The simulation and the episode that a process holds."""
+
+    def __init__(self, task: RoutingTask) -> None:
+        self._task = task
+        self._bridge: SumoBridge | None = None
+        self._episode: Episode | None = None
+        self._open: list[Decision] = []
+
+    def reset(self, traffic_seed: int, options: Sequence[str]) -> _Moment:
+        if self._bridge is not None:
+            self._bridge.close()
+        self._bridge = warmed(self._task, options)
+        self._episode = Episode(self._task, self._bridge, traffic_seed=traffic_seed)
+        return self._advance(self._episode)
+
+    def act(self, slots: dict[int, int]) -> _Moment:
+        assert self._episode is not None
+        for decision in self._open:
+            self._episode.act(decision, slots[decision.agent])
+        return self._advance(self._episode)
+
+    def _advance(self, episode: Episode) -> _Moment:
+        self._open = episode.advance()
+        return _Moment(
+            asked={d.agent: (d.observation, d.mask) for d in self._open},
+            totals=tuple(v.total for v in episode.vehicles),
+            statuses=tuple(v.status for v in episode.vehicles),
+            travel_times=tuple(v.travel_time for v in episode.vehicles),
+            digest=episode.record().digest if episode.over else None,
+        )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from relid_sumo import demand, network, traffic
 from relid_sumo.atlas import NetworkSettings
@@ -30,10 +31,23 @@ class Ready:
 def build_network(scenario: Scenario, report: Callable[[str], None] = lambda _: None) -> Network:
     """Return a scenario's network: from the catalogue, or from the OSM file beside the scenario."""
     beside = scenario.folder / scenario.network
-    if not beside.is_file():
-        return network.find(scenario.network, report=report)
-    settings = NetworkSettings(bbox=scenario.bbox)
-    return network.build(beside.resolve(), settings, name=scenario.name, report=report)
+    source = beside.resolve() if beside.is_file() else Path(scenario.network)
+    return roads(scenario.name, source, scenario.network_options, report)
+
+
+def roads(name: str, source: Path, options: NetworkSettings, report: Callable[[str], None]) -> Network:
+    """Return the network of an OSM file, or of the catalogue.
+
+    Raises
+    ------
+    InputError
+        There is none, or options are given for one of the catalogue.
+    """
+    if source.is_file():
+        return network.build(source, options, name=name, report=report)
+    if options != NetworkSettings():
+        raise InputError(f"scenario '{name}': network_options are for an OSM file; network '{source}' has its own")
+    return network.find(str(source), report=report)
 
 
 def ends(scenario: Scenario, roads: Network) -> list[tuple[int, int]]:
@@ -71,13 +85,17 @@ def prepare(scenario: Scenario, *, closed: Sequence[str] = (), report: Callable[
     InputError
         The scenario cannot be driven; the message says why.
     """
-    roads = build_network(scenario, report)
-    shut = frozenset(_edge(roads, name) for name in closed)
-    scenario = demand.calibrated(scenario, roads, report)
+    built = build_network(scenario, report)
+    shut = frozenset(_edge(built, name) for name in closed)
+    scenario = demand.calibrated(scenario, built, report)
     times = None
     if scenario.observation.distance == "time":
-        times = traffic.edge_times(scenario, roads, report=report).mean(axis=0)
-    return Ready(scenario, roads, make_task(scenario, roads.graph, ends(scenario, roads), times, shut))
+        times = traffic.edge_times(scenario, built, report=report).mean(axis=0)
+    if shut and scenario.demand.route_file is not None:
+        raise InputError("a road can be closed with generated demand alone: own demand is not routed anew around it")
+    ready = Ready(scenario, built, make_task(scenario, built.graph, ends(scenario, built), times, shut))
+    ready.options(scenario.seeds.training[0])  # demand that cannot be had is told now
+    return ready
 
 
 def _edge(roads: Network, name: str) -> int:

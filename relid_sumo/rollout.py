@@ -12,7 +12,6 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
-from multiprocessing.process import BaseProcess
 from types import TracebackType
 from typing import Any, Self
 
@@ -20,7 +19,7 @@ from relid_sumo.bridge import Bridge, SumoBridge
 from relid_sumo.env import Episode, EpisodeRecord, RoutingTask, warm_up
 from relid_sumo.errors import RelidSumoError, SimulationError
 from relid_sumo.policies import Policy
-from relid_sumo.process import die_with_parent, free_memory_mib, silence, spawn
+from relid_sumo.process import Child, die_with_parent, free_memory_mib, silence, told
 from relid_sumo.snapshot import Pool, can_fork
 
 MEMORY_SHARE = 0.5  # of what is free at the start, for all warmed simulations together
@@ -100,13 +99,7 @@ def _work(pipe: Connection) -> None:
     try:
         while True:
             job: Job = pipe.recv()
-            try:
-                if pool is None:
-                    pipe.send(drive(task, job))
-                else:
-                    pipe.send(pool.drive(job.options, lambda job=job: warmed(task, job.options), job))  # type: ignore[misc]
-            except RelidSumoError as error:
-                pipe.send(error)
+            pipe.send(told(lambda job=job: _drive(task, job, pool)))  # type: ignore[misc]
     except EOFError:
         pass
     finally:
@@ -114,16 +107,14 @@ def _work(pipe: Connection) -> None:
             pool.close()
 
 
-@dataclass(eq=False)
-class _Worker:
-    process: BaseProcess
-    pipe: Connection
-    warm: set[tuple[str, ...]] = field(default_factory=set)
+def _drive(task: RoutingTask, job: Job, pool: Pool[Job, EpisodeRecord] | None) -> EpisodeRecord:
+    return drive(task, job) if pool is None else pool.drive(job.options, lambda: warmed(task, job.options), job)
 
-    def stop(self) -> None:
-        self.pipe.close()
-        self.process.terminate()
-        self.process.join()
+
+@dataclass(frozen=True, eq=False)
+class _Worker:
+    child: Child
+    warm: set[tuple[str, ...]] = field(default_factory=set)
 
 
 class Rollouts:
@@ -176,19 +167,20 @@ class Rollouts:
                     worker = self._idle.pop() if self._idle else self._start()
                     number = self._pick(worker, todo, jobs, [w for w, _ in busy.values()])
                     worker.warm.add(jobs[number].options)
-                    busy[worker.pipe] = worker, number
+                    busy[worker.child.pipe] = worker, number
                     with contextlib.suppress(OSError):  # it has died; that shows when its answer is read
-                        worker.pipe.send(jobs[number])
+                        worker.child.pipe.send(jobs[number])
                 for ready in wait(list(busy)):
                     assert isinstance(ready, Connection)
                     worker, number = busy.pop(ready)
                     record = self._receive(worker)
                     if record is None:
+                        worker.child.stop()
                         deaths[number] = deaths.get(number, 0) + 1
                         if deaths[number] == TRIES:
                             raise SimulationError(
                                 f"the simulation of traffic seed {jobs[number].traffic_seed} died {TRIES} times (exit "
-                                f"code {worker.process.exitcode}); out of memory? try fewer --workers"
+                                f"code {worker.child.exit_code()}); out of memory? try fewer --workers"
                             )
                         todo.append(number)
                         continue
@@ -197,7 +189,7 @@ class Rollouts:
                     on_done(record)
         finally:
             for worker, _ in busy.values():
-                worker.stop()
+                worker.child.stop()
         return [done[i] for i in range(len(jobs))]
 
     def _pick(self, worker: _Worker, todo: list[int], jobs: Sequence[Job], busy: list[_Worker]) -> int:
@@ -210,14 +202,13 @@ class Rollouts:
         return best
 
     def _start(self) -> _Worker:
-        return _Worker(*spawn(_work, self.task, self._memory_mib))
+        return _Worker(Child(_work, self.task, self._memory_mib))
 
     def _receive(self, worker: _Worker) -> EpisodeRecord | None:
         """Return an episode; None where the worker has died. Raises the error that it sends."""
         try:
-            answer = worker.pipe.recv()
+            answer = worker.child.pipe.recv()
         except (EOFError, OSError):
-            worker.process.join(5)
             return None
         if isinstance(answer, RelidSumoError):
             self._idle.append(worker)
@@ -228,5 +219,5 @@ class Rollouts:
     def close(self) -> None:
         """End all workers."""
         for worker in self._idle:
-            worker.stop()
+            worker.child.stop()
         self._idle.clear()

@@ -15,6 +15,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import pickle
 import platform
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
@@ -28,7 +29,7 @@ from relid_sumo.algos.ippo import IppoSettings
 from relid_sumo.errors import InputError, did_you_mean
 from relid_sumo.prepare import Ready
 from relid_sumo.scenario import Scenario, Settings
-from relid_sumo.scenario_files import load_scenario, write_scenario
+from relid_sumo.scenario_files import FILE, read_scenario, write_scenario
 from relid_sumo.toml import changed, validate
 
 SETTINGS, METRICS, TIMING, CHECKPOINT = "settings.json", "metrics.csv", "timing.csv", "checkpoint.pt"
@@ -114,7 +115,9 @@ def create(folder: Path, ready: Ready, train: TrainSettings) -> None:
         )
         scenario = scenario.model_copy(update={"demand": own})
     write_scenario(scenario, folder, ["The scenario as this run drives it."])
-    (folder / SETTINGS).write_text(json.dumps(settings.model_dump(mode="json"), indent=1) + "\n", encoding="utf-8")
+    part = folder / f"{SETTINGS}.part"
+    part.write_text(json.dumps(settings.model_dump(mode="json"), indent=1) + "\n", encoding="utf-8")
+    part.replace(folder / SETTINGS)
 
 
 def load(folder: Path) -> tuple[RunSettings, Scenario]:
@@ -138,7 +141,7 @@ def load(folder: Path) -> tuple[RunSettings, Scenario]:
         raise InputError(
             f"{file}: written by another version of relid_sumo (format {content.get('format')}, here {FORMAT})"
         )
-    return validate(content, RunSettings, str(file)), load_scenario(folder)
+    return validate(content, RunSettings, str(file)), read_scenario(folder / FILE)
 
 
 def check_same(settings: RunSettings, ready: Ready, folder: Path) -> None:
@@ -175,7 +178,7 @@ def load_checkpoint(folder: Path) -> dict[str, Any]:
         raise InputError(f"{folder} holds no {CHECKPOINT}: the run ended before its first update; train again")
     try:
         return dict(torch.load(file, weights_only=True))
-    except (OSError, RuntimeError, ValueError, EOFError) as error:
+    except (OSError, RuntimeError, ValueError, EOFError, pickle.UnpicklingError) as error:
         raise InputError(f"{file} cannot be read: {error}") from None
 
 
@@ -193,7 +196,9 @@ class Table:
     def __init__(self, file: Path, keep: int = 0) -> None:
         self._file = file
         lines = file.read_text(encoding="utf-8").splitlines(keepends=True)[: keep + 1] if keep else []
-        file.write_text("".join(lines), encoding="utf-8")
+        part = file.with_suffix(".part")
+        part.write_text("".join(lines), encoding="utf-8")
+        part.replace(file)
         self._empty = not lines
 
     def add(self, row: Mapping[str, float]) -> None:

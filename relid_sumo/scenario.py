@@ -7,6 +7,9 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from relid_sumo.atlas import NetworkSettings
+
+NAME = r"^[A-Za-z0-9_.-]+$"
 SEED_COUNTS = {"training": 16, "validation": 5, "evaluation": 20}
 
 
@@ -28,7 +31,7 @@ class Place(Settings):
 class Trip(Settings):
     """One agent: where from, where to, and when."""
 
-    id: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]+$")]
+    id: Annotated[str, Field(pattern=NAME)]
     origin: Place
     destination: Place
     depart_s: Annotated[float, Field(ge=0)]
@@ -113,18 +116,18 @@ class Observation(Settings):
 class Reward(Settings):
     """``R_k = -(t_k - t_(k-1)) + w_d (d_(k-1) - d_k)``, in s."""
 
-    w_d: Annotated[float, Field(ge=0)] = 0.05
-    """Weight of the distance, s/m."""
+    w_d: Annotated[float, Field(ge=0)] = 0.1
+    """Weight of the distance, s/m: a metre nearer is worth the time to drive it at ``1 / w_d`` (36 km/h)."""
 
 
 class Scenario(Settings):
     """One routing problem, complete. Loaded by `relid_sumo.load_scenario`."""
 
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]+$")]
+    name: Annotated[str, Field(pattern=NAME)]
     network: str
     """Name of a network (``networks/<name>/network.toml``), or an OSM file relative to the scenario's file."""
-    bbox: tuple[float, float, float, float] | None = None
-    """Crop of an OSM file: west, south, east, north."""
+    network_options: NetworkSettings = NetworkSettings()
+    """How an OSM file becomes a network; one of the catalogue has its own."""
     horizon_s: Annotated[float, Field(gt=0)] = 1800.0
     """An episode ends this long after the agents' time 0, s."""
     step_length_s: Annotated[float, Field(gt=0, le=1)] = 1.0

@@ -4,40 +4,28 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import textwrap
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from pydantic import BaseModel
 
-from relid_sumo import atlas, demand, env, network, osm, prepare, traffic, trips
+from relid_sumo import atlas, demand, env, osm, prepare, traffic, trips
 from relid_sumo.atlas import NetworkSettings, plain_name
 from relid_sumo.errors import InputError, did_you_mean
 from relid_sumo.network import Network
-from relid_sumo.scenario import Scenario, Trip
+from relid_sumo.scenario import NAME, Scenario, Trip
 from relid_sumo.toml import changed, load_toml, validate
 
 FILE = "scenario.toml"
 AGENTS = 10
-TRIP_SEEDS, BUSY_S = (
-    3,
-    600.0,
-)  # trips are chosen on mean travel times of so many traffic seeds, over the first 10 minutes
+TRIP_SEEDS = 3  # trips are chosen on mean travel times of so many training traffic seeds ...
+BUSY_S = 600.0  # ... over so many seconds from the agents' time 0
 HORIZON_FACTOR, HORIZON_STEP_S, SHORTEST_HORIZON_S = 3.0, 300.0, 900.0
 RECALIBRATE = {"level", "profile", "fringe_factor", "min_distance_m", "max_running"}
 
 Report = Callable[[str], None]
-
-
-def known() -> dict[str, Path]:
-    """Return the named scenarios and their files; an earlier folder goes before a later one."""
-    package = Path(__file__).parent
-    folders = [Path.cwd() / "scenarios", package.parent / "scenarios", package / "catalog" / "scenarios"]
-    found: dict[str, Path] = {}
-    for folder in folders:
-        for file in sorted(folder.glob(f"*/{FILE}")):
-            found.setdefault(file.parent.name, file)
-    return found
 
 
 def load_scenario(
@@ -66,7 +54,7 @@ def load_scenario(
     InputError
         There is no such scenario, or it is not valid; the message names the file, the key and the mend.
     """
-    path, names = Path(name_or_path), known()
+    path, names = Path(name_or_path), atlas.catalogue("scenarios", FILE)
     is_osm = path.name.lower().endswith(osm.ENDINGS)
     if not is_osm and (bbox is not None or agents is not None):
         raise InputError("--bbox and --agents are for an OSM file; a scenario has its area and its trips already")
@@ -77,13 +65,25 @@ def load_scenario(
         return new_scenario(plain_name(path), path, bbox=bbox, agents=count, changes=changes, report=report)
     elif (path / FILE).is_file():
         path = path / FILE
+    elif path.is_file() and path.suffix != ".toml":
+        osm.check_file(path)
     elif not path.is_file():
         raise InputError(
             f"there is no scenario '{name_or_path}'{did_you_mean(str(name_or_path), names)}; known are "
             f"{', '.join(sorted(names)) or 'none'}; a path to an .osm, .osm.gz or .osm.bz2 file works too"
         )
-    scenario = load_toml(path, Scenario).model_copy(update={"folder": path.parent.resolve()})
-    return override(scenario, changes)
+    return override(read_scenario(path), changes)
+
+
+def read_scenario(file: Path) -> Scenario:
+    """Return the scenario that a file holds.
+
+    Raises
+    ------
+    InputError
+        There is no such file, or it is not valid.
+    """
+    return load_toml(file, Scenario).model_copy(update={"folder": file.parent.resolve()})
 
 
 def override(scenario: Scenario, changes: Sequence[str]) -> Scenario:
@@ -116,22 +116,25 @@ def new_scenario(
     """Make a complete scenario from an OSM file, or from a network of the catalogue.
 
     The background demand is calibrated, trips are chosen for which traffic makes the choice of route matter (on mean
-    travel times over some of the training traffic), and the horizon is three times what the slowest needs on free roads.
+    travel times over some of the training traffic), and the horizon is three times the slowest one's free-flow time.
 
     Raises
     ------
     InputError
         The area does not carry it; the message says what it lacks.
     """
+    if not re.fullmatch(NAME, name):
+        raise InputError(f"'{name}' cannot be a scenario's name: use letters, digits, '_', '-' and '.' alone")
     if agents < 1:
         raise InputError(f"{agents} agents: a scenario needs at least one")
-    roads = _roads(name, source, bbox, report)
+    options = _options(source, bbox, changes)
+    roads = prepare.roads(name, source, options, report)
     report(f"choosing {agents} trips")
     chosen = trips.choose(roads, agents, seed)
     draft = Scenario(
         name=name,
         network=str(source.resolve()) if source.is_file() else str(source),
-        bbox=bbox,
+        network_options=options,
         trips=chosen,
         horizon_s=_horizon(roads, chosen, name),
     )
@@ -143,10 +146,13 @@ def new_scenario(
     return draft.model_copy(update={"trips": chosen, "horizon_s": horizon})
 
 
-def _roads(name: str, source: Path, bbox: tuple[float, float, float, float] | None, report: Report) -> Network:
-    if not source.is_file() and str(source) in atlas.known():
-        return network.find(str(source), report=report)
-    return network.build(source, NetworkSettings(bbox=bbox), name=name, report=report)
+def _options(source: Path, bbox: tuple[float, float, float, float] | None, changes: Sequence[str]) -> NetworkSettings:
+    """Return how to build the network: the box, and what the changes say."""
+    if bbox is not None and not source.is_file():
+        raise InputError(f"--bbox crops an OSM file; network '{source}' has its area already")
+    own = [change for change in changes if change.startswith("network_options.")]
+    content = changed({"network_options": {"bbox": bbox}}, own)["network_options"]
+    return validate(content, NetworkSettings, "--set network_options")
 
 
 def _horizon(roads: Network, chosen: tuple[Trip, ...], name: str) -> float:

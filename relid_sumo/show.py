@@ -56,7 +56,7 @@ def evaluation_table(result: Evaluation) -> Table:
             number(row.mean_travel_time_s),
             percent(row.travel_time_over_shortest),
             f"{100 * row.arrival_rate.mean:.1f} %",
-            percent(row.background_s),
+            percent(row.background_over_shortest),
             str(row.teleports),
             style="bold" if name == "trained" else None,
         )
@@ -92,9 +92,10 @@ def trips_table(ready: Ready) -> Table:
 def traffic_text(traffic: Traffic, wanted: float) -> str:
     """Return what the background traffic looks like, in words."""
     if traffic.trips == 0:
-        return "no background traffic"
+        return "no background vehicle departs while it is measured"
+    rate = f", {traffic.rate_vph:.0f} vehicles/h" if traffic.rate_vph else ""
     text = (
-        f"background traffic: {traffic.rate_vph:.0f} vehicles/h; trips take {traffic.loaded_s:.0f} s against "
+        f"background traffic{rate}: trips take {traffic.loaded_s:.0f} s against "
         f"{traffic.light_s:.0f} s in light traffic, +{traffic.level:.0%} (aimed at: +{wanted:.0%}), over "
         f"{traffic.trips} trips; jam and yield teleports: {traffic.teleport_share:.2%} of vehicles"
     )

@@ -18,7 +18,7 @@ from typing import Generic, NoReturn, TypeVar
 
 from relid_sumo.bridge import Bridge
 from relid_sumo.errors import RelidSumoError, SimulationError
-from relid_sumo.process import die_with_parent, private_memory_mib
+from relid_sumo.process import die_with_parent, private_memory_mib, told
 
 HIGHEST_FD = 4096
 LIMIT_S = 1800.0  # of an episode, or of warming up: beyond it the process hangs
@@ -101,30 +101,24 @@ def _hold(pipe: Connection, warmed: Callable[[], Bridge], play: Callable[[Bridge
         die_with_parent()
         os.closerange(3, pipe.fileno())  # other snapshots' pipes among them: each must see its own end when we end
         os.closerange(pipe.fileno() + 1, HIGHEST_FD)
-        bridge = warmed()
+        bridge = told(warmed)
+        if isinstance(bridge, RelidSumoError):
+            pipe.send(bridge)
+            os._exit(1)
         pipe.send(None)
         while True:
             job = pipe.recv()
             child = os.fork()
             if child == 0:
                 die_with_parent()
-                pipe.send(_told(lambda job=job: play(bridge, job)))  # type: ignore[misc]
+                pipe.send(told(lambda job=job: play(bridge, job)))  # type: ignore[misc]
                 os._exit(0)
             if os.waitpid(child, 0)[1] != 0:
                 break  # half an answer may be in the pipe: end it, so that the reader does not wait for the rest
     except EOFError:
         os._exit(0)
-    except RelidSumoError as error:
-        pipe.send(error)
     finally:
         os._exit(1)
-
-
-def _told(work: Callable[[], Answer]) -> Answer | RelidSumoError:
-    try:
-        return work()
-    except RelidSumoError as error:
-        return error
 
 
 class Pool(Generic[Job, Answer]):

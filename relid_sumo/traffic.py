@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from relid_sumo import sumo
-from relid_sumo.atlas import cache_folder
+from relid_sumo.atlas import cache_folder, sha256
 from relid_sumo.demand import routes, simulation_options
 from relid_sumo.graph import Floats
 from relid_sumo.network import Network
@@ -41,7 +41,8 @@ def edge_times(
     """
     seeds = tuple(scenario.seeds.training if traffic_seeds is None else traffic_seeds)
     settings = scenario.model_dump(mode="json", exclude={"trips", "seeds", "observation", "reward", "name"})
-    text = json.dumps([FORMAT, network.key, settings, seeds, sumo.version()], sort_keys=True)
+    own = None if scenario.demand.route_file is None else sha256(routes(scenario, network, seeds[0]))
+    text = json.dumps([FORMAT, network.key, settings, own, seeds, sumo.version()], sort_keys=True)
     key = hashlib.sha256(text.encode()).hexdigest()[:12]
     file = cache_folder() / "traffic" / f"{network.name}-{key}.npy"
     if not file.is_file():

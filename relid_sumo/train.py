@@ -72,6 +72,10 @@ def resume(folder: Path, *, workers: int | None = None, watch: Watch | None = No
     settings, scenario = runs.load(folder)
     ready = prepare(scenario, report=watch.report)
     runs.check_same(settings, ready, folder)
+    now = runs.versions()
+    for name in sorted(now.keys() & settings.versions.keys()):
+        if now[name] != settings.versions[name]:
+            watch.report(f"{name} is {now[name]} here, and was {settings.versions[name]}: it may not go on exactly")
     has_state = (folder / runs.CHECKPOINT).exists()  # killed before its first update, it simply starts
     state = runs.load_checkpoint(folder) if has_state else None
     if state is not None and state["episodes"] >= settings.train.episodes:
@@ -92,14 +96,14 @@ def _run(
     workers: int | None,
     watch: Watch,
 ) -> dict[str, float]:
-    torch.set_num_threads(1)  # the networks are small, and sums then come out the same on every machine
+    torch.set_num_threads(1)  # the networks are small, and sums then always come out the same
     learner = Ippo(ready.task.n_agents, ready.task.graph.m_out, settings.ippo, settings.seed)
     update, episodes, row = 0, 0, {}
     if state is not None:
         learner.restore(state["learner"])  # type: ignore[arg-type]
         update, episodes = int(state["update"]), int(state["episodes"])  # type: ignore[call-overload]
     metrics, timing = (runs.Table(folder / name, keep=update) for name in (runs.METRICS, runs.TIMING))
-    board = SummaryWriter(str(folder / "tensorboard"), purge_step=episodes)
+    board = SummaryWriter(str(folder / "tensorboard"), purge_step=episodes + 1)
     try:
         with Rollouts(ready.task, workers) as rollouts:
             while episodes < settings.episodes:

@@ -297,8 +297,8 @@ def test_closing_leaves_nothing(
 
 def test_an_interrupted_step_ends_the_episode(own_env: RoutingEnv, monkeypatch: pytest.MonkeyPatch) -> None:
     own_env.reset(options={"traffic_seed": 0})
-    pipe = own_env._pipe
-    assert pipe is not None
+    assert own_env._child is not None
+    pipe = own_env._child.pipe
 
     class Interrupted:
         def __getattr__(self, name: str) -> Any:  # noqa: ANN401 - a pipe's
@@ -308,7 +308,7 @@ def test_an_interrupted_step_ends_the_episode(own_env: RoutingEnv, monkeypatch: 
             time.sleep(0.1)
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(own_env, "_pipe", Interrupted())
+    monkeypatch.setattr(own_env._child, "pipe", Interrupted())
     with pytest.raises(KeyboardInterrupt):
         own_env.reset(options={"traffic_seed": 1})
     assert own_env.agents == []

@@ -109,7 +109,7 @@ def test_sumo_s_word_gets_through(town_ready: Ready, tmp_path: Path, fork: bool)
 
 
 def workers_of(descendants: Descendants) -> list[int]:
-    return [pid for pid, command in descendants().items() if "spawn_main" in command and is_child(pid)]
+    return [pid for pid, command in descendants().items() if "relid_sumo.process" in command and is_child(pid)]
 
 
 def is_child(pid: int) -> bool:

@@ -18,8 +18,8 @@ PACKAGE = "relid_sumo"
 # A subpackage is listed as a whole (its modules are then free among themselves), or by its modules ("algos.nets").
 # "" is the package's __init__, which offers the API of all layers but the commands.
 LAYERS: tuple[tuple[str, ...], ...] = (
-    ("errors", "seeding", "graph", "system", "process"),
-    ("toml", "sumo", "osm", "driving_side"),
+    ("errors", "seeding", "graph", "system"),
+    ("process", "toml", "sumo", "osm", "driving_side"),
     ("atlas", "trial"),
     ("netconvert",),
     ("network",),

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from relid_sumo.atlas import NetworkSettings
 from relid_sumo.errors import InputError
 from relid_sumo.scenario import Demand, Observation, Place, Reward, Scenario, Seeds, Trip
 from relid_sumo.scenario_files import load_scenario, override, to_toml, write_scenario
@@ -127,7 +128,7 @@ def scenarios(draw: st.DrawFn) -> Scenario:
     return Scenario(
         name=draw(st.from_regex(r"[A-Za-z0-9_.-]+", fullmatch=True)),
         network=draw(WORDS),
-        bbox=draw(st.none() | st.tuples(*[st.floats(-180, 180)] * 4)),
+        network_options=NetworkSettings(bbox=draw(st.none() | st.tuples(*[st.floats(-180, 180)] * 4))),
         horizon_s=draw(st.floats(101, 1e6)),
         step_length_s=draw(st.floats(0.01, 1)),
         observation=Observation(
@@ -190,7 +191,7 @@ def test_values_are_read_as_toml_has_them() -> None:
             "horizon_s= 900 ",
             "observation.distance=network",
             "seeds.training=[7, 8]",
-            "bbox=[1, 2, 3, 4]",
+            "network_options.bbox=[1, 2, 3, 4]",
             "step_length_s=0.5",
         ],
     )
@@ -202,7 +203,7 @@ def test_values_are_read_as_toml_has_them() -> None:
     )
     assert changed.observation.distance == "network"
     assert changed.seeds.training == (7, 8)
-    assert changed.bbox == (1.0, 2.0, 3.0, 4.0)
+    assert changed.network_options.bbox == (1.0, 2.0, 3.0, 4.0)
     assert changed.trips == scenario().trips
 
 

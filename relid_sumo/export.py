@@ -12,11 +12,12 @@ from pathlib import Path
 import numpy as np
 
 from relid_sumo.bridge import AGENT_TYPE
-from relid_sumo.env import ARRIVED, EpisodeRecord, RoutingTask
+from relid_sumo.env import ARRIVED, EpisodeRecord
 from relid_sumo.errors import InputError
 from relid_sumo.policies import Policy
 from relid_sumo.prepare import Ready
 from relid_sumo.rollout import Job, drive
+from relid_sumo.task import RoutingTask
 
 ENDING = ".rou.xml"
 SHORT = {"-n": "net-file", "-r": "route-files"}

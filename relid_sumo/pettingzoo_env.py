@@ -22,13 +22,14 @@ from pettingzoo import ParallelEnv
 
 from relid_sumo import seeding
 from relid_sumo.bridge import SumoBridge
-from relid_sumo.env import Bools, Decision, Episode, Float32s, RoutingTask
+from relid_sumo.env import Decision, Episode
 from relid_sumo.errors import InputError, RelidSumoError, SimulationError
 from relid_sumo.prepare import prepare
 from relid_sumo.process import Child, silence, told
 from relid_sumo.rollout import warmed
 from relid_sumo.scenario import Scenario
 from relid_sumo.scenario_files import load_scenario
+from relid_sumo.task import Bools, Float32s, RoutingTask
 
 Observation = dict[str, NDArray[Any]]
 

@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from relid_sumo import seeding
-from relid_sumo.env import Bools, Decision, Episode, Float32s
+from relid_sumo.env import Decision, Episode
+from relid_sumo.task import Bools, Float32s
 
 Name = Literal["learned", "random", "shortest", "reactive", "rerouting"]
 BASELINES: tuple[Name, ...] = ("shortest", "reactive", "rerouting")

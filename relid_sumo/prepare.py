@@ -8,10 +8,10 @@ from pathlib import Path
 
 from relid_sumo import demand, network, traffic
 from relid_sumo.atlas import NetworkSettings
-from relid_sumo.env import RoutingTask, make_task
 from relid_sumo.errors import InputError, did_you_mean
 from relid_sumo.network import Network
 from relid_sumo.scenario import Scenario
+from relid_sumo.task import RoutingTask, make_task
 
 
 @dataclass(frozen=True, eq=False)

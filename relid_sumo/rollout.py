@@ -16,11 +16,12 @@ from types import TracebackType
 from typing import Any, Self
 
 from relid_sumo.bridge import Bridge, SumoBridge
-from relid_sumo.env import Episode, EpisodeRecord, RoutingTask, warm_up
+from relid_sumo.env import Episode, EpisodeRecord, warm_up
 from relid_sumo.errors import RelidSumoError, SimulationError
 from relid_sumo.policies import Policy
 from relid_sumo.process import Child, die_with_parent, free_memory_mib, silence, told
 from relid_sumo.snapshot import Pool, can_fork
+from relid_sumo.task import RoutingTask
 
 MEMORY_SHARE = 0.5  # of what is free at the start, for all warmed simulations together
 TRIES = 2  # of an episode whose worker dies

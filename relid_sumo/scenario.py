@@ -57,7 +57,7 @@ class Demand(Settings):
     """How much likelier trips start and end at the rim than inside."""
     min_distance_m: Annotated[float, Field(ge=0)] = 500.0
     """Shortest straight-line trip, m (where the network is large enough)."""
-    max_running: Annotated[int, Field(ge=1)] = 3000
+    max_running: Annotated[int, Field(ge=1)] = 2000
     """Calibration goes no higher than about this many vehicles at once: it bounds the cost of a simulated second."""
     route_file: str | None = None
     """Own demand in place of all this: a SUMO .rou.xml, relative to the scenario's file. Seeds then vary SUMO alone."""

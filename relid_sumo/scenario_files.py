@@ -11,11 +11,12 @@ from pathlib import Path
 
 from pydantic import BaseModel
 
-from relid_sumo import atlas, demand, env, osm, prepare, traffic, trips
+from relid_sumo import atlas, demand, osm, prepare, traffic, trips
 from relid_sumo.atlas import NetworkSettings, plain_name
 from relid_sumo.errors import InputError, did_you_mean
 from relid_sumo.network import Network
 from relid_sumo.scenario import NAME, Scenario, Trip
+from relid_sumo.task import make_task
 from relid_sumo.toml import changed, load_toml, validate
 
 FILE = "scenario.toml"
@@ -157,7 +158,7 @@ def _options(source: Path, bbox: tuple[float, float, float, float] | None, chang
 
 def _horizon(roads: Network, chosen: tuple[Trip, ...], name: str) -> float:
     draft = Scenario(name=name, network=name, trips=chosen, horizon_s=1e6)
-    task = env.make_task(draft, roads.graph, prepare.ends(draft, roads))
+    task = make_task(draft, roads.graph, prepare.ends(draft, roads))
     free = task.depart_s + roads.graph.free_flow_s[task.origin] + task.free_to_go[task.row, task.origin]
     return max(SHORTEST_HORIZON_S, math.ceil(HORIZON_FACTOR * float(free.max()) / HORIZON_STEP_S) * HORIZON_STEP_S)
 

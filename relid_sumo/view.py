@@ -15,12 +15,13 @@ from pathlib import Path
 import numpy as np
 
 from relid_sumo.bridge import SumoBridge
-from relid_sumo.env import NEVER_INSERTED, EpisodeRecord, RoutingTask, warm_up
+from relid_sumo.env import NEVER_INSERTED, EpisodeRecord, warm_up
 from relid_sumo.errors import InputError, SimulationError
 from relid_sumo.graph import Floats
 from relid_sumo.policies import Policy
 from relid_sumo.prepare import Ready
 from relid_sumo.rollout import Job, bridge_settings, drive, play
+from relid_sumo.task import RoutingTask
 
 # By Okabe & Ito, and some of Tol's: the colour-blind can tell them apart, and they are dark enough for a white ground.
 COLOURS = (

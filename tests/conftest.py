@@ -15,11 +15,12 @@ from typing import Any, NoReturn
 import pytest
 
 from relid_sumo import network, trips
-from relid_sumo.env import Episode, EpisodeRecord, RoutingTask, make_task
+from relid_sumo.env import Episode, EpisodeRecord
 from relid_sumo.graph import RoadGraph
 from relid_sumo.policies import Policy
 from relid_sumo.prepare import Ready, prepare
 from relid_sumo.scenario import Demand, Place, Scenario, Trip
+from relid_sumo.task import RoutingTask, make_task
 from relid_sumo.toy import ToyBridge, grid
 
 TOWN = Path(__file__).parents[1] / "scenarios" / "town" / "town.osm"

@@ -11,10 +11,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from relid_sumo.env import Decision, Episode, EpisodeRecord, RoutingTask
+from relid_sumo.env import Decision, Episode, EpisodeRecord
 from relid_sumo.errors import InputError, SimulationError
 from relid_sumo.graph import RoadGraph
 from relid_sumo.policies import Policy
+from relid_sumo.task import RoutingTask
 from relid_sumo.toy import ToyBridge, grid
 
 Make = Callable[..., RoutingTask]

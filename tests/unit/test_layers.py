@@ -27,7 +27,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("scenario",),
     ("trips", "demand"),
     ("traffic",),
-    ("bridge", "toy"),
+    ("bridge", "toy", "task"),
     ("env",),
     ("prepare",),
     ("scenario_files",),

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from relid_sumo.algos.nets import NEVER, Actor
-from relid_sumo.env import Decision, Episode, EpisodeRecord, RoutingTask
+from relid_sumo.env import Decision, Episode, EpisodeRecord
 from relid_sumo.policies import Choose, Name, Policy, pick, probabilities
+from relid_sumo.task import RoutingTask
 from relid_sumo.toy import ToyBridge, grid
 
 NOBODY = cast(Episode, None)  # what is drawn depends on the decision alone

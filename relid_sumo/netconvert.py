@@ -22,7 +22,7 @@ CUT_OFF = "not strongly connected with the rest"
 DROPPED = "inside a joined junction, or dropped by netconvert"
 
 CLEAN_RUNS = 2  # trial runs in a row without a vehicle in the wrong lane
-MOST_RUNS = 6
+MOST_RUNS = 12
 LONGEST_CYCLE_S = 120.0  # of an actuated signal
 Edge = tuple[dict[str, str], list[dict[str, str]], Counter[int]]  # attributes, lanes for cars, OSM ways
 Links = dict[tuple[int, int], list[tuple[int, int]]]

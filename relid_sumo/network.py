@@ -25,7 +25,7 @@ from relid_sumo.graph import Floats, RoadGraph
 
 __all__ = ["Network", "NetworkSettings", "build", "find", "match_edge", "summary_text"]
 
-FORMAT = 1  # raise it when a build gives something else for the same input
+FORMAT = 2  # raise it when a build gives something else for the same input
 MATCH_M = 200.0
 MATCH_DEG = 60.0
 NET, GRAPH, SUMMARY = "network.net.xml", "graph.npz", "summary.json"

@@ -33,8 +33,9 @@ scenario_app = typer.Typer(no_args_is_help=True, help="Scenarios: network, backg
 app.add_typer(network_app, name="network")
 app.add_typer(scenario_app, name="scenario")
 
-out = Console(soft_wrap=False)
-err = Console(stderr=True)
+WIDE = 120  # columns where there is no terminal to ask: a table in a log should not be broken up
+out = Console(width=None if sys.stdout.isatty() else WIDE)
+err = Console(stderr=True, width=None if sys.stderr.isatty() else WIDE)
 
 Bbox = Annotated[str | None, typer.Option("--bbox", metavar="W,S,E,N", help="Crop an OSM file, degrees.")]
 Set = Annotated[

@@ -163,7 +163,7 @@ def test_every_value_is_visible_and_explained() -> None:
     text = to_toml(scenario())
     for line in ("w_d = 0.1", "level = 0.3", "# rate_vph =", "warmup_s = 600.0", "[seeds]", "[[trips]]", "window_s"):
         assert f"\n{line}" in text
-    assert "# Weight of the distance, s/m." in text
+    assert "# Weight of the distance, s/m:" in text
     assert max(len(line) for line in text.splitlines()) <= 120
     assert "folder" not in text
 

@@ -184,17 +184,19 @@ def sha256(file: Path) -> str:
 
 def _extract(entry: ExtractEntry, toml: Path) -> tuple[Path, str]:
     """Return the extract of a named network, and what to say about it where it is not the one named."""
-    store = cache_folder() / "osm"
+    store, wrong = cache_folder() / "osm", ""
     for folder in [*(Path(part) for part in os.environ.get(PATH_VARIABLE, "").split(os.pathsep) if part), store]:
         file = folder / entry.file
         if file.is_file():
             found = sha256(file)
-            if found != entry.sha256:
-                raise InputError(
-                    f"{file}: wrong checksum: {toml} names {entry.sha256}, the file has {found}, so it is other map "
-                    "data; remove it, or give its path in place of the network's name"
-                )
-            return file, ""
+            if found == entry.sha256:
+                return file, ""
+            wrong = wrong or (
+                f"{file}: wrong checksum: {toml} names {entry.sha256}, the file has {found}, so it is other map "
+                "data; remove it, or give its path in place of the network's name"
+            )
+    if wrong:
+        raise InputError(wrong)
     fetched = store / f"{plain_name(Path(entry.file))}_fetched.osm"
     if not fetched.is_file():
         _download(entry, fetched)

@@ -236,13 +236,14 @@ def network_build(
 
 @network_app.command("show", epilog="Example: relid-sumo network show orlando --map orlando.png")
 def network_show(
-    name: Annotated[str, typer.Argument(help="The name of a network, or an OSM file.")],
+    name: Annotated[str, typer.Argument(help="The name of a network or a scenario, or an OSM file.")],
     picture: Annotated[Path | None, typer.Option("--map", metavar="FILE.png", help="Where to draw the map.")] = None,
 ) -> None:
     """Print the facts of a network and draw its map."""
     from relid_sumo import maps, network
+    from relid_sumo.scenario_files import find_network
 
-    built = network.find(name, report=_say)
+    built = find_network(name, report=_say)
     out.print(network.summary_text(built))
     file = picture or Path(f"{built.name}.png")
     maps.draw_map(built, file)

@@ -312,6 +312,12 @@ def summary_text(network: Network) -> Group:
         "size": f"{facts['edges']} edges, {facts['junctions']} junctions, {facts['km']:.1f} km "
         f"({facts['lane_km']:.1f} lane-km), at most {facts['most_ways_on']} ways on",
         "signals": f"{facts['signals']}, {'guessed where large roads meet' if guessed else 'all from the data'}",
+        "turn restrictions": ", ".join(
+            [
+                f"{facts['restrictions']['used']} used",
+                *(f"{count} left out ({why})" for why, count in facts["restrictions"]["left_out"].items()),
+            ]
+        ),
         "trial runs": f"{facts['trial']['runs']}, the last with {facts['trial']['vehicles']} vehicles; in the "
         f"wrong lane at the end: {_names(facts['trial']['wrong_lane_left'])}",
         "mended edges": f"{_names(facts['lanes_opened'])} (every way on open from every lane)",

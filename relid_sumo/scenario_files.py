@@ -11,7 +11,7 @@ from pathlib import Path
 
 from pydantic import BaseModel
 
-from relid_sumo import atlas, demand, osm, prepare, traffic, trips
+from relid_sumo import atlas, demand, network, osm, prepare, traffic, trips
 from relid_sumo.atlas import NetworkSettings, plain_name
 from relid_sumo.errors import InputError, did_you_mean
 from relid_sumo.network import Network
@@ -102,6 +102,20 @@ def override(scenario: Scenario, changes: Sequence[str]) -> Scenario:
     if keys & {f"demand.{name}" for name in RECALIBRATE} and "demand.rate_vph" not in keys:
         content["demand"].pop("rate_vph", None)
     return validate(content, Scenario, "--set").model_copy(update={"folder": scenario.folder})
+
+
+def find_network(name_or_path: str, report: Report = lambda _: None) -> Network:
+    """Return a network by its name, by an OSM file, or by the name of a scenario on it.
+
+    Raises
+    ------
+    InputError
+        There is no such network, or it cannot be built.
+    """
+    scenarios = atlas.catalogue("scenarios", FILE)
+    if name_or_path in scenarios and name_or_path not in atlas.known():
+        return prepare.build_network(read_scenario(scenarios[name_or_path]), report)
+    return network.find(name_or_path, report=report)
 
 
 def new_scenario(

@@ -160,9 +160,10 @@ def locate(name_or_path: str) -> Located:
         return Located(name_or_path, Path(content["source"]), settings, name_or_path)
     if path.name.lower().endswith(osm.ENDINGS) or path.exists() or len(path.parts) > 1:
         return Located(plain_name(path), path, NetworkSettings(), plain_name(path))
+    names = sorted({*networks, *(file.stem for file in noted.parent.glob("*.json"))})
     raise InputError(
-        f"there is no network '{name_or_path}'{did_you_mean(name_or_path, networks)}; known are "
-        f"{', '.join(sorted(networks)) or 'none'}; a path to an .osm, .osm.gz or .osm.bz2 file works too"
+        f"there is no network '{name_or_path}'{did_you_mean(name_or_path, names)}; known are "
+        f"{', '.join(names) or 'none'}; a path to an .osm, .osm.gz or .osm.bz2 file works too"
     )
 
 

@@ -149,7 +149,10 @@ def evaluate(
     policies = {"trained": trained, **evaluation.baselines(baselines)}
     count = len(evaluation.choose_seeds(ready, traffic, seeds)) * len(policies)
     with show.counting(err, "evaluating, episode", count) as tick:
-        result = evaluation.evaluate(ready, policies, traffic=traffic, n_seeds=seeds, workers=workers, on_done=tick)
+        what_if = [*(changes or []), *(f"closed: {edge}" for edge in close or [])]
+        result = evaluation.evaluate(
+            ready, policies, traffic=traffic, n_seeds=seeds, workers=workers, what_if=what_if, on_done=tick
+        )
     if as_json:
         out.print_json(json.dumps(result.as_json()))
     else:
@@ -164,7 +167,13 @@ def view(
         int | None, typer.Option(help="Traffic to show (default: the first evaluation seed).")
     ] = None,
     delay: Annotated[int, typer.Option(min=0, help="Pause after each simulated second, ms.")] = 100,
-    record: Annotated[Path | None, typer.Option(metavar="FILE.png", help="Record a picture, without a screen.")] = None,
+    record: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE.png",
+            help="Record a picture, without a screen: boxes are agents, named circles where each of its colour goes.",
+        ),
+    ] = None,
     sampled: Sampled = False,
     changes: Set = None,
     close: Close = None,
@@ -195,7 +204,10 @@ def export(
     traffic_seed: Annotated[int | None, typer.Option(help="Traffic (default: the first evaluation seed).")] = None,
     sampled: Sampled = False,
 ) -> None:
-    """Write the learnt routes as a .rou.xml, and a .sumocfg beside it, that plain SUMO plays."""
+    """Write the learnt routes as a .rou.xml, and a .sumocfg beside it, that plain SUMO plays.
+
+    The .sumocfg refers to the network and the background traffic where they lie in the cache of this machine.
+    """
     from relid_sumo import evaluate as evaluation
     from relid_sumo import export as exporting
 
@@ -237,7 +249,9 @@ def network_build(
 @network_app.command("show", epilog="Example: relid-sumo network show orlando --map orlando.png")
 def network_show(
     name: Annotated[str, typer.Argument(help="The name of a network or a scenario, or an OSM file.")],
-    picture: Annotated[Path | None, typer.Option("--map", metavar="FILE.png", help="Where to draw the map.")] = None,
+    picture: Annotated[
+        Path | None, typer.Option("--map", metavar="FILE.png", help="Where to draw the map (default: NAME.png).")
+    ] = None,
 ) -> None:
     """Print the facts of a network and draw its map."""
     from relid_sumo import maps, network

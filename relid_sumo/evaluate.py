@@ -61,13 +61,14 @@ class Result:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Results by policy, and what they were measured on."""
+    """Results by policy, and what they were measured on; `what_if` names what was changed in the scenario."""
 
     scenario: str
     traffic: str
     seeds: tuple[int, ...]
     greedy: bool
     policies: dict[str, Result]
+    what_if: tuple[str, ...] = ()
 
     def as_json(self) -> dict[str, Any]:
         """Return one object: per policy the means, and under ``interval_95`` low and high."""
@@ -75,6 +76,7 @@ class Evaluation:
             "scenario": self.scenario,
             "traffic": self.traffic,
             "seeds": list(self.seeds),
+            "what_if": list(self.what_if),
             "actions": "greedy" if self.greedy else "sampled",
             "policies": {name: _flat(result) for name, result in self.policies.items()},
         }
@@ -99,6 +101,7 @@ def evaluate(
     traffic: str = "evaluation",
     n_seeds: int | None = None,
     workers: int | None = None,
+    what_if: Sequence[str] = (),
     on_done: Callable[[EpisodeRecord], None] = lambda _: None,
 ) -> Evaluation:
     """Drive policies through the same trips in the same traffic and compare them.
@@ -111,6 +114,8 @@ def evaluate(
         Which set of traffic seeds (evaluation, validation, training), and how many of it; all where not given.
     workers
         Simulation processes; does not change the results.
+    what_if
+        What `ready` was made with, to be told with the results.
     on_done
         Told of each episode as it comes in.
 
@@ -130,7 +135,7 @@ def evaluate(
     table = {name: records[i :: len(policies)] for i, name in enumerate(policies)}
     results = {name: _result(rows, table.get("shortest")) for name, rows in table.items()}
     greedy = all(p.greedy for p in policies.values() if p.name == "learned")
-    return Evaluation(ready.scenario.name, traffic, seeds, greedy, results)
+    return Evaluation(ready.scenario.name, traffic, seeds, greedy, results, tuple(what_if))
 
 
 def choose_seeds(ready: Ready, traffic: str, n_seeds: int | None) -> tuple[int, ...]:

@@ -164,8 +164,8 @@ def find(
     changes = {"bbox": bbox, "left_hand": left_hand}
     settings = located.settings.model_copy(update={key: value for key, value in changes.items() if value is not None})
     network = build(located.source, settings, name=name or located.name, report=report)
-    if name is not None:
-        atlas.remember(name, located.source, settings)
+    if name is not None or name_or_path not in atlas.known():
+        atlas.remember(name or located.name, located.source, settings)
     return replace(network, title=located.title, description=located.description)
 
 

@@ -74,7 +74,7 @@ def train_settings(content: dict[str, Any], changes: Sequence[str] = ()) -> Trai
     if content.get("algo") not in known:
         name = str(content.get("algo"))
         raise InputError(f"there is no algorithm '{name}'{did_you_mean(name, known)}; known are {', '.join(known)}")
-    return validate(changed(content, changes), TrainSettings, "settings")
+    return validate(changed(content, changes), TrainSettings, "--set train")
 
 
 def check_free(folder: Path) -> None:

@@ -40,14 +40,23 @@ def number(estimate: Estimate, digits: int = 0) -> str:
 def evaluation_table(result: Evaluation) -> Table:
     """Return the comparison of policies."""
     seeds = len(result.seeds)
+    changed = "; " + ", ".join(result.what_if) if result.what_if else ""
     actions = "greedy" if result.greedy else "sampled"
     table = Table(
-        title=f"{result.scenario}: {seeds} {result.traffic} traffic seeds, {actions} actions",
+        title=f"{result.scenario}: {seeds} {result.traffic} traffic seeds, {actions} actions{changed}",
         caption="means over agents and traffic seeds"
         + (", in brackets 95 % bootstrap intervals" if seeds > 1 else " (one seed: no interval)")
-        + "; s is seconds",
+        + "; who does not arrive counts to the horizon, and the free-flow time that then remains",
     )
-    for name in ("policy", "return, s", "travel time, s", "against shortest", "arrived", "background", "teleports"):
+    for name in (
+        "policy",
+        "return, s",
+        "travel time, s",
+        "over shortest",
+        "arrived",
+        "background over shortest",
+        "teleports",
+    ):
         table.add_column(name, justify="left" if name == "policy" else "right")
     for name, row in result.policies.items():
         table.add_row(

@@ -79,14 +79,14 @@ class Import:
         return f"{PACKAGE}.{self.module or '__init__'}, line {self.line}, imports {self.target}"
 
     @property
-    def library(self) -> str:
+    def top_level(self) -> str:
         """The top-level name that is imported."""
         return self.target.partition(".")[0]
 
     @property
     def inside(self) -> str | None:
         """The target's name within the package, "" for its __init__; None where it is a library."""
-        return self.target.removeprefix(PACKAGE).lstrip(".") if self.library == PACKAGE else None
+        return self.target.removeprefix(PACKAGE).lstrip(".") if self.top_level == PACKAGE else None
 
 
 Code = Mapping[str, list[Import]]
@@ -161,9 +161,9 @@ def misplaced(code: Code) -> list[str]:
     """Return libraries imported outside the modules they belong to; tools and tests imported at all."""
     wrong = []
     for one in (one for imports in code.values() for one in imports):
-        if one.library in ONLY_IN and one.module.partition(".")[0] not in ONLY_IN[one.library]:
-            wrong.append(f"{one}: only {', '.join(sorted(ONLY_IN[one.library]))} may")
-        if one.library in {"tools", "tests"}:
+        if one.top_level in ONLY_IN and one.module.partition(".")[0] not in ONLY_IN[one.top_level]:
+            wrong.append(f"{one}: only {', '.join(sorted(ONLY_IN[one.top_level]))} may")
+        if one.top_level in {"tools", "tests"}:
             wrong.append(f"{one}: what is installed has no tools and tests")
     return wrong
 
@@ -178,7 +178,7 @@ def with_torch(code: Code) -> list[str]:
             for one in code.get(module, []):
                 if module == "" and one.deferred:
                     continue  # the package offers its API on demand: importing a module does not bring it in
-                if one.library == "torch":
+                if one.top_level == "torch":
                     wrong.append(f"{way}: {one}")
                 if one.inside is not None and one.inside not in seen:
                     seen.add(one.inside)
@@ -189,7 +189,7 @@ def with_torch(code: Code) -> list[str]:
 def logic_in_cli(code: Code) -> list[str]:
     """Return libraries that the commands have no business with."""
     allowed = CLI_LIBRARIES | sys.stdlib_module_names | {PACKAGE}
-    return [f"{one}: put the logic into a module" for one in code.get("cli", []) if one.library not in allowed]
+    return [f"{one}: put the logic into a module" for one in code.get("cli", []) if one.top_level not in allowed]
 
 
 RULES: list[Rule] = [unlisted, upward, misplaced, with_torch, logic_in_cli]

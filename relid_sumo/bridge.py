@@ -31,7 +31,15 @@ P = ParamSpec("P")
 
 
 class Bridge(Protocol):
-    """What the environment asks of a simulation. Times in s; edges and vehicles by name."""
+    """What the environment asks of a simulation. Times in s; edges and vehicles by name.
+
+    Attributes
+    ----------
+    in_process : bool
+        Whether the simulation lives in this process, so that a fork of the process is a fork of it.
+    """
+
+    in_process: bool
 
     def step(self) -> float:
         """Advance by one step and return its time, as SUMO's own outputs give it."""
@@ -44,6 +52,9 @@ class Bridge(Protocol):
 
     def road(self, vehicle: str) -> str | None:
         """Return the edge a vehicle is on; no edge's name in a junction or teleport, None if it is not there."""
+
+    def speed_factor(self, vehicle: str) -> float:
+        """Return how fast a vehicle drives at most, over the speed allowed."""
 
     def departed(self) -> Sequence[str]:
         """Return the vehicles that departed in the last step."""
@@ -112,6 +123,7 @@ class SumoBridge:
         program: str = "libsumo",
     ) -> None:
         sumo.home()
+        self.in_process = program == "libsumo"
         module: Any = importlib.import_module("libsumo" if program == "libsumo" else "traci")
         self.failures = (module.TraCIException, module.FatalTraCIError, OSError)
         self._unknown = module.TraCIException
@@ -192,6 +204,11 @@ class SumoBridge:
             return str(self._vehicle.getRoadID(vehicle))
         except self._unknown:
             return None
+
+    @_told
+    def speed_factor(self, vehicle: str) -> float:
+        """See `Bridge.speed_factor`."""
+        return float(self._vehicle.getSpeedFactor(vehicle))
 
     @_told
     def departed(self) -> Sequence[str]:

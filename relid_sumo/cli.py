@@ -17,7 +17,7 @@ from rich.console import Console
 from relid_sumo.errors import RelidSumoError
 
 EXIT_ERROR, EXIT_INTERRUPTED = 2, 130
-NOT_WITH_RESUME = ("algo", "seed", "episodes", "out_dir", "agents", "bbox", "changes")
+NOT_WITH_RESUME = ("algo", "seed", "episodes", "out_dir", "agents", "bbox", "changes", "simulator", "curriculum")
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -48,6 +48,13 @@ Close = Annotated[
 Workers = Annotated[
     int | None, typer.Option(min=1, help="Simulation processes (default: one per core); results do not depend on it.")
 ]
+Fork = Annotated[
+    bool,
+    typer.Option(
+        "--fork/--no-fork",
+        help="Fork warmed simulations, or start SUMO and warm it up for every episode: the same episodes, slower.",
+    ),
+]
 Sampled = Annotated[bool, typer.Option("--sampled", help="Draw actions instead of taking the most probable one.")]
 RunFolder = Annotated[Path, typer.Argument(metavar="DIR", help="A run folder.")]
 
@@ -72,7 +79,10 @@ def _box(text: str | None) -> tuple[float, float, float, float] | None:
     return None if text is None else parse_box(text)
 
 
-@app.command(epilog="Examples: relid-sumo train town | relid-sumo train city.osm --episodes 200 --out runs/city")
+@app.command(
+    epilog="Examples: relid-sumo train town | relid-sumo train city.osm --episodes 200 --out runs/city | "
+    "relid-sumo train orlando --episodes 400 --curriculum meso:0.8,micro:0.2"
+)
 def train(
     context: typer.Context,
     scenario: Annotated[
@@ -85,7 +95,15 @@ def train(
         Path | None, typer.Option("--out", help="Run folder to make (default: runs/SCENARIO-ALGO-SEED).")
     ] = None,
     resume: Annotated[Path | None, typer.Option(metavar="DIR", help="Go on with an interrupted run, exactly.")] = None,
+    simulator: Annotated[
+        str | None, typer.Option(help="What to train in: micro, or meso, which is some twenty times faster.")
+    ] = None,
+    curriculum: Annotated[
+        str | None,
+        typer.Option(metavar="NAME:SHARE,...", help="Several, one after the other, e.g. meso:0.8,micro:0.2."),
+    ] = None,
     workers: Workers = None,
+    fork: Fork = True,
     agents: Annotated[int | None, typer.Option(help="Number of agents, for an OSM file (default: 10).")] = None,
     bbox: Bbox = None,
     changes: Set = None,
@@ -108,19 +126,25 @@ def train(
         watch = training.Watch(bar.episode, bar.update, _say)
         folder = resume
         with bar.shown(), _kept(folder):
-            training.resume(resume, workers=workers, watch=watch)
+            training.resume(resume, workers=workers, fork=fork, watch=watch)
     else:
         chosen = [c for c in changes or [] if not c.startswith("train.")]
         own = [c.removeprefix("train.") for c in changes or [] if c.startswith("train.")]
-        plan = runs.train_settings({"algo": algo, "seed": seed, "episodes": episodes}, own)
+        if simulator is not None:
+            chosen.append(f"simulator={simulator}")
+        content = {"algo": algo, "seed": seed, "episodes": episodes}
+        if curriculum is not None:
+            content["curriculum"] = runs.parse_curriculum(curriculum)
+        plan = runs.train_settings(content, own)
         name = Path(str(scenario)).name.split(".")[0]
         folder = out_dir or Path("runs") / f"{name}-{algo}-{seed}"
         runs.check_free(folder)
         loaded = load_scenario(str(scenario), changes=chosen, bbox=_box(bbox), agents=agents, report=_say)
-        ready = prepare(loaded, report=_say)
+        ready = prepare(loaded, simulators=plan.simulators(loaded), report=_say)
         bar = show.TrainingBar(err, plan.episodes)
         with bar.shown(), _kept(folder):
-            training.train(ready, folder, plan, workers=workers, watch=training.Watch(bar.episode, bar.update, _say))
+            watch = training.Watch(bar.episode, bar.update, _say)
+            training.train(ready, folder, plan, workers=workers, fork=fork, watch=watch)
     err.print(f"trained: {folder} ({runs.METRICS}, {runs.CHECKPOINT}, tensorboard/)", highlight=False)
     err.print(f"next: relid-sumo evaluate {folder}   or   relid-sumo view {folder}", highlight=False)
 
@@ -137,6 +161,7 @@ def evaluate(
     changes: Set = None,
     close: Close = None,
     workers: Workers = None,
+    fork: Fork = True,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")] = False,
 ) -> None:
     """Compare a trained policy with the baselines, on traffic it has not seen: same trips, same traffic."""

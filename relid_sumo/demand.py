@@ -22,7 +22,7 @@ from relid_sumo.atlas import cache_folder
 from relid_sumo.errors import InputError
 from relid_sumo.graph import RoadGraph
 from relid_sumo.network import Network
-from relid_sumo.scenario import Demand, Scenario
+from relid_sumo.scenario import Demand, Meso, Scenario, Simulator
 
 RIM_M = 150.0  # a junction this near to the hull of the network is where its traffic enters and leaves
 ROUTE_SPREAD = 2.0  # each vehicle sees every edge's time times a random factor of 1 to this
@@ -216,9 +216,10 @@ def measure(scenario: Scenario, network: Network, rate_vph: float | None = None,
         scenario = scenario.model_copy(update={"demand": scenario.demand.model_copy(update={"rate_vph": rate_vph})})
     seeds = scenario.seeds.training[:samples]
     with ThreadPoolExecutor(max_workers=min(len(seeds), os.cpu_count() or 1)) as pool:
-        parts = list(pool.map(lambda seed: _measure(scenario, network, seed), seeds))
-    light, loaded = (np.concatenate([p[i] for p in parts]) for i in (0, 1))
-    departed, teleports = (sum(p[i] for p in parts) for i in (2, 3))
+        parts = list(pool.map(lambda seed: trip_times(scenario, network, seed), seeds))
+    light = np.array([seconds for part in parts for seconds in part.light.values()])
+    loaded = np.array([seconds for part in parts for seconds in part.loaded.values()])
+    departed, teleports = sum(part.departed for part in parts), sum(part.teleports for part in parts)
     rate = scenario.demand.rate_vph or 0.0
     if not len(light):
         return Traffic(rate, 0.0, 0.0, 0.0, 0.0, 0)
@@ -227,10 +228,40 @@ def measure(scenario: Scenario, network: Network, rate_vph: float | None = None,
     return Traffic(rate, level, float(light.mean()), float(loaded.mean()), share, len(light))
 
 
-def _measure(
-    scenario: Scenario, network: Network, seed: int
-) -> tuple[NDArray[np.float64], NDArray[np.float64], int, int]:
-    file = routes(scenario, network, seed)
+@dataclass(frozen=True)
+class TripTimes:
+    """Travel times of the same background trips in light and in loaded traffic.
+
+    Attributes
+    ----------
+    light, loaded : dict
+        Travel time by vehicle, departure delay included, s.
+    departed, teleports : int
+        Vehicles of the loaded traffic that departed; jam and yield teleports among them.
+    """
+
+    light: dict[str, float]
+    loaded: dict[str, float]
+    departed: int
+    teleports: int
+
+
+def trip_times(
+    scenario: Scenario, network: Network, traffic_seed: int, simulator: Simulator = "micro", *, again: int = 0
+) -> TripTimes:
+    """Measure the trips that depart in the first 450 s after the warm-up, at most 400 of them.
+
+    Parameters
+    ----------
+    simulator, again
+        As `simulation_options`.
+
+    Raises
+    ------
+    InputError
+        The scenario's own route file is not XML.
+    """
+    file = routes(scenario, network, traffic_seed)
     begin = scenario.start_s
     try:
         everybody = ET.parse(file).getroot().iter("vehicle")
@@ -238,6 +269,11 @@ def _measure(
         raise InputError(f"{file}: not XML: {error}") from None
     inside = [v for v in everybody if begin <= float(v.get("depart", "nan")) < begin + MEASURE_S]
     chosen = inside[:: max(1, math.ceil(len(inside) / LIGHT_TRIPS))]
+
+    def times(file: Path, end_s: float | None, out: Path) -> tuple[dict[str, float], int, int]:
+        options = simulation_options(scenario, network, file, traffic_seed, simulator, again=again)
+        return _travel_times(options, end_s, out)
+
     with tempfile.TemporaryDirectory(prefix="relid-sumo-") as name:
         folder = Path(name)
         thin = ET.Element("routes")
@@ -247,21 +283,19 @@ def _measure(
             vehicle.set("depart", f"{i * STRETCH * MEASURE_S / len(inside):.2f}")
             thin.append(vehicle)
         ET.ElementTree(thin).write(folder / "light.rou.xml")
-        light, _, _ = _travel_times(scenario, network, folder / "light.rou.xml", seed, None, folder / "light")
-        loaded, departed, teleports = _travel_times(scenario, network, file, seed, scenario.end_s, folder / "loaded")
+        light, _, _ = times(folder / "light.rou.xml", None, folder / "light")
+        loaded, departed, teleports = times(file, scenario.end_s, folder / "loaded")
     names = [v.get("id", "") for v in chosen]
     both = [name for name in names if name in light and name in loaded]
-    return np.array([light[n] for n in both]), np.array([loaded[n] for n in both]), departed, teleports
+    return TripTimes({n: light[n] for n in both}, {n: loaded[n] for n in both}, departed, teleports)
 
 
-def _travel_times(
-    scenario: Scenario, network: Network, file: Path, seed: int, end_s: float | None, out: Path
-) -> tuple[dict[str, float], int, int]:
+def _travel_times(options: list[str], end_s: float | None, out: Path) -> tuple[dict[str, float], int, int]:
     """Run background traffic alone; return travel times by vehicle [s], vehicles departed, jam and yield teleports."""
     trips, statistics = out.with_suffix(".trips.xml"), out.with_suffix(".stats.xml")
     end = [] if end_s is None else ["--end", str(end_s)]
     arguments = [
-        *simulation_options(scenario, network, file, seed),
+        *options,
         *end,
         *("--tripinfo-output", str(trips), "--tripinfo-output.write-unfinished", "--tripinfo-output.write-undeparted"),
         *("--statistic-output", str(statistics), "--no-step-log"),
@@ -280,16 +314,44 @@ def _travel_times(
     return times, int(vehicles.get("inserted", "0")), stuck
 
 
-def simulation_options(scenario: Scenario, network: Network, route_file: Path, traffic_seed: int) -> list[str]:
-    """Return SUMO's options for a scenario's traffic; the same for calibration, training and viewing."""
+def simulation_options(
+    scenario: Scenario,
+    network: Network,
+    route_file: Path,
+    traffic_seed: int,
+    simulator: Simulator = "micro",
+    *,
+    again: int = 0,
+) -> list[str]:
+    """Return SUMO's options for a scenario's traffic; the same for calibration, training and viewing.
+
+    With `again` the same vehicles drive under another of SUMO's own seeds.
+    """
+    seed = seeding.sumo_seed(traffic_seed, "sumo", *([again] if again else []))
     return [
-        *("-n", str(network.net_file), "-r", str(route_file), "--seed", str(seeding.sumo_seed(traffic_seed, "sumo"))),
+        *(meso_options(scenario.meso or Meso()) if simulator == "meso" else ()),
+        *("-n", str(network.net_file), "-r", str(route_file), "--seed", str(seed)),
         *("--step-length", str(scenario.step_length_s), "--time-to-teleport", str(scenario.teleport_after_s)),
         *("--no-warnings", "--ignore-route-errors", "--tls.actuated.jam-threshold", "30"),
         # Load all vehicles first: a request for a route draws from the same random numbers as the drivers of vehicles
         # that are loaded after it, and traffic must be the same whoever asks for what.
         *("--route-steps", "0", "--xml-validation", "never"),
     ]
+
+
+def meso_options(meso: Meso) -> list[str]:
+    """Return SUMO's options for a mesoscopic simulation."""
+    numbers = {
+        "tls-penalty": meso.tls_penalty,
+        "tls-flow-penalty": meso.tls_flow_penalty,
+        "minor-penalty": meso.minor_penalty_s,
+        "tauff": meso.tauff,
+        "taufj": meso.taufj,
+        "taujf": meso.taujf,
+        "taujj": meso.taujj,
+    }
+    options = ["--mesosim", "true", "--meso-junction-control", str(meso.junction_control).lower()]
+    return options + [word for name, value in numbers.items() for word in (f"--meso-{name}", f"{value:g}")]
 
 
 def calibrated(scenario: Scenario, network: Network, report: Report = lambda _: None) -> Scenario:

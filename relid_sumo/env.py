@@ -40,6 +40,7 @@ from relid_sumo.scenario import Scenario
 from relid_sumo.task import Bools, Float32s, RoutingTask
 
 ARRIVED, HORIZON, LOST, NEVER_INSERTED = "arrived", "horizon", "lost", "never inserted"
+HASTE, HASTE_S = 1.1, 2.0  # how much faster than allowed, and how much nearer to its end, a vehicle may enter an edge
 BACKGROUND_S = 900.0  # the effect on the background traffic is measured this long after the agents' time 0
 
 
@@ -70,6 +71,26 @@ class Decision:
 
 
 @dataclass(frozen=True, eq=False)
+class Branch:
+    """What each way would have come to at one decision, all else until then being the same.
+
+    Attributes
+    ----------
+    decision : int
+        Which decision of the record.
+    slots : array of int, shape (k,)
+        The open slots.
+    returns, travel_time : array, shape (k, N)
+        As in `EpisodeRecord`, of the episode that goes on by each slot, s.
+    """
+
+    decision: int
+    slots: NDArray[np.int32]
+    returns: Floats
+    travel_time: Floats
+
+
+@dataclass(frozen=True, eq=False)
 class EpisodeRecord:
     """One whole episode; n decisions in time order, N agents.
 
@@ -95,13 +116,14 @@ class EpisodeRecord:
     routes : tuple of arrays of int, length N
         Edges driven.
     background_vehicle_s : float
-        Time the background traffic spent driving or waiting to be inserted in the first 900 s (or to the horizon), s.
-    background_arrived : int
-        Background vehicles that arrived in them.
+        Time the background traffic spent driving or waiting to be inserted in the first 900 s (or to the horizon), s;
+        nan where it was not measured.
     simulated_s : float
         Simulated time after the warm-up, s.
     digest : str
         Hash of all decisions and all arrivals, background included: equal for equal episodes.
+    branches : tuple of Branch
+        Decisions at which every way was tried; none unless asked for.
     """
 
     traffic_seed: int
@@ -120,9 +142,9 @@ class EpisodeRecord:
     one_way: NDArray[np.int32]
     routes: tuple[NDArray[np.int32], ...]
     background_vehicle_s: float
-    background_arrived: int
     simulated_s: float
     digest: str
+    branches: tuple[Branch, ...] = ()
 
     @property
     def arrival_rate(self) -> float:
@@ -143,6 +165,7 @@ class _Vehicle:
     on: int = -1
     status: str | None = None
     inserted: bool = False
+    speed_factor: float = 1.0
     last_time: float = 0.0
     last_to_go: float = 0.0
     decisions: list[int] = field(default_factory=list)
@@ -170,7 +193,7 @@ class Episode:
     rerouting
         Leave the vehicles to SUMO's rerouting device: nobody decides.
     background
-        Go on until the background traffic has been measured, when all agents have ended before.
+        Measure the background traffic too, and go on until that is done when all agents have ended before.
     """
 
     def __init__(
@@ -187,15 +210,14 @@ class Episode:
         self.task, self.bridge = task, bridge
         self.traffic_seed, self.observe, self.rerouting = traffic_seed, observe, rerouting
         self.time = scenario.start_s
-        self._measure_until = scenario.start_s + min(BACKGROUND_S, scenario.horizon_s)
-        self._run_until = self._measure_until if background else 0.0
+        self._measure_until = scenario.start_s + min(BACKGROUND_S, scenario.horizon_s) if background else 0.0
+        self._background_s = 0.0 if background else float("nan")
         self._smoothed = scenario.observation.congestion == "ewma"
         self._free_s = task.graph.free_flow_s
         self._rows: list[tuple[Decision, int]] = []
         self._rewards: list[float] = []
         self._asked: dict[int, Decision] = {}
         self._hash = hashlib.blake2b(digest_size=16)
-        self._background_s, self._background_arrived = 0.0, 0
         self._on_road = 0
         self.vehicles: list[_Vehicle] = []
         for i, name in enumerate(task.names):
@@ -206,11 +228,22 @@ class Episode:
             bridge.add(name, self._names(route), wished, rerouting=rerouting)
             self.vehicles.append(vehicle)
         self._waiting = {v.name: i for i, v in enumerate(self.vehicles)}
-        self._live: dict[int, str] = {}
-        self._agents = frozenset(task.names)
+        self._live: dict[str, int] = {}
+        self._look_at: dict[int, list[int]] = {}
+        self._steps = 0
 
     def _names(self, edges: Sequence[int]) -> list[str]:
         return [str(name) for name in self.task.graph.edge_ids[list(edges)]]
+
+    @property
+    def open_decisions(self) -> list[Decision]:
+        """Decisions that wait for an answer."""
+        return list(self._asked.values())
+
+    @property
+    def n_decisions(self) -> int:
+        """Decisions answered so far."""
+        return len(self._rows)
 
     @property
     def over(self) -> bool:
@@ -221,59 +254,65 @@ class Episode:
         """Run the simulation until somebody must decide; return the decisions of that moment, or [] at the end."""
         if self._asked:
             raise RuntimeError(f"{len(self._asked)} decisions are still open: answer each with act()")
-        bridge, end_s = self.bridge, self.task.scenario.end_s
-        road = bridge.road
-        while not self.over or self.time < self._run_until:
+        bridge, scenario, vehicles = self.bridge, self.task.scenario, self.vehicles
+        end_s, step_s, live = scenario.end_s, scenario.step_length_s, self._live
+        while not self.over or self.time < self._measure_until:
             if self.time >= end_s:
                 self._cut_off()
                 break
             now = bridge.step()
-            self.time = now + self.task.scenario.step_length_s
+            self.time = now + step_s
+            self._steps += 1
             if self._waiting:
                 self._note_departures(bridge.departed())
-            arrived = self._note_arrivals(bridge, now)
-            if now < self._measure_until:
-                self._background_s += (
-                    bridge.running() + bridge.waiting() - (self._on_road - len(arrived)) - self._overdue(now)
-                ) * self.task.scenario.step_length_s
-            asked = []
-            for i, name in list(self._live.items()):
-                if name in arrived:
-                    self._end(i, now, ARRIVED if self._completed(i) else LOST)
-                    continue
-                on = road(name)
-                if on != self.vehicles[i].road:
-                    decision = self._moved(i, on, now)
-                    if decision is not None:
-                        asked.append(decision)
+            for name in bridge.teleported():
+                if name in live:
+                    vehicles[live[name]].teleports += 1
+            self._note_arrivals(bridge.arrived(), now)
+            asked = self._look(now)
             if asked:
                 self._asked = {d.agent: d for d in asked}
                 return asked
         return []
 
-    def _overdue(self, now: float) -> int:
-        return sum(self.vehicles[i].wished_s <= now for i in self._waiting.values())
+    def _note_arrivals(self, names: Sequence[str], now: float) -> None:
+        if names:
+            self._hash.update(f"{now:g} {' '.join(names)}\n".encode())
+        agents = [self._live[name] for name in names if name in self._live]
+        if now < self._measure_until:
+            self._measure_background(now, len(agents))
+        for i in agents:
+            self._end(i, now, ARRIVED if self._completed(i) else LOST)
+
+    def _look(self, now: float) -> list[Decision]:
+        """Look at the vehicles that may be on another road now, and return who has to decide."""
+        asked = []
+        for i in self._look_at.pop(self._steps, ()):
+            vehicle = self.vehicles[i]
+            if vehicle.status is not None:
+                continue
+            on, again = self.bridge.road(vehicle.name), self._steps + 1
+            if on != vehicle.road:
+                decision, again = self._moved(i, on, now)
+                if decision is not None:
+                    asked.append(decision)
+            self._look_at.setdefault(again, []).append(i)
+        return sorted(asked, key=lambda decision: decision.agent)
+
+    def _measure_background(self, now: float, agents_left: int) -> None:
+        overdue = sum(self.vehicles[i].wished_s <= now for i in self._waiting.values())
+        others = self.bridge.running() + self.bridge.waiting() - (self._on_road - agents_left) - overdue
+        self._background_s += others * self.task.scenario.step_length_s
 
     def _note_departures(self, departed: Sequence[str]) -> None:
         for name in departed:
             i = self._waiting.pop(name, None)
             if i is not None:
-                self._live[i] = name
+                self._live[name] = i
                 self.vehicles[i].inserted = True
+                self.vehicles[i].speed_factor = self.bridge.speed_factor(name)
+                self._look_at.setdefault(self._steps, []).append(i)
                 self._on_road += 1
-
-    def _note_arrivals(self, bridge: Bridge, now: float) -> frozenset[str]:
-        names = bridge.arrived()
-        for name in bridge.teleported():
-            if name in self._agents:
-                self.vehicles[self.task.names.index(name)].teleports += 1
-        if not names:
-            return frozenset()
-        self._hash.update(f"{now:g} {' '.join(names)}\n".encode())
-        arrived = self._agents.intersection(names)
-        if now < self._measure_until:
-            self._background_arrived += len(names) - len(arrived)
-        return arrived
 
     def _completed(self, agent: int) -> bool:
         """Whether a vehicle that left the simulation was at its destination, or within a step of crossing it."""
@@ -285,26 +324,43 @@ class Episode:
         rest = self.task.route(agent, vehicle.on)[1:] if self.rerouting else vehicle.route[vehicle.at + 1 :]
         return float(self._free_s[rest].sum()) <= 2 * self.task.scenario.step_length_s
 
-    def _moved(self, agent: int, road: str | None, now: float) -> Decision | None:
-        """Note that a vehicle is on another road than before; return its decision if it has one to make."""
+    def _moved(self, agent: int, road: str | None, now: float) -> tuple[Decision | None, int]:
+        """Note that a vehicle is on another road than before.
+
+        Returns
+        -------
+        decision
+            If it has one to make.
+        again
+            In which step it has to be looked at again.
+        """
         vehicle, task = self.vehicles[agent], self.task
+        again = self._steps + 1
         if road is None:
             self._end(agent, now, LOST)
-            return None
+            return None, again
         vehicle.road = road
         edge = task.graph.index.get(road)
         if edge is None or edge == vehicle.on:  # inside a junction, or teleporting
-            return None
+            return None, again
         self._follow(vehicle, edge)
+        again = self._steps + self._steps_on(edge, vehicle.speed_factor)
         if edge == vehicle.destination or self.rerouting:
-            return None
+            return None, again
         mask = task.mask(agent, edge)
         if mask.sum() < 2:
             vehicle.one_way += 1
-            return None
+            return None, again
         self._reward(agent, now, float(task.to_go[task.row[agent], edge]))
         observation = self._observation(agent, edge, mask, now)
-        return Decision(agent, len(vehicle.decisions), now, edge, mask, observation)
+        return Decision(agent, len(vehicle.decisions), now, edge, mask, observation), again
+
+    def _steps_on(self, edge: int, speed_factor: float) -> int:
+        """Return for how many steps a vehicle that has just entered an edge is sure to be on it: at least 1."""
+        fastest_s = float(self._free_s[edge]) / max(1.0, HASTE * speed_factor)
+        # A vehicle that stands is moved on (by a teleport) no sooner than teleport_after_s after it came.
+        sure_s = min(fastest_s, self.task.scenario.teleport_after_s) - HASTE_S
+        return max(1, int(sure_s / self.task.scenario.step_length_s))
 
     def _follow(self, vehicle: _Vehicle, edge: int) -> None:
         """Move the mark along the vehicle's route, counting the roads it crossed within one step."""
@@ -366,7 +422,7 @@ class Episode:
     def _end(self, agent: int, now: float, status: str) -> None:
         vehicle, task = self.vehicles[agent], self.task
         vehicle.status = status
-        if self._live.pop(agent, None) is not None:
+        if self._live.pop(vehicle.name, None) is not None:
             self._on_road -= 1
         if status == ARRIVED:
             vehicle.travel_time = now - vehicle.wished_s
@@ -380,7 +436,7 @@ class Episode:
         self._reward(agent, end_s, float(task.start_to_go[agent]))
 
     def _cut_off(self) -> None:
-        for i in [*self._live, *self._waiting.values()]:
+        for i in [*self._live.values(), *self._waiting.values()]:
             self._end(i, self.time, HORIZON if self.vehicles[i].inserted else NEVER_INSERTED)
         self._waiting.clear()
 
@@ -409,7 +465,6 @@ class Episode:
             one_way=np.array([v.one_way for v in vehicles], dtype=np.int32),
             routes=tuple(np.array(_driven(v), dtype=np.int32) for v in vehicles),
             background_vehicle_s=self._background_s,
-            background_arrived=self._background_arrived,
             simulated_s=self.time - self.task.scenario.start_s,
             digest=self._hash.hexdigest(),
         )

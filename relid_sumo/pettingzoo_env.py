@@ -8,8 +8,7 @@ return. The horizon is an end like any other (it is charged), so nothing is ever
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from multiprocessing.connection import Connection
@@ -21,14 +20,16 @@ from numpy.typing import NDArray
 from pettingzoo import ParallelEnv
 
 from relid_sumo import seeding
-from relid_sumo.bridge import SumoBridge
-from relid_sumo.env import Decision, Episode
-from relid_sumo.errors import InputError, RelidSumoError, SimulationError
+from relid_sumo.bridge import Bridge, SumoBridge
+from relid_sumo.env import Decision, Episode, EpisodeRecord
+from relid_sumo.errors import InputError, RelidSumoError, SimulationError, did_you_mean
+from relid_sumo.policies import Policy
 from relid_sumo.prepare import prepare
-from relid_sumo.process import Child, silence, told
-from relid_sumo.rollout import warmed
+from relid_sumo.process import Child, die_with_parent, free_memory_mib, silence, told
+from relid_sumo.rollout import MEMORY_SHARE, branch, warmed
 from relid_sumo.scenario import Scenario
 from relid_sumo.scenario_files import load_scenario
+from relid_sumo.snapshot import Pool, Snapshot, SnapshotDiedError, can_fork
 from relid_sumo.task import Bools, Float32s, RoutingTask
 
 Observation = dict[str, NDArray[Any]]
@@ -46,13 +47,17 @@ def parallel_env(
     traffic
         Which traffic seeds `reset` draws from.
 
+    The simulation is the scenario's `simulator`.
+
     Raises
     ------
     InputError
         There is no such scenario, or it cannot be driven.
     """
-    ready = prepare(load_scenario(scenario) if isinstance(scenario, str) else scenario)
-    return RoutingEnv(ready.task, ready.options, getattr(ready.scenario.seeds, traffic))
+    loaded = load_scenario(scenario) if isinstance(scenario, str) else scenario
+    ready = prepare(loaded, simulators=(loaded.simulator,))
+    options = partial(ready.options, simulator=loaded.simulator)
+    return RoutingEnv(ready.task, options, getattr(ready.scenario.seeds, traffic))
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,14 +82,22 @@ class RoutingEnv(ParallelEnv[str, Observation, Any]):
         Returns SUMO's options for a traffic seed.
     traffic_seeds
         Those that `reset` draws from.
+    fork
+        Keep warmed simulations and fork them for every `reset`; where the system can, unless told otherwise.
     """
 
     metadata = {"name": "relid_sumo_routing_v0", "render_modes": []}  # noqa: RUF012 - PettingZoo reads it so
 
     def __init__(
-        self, task: RoutingTask, options_for: Callable[[int], Sequence[str]], traffic_seeds: tuple[int, ...]
+        self,
+        task: RoutingTask,
+        options_for: Callable[[int], tuple[str, ...]],
+        traffic_seeds: tuple[int, ...],
+        *,
+        fork: bool = True,
     ) -> None:
         self.task = task
+        self._fork = fork and can_fork()
         self.possible_agents = list(task.names)
         self.agents: list[str] = []
         self.render_mode = None
@@ -129,7 +142,7 @@ class RoutingEnv(ParallelEnv[str, Observation, Any]):
         Raises
         ------
         SimulationError
-            SUMO does not start.
+            SUMO does not start, or its process died.
         """
         if seed is not None:
             self._draw = seeding.stream(seed, "traffic")
@@ -198,24 +211,63 @@ class RoutingEnv(ParallelEnv[str, Observation, Any]):
                     infos[name] |= {"status": moment.statuses[i], "travel_time_s": moment.travel_times[i]}
         return infos
 
+    def branch(self, alternatives: Sequence[Mapping[str, int]], policy: Policy) -> list[EpisodeRecord]:
+        """Return how the episode would end if agents chose otherwise now; the episode itself goes on untouched.
+
+        Exact: each alternative is driven to its end in a fork of the simulation.
+
+        Parameters
+        ----------
+        alternatives
+            Slots by agent, for any of the agents that decide now.
+        policy
+            Answers all other decisions, those open now and those to come.
+
+        Raises
+        ------
+        InputError
+            The episode is over, an agent does not decide now, its slot is masked, or the system does not fork.
+        SimulationError
+            SUMO failed in a branch.
+        """
+        if not self.agents:
+            raise InputError("branch: the episode is over; call reset()")
+        index = {name: i for i, name in enumerate(self.task.names)}
+        unknown = sorted({name for one in alternatives for name in one} - index.keys())
+        if unknown:
+            raise InputError(f"branch: there is no agent '{unknown[0]}'{did_you_mean(unknown[0], index)}")
+        numbered = [{index[name]: slot for name, slot in one.items()} for one in alternatives]
+        answer = self._request(("branch", numbered, policy))
+        assert isinstance(answer, list)
+        return answer
+
     def _ask(self, request: tuple[Any, ...]) -> _Moment:
+        answer = self._request(request)
+        assert isinstance(answer, _Moment)
+        self.digest = answer.digest
+        return answer
+
+    def _request(self, request: tuple[Any, ...]) -> object:
         if self._child is None:
-            self._child = Child(_serve, self.task)
+            self._child = Child(_serve, self.task, MEMORY_SHARE * free_memory_mib() if self._fork else None)
         try:
             self._child.pipe.send(request)
             answer = self._child.pipe.recv()
         except (EOFError, OSError):
-            code = self._child.exit_code()
-            self.close()
-            raise SimulationError(f"the simulation process died (exit code {code}); call reset()") from None
+            how = self._child.stop()
+            self._child, self.agents = None, []
+            raise SimulationError(f"the simulation process died ({how}); call reset()") from None
         except KeyboardInterrupt:
             self.close()  # else the answer still to come would be taken for that of the next request
             raise
+        if isinstance(answer, SnapshotDiedError):
+            self.agents = []
+            raise SimulationError(f"the simulation process died ({answer}); call reset()") from None
+        if isinstance(answer, InputError):  # nothing has happened
+            raise answer
         if isinstance(answer, RelidSumoError):
             self.close()
             raise answer
-        assert isinstance(answer, _Moment)
-        self.digest = answer.digest
         return answer
 
     def render(self) -> None:
@@ -228,45 +280,116 @@ class RoutingEnv(ParallelEnv[str, Observation, Any]):
             self._child, self.agents = None, []
 
 
+Answer = _Moment | list[EpisodeRecord] | RelidSumoError
+Talk = Generator[Answer, tuple[Any, ...], None]
+
+
 def _serve(pipe: Connection) -> None:
-    """Run episodes at the parent's word: ("reset", traffic seed, options), ("act", {agent: slot})."""
+    """Run episodes at the parent's word: ("reset", traffic seed, options), or what `_talk` takes."""
     silence()
-    (task,) = pipe.recv()
-    stage = _Stage(task)
-    with contextlib.suppress(EOFError, BrokenPipeError):
+    die_with_parent()
+    task, memory_mib = pipe.recv()
+    stage = _Stage(task, memory_mib)
+    try:
         while True:
             word, *rest = pipe.recv()
-            pipe.send(told(partial(stage.reset if word == "reset" else stage.act, *rest)))
+            pipe.send(told(partial(stage.reset, *rest) if word == "reset" else partial(stage.ask, (word, *rest))))
+    except (EOFError, BrokenPipeError):
+        pass
+    finally:
+        stage.close()
 
 
 class _Stage:
-    """The simulation and the episode that a process holds."""
+    """The episode that a process runs: in a fork of a warmed simulation, or else (no memory given) in this process."""
 
-    def __init__(self, task: RoutingTask) -> None:
+    def __init__(self, task: RoutingTask, memory_mib: float | None) -> None:
         self._task = task
+        self._pool = None if memory_mib is None else Pool(partial(_converse, task), memory_mib)
+        self._snapshot: Snapshot[int] | None = None
+        self._key: tuple[str, ...] = ()
+        self._talk: Talk | None = None
         self._bridge: SumoBridge | None = None
-        self._episode: Episode | None = None
-        self._open: list[Decision] = []
 
-    def reset(self, traffic_seed: int, options: Sequence[str]) -> _Moment:
+    def reset(self, traffic_seed: int, options: tuple[str, ...]) -> object:
+        """Start an episode, in place of the one that may be under way."""
+        start = partial(warmed, self._task, options)
+        if self._pool is None:
+            if self._bridge is not None:
+                self._bridge.close()
+            self._bridge = start()
+            self._talk = _talk(self._task, self._bridge, traffic_seed)
+            return next(self._talk)
+        if self._snapshot is not None:
+            self._snapshot.send(None)
+            self._snapshot = None
+        snapshot = self._pool.snapshot(options, start)
+        self._key = options
+        snapshot.send(traffic_seed)
+        return self._heard(snapshot)
+
+    def ask(self, request: tuple[Any, ...]) -> object:
+        """Answer decisions, or branch."""
+        if self._talk is not None:
+            return self._talk.send(request)
+        assert self._snapshot is not None
+        self._snapshot.send(request)
+        return self._heard(self._snapshot)
+
+    def _heard(self, snapshot: Snapshot[int]) -> object:
+        assert self._pool is not None
+        self._snapshot = None
+        try:
+            answer = snapshot.answer()
+        except SnapshotDiedError:
+            self._pool.drop(self._key)
+            raise
+        over = isinstance(answer, _Moment) and answer.digest is not None
+        self._snapshot = None if over else snapshot
+        return answer
+
+    def close(self) -> None:
+        """End all simulations."""
+        if self._pool is not None:
+            self._pool.close()
         if self._bridge is not None:
             self._bridge.close()
-        self._bridge = warmed(self._task, options)
-        self._episode = Episode(self._task, self._bridge, traffic_seed=traffic_seed)
-        return self._advance(self._episode)
 
-    def act(self, slots: dict[int, int]) -> _Moment:
-        assert self._episode is not None
-        for decision in self._open:
-            self._episode.act(decision, slots[decision.agent])
-        return self._advance(self._episode)
 
-    def _advance(self, episode: Episode) -> _Moment:
-        self._open = episode.advance()
-        return _Moment(
-            asked={d.agent: (d.observation, d.mask) for d in self._open},
-            totals=tuple(v.total for v in episode.vehicles),
-            statuses=tuple(v.status for v in episode.vehicles),
-            travel_times=tuple(v.travel_time for v in episode.vehicles),
-            digest=episode.record().digest if episode.over else None,
-        )
+def _converse(task: RoutingTask, bridge: Bridge, traffic_seed: int, pipe: Connection) -> None:
+    """Run an episode over a pipe, until it is over or the other side wants no more of it (None)."""
+    talk = _talk(task, bridge, traffic_seed)
+    answer = told(partial(next, talk))
+    while True:
+        pipe.send(answer)
+        if not isinstance(answer, list | InputError) and (not isinstance(answer, _Moment) or answer.digest is not None):
+            return
+        request = pipe.recv()
+        if request is None:
+            return
+        answer = told(partial(talk.send, request))
+
+
+def _talk(task: RoutingTask, bridge: Bridge, traffic_seed: int) -> Talk:
+    """Yield what an episode has to say, and take ("act", {agent: slot}) or ("branch", alternatives, policy) for it."""
+    episode = Episode(task, bridge, traffic_seed=traffic_seed)
+    answer: Answer = _moment(episode, episode.advance())
+    while True:
+        word, *rest = yield answer
+        if word == "branch":
+            answer = told(partial(branch, episode, *rest))
+            continue
+        (slots,) = rest
+        for decision in episode.open_decisions:
+            episode.act(decision, slots[decision.agent])
+        answer = _moment(episode, episode.advance())
+
+
+def _moment(episode: Episode, decisions: Sequence[Decision]) -> _Moment:
+    return _Moment(
+        asked={d.agent: (d.observation, d.mask) for d in decisions},
+        totals=tuple(v.total for v in episode.vehicles),
+        statuses=tuple(v.status for v in episode.vehicles),
+        travel_times=tuple(v.travel_time for v in episode.vehicles),
+        digest=episode.record().digest if episode.over else None,
+    )

@@ -5,8 +5,9 @@ No torch here: the processes that hold a simulation stay small and can be forked
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Literal, get_args
 
 import numpy as np
@@ -16,7 +17,7 @@ from relid_sumo import seeding
 from relid_sumo.env import Decision, Episode
 from relid_sumo.task import Bools, Float32s
 
-Name = Literal["learned", "random", "shortest", "reactive", "rerouting"]
+Name = Literal["learned", "random", "shortest", "reactive", "rerouting", "fixed"]
 BASELINES: tuple[Name, ...] = ("shortest", "reactive", "rerouting")
 Weights = Mapping[str, NDArray[np.float32]]
 Choose = Callable[[Episode, Decision], int]
@@ -30,24 +31,32 @@ class Policy:
     ----------
     name : str
         ``learned``; ``random`` (uniform over open slots); ``shortest`` (free-flow fastest path); ``reactive`` (at every
-        junction the fastest path on smoothed travel times); ``rerouting`` (SUMO's rerouting device, nobody decides).
+        junction the fastest path on smoothed travel times); ``rerouting`` (SUMO's rerouting device, nobody decides);
+        ``fixed`` (agents follow the routes they are given).
     seed : int
         Seed of the draws, each keyed by (seed, agent, number of the decision).
     greedy : bool
         Take the most probable action rather than a draw.
     weights : mapping
         Actors of all agents, stacked; see `actor_logits`.
+    routes : mapping
+        With ``fixed``: edges of an agent's route, by the agent's index. Off its route it takes the free-flow fastest
+        path.
+    otherwise : Policy
+        With ``fixed``: what agents without a route follow; ``shortest`` where not given.
     """
 
     name: Name
     seed: int = 0
     greedy: bool = False
     weights: Weights = field(default_factory=dict)
+    routes: Mapping[int, Sequence[int]] = field(default_factory=dict)
+    otherwise: Policy | None = None
 
     @property
     def observes(self) -> bool:
-        """Whether the policy looks at observations."""
-        return self.name == "learned"
+        """Whether decisions need observations: the policy looks at them, or its trajectories are to be learnt from."""
+        return self.name in {"learned", "fixed"}
 
     def start(self) -> Choose:
         """Return the function that chooses, for one episode."""
@@ -58,6 +67,8 @@ class Policy:
                 return _reactive
             case "random":
                 return _Drawn(self.seed, lambda decision: decision.mask / decision.mask.sum())
+            case "fixed":
+                return _fixed(self.routes, (self.otherwise or Policy("shortest")).start())
             case "learned" if self.greedy:
                 return lambda _, d: int(np.argmax(probabilities(self.weights, d.agent, d.observation, d.mask)))
             case "learned":
@@ -122,6 +133,20 @@ def _reactive(episode: Episode, decision: Decision) -> int:
     way = task.graph.index[route[1]] if len(route) > 1 else -1
     allowed = task.graph.slots[decision.edge][decision.mask]
     return _slot(episode, decision, way) if way in allowed else _shortest(episode, decision)
+
+
+def _fixed(routes: Mapping[int, Sequence[int]], otherwise: Choose) -> Choose:
+    """Return the choice of who follows a route; the edges of one are distinct."""
+    following = {(i, edge): nxt for i, route in routes.items() for edge, nxt in pairwise(route)}
+
+    def choose(episode: Episode, decision: Decision) -> int:
+        if decision.agent not in routes:
+            return otherwise(episode, decision)
+        way = following.get((decision.agent, decision.edge), -1)
+        allowed = episode.task.graph.slots[decision.edge][decision.mask]
+        return _slot(episode, decision, way) if way in allowed else _shortest(episode, decision)
+
+    return choose
 
 
 def _slot(episode: Episode, decision: Decision, edge: int) -> int:

@@ -6,11 +6,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from relid_sumo import demand, network, traffic
+from relid_sumo import demand, meso, network, traffic
 from relid_sumo.atlas import NetworkSettings
 from relid_sumo.errors import InputError, did_you_mean
 from relid_sumo.network import Network
-from relid_sumo.scenario import Scenario
+from relid_sumo.scenario import Scenario, Simulator
 from relid_sumo.task import RoutingTask, make_task
 
 
@@ -22,10 +22,21 @@ class Ready:
     network: Network
     task: RoutingTask
 
-    def options(self, traffic_seed: int) -> tuple[str, ...]:
-        """Return SUMO's options for a traffic seed; its demand is made on first use."""
+    def options(self, traffic_seed: int, simulator: Simulator = "micro") -> tuple[str, ...]:
+        """Return SUMO's options for a traffic seed; its demand is made on first use.
+
+        Raises
+        ------
+        InputError
+            The mesoscopic simulation is asked for and has not been calibrated.
+        """
+        if simulator == "meso" and self.scenario.meso is None:
+            raise InputError(
+                f"scenario '{self.scenario.name}': its mesoscopic simulation is not calibrated; prepare it with "
+                'simulators=("meso",), or give it a table [meso]'
+            )
         file = demand.routes(self.scenario, self.network, traffic_seed, self.task.closed)
-        return tuple(demand.simulation_options(self.scenario, self.network, file, traffic_seed))
+        return tuple(demand.simulation_options(self.scenario, self.network, file, traffic_seed, simulator))
 
 
 def build_network(scenario: Scenario, report: Callable[[str], None] = lambda _: None) -> Network:
@@ -70,11 +81,19 @@ def ends(scenario: Scenario, roads: Network) -> list[tuple[int, int]]:
     return found
 
 
-def prepare(scenario: Scenario, *, closed: Sequence[str] = (), report: Callable[[str], None] = lambda _: None) -> Ready:
+def prepare(
+    scenario: Scenario,
+    *,
+    simulators: Sequence[Simulator] = ("micro",),
+    closed: Sequence[str] = (),
+    report: Callable[[str], None] = lambda _: None,
+) -> Ready:
     """Build, calibrate and measure what a scenario needs; everything is cached.
 
     Parameters
     ----------
+    simulators
+        What it will be driven in; the mesoscopic simulation is calibrated where it is among them.
     closed
         Edges (SUMO's names) that nobody may use.
     report
@@ -88,6 +107,8 @@ def prepare(scenario: Scenario, *, closed: Sequence[str] = (), report: Callable[
     built = build_network(scenario, report)
     shut = frozenset(_edge(built, name) for name in closed)
     scenario = demand.calibrated(scenario, built, report)
+    if "meso" in simulators:
+        scenario = meso.calibrated(scenario, built, report)
     times = None
     if scenario.observation.distance == "time":
         times = traffic.edge_times(scenario, built, report=report).mean(axis=0)

@@ -10,6 +10,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import traceback
 from collections.abc import Callable
 from multiprocessing.connection import Connection
@@ -21,6 +22,7 @@ from relid_sumo.errors import RelidSumoError, SimulationError
 Answer = TypeVar("Answer")
 
 PR_SET_PDEATHSIG = 1
+PATIENCE_S = 3.0  # how long a process may take to end when asked
 
 
 class Child:
@@ -44,10 +46,14 @@ class Child:
 
     def __init__(self, target: Callable[[Connection], None], *first: object) -> None:
         self.pipe, there = multiprocessing.Pipe()
+        self._said = tempfile.TemporaryFile()  # noqa: SIM115 - its standard error, SUMO's too; gone with us
+        self._heard = 0
         where = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
         words = [str(there.fileno()), target.__module__, target.__name__]
         command = [sys.executable, "-c", "from relid_sumo.process import main; main()", *words]
-        self._process = subprocess.Popen(command, pass_fds=[there.fileno()], env=where, stdin=subprocess.DEVNULL)
+        self._process = subprocess.Popen(
+            command, pass_fds=[there.fileno()], env=where, stdin=subprocess.DEVNULL, stderr=self._said
+        )
         there.close()
         with contextlib.suppress(OSError):  # it has died: whoever waits for its answer will see that
             self.pipe.send(first)
@@ -57,23 +63,45 @@ class Child:
         """The process's number."""
         return self._process.pid
 
-    def exit_code(self) -> int | None:
-        """Return how a process that has died ended (a signal as a negative number)."""
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            return self._process.wait(5)
-        return None
+    def said(self) -> str:
+        """Return what it, and the processes that it started, have complained of since this was last asked."""
+        new = os.pread(self._said.fileno(), 1 << 20, self._heard)
+        self._heard += len(new)
+        return new.decode(errors="replace")
 
-    def stop(self) -> None:
-        """End the process."""
+    def stop(self, *, at_once: bool = False) -> str:
+        """End the process, and return how it ended.
+
+        Parameters
+        ----------
+        at_once
+            It is at work: do not wait for it to see that its pipe is closed.
+        """
         self.pipe.close()
-        self._process.terminate()
-        self._process.wait()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            if not at_once:
+                self._process.wait(PATIENCE_S)
+        self._process.terminate()  # this, and kill, do nothing where it has ended
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(PATIENCE_S)
+        self._process.kill()
+        code = self._process.wait()
+        self._said.close()
+        return how_it_ended(code)
 
 
 def main() -> None:
     """Run the function that a `Child` was made for; the command line names the pipe, its module and the function."""
     number, module, function = sys.argv[1:]
     getattr(importlib.import_module(module), function)(Connection(int(number)))
+
+
+def how_it_ended(code: int) -> str:
+    """Return an exit code in words; a signal is a negative number."""
+    if code < 0:
+        with contextlib.suppress(ValueError):
+            return f"ended by {signal.Signals(-code).name}"
+    return f"ended with exit code {code}"
 
 
 def told(work: Callable[[], Answer]) -> Answer | RelidSumoError:
@@ -92,11 +120,9 @@ def told(work: Callable[[], Answer]) -> Answer | RelidSumoError:
 
 
 def silence() -> None:
-    """Throw away what SUMO prints in this process, and leave Ctrl-C to the parent."""
+    """Throw away what SUMO prints in this process (its complaints are kept), and leave Ctrl-C to the parent."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    for stream in (1, 2):
-        os.dup2(nowhere, stream)
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
 
 
 def die_with_parent() -> None:

@@ -9,35 +9,43 @@ import contextlib
 import os
 import signal
 import sys
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
 from multiprocessing.connection import Connection, wait
 from types import TracebackType
 from typing import Any, Self
 
+import numpy as np
+
+from relid_sumo import seeding, sumo
 from relid_sumo.bridge import Bridge, SumoBridge
-from relid_sumo.env import Episode, EpisodeRecord, warm_up
-from relid_sumo.errors import RelidSumoError, SimulationError
+from relid_sumo.env import Branch, Decision, Episode, EpisodeRecord, warm_up
+from relid_sumo.errors import InputError, RelidSumoError, SimulationError
 from relid_sumo.policies import Policy
 from relid_sumo.process import Child, die_with_parent, free_memory_mib, silence, told
-from relid_sumo.snapshot import Pool, can_fork
+from relid_sumo.snapshot import LIMIT_S, Pool, SnapshotDiedError, can_fork, in_fork
 from relid_sumo.task import RoutingTask
 
 MEMORY_SHARE = 0.5  # of what is free at the start, for all warmed simulations together
-TRIES = 2  # of an episode whose worker dies
+TRIES = 2  # of an episode whose process dies
+SLACK_S = 10.0  # what a worker may take beyond the limits that it keeps itself
 
 
 @dataclass(frozen=True, eq=False)
 class Job:
     """One episode to drive: in which traffic (its seed and SUMO's options for it), by which policy.
 
-    With `background` the episode goes on until the effect on the background traffic has been measured.
+    With `background` the episode goes on until the effect on the background traffic has been measured. At a share
+    `branches` of the decisions every open way is tried, and gone on from by the policy without draws.
     """
 
     traffic_seed: int
     options: tuple[str, ...]
     policy: Policy
     background: bool = False
+    branches: float = 0.0
 
 
 def bridge_settings(task: RoutingTask) -> dict[str, Any]:
@@ -82,10 +90,67 @@ def play(task: RoutingTask, job: Job, bridge: Bridge) -> EpisodeRecord:
         background=job.background,
     )
     choose = job.policy.start()
+    branches: list[Branch] = []
     while decisions := episode.advance():
+        if job.branches > 0:
+            branches += _tried(episode, decisions, job)
         for decision in decisions:
             episode.act(decision, choose(episode, decision))
+    return replace(episode.record(), branches=tuple(branches))
+
+
+def branch(episode: Episode, alternatives: Sequence[Mapping[int, int]], policy: Policy) -> list[EpisodeRecord]:
+    """Return how an episode would end if agents chose otherwise now; exact, and the episode itself goes on untouched.
+
+    Each alternative is driven to its end in a fork of this process.
+
+    Parameters
+    ----------
+    episode
+        An episode with open decisions, over a simulation in this process.
+    alternatives
+        Slots by agent, for any of the agents that have a decision open.
+    policy
+        Answers all other decisions, those open now and those to come.
+
+    Raises
+    ------
+    InputError
+        An agent has no decision open, its slot is masked, the simulation is another process's, or the system does not
+        fork.
+    SimulationError
+        SUMO failed in a branch, or its process died.
+    """
+    if not episode.bridge.in_process:
+        raise InputError("only a simulation in this process (libsumo) can be branched, not one behind traci")
+    names, asked = episode.task.names, {decision.agent: decision for decision in episode.open_decisions}
+    for agent in sorted({agent for one in alternatives for agent in one} - asked.keys()):
+        raise InputError(
+            f"agent '{names[agent]}' has no decision open; open are {', '.join(names[i] for i in asked) or 'none'}"
+        )
+    return [in_fork(partial(_finish, episode, one, policy)) for one in alternatives]
+
+
+def _finish(episode: Episode, slots: Mapping[int, int], policy: Policy) -> EpisodeRecord:
+    choose, decisions = policy.start(), episode.open_decisions
+    while decisions:
+        for decision in decisions:
+            slot = slots.get(decision.agent)
+            episode.act(decision, choose(episode, decision) if slot is None else slot)
+        slots, decisions = {}, episode.advance()
     return episode.record()
+
+
+def _tried(episode: Episode, decisions: Sequence[Decision], job: Job) -> Iterator[Branch]:
+    """Yield what every way would have come to, for those of some simultaneous decisions that are drawn."""
+    policy = replace(job.policy, greedy=True)
+    for place, decision in enumerate(decisions):
+        draw = seeding.stream(job.traffic_seed, "branch", decision.agent, decision.number).random()
+        if draw < job.branches:
+            slots = np.flatnonzero(decision.mask).astype(np.int32)
+            ends = branch(episode, [{decision.agent: int(slot)} for slot in slots], policy)
+            returns, times = (np.array([getattr(end, name) for end in ends]) for name in ("returns", "travel_time"))
+            yield Branch(episode.n_decisions + place, slots, returns, times)
 
 
 def _work(pipe: Connection) -> None:
@@ -95,27 +160,33 @@ def _work(pipe: Connection) -> None:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     task: RoutingTask
     memory_mib: float | None
-    task, memory_mib = pipe.recv()
-    pool = None if memory_mib is None else Pool[Job, EpisodeRecord](lambda b, job: play(task, job, b), memory_mib)
+    task, memory_mib, limit_s = pipe.recv()
+
+    def answer(bridge: Bridge, job: Job, to: Connection) -> None:
+        to.send(told(lambda: play(task, job, bridge)))
+
+    pool = None if memory_mib is None else Pool(answer, memory_mib, limit_s)
     try:
         while True:
             job: Job = pipe.recv()
-            pipe.send(told(lambda job=job: _drive(task, job, pool)))  # type: ignore[misc]
-    except EOFError:
+            pipe.send(told(partial(_driven, task, job, pool)))
+    except (EOFError, BrokenPipeError):
         pass
     finally:
         if pool is not None:
             pool.close()
 
 
-def _drive(task: RoutingTask, job: Job, pool: Pool[Job, EpisodeRecord] | None) -> EpisodeRecord:
+def _driven(task: RoutingTask, job: Job, pool: Pool[Job] | None) -> object:
     return drive(task, job) if pool is None else pool.drive(job.options, lambda: warmed(task, job.options), job)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False)
 class _Worker:
     child: Child
     warm: set[tuple[str, ...]] = field(default_factory=set)
+    job: int = -1
+    since: float = 0.0
 
 
 class Rollouts:
@@ -130,12 +201,30 @@ class Rollouts:
     fork
         Keep warmed simulations and fork them; where the system can, unless told otherwise. Without, SUMO starts and
         warms up for every episode: the same episodes, slower.
+    memory_mib
+        What all warmed simulations may take together; half of what is free where not given. Each worker keeps one at
+        least.
+    limit_s
+        How long a warm-up, or an episode, may take before it counts as hanging, s.
+    report
+        Told of every episode that has to be driven again, and why.
     """
 
-    def __init__(self, task: RoutingTask, workers: int | None = None, *, fork: bool = True) -> None:
+    def __init__(
+        self,
+        task: RoutingTask,
+        workers: int | None = None,
+        *,
+        fork: bool = True,
+        memory_mib: float | None = None,
+        limit_s: float = LIMIT_S,
+        report: Callable[[str], None] = lambda _: None,
+    ) -> None:
         self.task = task
         self.workers = workers or os.cpu_count() or 1
-        self._memory_mib = MEMORY_SHARE * free_memory_mib() / self.workers if fork and can_fork() else None
+        memory = MEMORY_SHARE * free_memory_mib() if memory_mib is None else memory_mib
+        self._memory_mib = memory / self.workers if fork and can_fork() else None
+        self._limit_s, self._report = limit_s, report
         self._idle: list[_Worker] = []
 
     def __enter__(self) -> Self:
@@ -151,46 +240,46 @@ class Rollouts:
     ) -> list[EpisodeRecord]:
         """Drive all jobs and return their episodes in the same order; `on_done` is told of each as it comes in.
 
-        An episode whose worker dies is driven again by another.
+        An episode whose process dies or hangs is driven again.
 
         Raises
         ------
         SimulationError
-            SUMO failed in an episode, or its workers died.
+            SUMO failed in an episode, or its processes died.
         """
         done: dict[int, EpisodeRecord] = {}
-        busy: dict[Connection, tuple[_Worker, int]] = {}
+        busy: dict[Connection, _Worker] = {}
         todo = list(range(len(jobs)))
         deaths: dict[int, int] = {}
         try:
             while todo or busy:
                 while todo and len(busy) < self.workers:
                     worker = self._idle.pop() if self._idle else self._start()
-                    number = self._pick(worker, todo, jobs, [w for w, _ in busy.values()])
-                    worker.warm.add(jobs[number].options)
-                    busy[worker.child.pipe] = worker, number
+                    worker.job = self._pick(worker, todo, jobs, list(busy.values()))
+                    worker.since = time.monotonic()
+                    worker.warm.add(jobs[worker.job].options)
+                    busy[worker.child.pipe] = worker
                     with contextlib.suppress(OSError):  # it has died; that shows when its answer is read
-                        worker.child.pipe.send(jobs[number])
-                for ready in wait(list(busy)):
-                    assert isinstance(ready, Connection)
-                    worker, number = busy.pop(ready)
-                    record = self._receive(worker)
-                    if record is None:
-                        worker.child.stop()
-                        deaths[number] = deaths.get(number, 0) + 1
-                        if deaths[number] == TRIES:
-                            raise SimulationError(
-                                f"the simulation of traffic seed {jobs[number].traffic_seed} died {TRIES} times (exit "
-                                f"code {worker.child.exit_code()}); out of memory? try fewer --workers"
-                            )
-                        todo.append(number)
+                        worker.child.pipe.send(jobs[worker.job])
+                for worker in self._ready(busy):
+                    del busy[worker.child.pipe]
+                    answer = self._receive(worker)
+                    if isinstance(answer, EpisodeRecord):
+                        done[worker.job] = answer
+                        on_done(answer)
                         continue
-                    self._idle.append(worker)
-                    done[number] = record
-                    on_done(record)
+                    number, seed = worker.job, jobs[worker.job].traffic_seed
+                    deaths[number] = deaths.get(number, 0) + 1
+                    if deaths[number] == TRIES:
+                        raise SimulationError(
+                            f"the simulation of traffic seed {seed} died {TRIES} times ({answer}); if memory is short, "
+                            "try fewer --workers"
+                        )
+                    self._report(f"the simulation of traffic seed {seed} died ({answer}); it is driven again")
+                    todo.append(number)
         finally:
-            for worker, _ in busy.values():
-                worker.child.stop()
+            for worker in busy.values():
+                worker.child.stop(at_once=True)
         return [done[i] for i in range(len(jobs))]
 
     def _pick(self, worker: _Worker, todo: list[int], jobs: Sequence[Job], busy: list[_Worker]) -> int:
@@ -203,16 +292,35 @@ class Rollouts:
         return best
 
     def _start(self) -> _Worker:
-        return _Worker(Child(_work, self.task, self._memory_mib))
+        return _Worker(Child(_work, self.task, self._memory_mib, self._limit_s))
 
-    def _receive(self, worker: _Worker) -> EpisodeRecord | None:
-        """Return an episode; None where the worker has died. Raises the error that it sends."""
+    def _ready(self, busy: Mapping[Connection, _Worker]) -> list[_Worker]:
+        """Wait for workers that have answered, died, or been at it for too long."""
+        oldest = min(busy.values(), key=lambda worker: worker.since)
+        latest = oldest.since + self._patience_s
+        ready = wait(list(busy), timeout=max(0.0, latest - time.monotonic()))
+        return [worker for pipe, worker in busy.items() if pipe in ready] or [oldest]
+
+    @property
+    def _patience_s(self) -> float:
+        return 2 * self._limit_s + SLACK_S  # a warm-up and an episode
+
+    def _receive(self, worker: _Worker) -> EpisodeRecord | str:
+        """Return an episode, or how its process died. Raises the error that it sends."""
+        child = worker.child
         try:
-            answer = worker.child.pipe.recv()
+            if not child.pipe.poll():
+                child.stop(at_once=True)
+                return f"no answer in {self._patience_s:g} s"
+            answer = child.pipe.recv()
         except (EOFError, OSError):
-            return None
+            said = child.said()
+            return _why(child.stop(), said)
+        self._idle.append(worker)
+        said = child.said()
+        if isinstance(answer, SnapshotDiedError):
+            return _why(str(answer), said)
         if isinstance(answer, RelidSumoError):
-            self._idle.append(worker)
             raise answer
         assert isinstance(answer, EpisodeRecord)
         return answer
@@ -222,3 +330,8 @@ class Rollouts:
         for worker in self._idle:
             worker.child.stop()
         self._idle.clear()
+
+
+def _why(how: str, said: str) -> str:
+    """Return how a process ended, with the line in which SUMO says why, if it does."""
+    return f"{how}: {sumo.error_line(said)}" if said.strip() else how

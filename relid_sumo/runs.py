@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 import os
 import pickle
 import platform
@@ -23,12 +24,12 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
 import torch
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from relid_sumo.algos.ippo import IppoSettings
 from relid_sumo.errors import InputError, did_you_mean
 from relid_sumo.prepare import Ready
-from relid_sumo.scenario import Scenario, Settings
+from relid_sumo.scenario import Scenario, Settings, Simulator
 from relid_sumo.scenario_files import FILE, read_scenario, write_scenario
 from relid_sumo.toml import changed, validate
 
@@ -48,8 +49,35 @@ class TrainSettings(Settings):
     """Budget, episodes."""
     episodes_per_update: Annotated[int, Field(ge=1)] = 4
     """Episodes between two updates, each in other traffic."""
+    curriculum: tuple[tuple[Simulator, Annotated[float, Field(gt=0, le=1)]], ...] = ()
+    """The simulations trained in, one after the other, each with its share of the episodes; the scenario's own where
+    empty."""
     ippo: IppoSettings = IppoSettings()
     """Settings of the algorithm."""
+
+    @field_validator("curriculum")
+    @classmethod
+    def _shares_are_whole(cls, curriculum: tuple[tuple[Simulator, float], ...]) -> tuple[tuple[Simulator, float], ...]:
+        if curriculum and not math.isclose(sum(share for _, share in curriculum), 1.0, abs_tol=1e-6):
+            raise ValueError("the shares must add up to 1, as in meso:0.8,micro:0.2")
+        return curriculum
+
+    def stages(self, scenario: Scenario) -> tuple[tuple[Simulator, float], ...]:
+        """Return the curriculum of a scenario: (simulation, share of the episodes)."""
+        return self.curriculum or ((scenario.simulator, 1.0),)
+
+    def simulators(self, scenario: Scenario) -> tuple[Simulator, ...]:
+        """Return what a scenario is trained in."""
+        return tuple(dict.fromkeys(name for name, _ in self.stages(scenario)))
+
+    def simulator(self, scenario: Scenario, episode: int) -> Simulator:
+        """Return the simulation that an episode, counted from 0, is driven in."""
+        stages, reach = self.stages(scenario), 0.0
+        for name, share in stages:
+            reach += share * self.episodes
+            if episode < reach - 1e-6:
+                return name
+        return stages[-1][0]
 
 
 class RunSettings(Settings):
@@ -75,6 +103,29 @@ def train_settings(content: dict[str, Any], changes: Sequence[str] = ()) -> Trai
         name = str(content.get("algo"))
         raise InputError(f"there is no algorithm '{name}'{did_you_mean(name, known)}; known are {', '.join(known)}")
     return validate(changed(content, changes), TrainSettings, "--set train")
+
+
+def parse_curriculum(text: str) -> list[tuple[str, float]]:
+    """Return what ``meso:0.8,micro:0.2`` says, as the setting has it; one name alone is the whole run.
+
+    Raises
+    ------
+    InputError
+        It is not of that form.
+    """
+    parts = []
+    for word in text.split(","):
+        name, colon, share = word.strip().partition(":")
+        if name not in get_args(Simulator):
+            raise InputError(
+                f"--curriculum {text}: there is no simulation '{name}'{did_you_mean(name, get_args(Simulator))}; write "
+                "it as meso:0.8,micro:0.2"
+            )
+        try:
+            parts.append((name, float(share) if colon else 1.0))
+        except ValueError:
+            raise InputError(f"--curriculum {text}: '{share}' is not a share, as in meso:0.8,micro:0.2") from None
+    return parts
 
 
 def check_free(folder: Path) -> None:

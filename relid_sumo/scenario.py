@@ -120,6 +120,31 @@ class Reward(Settings):
     """Weight of the distance, s/m: a metre nearer is worth the time to drive it at ``1 / w_d`` (36 km/h)."""
 
 
+Simulator = Literal["micro", "meso"]
+
+
+class Meso(Settings):
+    """What makes SUMO's mesoscopic simulation agree with the microscopic one; see `relid_sumo.meso`."""
+
+    junction_control: bool = True
+    """Whether vehicles wait at junctions: for green (where signals have no penalty), and for gaps where they give
+    way."""
+    tls_penalty: Annotated[float, Field(ge=0)] = 0.0
+    """Weight of the expected wait at a signal, by its share of green, in place of its phases; 0 is none."""
+    tls_flow_penalty: Annotated[float, Field(ge=0)] = 0.0
+    """Weight of the share of red in the headways at a signal; likewise."""
+    minor_penalty_s: Annotated[float, Field(ge=0)] = 5.0
+    """Time it costs to cross a link that has to give way, s."""
+    tauff: Annotated[float, Field(gt=0)] = 1.13
+    """Headway between two free segments (SUMO's --meso-tauff), s."""
+    taufj: Annotated[float, Field(gt=0)] = 1.13
+    """Headway from a free to a jammed segment, s."""
+    taujf: Annotated[float, Field(gt=0)] = 1.73
+    """Headway from a jammed to a free segment, s."""
+    taujj: Annotated[float, Field(gt=0)] = 1.4
+    """Headway between two jammed segments, s."""
+
+
 class Scenario(Settings):
     """One routing problem, complete. Loaded by `relid_sumo.load_scenario`."""
 
@@ -134,9 +159,14 @@ class Scenario(Settings):
     """SUMO's step, s."""
     teleport_after_s: Annotated[float, Field(gt=0)] = 180.0
     """SUMO moves a vehicle on that has stood this long, s."""
+    simulator: Simulator = "micro"
+    """What policies are trained in: SUMO's microscopic simulation, or its mesoscopic one, which is some twenty times
+    faster. Evaluation is always microscopic."""
     observation: Observation = Observation()
     reward: Reward = Reward()
     demand: Demand = Demand()
+    meso: Meso | None = None
+    """The mesoscopic simulation, as calibrated; calibrated on first use where absent."""
     seeds: Seeds = Seeds.default()
     trips: Annotated[tuple[Trip, ...], Field(min_length=1)]
     folder: Annotated[Path, Field(exclude=True, alias="__folder__")] = Path()

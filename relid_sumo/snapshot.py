@@ -2,7 +2,8 @@
 
 A forked child goes on bit for bit as its parent would, so a reset costs milliseconds and is exact, warm-up included.
 Each snapshot is a process of its own that holds libsumo and little else (no torch, no open SUMO output). For an episode
-it forks a child, which writes the whole episode to the snapshot's pipe and ends.
+it forks a child, which takes over the snapshot's pipe until it ends. An episode can fork itself likewise, to see what
+would come of other choices (`in_fork`).
 """
 
 from __future__ import annotations
@@ -17,11 +18,12 @@ from multiprocessing.connection import Connection
 from typing import Generic, NoReturn, TypeVar
 
 from relid_sumo.bridge import Bridge
-from relid_sumo.errors import RelidSumoError, SimulationError
-from relid_sumo.process import die_with_parent, private_memory_mib, told
+from relid_sumo.errors import InputError, RelidSumoError, SimulationError
+from relid_sumo.process import die_with_parent, how_it_ended, private_memory_mib, told
 
 HIGHEST_FD = 4096
-LIMIT_S = 1800.0  # of an episode, or of warming up: beyond it the process hangs
+LIMIT_S = 1800.0  # of an answer: beyond it the process hangs
+DIED = 128  # a process that was killed by signal n ends its parent with 128 + n, as in a shell
 
 Answer = TypeVar("Answer")
 Job = TypeVar("Job")
@@ -31,7 +33,7 @@ class SnapshotDiedError(SimulationError):
     """The process of a snapshot, or of its episode, ended without an answer; another may well succeed."""
 
 
-class Snapshot(Generic[Job, Answer]):
+class Snapshot(Generic[Job]):
     """A warmed simulation in a process of its own.
 
     Parameters
@@ -39,7 +41,9 @@ class Snapshot(Generic[Job, Answer]):
     warmed
         Starts a simulation and warms it up; called in the new process.
     play
-        Runs a job over it; called in a fork of that process.
+        Runs a job over it, and answers over the pipe; called in a fork of that process.
+    limit_s
+        How long an answer may take, s.
 
     Raises
     ------
@@ -47,124 +51,157 @@ class Snapshot(Generic[Job, Answer]):
         SUMO does not start, or dies while warming up.
     """
 
-    def __init__(self, warmed: Callable[[], Bridge], play: Callable[[Bridge, Job], Answer]) -> None:
+    def __init__(
+        self, warmed: Callable[[], Bridge], play: Callable[[Bridge, Job, Connection], None], limit_s: float = LIMIT_S
+    ) -> None:
+        self._limit_s = limit_s
         self._pipe, there = Pipe()
-        self.pid = os.fork()
+        try:
+            self.pid = os.fork()
+        except OSError as error:
+            self._pipe.close()
+            there.close()
+            raise SnapshotDiedError(f"cannot fork ({error.strerror})") from None
         if self.pid == 0:
             _hold(there, warmed, play)
         there.close()
-        try:
-            self._answer()
-        except RelidSumoError:
-            self.close()
-            raise
+        self.answer()
 
-    def drive(self, job: Job) -> Answer:
-        """Run a job in a fork of the simulation.
+    def send(self, message: object) -> None:
+        """Send a job to the simulation, or what its episode waits for.
 
         Raises
         ------
         SnapshotDiedError
             The process died: killed, out of memory, or SUMO crashed.
+        """
+        try:
+            self._pipe.send(message)
+        except OSError:
+            raise SnapshotDiedError(self._end()) from None
+
+    def answer(self) -> object:
+        """Wait for an answer.
+
+        Raises
+        ------
+        SnapshotDiedError
+            The process died, or hangs.
         SimulationError
             SUMO ended with an error; the message holds its line.
         """
         try:
-            self._pipe.send(job)
-        except OSError:
-            raise SnapshotDiedError("the simulation process died") from None
-        return self._answer()
-
-    def _answer(self) -> Answer:
-        try:
-            if not self._pipe.poll(LIMIT_S):
-                raise SnapshotDiedError(f"the simulation process gave no answer in {LIMIT_S:.0f} s")
+            if not self._pipe.poll(self._limit_s):
+                self._end()
+                raise SnapshotDiedError(f"no answer in {self._limit_s:g} s")
             answer = self._pipe.recv()
         except (EOFError, OSError):
-            raise SnapshotDiedError("the simulation process died") from None
+            raise SnapshotDiedError(self._end()) from None
         if isinstance(answer, RelidSumoError):
             raise answer
-        return answer  # type: ignore[no-any-return] # what play returned
+        return answer
+
+    def _end(self) -> str:
+        """End the process, with the episode that it may be running, and return how it ended."""
+        self._pipe.close()
+        if self.pid == 0:
+            return "ended"
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self.pid, signal.SIGKILL)  # nothing, where it has died; its episode ends with it
+        code = os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
+        self.pid = 0
+        return how_it_ended(DIED - code if code > DIED else code)
 
     def close(self) -> None:
         """End the process, and the episode that it may be running."""
-        self._pipe.close()
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(self.pid, signal.SIGKILL)  # the child that it may have goes with it
-        with contextlib.suppress(ChildProcessError):
-            os.waitpid(self.pid, 0)
+        self._end()
 
 
-def _hold(pipe: Connection, warmed: Callable[[], Bridge], play: Callable[[Bridge, Job], Answer]) -> NoReturn:
+def _hold(pipe: Connection, warmed: Callable[[], Bridge], play: Callable[[Bridge, Job, Connection], None]) -> NoReturn:
     """Warm up, then fork a child for every job that comes in."""
+    code = 1
     try:
         die_with_parent()
         os.closerange(3, pipe.fileno())  # other snapshots' pipes among them: each must see its own end when we end
         os.closerange(pipe.fileno() + 1, HIGHEST_FD)
         bridge = told(warmed)
-        if isinstance(bridge, RelidSumoError):
-            pipe.send(bridge)
-            os._exit(1)
-        pipe.send(None)
-        while True:
+        pipe.send(bridge if isinstance(bridge, RelidSumoError) else None)
+        while not isinstance(bridge, RelidSumoError):
             job = pipe.recv()
-            child = os.fork()
+            try:
+                child = os.fork()
+            except OSError as error:
+                pipe.send(SnapshotDiedError(f"cannot fork ({error.strerror})"))
+                continue
             if child == 0:
                 die_with_parent()
-                pipe.send(told(lambda job=job: play(bridge, job)))  # type: ignore[misc]
+                play(bridge, job, pipe)
                 os._exit(0)
-            if os.waitpid(child, 0)[1] != 0:
-                break  # half an answer may be in the pipe: end it, so that the reader does not wait for the rest
-    except EOFError:
-        os._exit(0)
+            code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+            if code != 0:  # half an answer may be in the pipe: end it, so that the reader does not wait for the rest
+                os._exit(DIED - code if code < 0 else code)
+    except (EOFError, BrokenPipeError):
+        code = 0
     finally:
-        os._exit(1)
+        os._exit(code)
 
 
-class Pool(Generic[Job, Answer]):
+class Pool(Generic[Job]):
     """Snapshots by key, the least recently used dropped when they would take too much memory.
 
     Parameters
     ----------
     play
-        Runs a job over a simulation.
+        Runs a job over a simulation; see `Snapshot`.
     memory_mib
-        What all snapshots may take together; always at least one is kept.
+        What all snapshots may take together, as measured; always at least one is kept.
+    limit_s
+        How long an answer may take, s.
     """
 
-    def __init__(self, play: Callable[[Bridge, Job], Answer], memory_mib: float) -> None:
-        self._play, self._memory_mib = play, memory_mib
-        self._held: OrderedDict[object, Snapshot[Job, Answer]] = OrderedDict()
+    def __init__(
+        self, play: Callable[[Bridge, Job, Connection], None], memory_mib: float, limit_s: float = LIMIT_S
+    ) -> None:
+        self._play, self._memory_mib, self._limit_s = play, memory_mib, limit_s
+        self._held: OrderedDict[object, Snapshot[Job]] = OrderedDict()
 
-    def drive(self, key: object, warmed: Callable[[], Bridge], job: Job) -> Answer:
-        """Run a job over the snapshot of a key, taken first where it is not held; tried again once if that dies.
+    def snapshot(self, key: object, warmed: Callable[[], Bridge]) -> Snapshot[Job]:
+        """Return the snapshot of a key, taken first where it is not held.
 
         Raises
         ------
         SimulationError
-            SUMO ended with an error, or the process died twice.
+            SUMO does not start, or dies while warming up.
         """
-        try:
-            return self._snapshot(key, warmed).drive(job)
-        except SnapshotDiedError:
-            self._drop(key)
-        try:
-            return self._snapshot(key, warmed).drive(job)
-        except SnapshotDiedError:
-            self._drop(key)
-            raise
-
-    def _snapshot(self, key: object, warmed: Callable[[], Bridge]) -> Snapshot[Job, Answer]:
         if key not in self._held:
             sizes = [private_memory_mib(snapshot.pid) for snapshot in self._held.values()]
             while sizes and sum(sizes) + max(sizes) > self._memory_mib:
-                self._drop(next(iter(self._held)))
+                self.drop(next(iter(self._held)))
                 sizes.pop(0)
-            self._held[key] = Snapshot(warmed, self._play)
+            self._held[key] = Snapshot(warmed, self._play, self._limit_s)
         self._held.move_to_end(key)
         return self._held[key]
 
-    def _drop(self, key: object) -> None:
+    def drive(self, key: object, warmed: Callable[[], Bridge], job: Job) -> object:
+        """Run a job over the snapshot of a key and return its answer; a snapshot that dies is dropped.
+
+        Raises
+        ------
+        SnapshotDiedError
+            The process died, or hangs.
+        SimulationError
+            SUMO ended with an error.
+        """
+        try:
+            snapshot = self.snapshot(key, warmed)
+            snapshot.send(job)
+            return snapshot.answer()
+        except SnapshotDiedError:
+            self.drop(key)
+            raise
+
+    def drop(self, key: object) -> None:
+        """End the snapshot of a key, where there is one."""
         snapshot = self._held.pop(key, None)
         if snapshot is not None:
             snapshot.close()
@@ -172,7 +209,51 @@ class Pool(Generic[Job, Answer]):
     def close(self) -> None:
         """End all snapshots."""
         for key in list(self._held):
-            self._drop(key)
+            self.drop(key)
+
+
+def in_fork(work: Callable[[], Answer]) -> Answer:
+    """Return what some work comes to in a fork of this process, which goes on untouched.
+
+    Raises
+    ------
+    InputError
+        The system does not fork processes.
+    SimulationError
+        The work raised it, or its process died.
+    """
+    if not can_fork():
+        raise InputError("this needs a system that forks processes, such as Linux")
+    here, there = Pipe(duplex=False)
+    try:
+        child = os.fork()
+    except OSError as error:
+        here.close()
+        there.close()
+        raise SimulationError(f"a branch could not be forked ({error.strerror})") from None
+    if child == 0:
+        try:
+            die_with_parent()
+            here.close()
+            there.send(told(work))
+        finally:
+            os._exit(0)
+    there.close()
+    answer: Answer | RelidSumoError | None = None
+    got = False
+    try:
+        with contextlib.suppress(EOFError, OSError):
+            answer, got = here.recv(), True
+    finally:
+        here.close()
+        if not got:  # interrupted, or it has died
+            os.kill(child, signal.SIGKILL)
+        code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    if not got:
+        raise SimulationError(f"a branch of an episode died: {how_it_ended(code)}")
+    if isinstance(answer, RelidSumoError):
+        raise answer
+    return answer  # type: ignore[return-value] # what the work returned
 
 
 def can_fork() -> bool:

@@ -35,6 +35,8 @@ class ToyBridge:
         Factor on the crossing time of single edges, by index; 1 where not given.
     """
 
+    in_process = True
+
     def __init__(self, graph: RoadGraph, slow: dict[int, float] | None = None, *, step_length_s: float = 1.0) -> None:
         self._graph, self._slow, self._step_s = graph, slow or {}, step_length_s
         self._now = 0.0
@@ -84,6 +86,11 @@ class ToyBridge:
         """See `Bridge.road`."""
         car = self._cars.get(vehicle)
         return None if car is None or car.at < 0 else str(self._graph.edge_ids[car.route[car.at]])
+
+    def speed_factor(self, vehicle: str) -> float:
+        """See `Bridge.speed_factor`; everybody drives as fast as is allowed."""
+        del vehicle
+        return 1.0
 
     def departed(self) -> Sequence[str]:
         """See `Bridge.departed`."""

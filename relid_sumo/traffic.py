@@ -21,6 +21,7 @@ from relid_sumo.network import Network
 from relid_sumo.scenario import Scenario
 
 BIN_S = 300.0
+NOT_TRAFFIC = {"trips", "seeds", "observation", "reward", "name", "simulator", "meso"}  # changes nothing measured here
 FORMAT = 1  # part of the cache key: raise it when what is cached changes its meaning
 
 
@@ -40,7 +41,7 @@ def edge_times(
         The training seeds where not given.
     """
     seeds = tuple(scenario.seeds.training if traffic_seeds is None else traffic_seeds)
-    settings = scenario.model_dump(mode="json", exclude={"trips", "seeds", "observation", "reward", "name"})
+    settings = scenario.model_dump(mode="json", exclude=NOT_TRAFFIC)
     own = None if scenario.demand.route_file is None else sha256(routes(scenario, network, seeds[0]))
     text = json.dumps([FORMAT, network.key, settings, own, seeds, sumo.version()], sort_keys=True)
     key = hashlib.sha256(text.encode()).hexdigest()[:12]

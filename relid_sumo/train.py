@@ -32,7 +32,13 @@ class Watch:
 
 
 def train(
-    ready: Ready, folder: Path, settings: TrainSettings, *, workers: int | None = None, watch: Watch | None = None
+    ready: Ready,
+    folder: Path,
+    settings: TrainSettings,
+    *,
+    workers: int | None = None,
+    fork: bool = True,
+    watch: Watch | None = None,
 ) -> dict[str, float]:
     """Train from the start and return the numbers of the last update.
 
@@ -44,8 +50,8 @@ def train(
         The run folder; must not exist, or be empty.
     settings
         Algorithm, seed and budget.
-    workers
-        Simulation processes; does not change the results.
+    workers, fork
+        Simulation processes, and whether they fork warmed simulations; neither changes the results.
     watch
         Told of the progress.
 
@@ -57,10 +63,12 @@ def train(
         SUMO failed, or a loss is not finite; the last checkpoint is whole.
     """
     runs.create(folder, ready, settings)
-    return _run(ready, folder, settings, None, workers, watch or Watch())
+    return _run(ready, folder, settings, None, watch or Watch(), workers=workers, fork=fork)
 
 
-def resume(folder: Path, *, workers: int | None = None, watch: Watch | None = None) -> dict[str, float]:
+def resume(
+    folder: Path, *, workers: int | None = None, fork: bool = True, watch: Watch | None = None
+) -> dict[str, float]:
     """Go on with a run from its last checkpoint, exactly as if it had not been interrupted.
 
     Raises
@@ -70,7 +78,7 @@ def resume(folder: Path, *, workers: int | None = None, watch: Watch | None = No
     """
     watch = watch or Watch()
     settings, scenario = runs.load(folder)
-    ready = prepare(scenario, report=watch.report)
+    ready = prepare(scenario, simulators=settings.train.simulators(scenario), report=watch.report)
     runs.check_same(settings, ready, folder)
     now = runs.versions()
     for name in sorted(now.keys() & settings.versions.keys()):
@@ -80,7 +88,7 @@ def resume(folder: Path, *, workers: int | None = None, watch: Watch | None = No
     state = runs.load_checkpoint(folder) if has_state else None
     if state is not None and state["episodes"] >= settings.train.episodes:
         raise InputError(f"{folder}: the run is finished ({settings.train.episodes} episodes); evaluate it instead")
-    return _run(ready, folder, settings.train, state, workers, watch)
+    return _run(ready, folder, settings.train, state, watch, workers=workers, fork=fork)
 
 
 def episodes_done(folder: Path) -> int:
@@ -93,8 +101,10 @@ def _run(
     folder: Path,
     settings: TrainSettings,
     state: dict[str, object] | None,
-    workers: int | None,
     watch: Watch,
+    *,
+    workers: int | None,
+    fork: bool,
 ) -> dict[str, float]:
     torch.set_num_threads(1)  # the networks are small, and sums then always come out the same
     learner = Ippo(ready.task.n_agents, ready.task.graph.m_out, settings.ippo, settings.seed)
@@ -105,7 +115,7 @@ def _run(
     metrics, timing = (runs.Table(folder / name, keep=update) for name in (runs.METRICS, runs.TIMING))
     board = SummaryWriter(str(folder / "tensorboard"), purge_step=episodes + 1)
     try:
-        with Rollouts(ready.task, workers) as rollouts:
+        with Rollouts(ready.task, workers, fork=fork, report=watch.report) as rollouts:
             while episodes < settings.episodes:
                 start = time.perf_counter()
                 jobs = _jobs(ready, settings, episodes, learner)
@@ -113,8 +123,9 @@ def _run(
                 driven = time.perf_counter()
                 learnt = learner.update(make_batch(records, ready.task.n_agents), episodes / settings.episodes)
                 done = time.perf_counter()
+                micro = int(settings.simulator(ready.scenario, episodes) == "micro")
                 update, episodes = update + 1, episodes + len(records)
-                row = {"update": update, "episodes": episodes, **summary(records), **learnt}
+                row = {"update": update, "episodes": episodes, "micro": micro, **summary(records), **learnt}
                 _check_finite(row, folder)
                 metrics.add(row)
                 timing.add({"update": update, "rollout_s": driven - start, "learner_s": done - driven})
@@ -130,12 +141,13 @@ def _run(
 def _jobs(ready: Ready, settings: TrainSettings, episodes: int, learner: Ippo) -> list[Job]:
     """Return the episodes of the next update: every training traffic seed once per pass, in shuffled order."""
     count = min(settings.episodes_per_update, settings.episodes - episodes)
+    simulator = settings.simulator(ready.scenario, episodes)
     seeds, weights, jobs = ready.scenario.seeds.training, learner.weights(), []
     for number in range(episodes, episodes + count):
         turn, place = divmod(number, len(seeds))
         traffic_seed = int(seeding.stream(settings.seed, "traffic order", turn).permutation(seeds)[place])
         policy = Policy("learned", seed=seeding.derive(settings.seed, "episode", number), weights=weights)
-        jobs.append(Job(traffic_seed, ready.options(traffic_seed), policy))
+        jobs.append(Job(traffic_seed, ready.options(traffic_seed, simulator), policy))
     return jobs
 
 

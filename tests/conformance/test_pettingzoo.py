@@ -6,7 +6,7 @@ import os
 import signal
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -242,30 +242,35 @@ def test_several_environments_in_one_program(env: RoutingEnv, own_env: RoutingEn
     assert {k: one.digest for k, one in enumerate(envs)} == expected
 
 
-def started(env: RoutingEnv, descendants: Descendants) -> tuple[int, dict[str, int]]:
-    """Reset; return the process id of the simulation which that starts, and actions for the first step."""
+def started(env: RoutingEnv, descendants: Descendants) -> tuple[list[int], dict[str, int]]:
+    """Reset; return the processes which that starts, parents first, and actions for the first step."""
     before = set(descendants())
     actions = greedy(env, *env.reset(options={"traffic_seed": 0}))
-    (pid,) = set(descendants()) - before
-    return pid, actions
+    return sorted(set(descendants()) - before), actions
 
 
-def test_a_simulation_that_is_killed(own_env: RoutingEnv, descendants: Descendants) -> None:
-    pid, actions = started(own_env, descendants)
-    os.kill(pid, signal.SIGKILL)
-    with pytest.raises(SimulationError, match=r"died \(exit code -9\); call reset\(\)"):
+@pytest.mark.parametrize("fork", [True, False], ids=["snapshots", "no snapshots"])
+@pytest.mark.parametrize("which", [0, -1], ids=["all of it", "the episode alone"])
+def test_a_simulation_that_is_killed(town_ready: Ready, descendants: Descendants, which: int, fork: bool) -> None:
+    own_env = RoutingEnv(town_ready.task, town_ready.options, (0, 1), fork=fork)
+    pids, actions = started(own_env, descendants)
+    assert len(pids) == (3 if fork else 1)  # of the environment, the warmed simulation, and the episode
+    os.kill(pids[which], signal.SIGKILL)
+    with pytest.raises(SimulationError, match=r"died \(ended by SIGKILL\); call reset\(\)"):
         own_env.step(actions)
     assert own_env.agents == []
-    assert pid not in descendants()
+    assert pids[which] not in descendants()
     with pytest.raises(InputError, match=r"call reset\(\)"):
         own_env.step({})
     assert len(play(own_env, options={"traffic_seed": 0})) > 10
+    own_env.close()
+    assert set(descendants()).isdisjoint(pids)
 
 
 def test_a_sumo_that_does_not_start(town_ready: Ready, tmp_path: Path) -> None:
     good = town_ready.options(0)
-    bad = [str(tmp_path / "nowhere.net.xml") if part.endswith(".net.xml") else part for part in good]
-    options: list[Sequence[str]] = [good, bad, good]
+    bad = tuple(str(tmp_path / "nowhere.net.xml") if part.endswith(".net.xml") else part for part in good)
+    options: list[tuple[str, ...]] = [good, bad, good]
     env = RoutingEnv(town_ready.task, lambda _: options.pop(0), (0,))
     env.reset()
     with pytest.raises(SimulationError, match=r"nowhere.net.xml' is not accessible"):
@@ -285,13 +290,13 @@ def test_closing_leaves_nothing(
     monkeypatch.setattr(tempfile, "tempdir", None)
     env = RoutingEnv(town_ready.task, town_ready.options, (0,))
     env.close()  # before anything has been started
-    pid, _ = started(env, descendants)
+    pids, _ = started(env, descendants)
     env.close()
-    assert pid not in descendants()
+    assert set(descendants()).isdisjoint(pids)
     assert env.agents == []
     env.close()
     assert list(tmp_path.iterdir()) == []
-    assert started(env, descendants)[0] != pid  # a reset opens it again
+    assert set(started(env, descendants)[0]).isdisjoint(pids)  # a reset opens it again
     env.close()
 
 

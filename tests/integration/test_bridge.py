@@ -131,7 +131,6 @@ def test_libsumo_and_traci_drive_the_same_episode(town_ready: Ready, name: Name)
     assert inside.digest == beside.digest
     assert inside.reward.tobytes() == beside.reward.tobytes()
     assert inside.background_vehicle_s == beside.background_vehicle_s > 0
-    assert inside.background_arrived == beside.background_arrived > 0
 
 
 def test_observations_are_the_same_through_traci(town_ready: Ready) -> None:
@@ -168,9 +167,6 @@ def test_travel_times_are_those_of_sumo_s_tripinfo(town_ready: Ready, tmp_path: 
                     trip.get("arrivalLane", "").rsplit("_", 1)[0]
                     == town_ready.task.graph.edge_ids[record.routes[i][-1]]
                 )
-        background = [t for name, t in trips.items() if name not in town_ready.task.names]
-        inside = [t for t in background if 60 <= float(t.get("arrival", "")) < 660]
-        assert record.background_arrived == len(inside)
 
 
 def test_background_time_is_that_of_sumo_s_summary(town_ready: Ready, tmp_path: Path) -> None:
@@ -258,4 +254,5 @@ def test_own_demand_is_driven(town_ready: Ready, tmp_path: Path) -> None:
     ready = prepare(town_ready.scenario.model_copy(update={"demand": own, "folder": tmp_path}))
     assert demand.routes(ready.scenario, ready.network, 0) == tmp_path / "own.rou.xml"
     record = drive(ready.task, Job(0, ready.options(0), Policy("shortest"), background=True))
-    assert record.background_arrived == 9
+    on_free_roads = 9 * float(graph.free_flow_s[town_ready.task.route(1, int(town_ready.task.origin[1]))].sum())
+    assert on_free_roads / 2 < record.background_vehicle_s < 2 * on_free_roads  # some had driven during the warm-up

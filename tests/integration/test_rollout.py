@@ -155,7 +155,7 @@ def test_an_episode_whose_workers_are_all_killed_is_an_error(
     with Rollouts(town_ready.task, 1, fork=fork) as rollouts:
         killer.start()
         try:
-            with pytest.raises(SimulationError, match=r"traffic seed 2 died 2 times \(exit code -9\)"):
+            with pytest.raises(SimulationError, match=r"traffic seed 2 died 2 times \(ended by SIGKILL\)"):
                 rollouts.run(jobs_of(town_ready)[2:3])
         finally:
             over.set()

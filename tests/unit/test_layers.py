@@ -26,7 +26,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("maps",),
     ("scenario",),
     ("trips", "demand"),
-    ("traffic",),
+    ("traffic", "meso"),
     ("bridge", "toy", "task"),
     ("env",),
     ("prepare",),

@@ -1,0 +1,204 @@
+"""The mesoscopic simulation: how far it is from the microscopic one, and what brings the two together.
+
+Mesoscopic vehicles are the same vehicles on the same edges with the same routes, but they queue by segments of road
+instead of following one another, which is some twenty times faster. How long they wait at signals, where they give way
+and in queues are parameters; they are fitted here, scenario by scenario, so that the same background trips take as long
+as in the microscopic simulation, in light and in loaded traffic.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import qmc
+
+from relid_sumo import seeding, sumo
+from relid_sumo.atlas import cache_folder, sha256
+from relid_sumo.demand import TripTimes, routes, trip_times
+from relid_sumo.network import Network
+from relid_sumo.scenario import Meso, Scenario, Simulator
+
+# Lowest and highest value tried of each parameter. SUMO's defaults are 1.13, 1.13, 1.73 and 1.4 s for the headways.
+SPACE: dict[str, tuple[float, float]] = {
+    "minor_penalty_s": (0.0, 9.0),
+    "tauff": (1.0, 2.5),
+    "taufj": (1.0, 2.5),
+    "taujf": (1.2, 4.0),
+    "taujj": (1.0, 2.5),
+}
+PENALTIES = {"tls_penalty": (0.2, 1.3), "tls_flow_penalty": (0.0, 2.0)}
+# Ways to treat junctions: whether vehicles wait there, and the parameters to fit. Signals by phases, or by penalties.
+JUNCTIONS: tuple[tuple[bool, dict[str, tuple[float, float]]], ...] = (
+    (True, SPACE),
+    (True, SPACE | PENALTIES),
+    (False, SPACE | PENALTIES),
+)
+CALIBRATED_ON = 3  # training traffic seeds
+SPREAD, REFINED = 14, 30  # trials over the whole space for each way to treat junctions, then trials around the best
+STEP, SHRINK = (
+    0.2,
+    0.9,
+)  # of a refining trial, as a share of the space; what it shrinks by where it finds nothing better
+FORMAT = 2  # part of the cache key: raise it when what is cached changes its meaning
+
+Report = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Gap:
+    """How the mesoscopic simulation differs from the microscopic one, over the same background trips.
+
+    Attributes
+    ----------
+    light, loaded : float
+        Mean travel time over the microscopic one, minus 1, in light traffic and in the scenario's own.
+    correlation, correlation_light : float
+        Of the trips' travel times, in the scenario's own and in light traffic.
+    trips : int
+        Trips compared.
+    """
+
+    light: float
+    loaded: float
+    correlation: float
+    correlation_light: float
+    trips: int
+
+    @property
+    def badness(self) -> float:
+        """What calibration makes small: 5 % in light traffic, 7 % in loaded and 0.15 of correlation count alike."""
+        return float((self.light / 0.05) ** 2 + (self.loaded / 0.07) ** 2 + ((1.0 - self.correlation) / 0.15) ** 2)
+
+
+def compare(scenario: Scenario, network: Network, traffic_seeds: Sequence[int]) -> tuple[Gap, Gap]:
+    """Compare the simulations over some traffic seeds.
+
+    Returns
+    -------
+    gap
+        The mesoscopic simulation against the microscopic one.
+    floor
+        The microscopic simulation under another of SUMO's own random seeds against itself: as near as can be.
+    """
+    micro = _times(scenario, network, traffic_seeds)
+    return (
+        _gap(micro, _times(scenario, network, traffic_seeds, "meso")),
+        _gap(micro, _times(scenario, network, traffic_seeds, again=1)),
+    )
+
+
+def _times(
+    scenario: Scenario,
+    network: Network,
+    traffic_seeds: Sequence[int],
+    simulator: Simulator = "micro",
+    *,
+    again: int = 0,
+) -> list[TripTimes]:
+    with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
+        return list(pool.map(lambda seed: trip_times(scenario, network, seed, simulator, again=again), traffic_seeds))
+
+
+def _gap(micro: Sequence[TripTimes], other: Sequence[TripTimes]) -> Gap:
+    pairs = {"light": ([], []), "loaded": ([], [])}  # type: dict[str, tuple[list[float], list[float]]]
+    for one, two in zip(micro, other, strict=True):
+        for name, (a, b) in pairs.items():
+            mine, theirs = getattr(one, name), getattr(two, name)
+            both = [vehicle for vehicle in mine if vehicle in theirs]
+            a += [mine[vehicle] for vehicle in both]
+            b += [theirs[vehicle] for vehicle in both]
+
+    def figures(name: str) -> tuple[float, float]:
+        a, b = (np.array(part) for part in pairs[name])
+        if len(a) < 2 or not a.std() or not b.std():
+            return 0.0, 1.0
+        return float(b.mean() / a.mean() - 1.0), float(np.corrcoef(a, b)[0, 1])
+
+    (light, correlation_light), (loaded, correlation) = figures("light"), figures("loaded")
+    return Gap(light, loaded, correlation, correlation_light, len(pairs["loaded"][0]))
+
+
+def calibrated(scenario: Scenario, network: Network, report: Report = lambda _: None) -> Scenario:
+    """Return the scenario with a mesoscopic simulation: as it stands where it has one, else calibrated (and cached)."""
+    if scenario.meso is not None:
+        return scenario
+    return scenario.model_copy(update={"meso": calibrate(scenario, network, report)})
+
+
+def calibrate(scenario: Scenario, network: Network, report: Report = lambda _: None) -> Meso:
+    """Find the parameters with which mesoscopic trips take as long as microscopic ones, on three training seeds.
+
+    A Latin hypercube over the parameters for each way to treat junctions, then random steps from the best, which shrink
+    where they find nothing better. Same scenario, same result; cached.
+    """
+    seeds = scenario.seeds.training[:CALIBRATED_ON]
+    settings = scenario.demand.model_dump(mode="json")
+    timing = [scenario.horizon_s, scenario.step_length_s, scenario.teleport_after_s]
+    own = None if scenario.demand.route_file is None else sha256(routes(scenario, network, seeds[0]))
+    text = json.dumps([FORMAT, network.key, sumo.version(), settings, timing, own, seeds], sort_keys=True)
+    key = hashlib.sha256(text.encode()).hexdigest()[:12]
+    file = cache_folder() / "meso" / f"{network.name}-{key}.json"
+    if not file.is_file():
+        best = _search(scenario, network, seeds, report)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        part = file.with_suffix(f".{os.getpid()}")
+        part.write_text(best.model_dump_json(indent=1) + "\n", encoding="utf-8")
+        part.replace(file)
+    return Meso.model_validate_json(file.read_text(encoding="utf-8"))
+
+
+def _search(scenario: Scenario, network: Network, seeds: Sequence[int], report: Report) -> Meso:
+    report(f"calibrating the mesoscopic simulation on {len(seeds)} samples of traffic")
+    micro = _times(scenario, network, seeds)
+    best, least, trial = Meso(), np.inf, 0
+
+    def tried(settings: Meso) -> bool:
+        """Measure a setting; keep it and return True where it is the best so far."""
+        nonlocal best, least, trial
+        trial += 1
+        changed = scenario.model_copy(update={"meso": settings})
+        gap = _gap(micro, _times(changed, network, seeds, "meso"))
+        if gap.badness >= least:
+            return False
+        best, least = settings, gap.badness
+        report(f"mesoscopic trial {trial}: {describe(gap)}")
+        return True
+
+    way = 0
+    for number, (control, space) in enumerate(JUNCTIONS):
+        sampler = qmc.LatinHypercube(len(space), rng=seeding.stream(0, "meso", "space", number))
+        for point in sampler.random(SPREAD):
+            if tried(_settings(control, space, point)):
+                way = number
+    control, space = JUNCTIONS[way]
+    rng, step = seeding.stream(0, "meso", "steps"), STEP
+    for _ in range(REFINED):
+        here = np.array([(getattr(best, name) - low) / (high - low) for name, (low, high) in space.items()])
+        there = np.clip(here + step * rng.standard_normal(len(here)), 0.0, 1.0)
+        if not tried(_settings(control, space, there)):
+            step *= SHRINK
+    return best
+
+
+def _settings(control: bool, space: dict[str, tuple[float, float]], point: NDArray[np.float64]) -> Meso:
+    """Return the setting at a point of the unit cube."""
+    numbers = {
+        name: round(low + float(x) * (high - low), 3)
+        for x, (name, (low, high)) in zip(point, space.items(), strict=True)
+    }
+    return Meso.model_validate({"junction_control": control, **numbers})
+
+
+def describe(gap: Gap) -> str:
+    """Return a gap in words."""
+    return (
+        f"mean travel time {gap.light:+.1%} in light and {gap.loaded:+.1%} in loaded traffic, correlation of trips "
+        f"{gap.correlation:.2f}"
+    )

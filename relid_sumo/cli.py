@@ -149,7 +149,9 @@ def train(
     err.print(f"next: relid-sumo evaluate {folder}   or   relid-sumo view {folder}", highlight=False)
 
 
-@app.command(epilog="Example: relid-sumo evaluate runs/o --seeds 3 --json; with a road closed: --close EDGE")
+@app.command(
+    epilog="Examples: relid-sumo evaluate runs/o --seeds 3 --json | with a road closed: --close EDGE | --branches 0.1"
+)
 def evaluate(
     folder: RunFolder,
     seeds: Annotated[int | None, typer.Option(help="How many of the traffic seeds (default: all).")] = None,
@@ -158,10 +160,18 @@ def evaluate(
     baselines: Annotated[
         str, typer.Option(help="What to compare with, of random, shortest, reactive, rerouting.")
     ] = "shortest,reactive,rerouting",
+    branches: Annotated[
+        float,
+        typer.Option(
+            min=0,
+            max=1,
+            metavar="SHARE",
+            help="At this share of the decisions try every way from that instant: how good were the choices? (slow)",
+        ),
+    ] = 0.0,
     changes: Set = None,
     close: Close = None,
     workers: Workers = None,
-    fork: Fork = True,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")] = False,
 ) -> None:
     """Compare a trained policy with the baselines, on traffic it has not seen: same trips, same traffic."""
@@ -176,12 +186,21 @@ def evaluate(
     with show.counting(err, "evaluating, episode", count) as tick:
         what_if = [*(changes or []), *(f"closed: {edge}" for edge in close or [])]
         result = evaluation.evaluate(
-            ready, policies, traffic=traffic, n_seeds=seeds, workers=workers, what_if=what_if, on_done=tick
+            ready,
+            policies,
+            traffic=traffic,
+            n_seeds=seeds,
+            branches=branches,
+            workers=workers,
+            what_if=what_if,
+            on_done=tick,
         )
     if as_json:
         out.print_json(json.dumps(result.as_json()))
     else:
         out.print(show.evaluation_table(result))
+        for line in show.choices_text(result):
+            out.print(line)
         out.print(f"run: {folder}; {ready.network.attribution}", highlight=False)
 
 
@@ -299,12 +318,19 @@ def scenario_new(
     folder: Annotated[Path, typer.Option(help="Folder of scenarios.")] = Path("scenarios"),
     changes: Set = None,
 ) -> None:
-    """Write a complete scenario for an OSM file: trips with real alternatives, calibrated background traffic."""
+    """Write a complete scenario for an OSM file: trips with real alternatives, calibrated traffic and simulations."""
     from relid_sumo import scenario_files
 
     scenario_files.check_new(folder / name)
     made = scenario_files.new_scenario(
-        name, source, bbox=_box(bbox), agents=agents, seed=seed, changes=changes or [], report=_say
+        name,
+        source,
+        bbox=_box(bbox),
+        agents=agents,
+        seed=seed,
+        changes=changes or [],
+        with_meso=True,
+        report=_say,
     )
     file = scenario_files.write_scenario(made, folder / name)
     err.print(f"wrote {file}; next: relid-sumo scenario check {folder / name}", highlight=False)
@@ -317,7 +343,7 @@ def scenario_check(
     changes: Set = None,
 ) -> None:
     """Say what is wrong with a scenario and what its traffic looks like."""
-    from relid_sumo import demand, show
+    from relid_sumo import demand, meso, show
     from relid_sumo.prepare import prepare
     from relid_sumo.scenario_files import load_scenario
 
@@ -327,6 +353,9 @@ def scenario_check(
     _say("measuring the background traffic")
     measured = demand.measure(ready.scenario, ready.network)
     out.print(show.traffic_text(measured, ready.scenario.demand.level))
+    if ready.scenario.meso is not None:
+        _say("comparing the mesoscopic simulation with the microscopic one")
+        out.print(show.meso_text(*meso.compare(ready.scenario, ready.network, ready.scenario.seeds.validation)))
     out.print(ready.network.attribution, highlight=False)
 
 

@@ -31,6 +31,25 @@ class Estimate:
 
 
 @dataclass(frozen=True)
+class Choices:
+    """How good single choices were, by hindsight: every open way tried from the same instant, in the same traffic.
+
+    Attributes
+    ----------
+    decisions
+        How many were tried.
+    best
+        Share of them at which no other way would have brought the vehicle there sooner.
+    lost_s
+        How much longer its trip took than by the best way, s.
+    """
+
+    decisions: int
+    best: Estimate
+    lost_s: Estimate
+
+
+@dataclass(frozen=True)
 class Result:
     """How one policy did; every figure is a mean over agents, estimated over traffic seeds.
 
@@ -47,6 +66,8 @@ class Result:
         Mean travel time over `shortest`'s in the same traffic, minus 1; None likewise.
     teleports, lost, never_inserted
         Counts over all agents and seeds.
+    choices
+        How good single choices were; None where that was not asked for.
     """
 
     mean_return: Estimate
@@ -57,6 +78,7 @@ class Result:
     teleports: int
     lost: int
     never_inserted: int
+    choices: Choices | None = None
 
 
 @dataclass(frozen=True)
@@ -86,7 +108,10 @@ def _flat(result: Result) -> dict[str, Any]:
     values: dict[str, Any] = {}
     intervals: dict[str, Any] = {}
     for name, value in asdict(result).items():
-        if isinstance(value, dict):
+        if name == "choices":
+            if value is not None:
+                values[name] = value
+        elif isinstance(value, dict):
             values[name] = value["mean"]
             intervals[name] = None if value["low"] is None else [value["low"], value["high"]]
         else:
@@ -100,6 +125,7 @@ def evaluate(
     *,
     traffic: str = "evaluation",
     n_seeds: int | None = None,
+    branches: float = 0.0,
     workers: int | None = None,
     what_if: Sequence[str] = (),
     on_done: Callable[[EpisodeRecord], None] = lambda _: None,
@@ -112,6 +138,8 @@ def evaluate(
         By the name to show. Put ``shortest`` among them to have the others compared with it.
     traffic, n_seeds
         Which set of traffic seeds (evaluation, validation, training), and how many of it; all where not given.
+    branches
+        Share of the learnt policies' decisions at which every way is tried (`Choices`); each costs as many episodes.
     workers
         Simulation processes; does not change the results.
     what_if
@@ -126,7 +154,13 @@ def evaluate(
     """
     seeds = choose_seeds(ready, traffic, n_seeds)
     jobs = [
-        Job(seed, ready.options(seed), seeded(policy, seed), background=True)
+        Job(
+            seed,
+            ready.options(seed),
+            seeded(policy, seed),
+            background=True,
+            branches=branches if policy.name == "learned" else 0.0,
+        )
         for seed in seeds
         for policy in policies.values()
     ]
@@ -181,7 +215,23 @@ def _result(rows: Sequence[EpisodeRecord], shortest: Sequence[EpisodeRecord] | N
         teleports=int(sum(row.teleports.sum() for row in rows)),
         lost=statuses.count(LOST),
         never_inserted=statuses.count(NEVER_INSERTED),
+        choices=_choices(rows),
     )
+
+
+def _choices(rows: Sequence[EpisodeRecord]) -> Choices | None:
+    lost = []
+    for row in rows:
+        here = []
+        for branch in row.branches:
+            own = branch.travel_time[:, row.agent[branch.decision]]
+            here.append(float(own[branch.slots == row.action[branch.decision]][0] - own.min()))
+        if here:
+            lost.append(np.array(here))
+    if not lost:
+        return None
+    best, mean = (np.array([f(one) for one in lost]) for f in (lambda x: (x <= 0).mean(), np.mean))
+    return Choices(sum(map(len, lost)), estimate(best), estimate(mean))
 
 
 def estimate(values: NDArray[np.float64]) -> Estimate:

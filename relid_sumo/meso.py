@@ -33,7 +33,7 @@ SPACE: dict[str, tuple[float, float]] = {
     "taujf": (1.2, 4.0),
     "taujj": (1.0, 2.5),
 }
-PENALTIES = {"tls_penalty": (0.2, 1.3), "tls_flow_penalty": (0.0, 2.0)}
+PENALTIES = {"tls_penalty": (0.2, 1.0), "tls_flow_penalty": (0.0, 2.0)}
 # Ways to treat junctions: whether vehicles wait there, and the parameters to fit. Signals by phases, or by penalties.
 JUNCTIONS: tuple[tuple[bool, dict[str, tuple[float, float]]], ...] = (
     (True, SPACE),
@@ -41,12 +41,12 @@ JUNCTIONS: tuple[tuple[bool, dict[str, tuple[float, float]]], ...] = (
     (False, SPACE | PENALTIES),
 )
 CALIBRATED_ON = 3  # training traffic seeds
-SPREAD, REFINED = 14, 30  # trials over the whole space for each way to treat junctions, then trials around the best
+SPREAD, REFINED = 16, 40  # trials over the whole space for each way to treat junctions, then trials around the best
 STEP, SHRINK = (
     0.2,
     0.9,
 )  # of a refining trial, as a share of the space; what it shrinks by where it finds nothing better
-FORMAT = 2  # part of the cache key: raise it when what is cached changes its meaning
+FORMAT = 3  # part of the cache key: raise it when what is cached changes its meaning
 
 Report = Callable[[str], None]
 
@@ -73,8 +73,8 @@ class Gap:
 
     @property
     def badness(self) -> float:
-        """What calibration makes small: 5 % in light traffic, 7 % in loaded and 0.15 of correlation count alike."""
-        return float((self.light / 0.05) ** 2 + (self.loaded / 0.07) ** 2 + ((1.0 - self.correlation) / 0.15) ** 2)
+        """What calibration makes small: 5 % in light traffic, 7 % in loaded and 0.1 of correlation count alike."""
+        return float((self.light / 0.05) ** 2 + (self.loaded / 0.07) ** 2 + ((1.0 - self.correlation) / 0.1) ** 2)
 
 
 def compare(scenario: Scenario, network: Network, traffic_seeds: Sequence[int]) -> tuple[Gap, Gap]:

@@ -341,6 +341,9 @@ class _Stage:
         self._snapshot = None
         try:
             answer = snapshot.answer()
+        except InputError:  # nothing has happened
+            self._snapshot = snapshot
+            raise
         except SnapshotDiedError:
             self._pool.drop(self._key)
             raise

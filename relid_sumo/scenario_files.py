@@ -11,7 +11,7 @@ from pathlib import Path
 
 from pydantic import BaseModel
 
-from relid_sumo import atlas, demand, network, osm, prepare, traffic, trips
+from relid_sumo import atlas, demand, meso, network, osm, prepare, traffic, trips
 from relid_sumo.atlas import NetworkSettings, plain_name
 from relid_sumo.errors import InputError, did_you_mean
 from relid_sumo.network import Network
@@ -126,12 +126,18 @@ def new_scenario(
     agents: int = AGENTS,
     seed: int = 0,
     changes: Sequence[str] = (),
+    with_meso: bool = False,
     report: Report = lambda _: None,
 ) -> Scenario:
     """Make a complete scenario from an OSM file, or from a network of the catalogue.
 
     The background demand is calibrated, trips are chosen for which traffic makes the choice of route matter (on mean
     travel times over some of the training traffic), and the horizon is three times the slowest one's free-flow time.
+
+    Parameters
+    ----------
+    with_meso
+        Calibrate the mesoscopic simulation too.
 
     Raises
     ------
@@ -158,7 +164,8 @@ def new_scenario(
     chosen = trips.choose(roads, agents, seed, times[: max(1, round(BUSY_S / traffic.BIN_S))].mean(axis=0))
     wanted = any(change.partition("=")[0].strip() == "horizon_s" for change in changes)
     horizon = draft.horizon_s if wanted else _horizon(roads, chosen, name)
-    return draft.model_copy(update={"trips": chosen, "horizon_s": horizon})
+    made = draft.model_copy(update={"trips": chosen, "horizon_s": horizon})
+    return meso.calibrated(made, roads, report) if with_meso else made
 
 
 def _options(source: Path, bbox: tuple[float, float, float, float] | None, changes: Sequence[str]) -> NetworkSettings:

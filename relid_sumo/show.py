@@ -17,6 +17,7 @@ from relid_sumo.demand import Traffic
 from relid_sumo.doctor import Check
 from relid_sumo.env import EpisodeRecord
 from relid_sumo.evaluate import Estimate, Evaluation
+from relid_sumo.meso import Gap, describe
 from relid_sumo.prepare import Ready
 
 COLOURS = {"ok": "green", "warn": "yellow", "fail": "red"}
@@ -72,6 +73,17 @@ def evaluation_table(result: Evaluation) -> Table:
     return table
 
 
+def choices_text(result: Evaluation) -> Iterator[str]:
+    """Yield, for each policy whose choices were tried, how good they were."""
+    for name, row in result.policies.items():
+        if row.choices is not None:
+            yield (
+                f"{name}: {row.choices.best.mean:.0%} of {row.choices.decisions} choices were the best by hindsight; "
+                f"{number(row.choices.lost_s, 1)} s lost per choice (every way driven from the same instant, then "
+                "greedily)"
+            )
+
+
 def doctor_table(checks: list[Check]) -> Table:
     """Return what `doctor` found, and how to mend it."""
     table = Table(show_header=True)
@@ -111,6 +123,14 @@ def traffic_text(traffic: Traffic, wanted: float) -> str:
     if not traffic.flows:
         text += " - [red]gridlock: lower demand.level[/]"
     return text + (f" - {traffic.note}" if traffic.note else "")
+
+
+def meso_text(gap: Gap, floor: Gap) -> str:
+    """Return how far the mesoscopic simulation is from the microscopic one, in words."""
+    return (
+        f"mesoscopic simulation, over {gap.trips} trips of the validation traffic: {describe(gap)} "
+        f"(microscopic with another random seed: {describe(floor)})"
+    )
 
 
 class TrainingBar:

@@ -19,7 +19,7 @@ from relid_sumo.env import Episode, EpisodeRecord
 from relid_sumo.graph import RoadGraph
 from relid_sumo.policies import Policy
 from relid_sumo.prepare import Ready, prepare
-from relid_sumo.scenario import Demand, Place, Scenario, Trip
+from relid_sumo.scenario import Demand, Meso, Place, Scenario, Trip
 from relid_sumo.task import RoutingTask, make_task
 from relid_sumo.toy import ToyBridge, grid
 
@@ -154,6 +154,7 @@ def town_ready(cache_dir: Path) -> Ready:
             network=str(TOWN),
             horizon_s=600.0,
             demand=Demand(rate_vph=600.0, warmup_s=60.0),
+            meso=Meso(),
             trips=trips.choose(roads, 6, seed=0),
         )
     )

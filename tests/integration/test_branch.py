@@ -1,0 +1,188 @@
+"""Branching: what would come of other choices, exactly, and the episode goes on untouched."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+
+import numpy as np
+import pytest
+
+from relid_sumo.algos.nets import Actor
+from relid_sumo.env import Episode, EpisodeRecord
+from relid_sumo.errors import InputError, SimulationError
+from relid_sumo.evaluate import evaluate
+from relid_sumo.pettingzoo_env import RoutingEnv
+from relid_sumo.policies import Policy
+from relid_sumo.prepare import Ready
+from relid_sumo.rollout import Job, Rollouts, branch, drive, warmed
+from relid_sumo.scenario import Simulator
+from relid_sumo.snapshot import in_fork
+from relid_sumo.task import RoutingTask
+from relid_sumo.toy import ToyBridge
+
+pytestmark = pytest.mark.sumo
+
+Descendants = Callable[[], dict[int, str]]
+
+
+def go_on(episode: Episode, policy: Policy) -> EpisodeRecord:
+    choose = policy.start()
+    decisions = episode.open_decisions
+    while decisions:
+        for decision in decisions:
+            episode.act(decision, choose(episode, decision))
+        decisions = episode.advance()
+    return episode.record()
+
+
+def to_decision(episode: Episode, number: int) -> None:
+    """Drive by free-flow fastest paths until so many decisions are answered."""
+    choose = Policy("shortest").start()
+    while episode.n_decisions < number:
+        for decision in episode.open_decisions:
+            episode.act(decision, choose(episode, decision))
+        episode.advance()
+
+
+def test_a_branch_is_what_would_have_come(crossing: RoutingTask) -> None:
+    episode = Episode(crossing, ToyBridge(crossing.graph))
+    episode.advance()
+    to_decision(episode, 4)
+    decision = episode.open_decisions[0]
+    slots = np.flatnonzero(decision.mask).tolist()
+    ends = branch(episode, [{decision.agent: slot} for slot in slots], Policy("shortest"))
+    own_way = Policy("shortest").start()(episode, decision)
+    assert len({end.digest for end in ends}) == len(slots)
+    record = go_on(episode, Policy("shortest"))
+    assert record.digest == ends[slots.index(own_way)].digest
+    assert record.returns.tobytes() == ends[slots.index(own_way)].returns.tobytes()
+
+
+@pytest.mark.parametrize("simulator", ["micro", "meso"])
+def test_branches_of_sumo_are_exact(town_ready: Ready, simulator: Simulator) -> None:
+    """Each way's branch is the very episode in which that way is taken from the start."""
+
+    def check() -> int:
+        task, options = town_ready.task, town_ready.options(0, simulator)
+        episode = Episode(task, warmed(task, options))
+        episode.advance()
+        to_decision(episode, 5)
+        decision = episode.open_decisions[0]
+        ends = branch(
+            episode, [{decision.agent: int(slot)} for slot in np.flatnonzero(decision.mask)], Policy("shortest")
+        )
+        for slot, end in zip(np.flatnonzero(decision.mask), ends, strict=True):
+
+            def anew(slot: int = int(slot)) -> str:
+                other = Episode(task, warmed(task, options))
+                other.advance()
+                to_decision(other, 5)
+                choose = Policy("shortest").start()
+                for one in other.open_decisions:
+                    other.act(one, slot if one.agent == decision.agent else choose(other, one))
+                other.advance()
+                return go_on(other, Policy("shortest")).digest
+
+            assert in_fork(anew) == end.digest
+        assert go_on(episode, Policy("shortest")).digest in {end.digest for end in ends}
+        return len(ends)
+
+    # in a process of its own, as SUMO's state is global
+    assert in_fork(check) >= 2
+
+
+def test_what_cannot_be_branched_is_told(crossing: RoutingTask, town_ready: Ready) -> None:
+    episode = Episode(crossing, ToyBridge(crossing.graph))
+    episode.advance()
+    decision = episode.open_decisions[0]
+    idle = next(i for i in range(6) if i != decision.agent)
+    with pytest.raises(InputError, match=rf"agent 'a{idle}' has no decision open; open are a{decision.agent}"):
+        branch(episode, [{idle: 0}], Policy("shortest"))
+    masked = int(np.flatnonzero(~decision.mask)[0]) if not decision.mask.all() else 99
+    with pytest.raises(InputError, match="is masked"):
+        branch(episode, [{decision.agent: masked}], Policy("shortest"))
+    bridge = warmed(town_ready.task, town_ready.options(0), program="sumo")
+    with pytest.raises(InputError, match="not one behind traci"):
+        branch(Episode(town_ready.task, bridge), [{}], Policy("shortest"))
+    bridge.close()
+
+
+def test_a_branch_that_is_killed_is_an_error(crossing: RoutingTask, descendants: Descendants) -> None:
+    class Slow(ToyBridge):
+        def step(self) -> float:
+            time.sleep(0.05)
+            return super().step()
+
+    episode = Episode(crossing, Slow(crossing.graph))
+    episode.advance()
+    before = set(descendants())
+
+    def kill() -> None:
+        while not (new := set(descendants()) - before):
+            time.sleep(0.01)
+        for pid in new:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+
+    killer = threading.Thread(target=kill)
+    killer.start()
+    with pytest.raises(SimulationError, match="a branch of an episode died: ended by SIGKILL"):
+        branch(episode, [{}], Policy("shortest"))
+    killer.join()
+    assert set(descendants()) == before
+
+
+def test_branches_through_pettingzoo(town_ready: Ready) -> None:
+    env = RoutingEnv(town_ready.task, town_ready.options, (0,))
+    observations, infos = env.reset(options={"traffic_seed": 0})
+    agent = next(name for name in env.agents if infos[name]["decides"])
+    slots = np.flatnonzero(observations[agent]["action_mask"]).tolist()
+    with pytest.raises(InputError, match="there is no agent 'agent99'"):
+        env.branch([{"agent99": 0}], Policy("shortest"))
+    with pytest.raises(InputError, match="is masked"):
+        env.branch([{agent: 99}], Policy("shortest"))
+    ends = env.branch([{agent: slot} for slot in slots], Policy("shortest"))
+    again = env.branch([{agent: slot} for slot in slots], Policy("shortest"))
+    assert [end.digest for end in ends] == [end.digest for end in again]
+    assert len({end.digest for end in ends}) == len(slots)
+    whole = drive(town_ready.task, Job(0, town_ready.options(0), Policy("shortest")))
+    assert whole.digest in {end.digest for end in ends}  # `shortest` takes one of the ways
+    env.close()
+    with pytest.raises(InputError, match=r"call reset\(\)"):
+        env.branch([{}], Policy("shortest"))
+
+
+def test_every_way_tried_while_an_episode_is_driven(town_ready: Ready) -> None:
+    task = town_ready.task
+    weights = Actor(task.n_agents, task.graph.m_out, hidden=8, scorer=8, seed=0).weights()
+    job = Job(0, town_ready.options(0), Policy("learned", greedy=True, weights=weights), branches=0.2)
+    with Rollouts(task, 1) as rollouts:
+        record, without = rollouts.run([job, Job(0, job.options, job.policy)])
+    assert record.digest == without.digest  # it goes on untouched
+    assert without.branches == ()
+    assert 0 < len(record.branches) < len(record.agent)
+    for one in record.branches:
+        taken = np.flatnonzero(one.slots == record.action[one.decision])
+        assert set(one.slots) == set(np.flatnonzero(record.mask[one.decision]))
+        # the policy draws nothing, so the way it took comes to what the episode came to
+        assert one.returns[taken[0]].tobytes() == record.returns.tobytes()
+        assert one.travel_time[taken[0]].tobytes() == record.travel_time.tobytes()
+
+
+def test_how_good_choices_were_is_evaluated(town_ready: Ready) -> None:
+    task = town_ready.task
+    weights = Actor(task.n_agents, task.graph.m_out, hidden=8, scorer=8, seed=0).weights()
+    policies = {"trained": Policy("learned", greedy=True, weights=weights), "shortest": Policy("shortest")}
+    result = evaluate(town_ready, policies, n_seeds=1, branches=0.1)
+    choices = result.policies["trained"].choices
+    assert choices is not None
+    assert result.policies["shortest"].choices is None
+    assert choices.decisions > 0
+    assert 0 <= choices.best.mean < 1  # an untrained policy is not always right
+    assert choices.lost_s.mean > 0
+    assert result.as_json()["policies"]["trained"]["choices"]["decisions"] == choices.decisions

@@ -22,6 +22,7 @@ from relid_sumo.errors import RelidSumoError, SimulationError
 Answer = TypeVar("Answer")
 
 PR_SET_PDEATHSIG = 1
+NO_ROOM = "failed to map segment"  # what the dynamic loader says where a library does not fit into memory
 PATIENCE_S = 3.0  # how long a process may take to end when asked
 
 
@@ -114,6 +115,8 @@ def told(work: Callable[[], Answer]) -> Answer | RelidSumoError:
     except RelidSumoError as error:
         return error
     except Exception as error:
+        if isinstance(error, MemoryError) or NO_ROOM in str(error):
+            return SimulationError(f"out of memory ({str(error) or type(error).__name__}); try fewer --workers")
         fault = SimulationError(f"a fault in a simulation process: {type(error).__name__}: {error}")
         fault.add_note(traceback.format_exc())
         return fault

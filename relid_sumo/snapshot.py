@@ -65,7 +65,11 @@ class Snapshot(Generic[Job]):
         if self.pid == 0:
             _hold(there, warmed, play)
         there.close()
-        self.answer()
+        try:
+            self.answer()
+        except RelidSumoError:
+            self.close()
+            raise
 
     def send(self, message: object) -> None:
         """Send a job to the simulation, or what its episode waits for.

@@ -8,6 +8,7 @@ differs from minute to minute. Figures of one scenario take some ten minutes, an
 from __future__ import annotations
 
 import argparse
+import importlib
 import json
 import multiprocessing
 import os
@@ -160,6 +161,7 @@ def overhead(ready: Ready, folder: Path) -> dict[str, Any]:
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
         return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
+    importlib.import_module("libsumo")  # once a process, not once an episode
     rounds = [(cpu(through_environment), cpu(only_steps), binary()) for _ in range(ROUNDS)]
     over_loop, over_binary = [a / b for a, b, _ in rounds], [a / c for a, _, c in rounds]
     return {

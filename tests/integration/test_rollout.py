@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import re
 import signal
 import subprocess
 import sys
@@ -71,13 +72,17 @@ def expected(town_ready: Ready) -> list[EpisodeRecord]:
     return [drive(town_ready.task, job) for job in jobs_of(town_ready)]
 
 
-@pytest.mark.parametrize(("workers", "fork"), [(1, True), (2, True), (2, False)])
+@pytest.mark.parametrize(
+    ("workers", "fork", "memory_mib"),
+    [(1, True, None), (2, True, None), (5, True, None), (1, True, 0.0), (2, False, None)],
+    ids=["one worker", "two", "more than cores and jobs", "memory for one snapshot", "no snapshots"],
+)
 def test_an_episode_is_the_same_whoever_drives_it(
-    town_ready: Ready, expected: list[EpisodeRecord], workers: int, fork: bool
+    town_ready: Ready, expected: list[EpisodeRecord], workers: int, fork: bool, memory_mib: float | None
 ) -> None:
     jobs = jobs_of(town_ready)
     seen: list[int] = []
-    with Rollouts(town_ready.task, workers, fork=fork) as rollouts:
+    with Rollouts(town_ready.task, workers, fork=fork, memory_mib=memory_mib) as rollouts:
         records = rollouts.run(jobs, lambda record: seen.append(record.traffic_seed))
         again = rollouts.run(jobs[::-1])[::-1]  # after other episodes, and perhaps in other workers
     assert sorted(seen) == [0, 1, 2, 3, 4]
@@ -103,6 +108,25 @@ def test_sumo_s_word_gets_through(town_ready: Ready, tmp_path: Path, fork: bool)
         with pytest.raises(SimulationError, match=r"nowhere.net.xml' is not accessible"):
             rollouts.run([*jobs, bad])
         assert len(rollouts.run(jobs)) == 2  # the pool goes on
+
+
+@FORK
+def test_sumo_fails_in_mid_episode(town_ready: Ready, tmp_path: Path, fork: bool) -> None:
+    routes = tmp_path / "own.rou.xml"
+    edge = town_ready.network.graph.edge_ids[0]
+    good = [f'<vehicle id="v{i}" depart="{i}"><route edges="{edge}"/></vehicle>' for i in range(400)]
+    bad = '<vehicle id="x" depart="400"><route edges="nowhere"/></vehicle>'
+    routes.write_text("\n".join(["<routes>", *good, bad, "</routes>"]))
+    options = list(town_ready.options(0))
+    options[options.index("-r") + 1] = str(routes)
+    options[options.index("--route-steps") + 1] = "200"  # so that it comes upon the fault while it drives
+    options.remove("--ignore-route-errors")
+    with Rollouts(town_ready.task, 1, fork=fork) as rollouts:
+        with pytest.raises(
+            SimulationError, match=r"SUMO failed: .*The edge 'nowhere' within the route for vehicle 'x'"
+        ):
+            rollouts.run([Job(0, tuple(options), Policy("shortest"))])
+        assert len(rollouts.run(jobs_of(town_ready)[2:3])) == 1
 
 
 # --- what is killed ---------------------------------------------------------------------------------------------------
@@ -171,6 +195,98 @@ def test_a_snapshot_that_is_killed_is_made_again(town_ready: Ready, descendants:
         (snapshot,) = (pid for pid in descendants() if parent_of(pid) == worker)
         os.kill(snapshot, signal.SIGKILL)
         assert_same(first, rollouts.run([job])[0])
+
+
+def episode_of(descendants: Descendants) -> int:
+    """Return the process that drives an episode in a fork of a snapshot, once there is one."""
+    until = time.monotonic() + 60
+    while time.monotonic() < until:
+        snapshots = [pid for worker in workers_of(descendants) for pid in children_of(worker, descendants)]
+        for pid in (child for snapshot in snapshots for child in children_of(snapshot, descendants)):
+            return pid
+        time.sleep(0.002)
+    raise AssertionError("no episode was driven")
+
+
+def children_of(parent: int, descendants: Descendants) -> list[int]:
+    found = []
+    for pid in descendants():
+        with suppress(OSError):
+            if parent_of(pid) == parent:
+                found.append(pid)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("word", "why"),
+    [
+        (signal.SIGKILL, "ended by SIGKILL"),
+        (signal.SIGSEGV, "ended by SIGSEGV: Error: the road is gone."),
+        (signal.SIGSTOP, "no answer in 10 s"),
+    ],
+    ids=["killed", "crashes", "hangs"],
+)
+def test_an_episode_that_is_lost_is_driven_again(
+    town_ready: Ready, descendants: Descendants, word: signal.Signals, why: str
+) -> None:
+    said: list[str] = []
+    job = jobs_of(town_ready)[2]
+
+    def hit() -> None:
+        pid = episode_of(descendants)
+        if word == signal.SIGSEGV:
+            with Path(f"/proc/{pid}/fd/2").open("a") as last_words:
+                last_words.write("Error: the road is gone.\nQuitting (on error).\n")
+        os.kill(pid, word)
+
+    with Rollouts(town_ready.task, 1, limit_s=10.0, report=said.append) as rollouts:
+        first = rollouts.run([job])[0]
+        hitter = threading.Thread(target=hit)
+        hitter.start()
+        assert_same(first, rollouts.run([job])[0])
+        hitter.join()
+    assert said == [f"the simulation of traffic seed 2 died ({why}); it is driven again"]
+
+
+def test_a_worker_that_hangs_is_replaced(
+    town_ready: Ready, descendants: Descendants, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("relid_sumo.rollout.SLACK_S", 1.0)
+    job = jobs_of(town_ready)[2]
+    said: list[str] = []
+    with Rollouts(town_ready.task, 1, fork=False, limit_s=5.0, report=said.append) as rollouts:
+        first = rollouts.run([job])[0]
+        os.kill(workers_of(descendants)[0], signal.SIGSTOP)
+        assert_same(first, rollouts.run([job])[0])
+    assert said == ["the simulation of traffic seed 2 died (no answer in 11 s); it is driven again"]
+
+
+@FORK
+def test_too_little_memory_is_told(town_ready: Ready, tmp_path: Path, fork: bool) -> None:
+    (tmp_path / "parent.py").write_text(textwrap.dedent(SHORT_OF_MEMORY))
+    (tmp_path / "jobs.pickle").write_bytes(pickle.dumps((town_ready.task, jobs_of(town_ready)[2:3], fork)))
+    command = [sys.executable, str(tmp_path / "parent.py"), str(tmp_path / "jobs.pickle")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert re.search(r"^out of memory \(.*\); try fewer --workers", done.stdout), done.stdout + done.stderr
+
+
+SHORT_OF_MEMORY = """
+    import pickle, resource, sys
+    from relid_sumo.errors import SimulationError
+    from relid_sumo.rollout import Rollouts
+
+    if __name__ == "__main__":
+        with open(sys.argv[1], "rb") as file:
+            task, jobs, fork = pickle.load(file)
+        used = int(next(l for l in open("/proc/self/status") if l.startswith("VmSize")).split()[1]) << 10
+        room = used + (40 << 20)  # SUMO's libraries alone take more
+        resource.setrlimit(resource.RLIMIT_AS, (room, room))
+        with Rollouts(task, 1, fork=fork) as rollouts:
+            try:
+                rollouts.run(jobs)
+            except SimulationError as error:
+                print(error)
+"""
 
 
 @FORK

@@ -1,0 +1,144 @@
+"""Snapshots over a toy simulation: whole answers or an error, and nothing left behind."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+import pytest
+
+from relid_sumo.bridge import Bridge
+from relid_sumo.errors import SimulationError
+from relid_sumo.snapshot import Pool, Snapshot, SnapshotDiedError, in_fork
+from relid_sumo.toy import ToyBridge, grid
+
+Descendants = Callable[[], dict[int, str]]
+LARGE = 32 << 20  # far more than a pipe holds
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_left(descendants: Descendants) -> Iterator[None]:
+    pipes = len(list(Path("/proc/self/fd").iterdir()))
+    yield
+    assert descendants() == {}
+    assert len(list(Path("/proc/self/fd").iterdir())) == pipes
+
+
+def toy() -> Bridge:
+    return ToyBridge(grid(3))
+
+
+def play(bridge: Bridge, job: str, pipe: Connection) -> None:
+    """Answer with the time after a step, or do what the job says."""
+    if job == "large":
+        pipe.send(b"x" * LARGE)
+    elif job == "hang":
+        time.sleep(600)
+    elif job == "die":
+        os.kill(os.getpid(), signal.SIGKILL)
+    elif job == "exit":
+        os._exit(7)
+    elif job == "fail":
+        pipe.send(SimulationError("SUMO failed: as asked"))
+    else:
+        pipe.send(bridge.step())
+
+
+def ask(snapshot: Snapshot[str], job: str) -> object:
+    snapshot.send(job)
+    return snapshot.answer()
+
+
+def test_every_job_starts_from_the_same_instant() -> None:
+    snapshot = Snapshot(toy, play)
+    assert [ask(snapshot, "step") for _ in range(3)] == [0.0, 0.0, 0.0]
+    snapshot.close()
+    snapshot.close()
+
+
+def test_an_answer_larger_than_the_pipe_comes_whole() -> None:
+    snapshot = Snapshot(toy, play)
+    assert ask(snapshot, "large") == b"x" * LARGE
+    assert ask(snapshot, "step") == 0.0
+    snapshot.close()
+
+
+def test_a_child_killed_while_the_pipe_is_full(descendants: Descendants) -> None:
+    snapshot = Snapshot(toy, play)
+    snapshot.send("large")
+    while not (child := [pid for pid in descendants() if pid != snapshot.pid]):
+        time.sleep(0.01)
+    time.sleep(0.3)  # by now it has filled the pipe and waits for us to read
+    os.kill(child[0], signal.SIGKILL)
+    with pytest.raises(SnapshotDiedError, match="ended by SIGKILL"):
+        snapshot.answer()
+
+
+@pytest.mark.parametrize(("job", "how"), [("die", "ended by SIGKILL"), ("exit", "ended with exit code 7")])
+def test_how_a_child_ended_is_told(job: str, how: str) -> None:
+    snapshot = Snapshot(toy, play)
+    with pytest.raises(SnapshotDiedError, match=how):
+        ask(snapshot, job)
+    with pytest.raises(SnapshotDiedError):
+        snapshot.send("step")
+
+
+def test_a_child_that_hangs_is_ended() -> None:
+    snapshot = Snapshot(toy, play, limit_s=0.5)
+    with pytest.raises(SnapshotDiedError, match=r"no answer in 0\.5 s"):
+        ask(snapshot, "hang")
+
+
+def test_an_error_of_the_simulation_ends_nothing() -> None:
+    snapshot = Snapshot(toy, play)
+    with pytest.raises(SimulationError, match="as asked"):
+        ask(snapshot, "fail")
+    assert ask(snapshot, "step") == 0.0
+    snapshot.close()
+
+
+def test_a_simulation_that_does_not_start(tmp_path: Path) -> None:
+    def broken() -> Bridge:
+        raise SimulationError(f"SUMO failed: {tmp_path} is no network")
+
+    with pytest.raises(SimulationError, match="is no network"):
+        Snapshot(broken, play)
+
+
+def test_the_least_recently_used_goes_when_memory_is_short(descendants: Descendants) -> None:
+    with_room, without = Pool(play, 1e6), Pool(play, 0.0)
+    for pool, kept in ((with_room, 3), (without, 1)):
+        for key in "abc":
+            assert pool.drive(key, toy, "step") == 0.0
+        assert len(descendants()) == kept
+        pool.close()
+        assert descendants() == {}
+
+
+def test_a_pool_makes_a_dead_snapshot_anew() -> None:
+    pool = Pool(play, 1e6)
+    with pytest.raises(SnapshotDiedError):
+        pool.drive("a", toy, "die")
+    assert pool.drive("a", toy, "step") == 0.0
+    pool.close()
+
+
+def test_no_fork_to_be_had(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse() -> int:
+        raise OSError(12, "Cannot allocate memory")
+
+    monkeypatch.setattr(os, "fork", refuse)
+    with pytest.raises(SnapshotDiedError, match=r"cannot fork.*Cannot allocate memory"):
+        Snapshot(toy, play)
+    with pytest.raises(SimulationError, match="Cannot allocate memory"):
+        in_fork(lambda: 1)
+
+
+def test_work_in_a_fork_leaves_this_process_as_it_was() -> None:
+    bridge = toy()
+    assert [in_fork(lambda: (bridge.step(), bridge.step())[1]) for _ in range(2)] == [1.0, 1.0]
+    assert bridge.step() == 0.0

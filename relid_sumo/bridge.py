@@ -24,6 +24,7 @@ ADAPT_EVERY_S = 10.0  # how often SUMO's smoothed travel times take a new readin
 SMOOTHED = 1  # SUMO's routing mode "aggregated"
 AGENT_TYPE, REROUTING_TYPE = "agent", "agent_rerouting"
 REROUTE_EVERY_S = 30.0
+NEVER = {"period": 0.0, "pre-period": 0.0}
 LAST_WORD_S = 5.0  # how long a SUMO that broke off may take to say why
 
 T = TypeVar("T")
@@ -59,9 +60,6 @@ class Bridge(Protocol):
     def departed(self) -> Sequence[str]:
         """Return the vehicles that departed in the last step."""
 
-    def arrived(self) -> Sequence[str]:
-        """Return the vehicles that completed their routes in the last step."""
-
     def teleported(self) -> Sequence[str]:
         """Return the vehicles that began to teleport in the last step."""
 
@@ -71,11 +69,17 @@ class Bridge(Protocol):
     def waiting(self) -> int:
         """Return how many vehicles wait to be inserted."""
 
-    def travel_time(self, edge: str, *, smoothed: bool) -> float:
-        """Return the current, or exponentially smoothed, travel time of an edge, s."""
+    def travel_time(self, edge: str, vehicle: str, *, smoothed: bool) -> float:
+        """Return the travel time of an edge in the last step, or exponentially smoothed, s.
+
+        The smoothed one is a vehicle's own: no shorter than it takes at its own highest speed.
+        """
 
     def fastest_route(self, edge: str, destination: str) -> Sequence[str]:
         """Return the fastest route on smoothed travel times, both ends included."""
+
+    def fingerprint(self) -> str:
+        """Return a text that tells where every vehicle is: equal for equal states."""
 
     def close(self) -> None:
         """End the simulation."""
@@ -89,7 +93,7 @@ def _told(method: Callable[Concatenate[SumoBridge, P], T]) -> Callable[Concatena
         try:
             return method(self, *args, **kwargs)
         except self.failures as error:
-            raise SimulationError(f"SUMO failed: {self.last_word() or error}") from error
+            raise self._failed(error) from error
 
     return cast("Callable[Concatenate[SumoBridge, P], T]", call)
 
@@ -128,6 +132,8 @@ class SumoBridge:
         self.failures = (module.TraCIException, module.FatalTraCIError, OSError)
         self._unknown = module.TraCIException
         self.api: Any = None
+        self._road_of: Any = None
+        self._now_ms = self._step_ms = 0
         self._process: subprocess.Popen[bytes] | None = None
         self._log = tempfile.TemporaryFile()  # noqa: SIM115 - SUMO's complaints; gone with us, however we end
         adaptation = [
@@ -155,18 +161,26 @@ class SumoBridge:
             with contextlib.redirect_stdout(io.StringIO()):  # traci tells of every attempt
                 self.api = module.connect(port, numRetries=120, proc=self._process, waitBetweenRetries=0.25)
         self._simulation, self._vehicle, self._edge = self.api.simulation, self.api.vehicle, self.api.edge
+        self._road_of = self._vehicle.getRoadID  # asked more often than anything else
+        self._now_ms = round(1000 * self._simulation.getTime())
+        self._step_ms = round(1000 * self._simulation.getDeltaT())
         any_edge = next(e for e in self._edge.getIDList() if not e.startswith(":"))
         self._simulation.findRoute(any_edge, any_edge, routingMode=SMOOTHED)  # the first request starts the smoothing
-        for name in (AGENT_TYPE, REROUTING_TYPE):
+        # Agents have the device for what it knows of the edges; theirs never re-routes.
+        for name, timing in ((AGENT_TYPE, NEVER), (REROUTING_TYPE, {"period": REROUTE_EVERY_S})):
             self.api.vehicletype.copy("DEFAULT_VEHTYPE", name)
-        self.api.vehicletype.setParameter(REROUTING_TYPE, "has.rerouting.device", "true")
-        self.api.vehicletype.setParameter(REROUTING_TYPE, "device.rerouting.period", str(REROUTE_EVERY_S))
+            self.api.vehicletype.setParameter(name, "has.rerouting.device", "true")
+            for key, seconds in timing.items():
+                self.api.vehicletype.setParameter(name, f"device.rerouting.{key}", str(seconds))
 
     @_told
     def _close_roads(self, closed: Sequence[str]) -> None:
         for edge in closed:
             for lane in range(self._edge.getLaneNumber(edge)):
                 self.api.lane.setDisallowed(f"{edge}_{lane}", ["all"])
+
+    def _failed(self, error: Exception) -> SimulationError:
+        return SimulationError(f"SUMO failed: {self.last_word() or error}")
 
     def last_word(self) -> str:
         """Return the line that says why SUMO stopped; empty where it has said nothing."""
@@ -179,9 +193,10 @@ class SumoBridge:
     @_told
     def step(self) -> float:
         """See `Bridge.step`."""
-        time = float(self._simulation.getTime())
+        now_s = self._now_ms / 1000.0
+        self._now_ms += self._step_ms
         self.api.simulationStep()
-        return time
+        return now_s
 
     @_told
     def add(self, vehicle: str, route: Sequence[str], depart_s: float, *, rerouting: bool = False) -> None:
@@ -197,13 +212,14 @@ class SumoBridge:
         """See `Bridge.set_route`."""
         self._vehicle.setRoute(vehicle, route)
 
-    @_told
     def road(self, vehicle: str) -> str | None:
         """See `Bridge.road`."""
         try:
-            return str(self._vehicle.getRoadID(vehicle))
+            return self._road_of(vehicle)  # type: ignore[no-any-return] # SUMO's modules carry no types
         except self._unknown:
             return None
+        except self.failures as error:
+            raise self._failed(error) from error
 
     @_told
     def speed_factor(self, vehicle: str) -> float:
@@ -214,11 +230,6 @@ class SumoBridge:
     def departed(self) -> Sequence[str]:
         """See `Bridge.departed`."""
         return tuple(self._simulation.getDepartedIDList())
-
-    @_told
-    def arrived(self) -> Sequence[str]:
-        """See `Bridge.arrived`."""
-        return tuple(self._simulation.getArrivedIDList())
 
     @_told
     def teleported(self) -> Sequence[str]:
@@ -236,16 +247,22 @@ class SumoBridge:
         return len(self._simulation.getPendingVehicles())
 
     @_told
-    def travel_time(self, edge: str, *, smoothed: bool) -> float:
+    def travel_time(self, edge: str, vehicle: str, *, smoothed: bool) -> float:
         """See `Bridge.travel_time`."""
         if smoothed:
-            return float(self._simulation.findRoute(edge, edge, routingMode=SMOOTHED).travelTime)
+            return float(self._vehicle.getParameter(vehicle, f"device.rerouting.edge:{edge}"))
         return float(self._edge.getTraveltime(edge))
 
     @_told
     def fastest_route(self, edge: str, destination: str) -> Sequence[str]:
         """See `Bridge.fastest_route`."""
         return tuple(self._simulation.findRoute(edge, destination, routingMode=SMOOTHED).edges)
+
+    @_told
+    def fingerprint(self) -> str:
+        """See `Bridge.fingerprint`."""
+        vehicle = self._vehicle
+        return "\n".join(f"{v} {vehicle.getRoadID(v)} {vehicle.getLanePosition(v)!r}" for v in vehicle.getIDList())
 
     def close(self) -> None:
         """See `Bridge.close`."""

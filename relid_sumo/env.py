@@ -9,7 +9,8 @@ Observation, float32, shape (2 m_out + 2,), all scaled to about [-1, 1]:
 ====================  =============================================================================================
 index                 value
 ====================  =============================================================================================
-2 j                   congestion of the road in slot j: ``1 - 2 free-flow time / travel time`` (-1 free, 1 jammed)
+2 j                   congestion of the road in slot j: ``1 - 2 free-flow time / travel time`` (-1 free, 1 jammed);
+                      of the vehicle's own free-flow time, at its own speed, where travel times are smoothed
 2 j + 1               distance to the destination from the end of that road: ``2 d / d_max - 1``
 2 m_out               distance from the end of the present road, scaled likewise
 2 m_out + 1           time since the wished departure: ``2 t / horizon - 1``
@@ -121,7 +122,8 @@ class EpisodeRecord:
     simulated_s : float
         Simulated time after the warm-up, s.
     digest : str
-        Hash of all decisions and all arrivals, background included: equal for equal episodes.
+        Hash of all decisions and arrivals of the agents, and of where all vehicles are at the end: equal for equal
+        episodes.
     branches : tuple of Branch
         Decisions at which every way was tried; none unless asked for.
     """
@@ -166,6 +168,7 @@ class _Vehicle:
     status: str | None = None
     inserted: bool = False
     speed_factor: float = 1.0
+    look: int = 0
     last_time: float = 0.0
     last_to_go: float = 0.0
     decisions: list[int] = field(default_factory=list)
@@ -218,7 +221,7 @@ class Episode:
         self._rewards: list[float] = []
         self._asked: dict[int, Decision] = {}
         self._hash = hashlib.blake2b(digest_size=16)
-        self._on_road = 0
+        self._digest: str | None = None
         self.vehicles: list[_Vehicle] = []
         for i, name in enumerate(task.names):
             wished = scenario.start_s + float(task.depart_s[i])
@@ -268,40 +271,43 @@ class Episode:
             for name in bridge.teleported():
                 if name in live:
                     vehicles[live[name]].teleports += 1
-            self._note_arrivals(bridge.arrived(), now)
+                    self._look_again(live[name], self._steps)
             asked = self._look(now)
+            if now < self._measure_until:
+                self._measure_background(now)
             if asked:
                 self._asked = {d.agent: d for d in asked}
                 return asked
+        if self._digest is None:
+            self._hash.update(bridge.fingerprint().encode())
+            self._digest = self._hash.hexdigest()
         return []
-
-    def _note_arrivals(self, names: Sequence[str], now: float) -> None:
-        if names:
-            self._hash.update(f"{now:g} {' '.join(names)}\n".encode())
-        agents = [self._live[name] for name in names if name in self._live]
-        if now < self._measure_until:
-            self._measure_background(now, len(agents))
-        for i in agents:
-            self._end(i, now, ARRIVED if self._completed(i) else LOST)
 
     def _look(self, now: float) -> list[Decision]:
         """Look at the vehicles that may be on another road now, and return who has to decide."""
-        asked = []
+        asked, road = [], self.bridge.road
         for i in self._look_at.pop(self._steps, ()):
             vehicle = self.vehicles[i]
-            if vehicle.status is not None:
+            if vehicle.look != self._steps:
                 continue
-            on, again = self.bridge.road(vehicle.name), self._steps + 1
+            on, again = road(vehicle.name), self._steps + 1
             if on != vehicle.road:
+                if on is None:
+                    self._end(i, now, ARRIVED if self._completed(i) else LOST)
+                    continue
                 decision, again = self._moved(i, on, now)
                 if decision is not None:
                     asked.append(decision)
-            self._look_at.setdefault(again, []).append(i)
+            self._look_again(i, again)
         return sorted(asked, key=lambda decision: decision.agent)
 
-    def _measure_background(self, now: float, agents_left: int) -> None:
+    def _look_again(self, agent: int, step: int) -> None:
+        self.vehicles[agent].look = step
+        self._look_at.setdefault(step, []).append(agent)
+
+    def _measure_background(self, now: float) -> None:
         overdue = sum(self.vehicles[i].wished_s <= now for i in self._waiting.values())
-        others = self.bridge.running() + self.bridge.waiting() - (self._on_road - agents_left) - overdue
+        others = self.bridge.running() + self.bridge.waiting() - len(self._live) - overdue
         self._background_s += others * self.task.scenario.step_length_s
 
     def _note_departures(self, departed: Sequence[str]) -> None:
@@ -311,8 +317,7 @@ class Episode:
                 self._live[name] = i
                 self.vehicles[i].inserted = True
                 self.vehicles[i].speed_factor = self.bridge.speed_factor(name)
-                self._look_at.setdefault(self._steps, []).append(i)
-                self._on_road += 1
+                self._look_again(i, self._steps)
 
     def _completed(self, agent: int) -> bool:
         """Whether a vehicle that left the simulation was at its destination, or within a step of crossing it."""
@@ -324,7 +329,7 @@ class Episode:
         rest = self.task.route(agent, vehicle.on)[1:] if self.rerouting else vehicle.route[vehicle.at + 1 :]
         return float(self._free_s[rest].sum()) <= 2 * self.task.scenario.step_length_s
 
-    def _moved(self, agent: int, road: str | None, now: float) -> tuple[Decision | None, int]:
+    def _moved(self, agent: int, road: str, now: float) -> tuple[Decision | None, int]:
         """Note that a vehicle is on another road than before.
 
         Returns
@@ -336,9 +341,6 @@ class Episode:
         """
         vehicle, task = self.vehicles[agent], self.task
         again = self._steps + 1
-        if road is None:
-            self._end(agent, now, LOST)
-            return None, again
         vehicle.road = road
         edge = task.graph.index.get(road)
         if edge is None or edge == vehicle.on:  # inside a junction, or teleporting
@@ -380,14 +382,16 @@ class Episode:
         observation = np.ones(task.observation_size, dtype=np.float32)
         if not self.observe:
             return np.zeros_like(observation)
+        vehicle = self.vehicles[agent]
         to_go, scale = task.to_go[task.row[agent]], 2.0 / task.distance_scale_m
-        for slot in np.flatnonzero(mask):
+        haste = vehicle.speed_factor if self._smoothed else 1.0
+        for slot in np.flatnonzero(mask).tolist():
             way = graph.slots[edge, slot]
-            seconds = self.bridge.travel_time(str(graph.edge_ids[way]), smoothed=self._smoothed)
-            observation[2 * slot] = 1.0 - 2.0 * min(1.0, float(self._free_s[way]) / max(seconds, 1e-3))
+            seconds = self.bridge.travel_time(str(graph.edge_ids[way]), vehicle.name, smoothed=self._smoothed)
+            observation[2 * slot] = 1.0 - 2.0 * min(1.0, float(self._free_s[way]) / (haste * max(seconds, 1e-3)))
             observation[2 * slot + 1] = scale * to_go[way] - 1.0
         observation[-2] = scale * to_go[edge] - 1.0
-        observation[-1] = 2.0 * (now - self.vehicles[agent].wished_s) / task.scenario.horizon_s - 1.0
+        observation[-1] = 2.0 * (now - vehicle.wished_s) / task.scenario.horizon_s - 1.0
         return observation
 
     def act(self, decision: Decision, slot: int) -> None:
@@ -422,8 +426,8 @@ class Episode:
     def _end(self, agent: int, now: float, status: str) -> None:
         vehicle, task = self.vehicles[agent], self.task
         vehicle.status = status
-        if self._live.pop(vehicle.name, None) is not None:
-            self._on_road -= 1
+        self._live.pop(vehicle.name, None)
+        self._hash.update(f"{now:g} {agent} {status}\n".encode())
         if status == ARRIVED:
             vehicle.travel_time = now - vehicle.wished_s
             self._reward(agent, now, 0.0)
@@ -442,7 +446,7 @@ class Episode:
 
     def record(self) -> EpisodeRecord:
         """Return the episode, once it is over."""
-        if not self.over:
+        if self._digest is None:
             raise RuntimeError("the episode is not over: call advance() until it returns []")
         vehicles, graph = self.vehicles, self.task.graph
         decisions = [d for d, _ in self._rows]
@@ -466,7 +470,7 @@ class Episode:
             routes=tuple(np.array(_driven(v), dtype=np.int32) for v in vehicles),
             background_vehicle_s=self._background_s,
             simulated_s=self.time - self.task.scenario.start_s,
-            digest=self._hash.hexdigest(),
+            digest=self._digest,
         )
 
 

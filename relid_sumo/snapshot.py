@@ -9,6 +9,7 @@ would come of other choices (`in_fork`).
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 import signal
 from collections import OrderedDict
@@ -129,6 +130,7 @@ def _hold(pipe: Connection, warmed: Callable[[], Bridge], play: Callable[[Bridge
         os.closerange(3, pipe.fileno())  # other snapshots' pipes among them: each must see its own end when we end
         os.closerange(pipe.fileno() + 1, HIGHEST_FD)
         bridge = told(warmed)
+        gc.freeze()  # children then neither search nor copy what is there already
         pipe.send(bridge if isinstance(bridge, RelidSumoError) else None)
         while not isinstance(bridge, RelidSumoError):
             job = pipe.recv()
@@ -179,7 +181,7 @@ class Pool(Generic[Job]):
         """
         if key not in self._held:
             sizes = [private_memory_mib(snapshot.pid) for snapshot in self._held.values()]
-            while sizes and sum(sizes) + max(sizes) > self._memory_mib:
+            while sizes and sum(sizes) + max(sizes) >= self._memory_mib:
                 self.drop(next(iter(self._held)))
                 sizes.pop(0)
             self._held[key] = Snapshot(warmed, self._play, self._limit_s)

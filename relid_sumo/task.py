@@ -75,8 +75,8 @@ class RoutingTask:
 
     def mask(self, agent: int, edge: int) -> Bools:
         """Return which slots of an edge are open to an agent, shape (m_out,)."""
-        ways = self.graph.slots[edge]
-        return np.asarray((ways >= 0) & np.isfinite(self.to_go[self.row[agent], ways]))
+        to_go = self.to_go[self.row[agent]]
+        return np.array([way >= 0 and bool(to_go[way] < np.inf) for way in self.graph.slots[edge].tolist()])
 
     def route(self, agent: int, edge: int) -> list[int]:
         """Return the free-flow fastest route of an agent from an edge, both ends included."""

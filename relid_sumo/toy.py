@@ -42,19 +42,17 @@ class ToyBridge:
         self._now = 0.0
         self._cars: dict[str, _Car] = {}
         self._departed: list[str] = []
-        self._arrived: list[str] = []
 
     def step(self) -> float:
         """See `Bridge.step`."""
         now, self._now = self._now, self._now + self._step_s
-        self._departed, self._arrived = [], []
+        self._departed = []
         for name, car in sorted(self._cars.items()):
             if car.at < 0 and car.depart_s <= now:
                 self._departed.append(name)
                 self._enter(car, 0, max(now, car.depart_s))
             while car.at >= 0 and car.leaves_s <= now:
                 if car.at + 1 == len(car.route):
-                    self._arrived.append(name)
                     del self._cars[name]
                     break
                 self._enter(car, car.at + 1, car.leaves_s)
@@ -96,10 +94,6 @@ class ToyBridge:
         """See `Bridge.departed`."""
         return self._departed
 
-    def arrived(self) -> Sequence[str]:
-        """See `Bridge.arrived`."""
-        return self._arrived
-
     def teleported(self) -> Sequence[str]:
         """See `Bridge.teleported`."""
         return ()
@@ -112,9 +106,9 @@ class ToyBridge:
         """See `Bridge.waiting`."""
         return sum(car.at < 0 and car.depart_s < self._now for car in self._cars.values())
 
-    def travel_time(self, edge: str, *, smoothed: bool) -> float:
+    def travel_time(self, edge: str, vehicle: str, *, smoothed: bool) -> float:
         """See `Bridge.travel_time`; the smoothed one is the present one."""
-        del smoothed
+        del vehicle, smoothed
         return self._seconds(self._graph.index[edge])
 
     def fastest_route(self, edge: str, destination: str) -> Sequence[str]:
@@ -122,6 +116,10 @@ class ToyBridge:
         graph = self._graph
         cost = np.array([self._seconds(e) for e in range(graph.n_edges)])
         return [str(graph.edge_ids[e]) for e in graph.path(graph.index[edge], graph.index[destination], cost)]
+
+    def fingerprint(self) -> str:
+        """See `Bridge.fingerprint`."""
+        return "\n".join(f"{name} {car.route[max(car.at, 0)]} {car.leaves_s!r}" for name, car in self._cars.items())
 
     def close(self) -> None:
         """See `Bridge.close`."""

@@ -37,11 +37,10 @@ class Meddled(ToyBridge):
         late_s: float = 0.0,
         refused: bool = False,
         vanishes_s: float = np.inf,
-        told: bool = False,
         lifted_s: float = np.inf,
     ) -> None:
         super().__init__(graph)
-        self.late_s, self.refused, self.vanishes_s, self.told = late_s, refused, vanishes_s, told
+        self.late_s, self.refused, self.vanishes_s = late_s, refused, vanishes_s
         self.lifted_s, self.now = lifted_s, -1.0
 
     def step(self) -> float:
@@ -57,9 +56,6 @@ class Meddled(ToyBridge):
             depart_s += self.late_s
         super().add(vehicle, route, depart_s, rerouting=rerouting)
 
-    def arrived(self) -> Sequence[str]:
-        return [*super().arrived(), "a0"] if self.told and self.now == self.vanishes_s else super().arrived()
-
     def teleported(self) -> Sequence[str]:
         return ["a0"] if self.now == self.lifted_s else []
 
@@ -71,7 +67,7 @@ class Meddled(ToyBridge):
 class Told(ToyBridge):
     """A toy simulation whose travel times are the test's: 40 s smoothed, 20 s in the last second, on every edge."""
 
-    def travel_time(self, edge: str, *, smoothed: bool) -> float:
+    def travel_time(self, edge: str, vehicle: str, *, smoothed: bool) -> float:
         return 40.0 if smoothed else 20.0
 
 
@@ -243,7 +239,7 @@ def test_a_trip_between_neighbouring_roads_has_a_scale(toy_task: Make) -> None:
 
 def test_who_needs_no_observation_reads_no_traffic(crossing: RoutingTask) -> None:
     class Blind(ToyBridge):
-        def travel_time(self, edge: str, *, smoothed: bool) -> float:
+        def travel_time(self, edge: str, vehicle: str, *, smoothed: bool) -> float:
             raise AssertionError("nobody asked for it")
 
     episode = Episode(crossing, Blind(crossing.graph), observe=False)
@@ -354,10 +350,9 @@ def test_under_way_at_the_horizon(toy_task: Make) -> None:
     assert record.arrival_rate == 0.0
 
 
-@pytest.mark.parametrize("told", [False, True], ids=["gone without a word", "reported as arrived"])
-def test_who_leaves_on_the_way_is_lost(toy_task: Make, told: bool) -> None:
+def test_who_leaves_on_the_way_is_lost(toy_task: Make) -> None:
     task = toy_task(grid(3), [("0>1", "7>8"), ("0>3", "5>8")], horizon_s=200.0)
-    record = shortest(task, Meddled(task.graph, vanishes_s=15.0, told=told))
+    record = shortest(task, Meddled(task.graph, vanishes_s=15.0))
     assert record.status == ("lost", "arrived")
     assert names(task, record) == ["0>1", "1>4"]
     assert record.returns[0] == pytest.approx(-200)
@@ -386,14 +381,14 @@ def test_a_teleport_is_counted_and_the_trip_goes_on(toy_task: Make) -> None:
 
 def test_who_was_teleported_once_can_still_get_lost(toy_task: Make) -> None:
     task = toy_task(grid(5), [("0>1", "23>24")])
-    record = shortest(task, Meddled(task.graph, lifted_s=2.0, vanishes_s=25.0, told=True))
+    record = shortest(task, Meddled(task.graph, lifted_s=2.0, vanishes_s=25.0))
     assert record.status == ("lost",)
     assert record.teleports.tolist() == [1]
 
 
 def test_who_reaches_the_end_while_teleporting_has_arrived(toy_task: Make) -> None:
     task = toy_task(grid(3), [("0>1", "7>8")])
-    record = shortest(task, Meddled(task.graph, lifted_s=28.0, vanishes_s=31.0, told=True))
+    record = shortest(task, Meddled(task.graph, lifted_s=28.0, vanishes_s=31.0))
     assert record.status == ("arrived",)
     assert record.travel_time.tolist() == [31.0]
 

@@ -48,13 +48,13 @@ def test_a_run_folder_holds_what_it_takes_to_go_on_and_to_reproduce(trained: Pat
     assert settings["versions"]["eclipse-sumo"]
     rows = (trained / "metrics.csv").read_text().splitlines()
     assert len(rows) == 1 + 3
-    assert rows[0].startswith("update,episodes,decisions")
+    assert rows[0].startswith("update,episodes,micro,decisions")
     assert {"checkpoint.pt", "timing.csv", "tensorboard", "scenario.toml"} <= {p.name for p in trained.iterdir()}
     assert list((trained / "tensorboard").iterdir())
 
 
 def test_the_same_seed_gives_the_same_bytes_and_another_seed_does_not(trained: Path, tmp_path: Path) -> None:
-    assert run(*SHORT_TRAINING, "--out", tmp_path / "again", "--workers", "1") == 0
+    assert run(*SHORT_TRAINING, "--out", tmp_path / "again", "--workers", "1", "--no-fork") == 0
     assert run(*SHORT_TRAINING, "--out", tmp_path / "other", "--seed", "1") == 0
     metrics = (trained / "metrics.csv").read_bytes()
     assert (tmp_path / "again" / "metrics.csv").read_bytes() == metrics
@@ -210,6 +210,11 @@ def test_a_bad_scenario_file_is_one_message_naming_file_and_key(
         (["train", "twon"], "did you mean 'town'"),
         (["train", "town", "--algo", "ipo"], "did you mean 'ippo'"),
         (["train", "town", "--episodes", "0"], "episodes"),
+        (["train", "town", "--simulator", "mezo"], "simulator"),
+        (["train", "town", "--curriculum", "mezo:0.8,micro:0.2"], "did you mean 'meso'"),
+        (["train", "town", "--curriculum", "meso:0.8,micro:0.3"], "add up to 1"),
+        (["train", "town", "--curriculum", "meso:x"], "'x' is not a share"),
+        (["train", "town", "--set", "meso.tauff=0"], "meso.tauff"),
         (["train", "town", "--seed", "-1"], "seed"),
         (["train", "town", "--set", "demand"], "key=value"),
         (["train", "town", "--set", "demand.rate=3"], "unknown key 'demand.rate'"),

@@ -185,3 +185,33 @@ def test_reactive_takes_the_shortest_way_where_the_fastest_is_masked(toy_task: C
 def test_an_unknown_policy_is_named() -> None:
     with pytest.raises(ValueError, match="no policy 'best'; known are learned, random"):
         Policy(cast(Name, "best")).start()
+
+
+# --- fixed routes -----------------------------------------------------------------------------------------------------
+
+
+def test_who_has_a_route_follows_it_and_the_others_do_as_before(
+    crossing: RoutingTask, toy_drive: Callable[..., EpisodeRecord]
+) -> None:
+    task, graph = crossing, crossing.graph
+    wanted = [graph.index[e] for e in ("0>1", "1>6", "6>7", "7>8", "8>13", "13>18", "18>23", "23>24")]
+    before = toy_drive(task, Policy("random", seed=3))
+    record = toy_drive(task, Policy("fixed", routes={0: wanted}, otherwise=Policy("random", seed=3)))
+    assert record.routes[0].tolist() == wanted
+    assert before.routes[0].tolist() != wanted
+    assert record.observation.any()  # such episodes are learnt from
+    for agent in range(1, task.n_agents):
+        mine, theirs = record.action[record.agent == agent], before.action[before.agent == agent]
+        shared = min(len(mine), len(theirs))
+        assert mine[:shared].tolist() == theirs[:shared].tolist()  # the same draws, decision by decision
+    alone = toy_drive(task, Policy("fixed", routes={0: wanted}))
+    shortest = toy_drive(task, Policy("shortest"))
+    assert [r.tolist() for r in alone.routes[1:]] == [r.tolist() for r in shortest.routes[1:]]
+
+
+def test_off_its_route_a_vehicle_takes_the_free_flow_fastest_path(
+    crossing: RoutingTask, toy_drive: Callable[..., EpisodeRecord]
+) -> None:
+    elsewhere = [crossing.graph.index[e] for e in ("4>3", "3>2")]
+    record = toy_drive(crossing, Policy("fixed", routes={0: elsewhere}))
+    assert record.routes[0].tolist() == toy_drive(crossing, Policy("shortest")).routes[0].tolist()

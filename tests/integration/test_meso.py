@@ -1,0 +1,187 @@
+"""The mesoscopic simulation: the same environment, near the microscopic one once calibrated, and trained in."""
+
+from __future__ import annotations
+
+import csv
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from relid_sumo import meso
+from relid_sumo.env import Episode, EpisodeRecord
+from relid_sumo.errors import InputError
+from relid_sumo.evaluate import baselines, evaluate
+from relid_sumo.policies import Policy
+from relid_sumo.prepare import Ready, prepare
+from relid_sumo.rollout import Job, drive
+from relid_sumo.runs import TrainSettings, train_settings
+from relid_sumo.scenario import Demand, Meso, Simulator
+from relid_sumo.scenario_files import load_scenario
+from relid_sumo.train import resume, train
+
+pytestmark = pytest.mark.sumo
+
+
+def driven(ready: Ready, policy: Policy, simulator: Simulator, seed: int = 0) -> EpisodeRecord:
+    return drive(ready.task, Job(seed, ready.options(seed, simulator), policy))
+
+
+# --- the same environment ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["shortest", "reactive", "random", "rerouting"])
+def test_the_environment_behaves_the_same(town_ready: Ready, name: str) -> None:
+    policy = baselines(name)[name]
+    inside, again = (driven(town_ready, policy, "meso") for _ in range(2))
+    assert inside.digest == again.digest
+    assert inside.digest != driven(town_ready, policy, "micro").digest
+    assert "lost" not in inside.status
+    if name != "random":
+        assert set(inside.status) == {"arrived"}
+    for i, route in enumerate(inside.routes):  # every road of a trip is entered, in order, and it ends where it should
+        for a, b in pairwise(route):
+            assert b in town_ready.task.graph.slots[a]
+        assert (route[-1] == town_ready.task.destination[i]) == (inside.status[i] == "arrived")
+    free = np.array([town_ready.task.graph.free_flow_s[route].sum() for route in inside.routes])
+    arrived = np.array([status == "arrived" for status in inside.status])
+    assert (inside.travel_time[arrived] > 0.8 * free[arrived]).all()  # nobody is carried over roads
+
+
+def test_who_chooses_where_to_go_goes_there(town_ready: Ready) -> None:
+    record = driven(town_ready, Policy("random", seed=1), "meso")
+    slots = town_ready.task.graph.slots
+    for agent in range(town_ready.task.n_agents):
+        own = record.agent == agent
+        chosen = [(int(e), int(slots[e, a])) for e, a in zip(record.edge[own], record.action[own], strict=True)]
+        steps = pairwise(record.routes[agent].tolist())
+        # in this order; the last may have been chosen when the horizon came
+        assert all(choice in steps for choice in chosen[:-1])
+
+
+@pytest.mark.parametrize("simulator", ["micro", "meso"])
+@pytest.mark.parametrize("name", ["random", "rerouting"])
+def test_nothing_is_missed_by_looking_only_when_it_matters(
+    town_ready: Ready, monkeypatch: pytest.MonkeyPatch, simulator: Simulator, name: str
+) -> None:
+    seldom = driven(town_ready, baselines(name)[name], simulator)
+    monkeypatch.setattr(Episode, "_steps_on", lambda *_: 1)  # look at every vehicle in every step
+    always = driven(town_ready, baselines(name)[name], simulator)
+    assert seldom.digest == always.digest
+    assert seldom.time.tobytes() == always.time.tobytes()
+    assert seldom.observation.tobytes() == always.observation.tobytes()
+    assert [r.tolist() for r in seldom.routes] == [r.tolist() for r in always.routes]
+
+
+# --- calibration ------------------------------------------------------------------------------------------------------
+
+
+def test_calibration_finds_the_best_of_what_it_tries(
+    town_ready: Ready, monkeypatch: pytest.MonkeyPatch, cache_dir: Path
+) -> None:
+    monkeypatch.setattr(meso, "SPREAD", 2)
+    monkeypatch.setattr(meso, "REFINED", 2)
+    monkeypatch.setattr(meso, "CALIBRATED_ON", 1)
+    demand = Demand(rate_vph=1500.0, warmup_s=61.0)  # of no other test: nothing is cached
+    scenario = town_ready.scenario.model_copy(update={"meso": None, "demand": demand})
+    tried: list[tuple[float, Meso]] = []
+    gap = meso._gap
+
+    def noted(*times: object) -> meso.Gap:
+        tried.append((gap(*times).badness, Meso()))  # type: ignore[arg-type]
+        return gap(*times)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(meso, "_gap", noted)
+    said: list[str] = []
+    found = meso.calibrated(scenario, town_ready.network, said.append).meso
+    assert len(tried) == 3 * 2 + 2
+    assert any("correlation of trips" in line for line in said)
+    again = meso.calibrated(scenario, town_ready.network, said.append).meso
+    assert again == found
+    assert len(tried) == 3 * 2 + 2  # kept, and not sought again
+    assert len(list((cache_dir / "meso").iterdir())) >= 1
+    monkeypatch.undo()
+    assert found is not None
+    own = scenario.model_copy(update={"meso": found})
+    against = meso._gap(meso._times(own, town_ready.network, [0]), meso._times(own, town_ready.network, [0], "meso"))
+    assert against.badness == min(badness for badness, _ in tried)
+
+
+def test_what_is_not_calibrated_is_not_driven(town_ready: Ready) -> None:
+    ready = Ready(town_ready.scenario.model_copy(update={"meso": None}), town_ready.network, town_ready.task)
+    with pytest.raises(InputError, match=r"not calibrated; prepare it with simulators=\(\"meso\",\)"):
+        ready.options(0, "meso")
+
+
+@pytest.mark.slow
+@pytest.mark.osm
+@pytest.mark.parametrize("name", ["town", "orlando", "hong_kong"])
+def test_travel_times_agree_on_traffic_that_calibration_has_not_seen(name: str, osm_dir: Path) -> None:
+    del osm_dir  # which has to be there
+    ready = prepare(load_scenario(name), simulators=("micro", "meso"))
+    seeds = ready.scenario.seeds.validation[:2]
+    gap, floor = meso.compare(ready.scenario, ready.network, seeds)
+    assert abs(gap.light) < 0.10
+    assert abs(gap.loaded) < 0.15
+    assert gap.correlation > 0.65  # 0.7 and more over five seeds; these are two
+    assert abs(floor.light) < 0.05
+    assert floor.correlation > gap.correlation - 0.05
+
+
+# --- training ---------------------------------------------------------------------------------------------------------
+
+
+def column(folder: Path, name: str) -> list[str]:
+    with (folder / "metrics.csv").open() as file:
+        return [row[name] for row in csv.DictReader(file)]
+
+
+def test_a_curriculum_is_followed_and_gone_on_with(town_ready: Ready, tmp_path: Path) -> None:
+    content = {
+        "algo": "ippo",
+        "episodes": 8,
+        "episodes_per_update": 2,
+        "curriculum": [("meso", 0.5), ("micro", 0.5)],
+    }
+    settings = train_settings(content)
+    train(town_ready, tmp_path / "whole", settings)
+    assert column(tmp_path / "whole", "micro") == ["0", "0", "1", "1"]
+    assert (
+        resume_after_two_updates(town_ready, tmp_path / "halves", settings)
+        == (tmp_path / "whole" / "metrics.csv").read_bytes()
+    )
+
+
+def resume_after_two_updates(ready: Ready, folder: Path, settings: TrainSettings) -> bytes:
+    from relid_sumo.train import Watch  # noqa: PLC0415 - beside its use
+
+    def stop(row: dict[str, float]) -> None:
+        if row["update"] == 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(ready, folder, settings, watch=Watch(update=stop))
+    resume(folder, fork=False)
+    return (folder / "metrics.csv").read_bytes()
+
+
+def test_the_scenario_says_what_is_trained_in(town_ready: Ready) -> None:
+    settings = TrainSettings(episodes=10)
+    assert settings.simulators(town_ready.scenario) == ("micro",)
+    meso_scenario = town_ready.scenario.model_copy(update={"simulator": "meso"})
+    assert settings.simulators(meso_scenario) == ("meso",)
+    mixed = TrainSettings(episodes=10, curriculum=(("meso", 0.8), ("micro", 0.2)))
+    assert [mixed.simulator(meso_scenario, k) for k in range(10)] == ["meso"] * 8 + ["micro"] * 2
+    thirds = TrainSettings(episodes=3, curriculum=(("meso", 1 / 3), ("micro", 2 / 3)))
+    assert [thirds.simulator(meso_scenario, k) for k in range(3)] == ["meso", "micro", "micro"]
+
+
+def test_evaluation_is_microscopic_whatever_was_trained_in(town_ready: Ready) -> None:
+    scenario = town_ready.scenario.model_copy(update={"simulator": "meso"})
+    ready = Ready(scenario, town_ready.network, town_ready.task)
+    result = evaluate(ready, {"shortest": Policy("shortest")}, n_seeds=1)
+    seed = result.seeds[0]
+    micro = driven(town_ready, Policy("shortest"), "micro", seed).travel_time.mean()
+    assert result.policies["shortest"].mean_travel_time_s.mean == micro
+    assert micro != driven(town_ready, Policy("shortest"), "meso", seed).travel_time.mean()

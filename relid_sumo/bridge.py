@@ -224,7 +224,10 @@ class SumoBridge:
     @_told
     def speed_factor(self, vehicle: str) -> float:
         """See `Bridge.speed_factor`."""
-        return float(self._vehicle.getSpeedFactor(vehicle))
+        try:
+            return float(self._vehicle.getSpeedFactor(vehicle))
+        except self._unknown:  # gone in the step in which it departed
+            return 1.0
 
     @_told
     def departed(self) -> Sequence[str]:

@@ -39,11 +39,11 @@ from relid_sumo.scenario_files import load_scenario
 from relid_sumo.snapshot import Snapshot, in_fork
 from relid_sumo.task import make_task
 
-ROUNDS = 5  # of everything that is measured in turn
+ROUNDS = 3  # of everything that is measured in turn
 RESETS = 20
 SIZES, AGENTS = (500, 2000, 8000, 32000), (10, 100, 1000)
 TOWN_SEED = 7
-WORKER_JOBS = 8
+WORKER_JOBS = 4
 SPIN = 6_000_000
 GROWTH_S, GROWTH_WARMUP_S = 300.0, 60.0
 EXAMPLES = """examples:
@@ -247,12 +247,12 @@ def workers(ready: Ready) -> dict[str, Any]:
         jobs = [
             Job(seed, ready.options(seed, simulator), Policy("random", seed=n))
             for n in range(count)
-            for seed in [ready.scenario.seeds.training[n % 4]]
+            for seed in [ready.scenario.seeds.training[n % 2]]
         ]
         with Rollouts(ready.task, 1) as one, Rollouts(ready.task, 2) as two:
             for pool in (one, two):  # every worker warms up what it will need
-                pool.run(jobs[:8])
-                pool.run(jobs[:8])
+                pool.run(jobs[:4])
+                pool.run(jobs[:4])
             efficiency, rates = [], []
             for _ in range(ROUNDS):
                 single, alone = control(1), _rate(one, jobs[: count // 2])
@@ -514,27 +514,19 @@ def main() -> None:
     }
     with tempfile.TemporaryDirectory(prefix="relid-sumo-bench-") as name:
         folder = Path(name)
-        ready = None
-        if set(chosen) - {"growth"}:
-            ready = prepare(load_scenario(arguments.scenario), simulators=("micro", "meso"), report=say)
+        ready = prepare(load_scenario(arguments.scenario), simulators=("micro", "meso"), report=say)
+        measures: dict[str, Callable[[], dict[str, Any]]] = {
+            "resets": lambda: resets(ready),
+            "overhead": lambda: overhead(ready, folder),
+            "meso": lambda: mesoscopic(ready),
+            "workers": lambda: workers(ready),
+            "learner": lambda: learner(ready, folder),
+            "growth": lambda: growth(folder),
+        }
         for part in chosen:
             say(f"measuring: {part}")
-            if part == "growth":
-                figures |= growth(folder)
-                continue
-            assert ready is not None
-            match part:
-                case "resets":
-                    figures |= resets(ready)
-                case "overhead":
-                    figures |= overhead(ready, folder)
-                case "meso":
-                    figures |= mesoscopic(ready)
-                case "workers":
-                    figures |= workers(ready)
-                case "learner":
-                    figures |= learner(ready, folder)
-    arguments.json.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
+            figures |= measures[part]()
+            arguments.json.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
     for key, value in figures.items():
         print(f"{key}: {json.dumps(value)}")
 

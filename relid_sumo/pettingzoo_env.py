@@ -365,7 +365,8 @@ def _converse(task: RoutingTask, bridge: Bridge, traffic_seed: int, pipe: Connec
     answer = told(partial(next, talk))
     while True:
         pipe.send(answer)
-        if not isinstance(answer, list | InputError) and (not isinstance(answer, _Moment) or answer.digest is not None):
+        goes_on = answer.digest is None if isinstance(answer, _Moment) else isinstance(answer, list | InputError)
+        if not goes_on:
             return
         request = pipe.recv()
         if request is None:

@@ -79,8 +79,8 @@ class Child:
             It is at work: do not wait for it to see that its pipe is closed.
         """
         self.pipe.close()
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            if not at_once:
+        if not at_once:
+            with contextlib.suppress(subprocess.TimeoutExpired):
                 self._process.wait(PATIENCE_S)
         self._process.terminate()  # this, and kill, do nothing where it has ended
         with contextlib.suppress(subprocess.TimeoutExpired):

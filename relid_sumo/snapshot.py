@@ -140,6 +140,7 @@ def _hold(pipe: Connection, warmed: Callable[[], Bridge], play: Callable[[Bridge
                 pipe.send(SnapshotDiedError(f"cannot fork ({error.strerror})"))
                 continue
             if child == 0:
+                code = 1  # unless it plays to its end: a child that ends in silence must not look well
                 die_with_parent()
                 play(bridge, job, pipe)
                 os._exit(0)

@@ -125,7 +125,7 @@ def overhead(ready: Ready, folder: Path) -> dict[str, Any]:
     task, graph, scenario = ready.task, ready.task.graph, ready.scenario
     options = ready.options(0)
     routes = {}
-    for i in range(task.n_agents):  # the second of each agent's routes, so that it has to be set on the way
+    for i in range(task.n_agents):  # the last of each agent's alternatives, so that it has to be set on the way
         found = trips.alternatives(graph, int(task.origin[i]), int(task.destination[i]))
         routes[i] = tuple(found[-1])
     policy = Policy("fixed", routes=routes)
@@ -368,7 +368,8 @@ def crowd(roads: network.Network, agents: int) -> Ready:
             Trip(id=f"agent{i}", origin=here, destination=here, depart_s=float(t)) for i, t in enumerate(departs)
         ),
     )
-    return Ready(scenario, roads, make_task(scenario.model_copy(update={"horizon_s": 1e5}), graph, ends))
+    task = make_task(scenario.model_copy(update={"horizon_s": 1e5}), graph, ends)  # some do not get there in time
+    return Ready(scenario, roads, replace(task, scenario=scenario))
 
 
 def growth(folder: Path) -> dict[str, Any]:
@@ -378,7 +379,6 @@ def growth(folder: Path) -> dict[str, Any]:
         roads = town(edges, folder)
         for agents in AGENTS:
             ready = crowd(roads, agents)
-            ready = replace(ready, task=replace(ready.task, scenario=ready.scenario))
             row = {"edges": roads.graph.n_edges, "agents": agents, **_cost(ready)}
             say(f"  {row}")
             rows.append(row)
@@ -422,7 +422,6 @@ def _cost(ready: Ready) -> dict[str, float]:
 def _thousand(folder: Path) -> dict[str, Any]:
     """Train 1000 agents on the town of 8,000 edges for two updates; return seconds and the peak of all processes."""
     ready = crowd(town(8000, folder), 1000)
-    ready = replace(ready, task=replace(ready.task, scenario=ready.scenario))
     for seed in ready.scenario.seeds.training[:8]:
         ready.options(seed, "meso")
     watch = Memory()

@@ -42,6 +42,8 @@ def play(bridge: Bridge, job: str, pipe: Connection) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
     elif job == "exit":
         os._exit(7)
+    elif job == "fault":
+        raise ValueError(job)
     elif job == "fail":
         pipe.send(SimulationError("SUMO failed: as asked"))
     else:
@@ -92,6 +94,13 @@ def test_how_a_child_ended_is_told(job: str, how: str) -> None:
         ask(snapshot, job)
     with pytest.raises(SnapshotDiedError):
         snapshot.send("step")
+
+
+def test_a_child_that_ends_without_an_answer_is_not_waited_for() -> None:
+    snapshot = Snapshot(toy, play, limit_s=20.0)
+    assert ask(snapshot, "step") == 0.0
+    with pytest.raises(SnapshotDiedError, match="ended with exit code 1"):
+        ask(snapshot, "fault")
 
 
 def test_a_child_that_hangs_is_ended() -> None:

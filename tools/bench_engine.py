@@ -46,6 +46,7 @@ TOWN_SEED = 7
 WORKER_JOBS = 4
 SPIN = 6_000_000
 GROWTH_S, GROWTH_WARMUP_S = 300.0, 60.0
+COLD_BYTES = 1 << 24
 EXAMPLES = """examples:
   python tools/bench_engine.py --json engine.json                          all, on the embedded town
   python tools/bench_engine.py --scenario orlando --json orlando.json --skip growth
@@ -380,13 +381,19 @@ def growth(folder: Path) -> dict[str, Any]:
         for agents in AGENTS:
             ready = crowd(roads, agents)
             row = {"edges": roads.graph.n_edges, "agents": agents, **_cost(ready)}
+            if edges == SIZES[0]:
+                row["own_cold_seconds_per_vehicle_second"] = _cost(ready, cold=True)["own_seconds_per_vehicle_second"]
             say(f"  {row}")
             rows.append(row)
     return {"growth": rows, **_thousand(folder)}
 
 
-def _cost(ready: Ready) -> dict[str, float]:
-    """Return CPU seconds per agent and second on the road: all, and without SUMO's own steps; peak memory."""
+def _cost(ready: Ready, *, cold: bool = False) -> dict[str, float]:
+    """Return CPU seconds per agent and second on the road: all, and without SUMO's own steps; peak memory.
+
+    With `cold`, each step also walks through as much memory as a large town's, so that what follows it finds the
+    processor's caches as cold; the walk counts as SUMO's.
+    """
     from relid_sumo.algos.nets import Actor  # noqa: PLC0415 - in a fork: torch comes into no simulation
 
     task = ready.task
@@ -395,11 +402,12 @@ def _cost(ready: Ready) -> dict[str, float]:
 
     def measured() -> tuple[float, float, float, float]:
         bridge = warmed(task, job.options)
-        own_step, spent = bridge.step, [0.0]
+        own_step, spent, walk = bridge.step, [0.0], np.zeros(COLD_BYTES if cold else 0, dtype=np.uint8)
 
         def step() -> float:
             start = time.process_time()
             now = own_step()
+            np.add(walk, 1, out=walk)
             spent[0] += time.process_time() - start
             return now
 

@@ -153,6 +153,21 @@ def evaluate(
         More seeds are asked for than there are.
     """
     seeds = choose_seeds(ready, traffic, n_seeds)
+    table = episodes(ready, policies, seeds, workers=workers, on_done=on_done)
+    results = {name: _result(rows, table.get("shortest")) for name, rows in table.items()}
+    greedy = all(p.greedy for p in policies.values() if p.name == "learned")
+    return Evaluation(ready.scenario.name, traffic, seeds, greedy, results, tuple(what_if))
+
+
+def episodes(
+    ready: Ready,
+    policies: dict[str, Policy],
+    seeds: Sequence[int],
+    *,
+    workers: int | None = None,
+    on_done: Callable[[EpisodeRecord], None] = lambda _: None,
+) -> dict[str, list[EpisodeRecord]]:
+    """Drive policies in each of some traffic seeds, and return their episodes in the order of the seeds."""
     jobs = [
         Job(
             seed,
@@ -166,10 +181,7 @@ def evaluate(
     ]
     with Rollouts(ready.task, workers) as rollouts:
         records = rollouts.run(jobs, on_done)
-    table = {name: records[i :: len(policies)] for i, name in enumerate(policies)}
-    results = {name: _result(rows, table.get("shortest")) for name, rows in table.items()}
-    greedy = all(p.greedy for p in policies.values() if p.name == "learned")
-    return Evaluation(ready.scenario.name, traffic, seeds, greedy, results, tuple(what_if))
+    return {name: records[i :: len(policies)] for i, name in enumerate(policies)}
 
 
 def choose_seeds(ready: Ready, traffic: str, n_seeds: int | None) -> tuple[int, ...]:

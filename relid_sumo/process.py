@@ -17,13 +17,14 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import TypeVar
 
-from relid_sumo.errors import RelidSumoError, SimulationError
+from relid_sumo.errors import InputError, RelidSumoError, SimulationError
 
 Answer = TypeVar("Answer")
 
 PR_SET_PDEATHSIG = 1
 NO_ROOM = "failed to map segment"  # what the dynamic loader says where a library does not fit into memory
 PATIENCE_S = 3.0  # how long a process may take to end when asked
+MEMORY_VARIABLE = "RELID_SUMO_MEMORY_MIB"
 
 
 class Child:
@@ -135,12 +136,20 @@ def die_with_parent() -> None:
 
 
 def free_memory_mib() -> float:
-    """Return the memory that is free for use, MiB; 4096 where the system does not tell."""
+    """Return the memory that is free for use, MiB; 4096 where the system does not tell.
+
+    RELID_SUMO_MEMORY_MIB bounds it: for several runs side by side, or in a container that has less than the machine.
+    """
+    free = 4096.0
     with contextlib.suppress(OSError):
         for line in Path("/proc/meminfo").read_text(encoding="ascii").splitlines():
             if line.startswith("MemAvailable:"):
-                return float(line.split()[1]) / 1024
-    return 4096.0
+                free = float(line.split()[1]) / 1024
+    allowed = os.environ.get(MEMORY_VARIABLE) or "inf"
+    try:
+        return min(free, float(allowed))
+    except ValueError:
+        raise InputError(f"{MEMORY_VARIABLE}={allowed}: give a number of MiB") from None
 
 
 def private_memory_mib(pid: int) -> float:

@@ -26,6 +26,7 @@ from typing import Annotated, Any, Literal, get_args
 import torch
 from pydantic import Field, field_validator
 
+from relid_sumo import results
 from relid_sumo.algos.ippo import IppoSettings
 from relid_sumo.errors import InputError, did_you_mean
 from relid_sumo.prepare import Ready
@@ -33,9 +34,10 @@ from relid_sumo.scenario import Scenario, Settings, Simulator
 from relid_sumo.scenario_files import FILE, read_scenario, write_scenario
 from relid_sumo.toml import changed, validate
 
-SETTINGS, METRICS, TIMING, CHECKPOINT = "settings.json", "metrics.csv", "timing.csv", "checkpoint.pt"
+SETTINGS, METRICS, TIMING, CHECKPOINT = results.SETTINGS, results.METRICS, results.TIMING, "checkpoint.pt"
 PACKAGES = ("relid_sumo", "eclipse-sumo", "torch", "numpy", "scipy", "pettingzoo")
-FORMAT = 1
+FORMAT = results.RUN_FORMAT
+HEADING = "The scenario as this run drives it."
 
 
 class TrainSettings(Settings):
@@ -90,8 +92,8 @@ class RunSettings(Settings):
     versions: dict[str, str]
 
 
-def train_settings(content: dict[str, Any], changes: Sequence[str] = ()) -> TrainSettings:
-    """Return validated settings; `changes` are ``"ippo.clip=0.1"`` and the like.
+def train_settings(content: dict[str, Any], changes: Sequence[str] = (), source: str = "--set train") -> TrainSettings:
+    """Return validated settings; `changes` are ``"ippo.clip=0.1"`` and the like, `source` is for the message.
 
     Raises
     ------
@@ -102,7 +104,7 @@ def train_settings(content: dict[str, Any], changes: Sequence[str] = ()) -> Trai
     if content.get("algo") not in known:
         name = str(content.get("algo"))
         raise InputError(f"there is no algorithm '{name}'{did_you_mean(name, known)}; known are {', '.join(known)}")
-    return validate(changed(content, changes), TrainSettings, "--set train")
+    return validate(changed(content, changes), TrainSettings, source)
 
 
 def parse_curriculum(text: str) -> list[tuple[str, float]]:
@@ -144,6 +146,19 @@ def versions() -> dict[str, str]:
     return {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}}
 
 
+def placed(scenario: Scenario) -> Scenario:
+    """Return a scenario that can be written anywhere: the paths of its own files made absolute."""
+    beside = scenario.folder / scenario.network
+    if beside.is_file():
+        scenario = scenario.model_copy(update={"network": str(beside.resolve())})
+    if scenario.demand.route_file is not None:
+        own = scenario.demand.model_copy(
+            update={"route_file": str((scenario.folder / scenario.demand.route_file).resolve())}
+        )
+        scenario = scenario.model_copy(update={"demand": own})
+    return scenario
+
+
 def create(folder: Path, ready: Ready, train: TrainSettings) -> None:
     """Make a new run folder with its settings and its scenario.
 
@@ -156,16 +171,7 @@ def create(folder: Path, ready: Ready, train: TrainSettings) -> None:
     settings = RunSettings(
         train=train, network_key=ready.network.key, m_out=ready.task.graph.m_out, versions=versions()
     )
-    scenario = ready.scenario
-    beside = scenario.folder / scenario.network
-    if beside.is_file():
-        scenario = scenario.model_copy(update={"network": str(beside.resolve())})
-    if scenario.demand.route_file is not None:
-        own = scenario.demand.model_copy(
-            update={"route_file": str((scenario.folder / scenario.demand.route_file).resolve())}
-        )
-        scenario = scenario.model_copy(update={"demand": own})
-    write_scenario(scenario, folder, ["The scenario as this run drives it."])
+    write_scenario(placed(ready.scenario), folder, [HEADING])
     part = folder / f"{SETTINGS}.part"
     part.write_text(json.dumps(settings.model_dump(mode="json"), indent=1) + "\n", encoding="utf-8")
     part.replace(folder / SETTINGS)

@@ -87,8 +87,10 @@ def read_scenario(file: Path) -> Scenario:
     return load_toml(file, Scenario).model_copy(update={"folder": file.parent.resolve()})
 
 
-def override(scenario: Scenario, changes: Sequence[str]) -> Scenario:
+def override(scenario: Scenario, changes: Sequence[str], source: str = "--set") -> Scenario:
     """Return a scenario with settings replaced; a demand whose level or shape changes is calibrated anew.
+
+    `source` says, for the message, where the changes come from.
 
     Raises
     ------
@@ -101,7 +103,7 @@ def override(scenario: Scenario, changes: Sequence[str]) -> Scenario:
     keys = {change.partition("=")[0].strip() for change in changes}
     if keys & {f"demand.{name}" for name in RECALIBRATE} and "demand.rate_vph" not in keys:
         content["demand"].pop("rate_vph", None)
-    return validate(content, Scenario, "--set").model_copy(update={"folder": scenario.folder})
+    return validate(content, Scenario, source).model_copy(update={"folder": scenario.folder})
 
 
 def find_network(name_or_path: str, report: Report = lambda _: None) -> Network:

@@ -32,8 +32,19 @@ def load_toml(file: Path, model: type[Model]) -> Model:
         If the file is missing or not TOML, or its content does not fit: one line per fault, each naming the key in
         dotted form, and for an unknown key the nearest known one.
     """
+    return validate(read_toml(file), model, str(file))
+
+
+def read_toml(file: Path) -> dict[str, Any]:
+    """Return what a TOML file holds.
+
+    Raises
+    ------
+    InputError
+        The file is missing or not TOML.
+    """
     try:
-        content = tomllib.loads(file.read_text(encoding="utf-8"))
+        return tomllib.loads(file.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise InputError(f"{file}: there is no such file") from None
     except OSError as error:
@@ -42,7 +53,6 @@ def load_toml(file: Path, model: type[Model]) -> Model:
         raise InputError(f"{file}: not UTF-8 text (byte {error.start})") from None
     except tomllib.TOMLDecodeError as error:
         raise InputError(f"{file}: not TOML: {error}") from None
-    return validate(content, model, str(file))
 
 
 def validate(content: object, model: type[Model], source: str) -> Model:

@@ -1,0 +1,200 @@
+"""One cell: a run is trained (or gone on with), its final policy evaluated, and both told as they go.
+
+`work` is what the cell's own process runs, whether this machine or Ray started it.
+"""
+
+from __future__ import annotations
+
+import errno
+import math
+import os
+import shutil
+import signal
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+import numpy as np
+
+from relid_sumo import evaluate, results, runs
+from relid_sumo.batch.experiment import Cell
+from relid_sumo.env import EpisodeRecord
+from relid_sumo.errors import InputError, RelidSumoError, SimulationError
+from relid_sumo.prepare import Ready, prepare
+from relid_sumo.process import MEMORY_VARIABLE, Child, die_with_parent, told
+from relid_sumo.scenario_files import FILE, read_scenario
+from relid_sumo.train import Watch, episodes_done, resume, train
+
+SPEEDS_KMH = (35.0, 55.0, 75.0, 95.0)  # the classes in which roads are drawn, as on `network show`'s map
+FULL_MIB = 1.0  # a disk with less than this is full
+
+
+class DiskFullError(InputError):
+    """There is no space left; every cell would end likewise."""
+
+
+@dataclass(frozen=True)
+class Order:
+    """A cell and where it is worked on.
+
+    Attributes
+    ----------
+    scenario
+        The scenario's folder.
+    folder
+        The run folder: made, or gone on with.
+    log
+        Where the process's output goes.
+    workers, memory_mib
+        Simulation processes, and what their warmed simulations may take together.
+    """
+
+    cell: Cell
+    scenario: Path
+    folder: Path
+    log: Path
+    workers: int
+    memory_mib: float = math.inf
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a cell is: episodes trained, mean return of the last update [s] (None before the first), what it does."""
+
+    episodes: int
+    mean_return: float | None
+    doing: str
+
+
+Tell = Callable[[Progress], None]
+
+
+def work(pipe: Connection) -> None:
+    """Work on the order that comes in, for the process that sent it; out go `Progress`, then None or the error."""
+    die_with_parent()
+    order: Order
+    order, parent = pipe.recv()
+    if os.getppid() != parent:
+        return  # it ended while this process was starting: nobody may write to the folder but the next batch
+    order.log.parent.mkdir(parents=True, exist_ok=True)
+    log = os.open(order.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    for stream in (1, 2):
+        os.dup2(log, stream)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the batch's: it ends this process
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    os.environ[MEMORY_VARIABLE] = f"{order.memory_mib:.0f}"
+    answer = told(lambda: _checked(order, pipe.send))
+    if answer is not None:
+        print("\n".join([f"{type(answer).__name__}: {answer}", *getattr(answer, "__notes__", [])]), flush=True)
+    pipe.send(answer)
+
+
+def start(order: Order) -> Child:
+    """Start a process for an order."""
+    return Child(work, order, os.getpid())
+
+
+def receive(child: Child) -> Progress | RelidSumoError | None:
+    """Return a cell's next message; None is its end, and a process that died is an error."""
+    try:
+        message = child.pipe.recv()
+    except (EOFError, OSError):
+        return SimulationError(f"its process died (exit code {child.exit_code()}); out of memory?")
+    assert message is None or isinstance(message, Progress | RelidSumoError)
+    return message
+
+
+def _checked(order: Order, tell: Tell) -> None:
+    """Run a cell; whatever fails because the disk is full fails as that."""
+    try:
+        run(order, tell)
+    except Exception as error:  # torch reports a full disk as a RuntimeError, TensorBoard from a thread of its own
+        free = shutil.disk_usage(order.folder if order.folder.exists() else order.folder.parent).free
+        if getattr(error, "errno", None) == errno.ENOSPC or free < FULL_MIB * 2**20:
+            raise DiskFullError(
+                f"no space left on the disk of {order.folder}; free some, and give the same command again"
+            ) from error
+        raise
+
+
+def run(order: Order, tell: Tell) -> None:
+    """Train a cell in its folder, or go on where it was, then evaluate it.
+
+    Raises
+    ------
+    InputError, SimulationError
+        As `relid_sumo.train` and `relid_sumo.evaluate`; the last checkpoint is whole.
+    """
+    cell, folder = order.cell, order.folder
+    watch = Watch(
+        update=lambda row: tell(Progress(int(row["episodes"]), row["mean_return"], "trains")),
+        report=lambda text: print(text, flush=True),
+    )
+    if not (folder / runs.SETTINGS).is_file():
+        shutil.rmtree(folder, ignore_errors=True)  # begun, and killed before it was a run
+        tell(Progress(0, None, "starts"))
+        ready = prepare(read_scenario(order.scenario / FILE), report=watch.report)
+        train(ready, folder, cell.train, workers=order.workers, watch=watch)
+    elif (done := episodes_done(folder)) < cell.train.episodes:
+        tell(Progress(done, None, "goes on"))
+        resume(folder, workers=order.workers, watch=watch)
+    ready, policy = evaluate.load_trained(folder, report=watch.report)
+    policies = {"trained": policy, **evaluate.baselines(",".join(cell.evaluation.baselines))}
+    seeds = evaluate.choose_seeds(ready, "evaluation", cell.evaluation.seeds)
+    driven, last = 0, last_return(folder)
+
+    def count(_: EpisodeRecord) -> None:
+        nonlocal driven
+        driven += 1
+        tell(Progress(cell.train.episodes, last, f"evaluates {driven}/{len(seeds) * len(policies)}"))
+
+    records = evaluate.episodes(ready, policies, seeds, workers=order.workers, on_done=count)
+    results.write_json(folder / results.ROUTES, routes(ready, records))
+    results.write_json(folder / results.EVALUATION, outcome(ready, records))
+
+
+def last_return(folder: Path) -> float | None:
+    """Return the mean return of a run's last update, s; None before the first."""
+    file = folder / results.METRICS
+    values = results.read_columns(file).get("mean_return") if file.is_file() else None
+    return values[-1] if values else None
+
+
+def outcome(ready: Ready, records: dict[str, list[EpisodeRecord]]) -> dict[str, object]:
+    """Return what evaluation.json holds; lists are by traffic seed, then by agent. Times and returns in s."""
+    some = next(iter(records.values()))
+    return {
+        "scenario": ready.scenario.name,
+        "horizon_s": ready.scenario.horizon_s,
+        "traffic_seeds": [record.traffic_seed for record in some],
+        "agents": list(ready.task.names),
+        "policies": {
+            name: {
+                "return_s": [np.round(r.returns, 3).tolist() for r in rows],
+                "travel_time_s": [np.round(r.travel_time, 3).tolist() for r in rows],
+                "status": [list(r.status) for r in rows],
+                "teleports": [int(r.teleports.sum()) for r in rows],
+                "background_vehicle_s": [round(r.background_vehicle_s, 1) for r in rows],
+            }
+            for name, rows in records.items()
+        },
+    }
+
+
+def routes(ready: Ready, records: dict[str, list[EpisodeRecord]]) -> dict[str, object]:
+    """Return what routes.json holds: roads as x, y, x, y, ... [m], and per policy and agent the edges driven."""
+    graph, task = ready.network.graph, ready.task
+    return {
+        "network": ready.network.title or ready.network.name,
+        "network_key": ready.network.key,
+        "attribution": ready.network.attribution,
+        "roads": [np.round(graph.shape(edge)).astype(int).ravel().tolist() for edge in range(graph.n_edges)],
+        "speed_class": np.searchsorted(SPEEDS_KMH, graph.speed * 3.6).tolist(),
+        "traffic_seed": next(iter(records.values()))[0].traffic_seed,
+        "agents": list(task.names),
+        "origin": task.origin.tolist(),
+        "destination": task.destination.tolist(),
+        "routes": {name: [route.tolist() for route in rows[0].routes] for name, rows in records.items()},
+    }

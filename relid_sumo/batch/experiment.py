@@ -1,0 +1,265 @@
+"""The experiment file: scenarios x algorithms x seeds, checked as a whole before anything runs.
+
+::
+
+    scenarios = ["town", "city.osm"]          # or tables: [scenarios.LABEL], see `ScenarioEntry`
+    seeds = [0, 1, 2]
+    episodes = 200
+
+    [evaluation]
+    seeds = 10
+    baselines = ["shortest", "reactive"]
+
+    [algorithms.ippo]
+
+    [algorithms.ippo-slow]                    # a name of your own needs the algorithm's: algo
+    algo = "ippo"
+    ippo.learning_rate = 0.003                # any setting of a training run
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shlex
+from collections.abc import Callable, Iterator, Mapping
+from itertools import product
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+from pydantic import Field
+
+from relid_sumo import atlas, evaluate, osm, scenario_files
+from relid_sumo.errors import InputError
+from relid_sumo.policies import BASELINES
+from relid_sumo.runs import TrainSettings, train_settings
+from relid_sumo.scenario import NAME, Place, Scenario, Seeds, Settings, Trip
+from relid_sumo.toml import read_toml, validate
+
+Label = Annotated[str, Field(pattern=NAME)]
+Found = TypeVar("Found")
+
+
+class ScenarioEntry(Settings):
+    """One scenario of the grid."""
+
+    source: str = ""
+    """A scenario's name or folder, or an OSM file; paths are relative to the experiment's file. The label where not
+    given."""
+    agents: Annotated[int, Field(ge=1)] | None = None
+    """Number of agents, for an OSM file (10 where not given)."""
+    bbox: osm.Box | None = None
+    """West, south, east, north in degrees, for an OSM file."""
+    episodes: Annotated[int, Field(ge=1)] | None = None
+    """Budget on this scenario, in place of the experiment's."""
+    settings: Annotated[dict[str, Any], Field(default_factory=dict)]
+    """Settings of the scenario to replace, for instance ``demand.level = 0.4``."""
+
+    @property
+    def changes(self) -> list[str]:
+        """What is replaced, as ``--set`` takes it."""
+        return list(_flat(self.settings))
+
+
+class EvaluationSettings(Settings):
+    """How the final policy of each cell is evaluated."""
+
+    seeds: Annotated[int, Field(ge=1)] | None = None
+    """How many of the scenario's evaluation traffic seeds; all where not given."""
+    baselines: tuple[str, ...] = BASELINES
+    """What is driven beside it, in the same traffic."""
+
+
+class Experiment(Settings):
+    """What an experiment file holds."""
+
+    scenarios: Annotated[dict[Label, ScenarioEntry], Field(min_length=1)]
+    """By label; a list of names and OSM files does as well."""
+    algorithms: Annotated[dict[Label, dict[str, Any]], Field(min_length=1)]
+    """By label: settings of a training run (`relid_sumo.runs.TrainSettings`) that differ from the defaults."""
+    seeds: Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1)] = (0,)
+    """Training seeds: one run each."""
+    episodes: Annotated[int, Field(ge=1)] = 100
+    """Budget of a run; a scenario's or an algorithm's own goes before it."""
+    evaluation: EvaluationSettings = EvaluationSettings()
+
+
+class Cell(Settings):
+    """One run of the grid: its labels, all settings, and a hash of what decides its result."""
+
+    name: str
+    scenario: str
+    algorithm: str
+    seed: int
+    train: TrainSettings
+    evaluation: EvaluationSettings
+    fingerprint: str
+    command: str
+
+
+class Plan(Settings):
+    """The grid, expanded. `sources` are the scenarios by label, their paths absolute."""
+
+    sources: dict[str, ScenarioEntry]
+    cells: tuple[Cell, ...]
+
+
+def read(file: Path) -> Plan:
+    """Return the grid that an experiment file describes.
+
+    Raises
+    ------
+    InputError
+        Something in it does not exist or does not fit; the message lists every fault, a line each.
+    """
+    experiment = validate(_labelled(read_toml(file), file), Experiment, str(file))
+    faults: list[str] = []
+    sources, scenarios = {}, {}
+    for label, entry in experiment.scenarios.items():
+        where = f"{file}: scenarios.{label}"
+        sources[label] = entry.model_copy(update={"source": _source(entry.source or label, file.parent)})
+        scenarios[label] = _kept(faults, where, lambda e=sources[label], w=where: _scenario(e, w))  # type: ignore[misc]
+    _kept(faults, f"{file}: evaluation", lambda: evaluate.baselines(",".join(experiment.evaluation.baselines)))
+    cells = []
+    for (label, scenario), name in product(scenarios.items(), experiment.algorithms):
+        own = experiment.scenarios[label].episodes or experiment.episodes
+        where = f"{file}: algorithms.{name}"
+        train = _kept(faults, where, lambda n=name, e=own, w=where: _train(experiment.algorithms[n], n, e, w))  # type: ignore[misc]
+        if scenario is not None and train is not None:
+            problem = _problem(sources[label], scenario)
+            for seed in experiment.seeds:
+                settings = train.model_copy(update={"seed": seed})
+                cells.append(_cell((label, name), sources[label], problem, settings, experiment.evaluation))
+        wanted = experiment.evaluation.seeds
+        if scenario is not None and wanted is not None and wanted > len(scenario.seeds.evaluation):
+            have = len(scenario.seeds.evaluation)
+            faults.append(f"{file}: evaluation.seeds = {wanted}: scenario '{label}' has {have} evaluation seeds")
+    faults += [f"{file}: {text}" for text in _duplicates(cells)]
+    if faults:
+        raise InputError("\n".join(dict.fromkeys(faults)))
+    return Plan(sources=sources, cells=tuple(cells))
+
+
+def _labelled(content: dict[str, Any], file: Path) -> dict[str, Any]:
+    """Return an experiment file's content with listed scenarios as tables."""
+    names = content.get("scenarios")
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        return content
+    labels = [_label(name) for name in names]
+    twice = sorted({label for label in labels if labels.count(label) > 1})
+    if twice:
+        raise InputError(f"{file}: scenarios: '{twice[0]}' is named twice; for labels of their own: [scenarios.LABEL]")
+    return {**content, "scenarios": {label: {"source": name} for label, name in zip(labels, names, strict=True)}}
+
+
+def _kept(faults: list[str], where: str, make: Callable[[], Found]) -> Found | None:
+    """Return what is made; where it cannot be, None, and the reason goes to the faults."""
+    try:
+        return make()
+    except InputError as error:
+        lines = str(error).splitlines()
+        faults += [line if line.startswith(where) else f"{where}: {line}" for line in lines]
+        return None
+
+
+def _label(name: str) -> str:
+    return atlas.plain_name(Path(name)) if Path(name).name.lower().endswith(osm.ENDINGS) else Path(name).name
+
+
+def _source(name: str, folder: Path) -> str:
+    """Return a name of the catalogue as it is, a path made absolute."""
+    if name in atlas.catalogue("scenarios", scenario_files.FILE):
+        return name
+    beside = folder / name
+    return str(beside.resolve()) if beside.exists() or is_osm(name) else name
+
+
+def is_osm(source: str) -> bool:
+    """Return whether a scenario's source is an OSM file, of which a scenario is yet to be made."""
+    return Path(source).name.lower().endswith(osm.ENDINGS)
+
+
+def _scenario(entry: ScenarioEntry, where: str) -> Scenario:
+    """Return the scenario, settings replaced; for an OSM file one that stands for what will be made of it."""
+    if not is_osm(entry.source):
+        made = scenario_files.load_scenario(entry.source, bbox=entry.bbox, agents=entry.agents)
+        return scenario_files.override(made, entry.changes, where)
+    osm.check_file(Path(entry.source))
+    nowhere = Place(lon=0, lat=0, bearing=0)
+    trip = Trip(id="agent0", origin=nowhere, destination=nowhere, depart_s=0)
+    plain = Scenario(name="area", network="area", seeds=Seeds.default(), trips=(trip,))
+    return scenario_files.override(plain, entry.changes, where)
+
+
+def _train(entry: Mapping[str, Any], label: str, episodes: int, where: str) -> TrainSettings:
+    if "seed" in entry:
+        raise InputError("seed: the seeds of a grid stand at its top: seeds = [0, 1]")
+    return train_settings({"algo": label, "episodes": episodes, **entry}, source=where)
+
+
+def _problem(entry: ScenarioEntry, scenario: Scenario) -> dict[str, Any]:
+    """Return what makes a scenario what it is, but for names and places: an OSM file counts by its checksum."""
+    file = Path(entry.source) if is_osm(entry.source) else scenario.folder / scenario.network
+    roads = [atlas.sha256(file), entry.bbox, entry.agents] if file.is_file() else scenario.network
+    return {"roads": roads, **scenario.model_dump(mode="json", exclude={"name", "network"})}
+
+
+def _cell(
+    labels: tuple[str, str],
+    entry: ScenarioEntry,
+    problem: dict[str, Any],
+    train: TrainSettings,
+    evaluation: EvaluationSettings,
+) -> Cell:
+    content = [problem, train.model_dump(mode="json"), evaluation.model_dump(mode="json")]
+    return Cell(
+        name=f"{'-'.join(labels)}-{train.seed}",
+        scenario=labels[0],
+        algorithm=labels[1],
+        seed=train.seed,
+        train=train,
+        evaluation=evaluation,
+        fingerprint=hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16],
+        command=_command(entry, train),
+    )
+
+
+def _command(entry: ScenarioEntry, train: TrainSettings) -> str:
+    """Return what reproduces a cell's training by hand."""
+    words = ["relid-sumo", "train", entry.source, "--algo", train.algo, "--seed", str(train.seed)]
+    words += ["--episodes", str(train.episodes)]
+    words += ["--agents", str(entry.agents)] if entry.agents else []
+    words += [f"--bbox={','.join(map(str, entry.bbox))}"] if entry.bbox else []
+    plain = dict(_pairs(TrainSettings(algo=train.algo).model_dump(mode="json")))
+    named = {"algo", "seed", "episodes"}
+    own = [(k, v) for k, v in _pairs(train.model_dump(mode="json")) if k not in named and plain.get(k) != v]
+    words += [word for change in entry.changes for word in ("--set", change)]
+    words += [word for key, value in own for word in ("--set", f"train.{key}={json.dumps(value)}")]
+    return shlex.join(words)
+
+
+def _flat(settings: Mapping[str, Any]) -> Iterator[str]:
+    yield from (f"{key}={json.dumps(value, ensure_ascii=False)}" for key, value in _pairs(settings))
+
+
+def _pairs(settings: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield nested settings as (dotted key, value)."""
+    for key, value in settings.items():
+        if isinstance(value, dict):
+            yield from _pairs(value, f"{before}{key}.")
+        else:
+            yield before + key, value
+
+
+def _duplicates(cells: list[Cell]) -> Iterator[str]:
+    """Yield a line for each pair of cells that share a name, or differ in name alone."""
+    names: dict[str, Cell] = {}
+    same: dict[str, Cell] = {}
+    for cell in cells:
+        if cell.name in names:
+            yield f"the cell '{cell.name}' stands in the grid twice; look at seeds, scenarios and algorithms"
+            continue
+        names[cell.name] = cell
+        other = same.setdefault(cell.fingerprint, cell)
+        if other is not cell:
+            yield f"the cells '{other.name}' and '{cell.name}' are the same run under two names; leave one out"

@@ -1,0 +1,54 @@
+"""Cells as processes of this machine: as many at once as fit its cores and its memory."""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Generator, Sequence
+from dataclasses import replace
+from multiprocessing.connection import Connection, wait
+
+from relid_sumo.batch import cell
+from relid_sumo.batch.cell import Order, Progress
+from relid_sumo.batch.events import Event
+from relid_sumo.process import Child, free_memory_mib
+
+LEARNER_MIB, SIMULATION_MIB = 400.0, 400.0  # what a cell takes, and each of its simulation processes (docs/scaling.md)
+
+
+def room(cells: int, workers: int | None = None) -> tuple[int, int]:
+    """Return how many cells run at once, and how many simulation processes each has.
+
+    A cell with one simulation process keeps one core busy: it either drives or learns. More processes per cell only
+    pay where there are more cores than cells.
+    """
+    cores = len(os.sched_getaffinity(0))
+    each = workers or max(1, cores // max(1, cells))
+    by_memory = free_memory_mib() // (LEARNER_MIB + each * SIMULATION_MIB)
+    return max(1, min(cores // each, int(by_memory), cells)), each
+
+
+def run(orders: Sequence[Order], slots: int) -> Generator[Event]:
+    """Work on orders, `slots` at a time; closing the iterator ends what runs."""
+    waiting = deque(orders)
+    share = free_memory_mib() / slots
+    running: dict[Connection, tuple[Order, Child]] = {}
+    try:
+        while waiting or running:
+            while waiting and len(running) < slots:
+                order = waiting.popleft()
+                child = cell.start(replace(order, memory_mib=share))
+                running[child.pipe] = order, child
+            for pipe in wait(list(running)):
+                assert isinstance(pipe, Connection)
+                order, child = running[pipe]
+                message = cell.receive(child)
+                if isinstance(message, Progress):
+                    yield Event(order.cell.name, "progress", message)
+                    continue
+                del running[pipe]
+                child.stop()
+                yield Event(order.cell.name, "done" if message is None else "failed", error=message)
+    finally:
+        for _, child in running.values():
+            child.stop()

@@ -1,0 +1,122 @@
+"""Cells as Ray tasks: each spawns a process of its own (forking inside Ray's threads is unsafe), and sends files home.
+
+A task gets the scenario's files and what an earlier try left; it yields progress, and every so often its run folder. So
+what a lost node costs is the work since its last parcel.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Generator, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from relid_sumo.batch import cell, parcel
+from relid_sumo.batch.cell import Order, Progress
+from relid_sumo.batch.events import Event
+from relid_sumo.batch.experiment import Cell
+from relid_sumo.errors import InputError, RelidSumoError, SimulationError
+from relid_sumo.process import free_memory_mib
+
+PARCEL_EVERY_S = 30.0
+TRIES = 4  # of a cell whose node goes
+Message = tuple[Progress | RelidSumoError | None, bytes | None]
+
+
+def run(orders: Sequence[Order], address: str | None = None) -> Generator[Event]:
+    """Work on orders as Ray tasks; closing the iterator ends what runs.
+
+    Parameters
+    ----------
+    address
+        Of a cluster (``host:port``, ``auto``); a Ray of this machine is started where not given.
+
+    Raises
+    ------
+    InputError
+        Ray is not installed or not to be reached, or no node has the cores that a cell asks for.
+    """
+    ray = _connect(address, max(order.workers for order in orders))
+    scenarios = {order.scenario: None for order in orders}
+    shipped = {folder: ray.put(parcel.pack_scenario(folder)) for folder in scenarios}
+    tries: Counter[str] = Counter()
+    running: dict[Any, Order] = {}
+
+    def submit(order: Order) -> None:
+        begun = ray.put(parcel.pack_run(order.folder, order.log)) if order.folder.is_dir() else None
+        task = ray.remote(num_cpus=order.workers, max_retries=0)(drive)
+        tries[order.cell.name] += 1
+        running[task.remote(order.cell, order.workers, shipped[order.scenario], begun)] = order
+
+    try:
+        for order in orders:
+            submit(order)
+        while running:
+            ready, _ = ray.wait(list(running), num_returns=1)
+            order = running[ready[0]]
+            try:
+                message, files = ray.get(next(ready[0]))
+            except (ray.exceptions.RayError, StopIteration) as error:
+                del running[ready[0]]
+                lost = SimulationError(f"its node has gone ({type(error).__name__})")
+                if tries[order.cell.name] == TRIES:
+                    yield Event(order.cell.name, "failed", error=lost)
+                else:
+                    submit(order)
+                    yield Event(order.cell.name, "lost", error=lost)
+                continue
+            if files is not None:
+                parcel.unpack_run(files, order.folder, order.log, order.scenario)
+            if isinstance(message, Progress):
+                yield Event(order.cell.name, "progress", message)
+                continue
+            del running[ready[0]]
+            yield Event(order.cell.name, "done" if message is None else "failed", error=message)
+    finally:
+        for task in running:
+            ray.cancel(task, force=True)
+        ray.shutdown()
+
+
+def _connect(address: str | None, workers: int) -> Any:  # noqa: ANN401 - a module
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    try:
+        import ray  # noqa: PLC0415 - an extra, and slow to import
+    except ImportError:
+        raise InputError("--backend ray: Ray is not installed; pip install 'relid_sumo[ray]'") from None
+    try:
+        ray.init(address=address, include_dashboard=None if address else False, log_to_driver=False)
+    except (ConnectionError, ValueError, RuntimeError) as error:
+        raise InputError(f"--address {address}: no Ray cluster to be reached there: {error}") from None
+    nodes = ray.nodes()  # type: ignore[no-untyped-call]
+    cores = max((node["Resources"].get("CPU", 0.0) for node in nodes if node["Alive"]), default=0.0)
+    if cores < workers:
+        ray.shutdown()
+        raise InputError(f"--workers {workers}: no node of the cluster has so many cores (the largest: {cores:g})")
+    return ray
+
+
+def drive(task: Cell, workers: int, scenario: dict[str, bytes], begun: bytes | None) -> Iterator[Message]:
+    """Work on a cell on a node, in a folder of its own; yields messages, and now and then the run folder with them."""
+    with tempfile.TemporaryDirectory(prefix="relid_sumo-cell-") as scratch:
+        home = Path(scratch)
+        parcel.unpack_scenario(scenario, home / "scenario")
+        if begun is not None:
+            parcel.unpack_run(begun, home / "run", home / "log", home / "scenario")
+        share = free_memory_mib() * workers / (os.cpu_count() or 1)
+        child = cell.start(Order(task, home / "scenario", home / "run", home / "log", workers, share))
+        sent = time.monotonic()
+        try:
+            while True:
+                message = cell.receive(child)
+                over = not isinstance(message, Progress)
+                due = over or time.monotonic() - sent > PARCEL_EVERY_S
+                yield message, parcel.pack_run(home / "run", home / "log") if due else None
+                sent = time.monotonic() if due else sent
+                if over:
+                    return
+        finally:
+            child.stop()

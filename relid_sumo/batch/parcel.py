@@ -1,0 +1,109 @@
+"""What crosses the network: a scenario's files to a node, a run folder in either direction."""
+
+from __future__ import annotations
+
+import io
+import tarfile
+from pathlib import Path
+
+from relid_sumo import atlas, runs
+from relid_sumo.scenario import Scenario
+from relid_sumo.scenario_files import FILE, read_scenario, to_toml
+
+EXTRACT, RUN, LOG = "extract/", "run/", "log"
+
+
+def pack_scenario(folder: Path) -> dict[str, bytes]:
+    """Return a scenario's files by name: its own beside each other, an extract of the catalogue under ``extract/``."""
+    scenario = read_scenario(folder / FILE)
+    files: dict[str, bytes] = {}
+    source = scenario.folder / scenario.network
+    if not source.is_file():
+        located = atlas.locate(scenario.network)
+        source = located.source
+        if scenario.network in atlas.known():
+            files[EXTRACT + source.name] = source.read_bytes()
+        else:  # a name that this machine alone knows
+            scenario = scenario.model_copy(update={"network_options": located.settings})
+    if EXTRACT + source.name not in files:
+        files[source.name] = source.read_bytes()
+        scenario = scenario.model_copy(update={"network": source.name})
+    if scenario.demand.route_file is not None:
+        own = scenario.folder / scenario.demand.route_file
+        files[own.name] = own.read_bytes()
+        demand = scenario.demand.model_copy(update={"route_file": own.name})
+        scenario = scenario.model_copy(update={"demand": demand})
+    files[FILE] = to_toml(scenario).encode()
+    return files
+
+
+def unpack_scenario(files: dict[str, bytes], folder: Path) -> None:
+    """Write a scenario's files into a folder; an extract goes to the cache, where networks look for it."""
+    for name, content in files.items():
+        extract = name.startswith(EXTRACT)
+        file = atlas.cache_folder() / "osm" / name.removeprefix(EXTRACT) if extract else folder / name
+        if not (extract and file.is_file()):
+            write(file, content)
+
+
+def pack_run(folder: Path, log: Path) -> bytes:
+    """Return a run folder, which may be growing, and its log.
+
+    The checkpoint is read first: tables that are read after it hold at least its updates, and going on cuts them to it.
+    """
+    files = [file for file in folder.rglob("*") if file.is_file() and file.suffix != ".part"]
+    files.sort(key=lambda file: (file.name != runs.CHECKPOINT, file))
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as tar:
+        for file in files:
+            tar.add(file, RUN + file.relative_to(folder).as_posix())
+        if log.is_file():
+            tar.add(log, LOG)
+    return buffer.getvalue()
+
+
+def unpack_run(content: bytes, folder: Path, log: Path, scenario: Path) -> None:
+    """Write what `pack_run` gave; the checkpoint last, so that a folder cut short goes on from the one before.
+
+    The run's scenario is made to find its files in the scenario's folder on this machine.
+    """
+    with tarfile.open(fileobj=io.BytesIO(content)) as tar:
+        members = tar.getmembers()
+        members.sort(key=lambda member: member.name == RUN + runs.CHECKPOINT)
+        for member in members:
+            stream = tar.extractfile(member)
+            assert stream is not None
+            file = log if member.name == LOG else folder / member.name.removeprefix(RUN)
+            if file == folder / FILE:
+                write(file, _here(stream.read(), folder, read_scenario(scenario / FILE)))
+            elif file.parent.name == "tensorboard":
+                grow(file, stream.read())
+            else:
+                write(file, stream.read())
+
+
+def _here(content: bytes, folder: Path, scenario: Scenario) -> bytes:
+    """Return a run's scenario.toml with the paths of this machine."""
+    foreign = folder / f"{FILE}.foreign.part"
+    write(foreign, content)
+    here = runs.placed(scenario)
+    demand = read_scenario(foreign).demand.model_copy(update={"route_file": here.demand.route_file})
+    own = {"network": here.network, "network_options": here.network_options, "demand": demand}
+    text = to_toml(read_scenario(foreign).model_copy(update=own), [runs.HEADING])
+    foreign.unlink()
+    return text.encode()
+
+
+def write(file: Path, content: bytes) -> None:
+    """Write a file whole."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    part = file.with_name(f"{file.name}.part")
+    part.write_bytes(content)
+    part.replace(file)
+
+
+def grow(file: Path, content: bytes) -> None:
+    """Add to a file what it lacks of its longer self: TensorBoard does not follow one that is replaced."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with file.open("ab") as out:
+        out.write(content[out.tell() :])

@@ -1,0 +1,195 @@
+"""The batch: what has to be done is made ready, worked on by a backend, and put into its place cell by cell."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from relid_sumo import results, scenario_files
+from relid_sumo.batch import estimate, experiment, local, on_ray, store
+from relid_sumo.batch.cell import DiskFullError, Order
+from relid_sumo.batch.events import Event
+from relid_sumo.batch.experiment import Plan, ScenarioEntry
+from relid_sumo.batch.store import Standing
+from relid_sumo.prepare import Ready, prepare
+from relid_sumo.runs import placed
+
+SPEED = "speed.json"
+HEADING = "The scenario as all cells of this batch drive it."
+
+Backend = Literal["local", "ray"]
+Report = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Where cells run, which is not to change their results.
+
+    Attributes
+    ----------
+    backend, address
+        ``local`` or ``ray``, and the address of a Ray cluster (a Ray of this machine where None).
+    workers
+        Simulation processes of each cell; chosen by cores and cells where None.
+    """
+
+    backend: Backend = "local"
+    address: str | None = None
+    workers: int | None = None
+
+
+@dataclass(frozen=True)
+class Grid:
+    """What a batch is about to do.
+
+    Attributes
+    ----------
+    standings
+        Every cell, and where it stands.
+    slots, workers
+        Cells at once (None: as many as the cluster takes), and simulation processes of each.
+    seconds
+        Estimated wall-clock time of each cell that is to be run, by name.
+    """
+
+    standings: list[Standing]
+    slots: int | None
+    workers: int
+    seconds: dict[str, float]
+
+    @property
+    def total_s(self) -> float:
+        """Estimated wall-clock time of all that is to be run; one after the other where `slots` is not known."""
+        work = self.seconds.values()
+        return max([sum(work) / (self.slots or 1), *work])
+
+
+@dataclass(frozen=True)
+class Watch:
+    """Who is told what: the grid before it is run, each event, what is being prepared."""
+
+    grid: Callable[[Grid], None] = lambda _: None
+    event: Callable[[Event], None] = lambda _: None
+    report: Report = lambda _: None
+
+
+def batch(file: Path, out: Path, settings: Settings, watch: Watch, *, dry_run: bool = False) -> list[Standing]:
+    """Run the cells of an experiment file that are neither done nor failed, and return where all stand.
+
+    Parameters
+    ----------
+    file, out
+        The experiment file, and the batch's folder.
+    settings
+        Where cells run.
+    watch
+        Told of the progress.
+    dry_run
+        Only tell the grid and its estimated time; nothing is written but to the cache.
+
+    Raises
+    ------
+    InputError
+        The file has faults, the folder belongs to another batch, or the disk is full.
+    """
+    plan = experiment.read(file)
+    if dry_run:
+        store.check_same(out, plan)
+        _grid(plan, out, settings, watch, keep=False)
+        return store.standings(out, plan)
+    with store.locked(out):
+        store.check_same(out, plan)
+        store.save(out, plan)
+        return _run(plan, out, settings, watch)
+
+
+def retry(out: Path, settings: Settings, watch: Watch) -> list[Standing]:
+    """Run the failed cells of a batch again, each from its last checkpoint, and whatever else is not done.
+
+    Raises
+    ------
+    InputError
+        The folder holds no batch, another one runs on it, or the disk is full.
+    """
+    plan = store.load(out)
+    with store.locked(out):
+        for cell in plan.cells:
+            store.forget(out, cell)
+        return _run(plan, out, settings, watch)
+
+
+def _run(plan: Plan, out: Path, settings: Settings, watch: Watch) -> list[Standing]:
+    store.mend(out, plan)
+    grid = _grid(plan, out, settings, watch, keep=True)
+    cells = {standing.cell.name: standing.cell for standing in _todo(grid.standings)}
+    orders = [
+        Order(cell, store.scenario_folder(out, cell), store.part(out, cell), store.log(out, cell), grid.workers)
+        for cell in cells.values()
+    ]
+    on_cluster = settings.backend == "ray" and orders
+    working = on_ray.run(orders, settings.address) if on_cluster else local.run(orders, grid.slots or 1)
+    try:
+        with contextlib.closing(working) as events:
+            for event in events:
+                if event.what == "done":
+                    store.finish(out, cells[event.cell])
+                elif isinstance(event.error, DiskFullError):
+                    raise event.error
+                elif event.what == "failed" and event.error is not None:
+                    store.fail(out, cells[event.cell], event.error)
+                watch.event(event)
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        raise DiskFullError(f"no space left on the disk of {out}; free some, and give the same command again") from None
+    return store.standings(out, plan)
+
+
+def _todo(standings: Sequence[Standing]) -> list[Standing]:
+    return [standing for standing in standings if standing.state in {"waiting", "unfinished"}]
+
+
+def _grid(plan: Plan, out: Path, settings: Settings, watch: Watch, *, keep: bool) -> Grid:
+    """Make scenarios ready, estimate, and tell; with `keep`, what was made goes into the batch's folder."""
+    standings = store.standings(out, plan)
+    todo = _todo(standings)
+    slots: int | None
+    slots, workers = local.room(len(todo), settings.workers)
+    if settings.backend == "ray":
+        slots, workers = None, settings.workers or 1
+    known: dict[str, tuple[Ready, float]] = {}
+    for label in dict.fromkeys(standing.cell.scenario for standing in todo):
+        known[label] = _scenario(label, plan.sources[label], out / store.SCENARIOS / label, watch.report, keep)
+    seconds = {s.cell.name: estimate.seconds(s, *known[s.cell.scenario], workers) for s in todo}
+    grid = Grid(standings, slots, workers, seconds)
+    watch.grid(grid)
+    return grid
+
+
+def _scenario(label: str, entry: ScenarioEntry, folder: Path, report: Report, keep: bool) -> tuple[Ready, float]:
+    """Return a scenario, prepared, and how fast it is driven [s/s]: from the batch's folder where it has them."""
+    file = folder / scenario_files.FILE
+    if file.is_file():
+        made = scenario_files.read_scenario(file)
+    elif experiment.is_osm(entry.source):
+        agents = entry.agents or scenario_files.AGENTS
+        source = Path(entry.source)
+        made = scenario_files.new_scenario(
+            label, source, bbox=entry.bbox, agents=agents, changes=entry.changes, report=report
+        )
+    else:
+        made = scenario_files.load_scenario(entry.source, changes=entry.changes)
+    ready = prepare(made, report=report)
+    if keep and not file.is_file():
+        scenario_files.write_scenario(placed(ready.scenario), folder, [HEADING])
+    if (folder / SPEED).is_file():
+        return ready, float(results.read_json(folder / SPEED)["seconds_per_simulated_second"])
+    report(f"driving an episode of {label}, to estimate the time")
+    speed = estimate.speed(ready)
+    if keep:
+        results.write_json(folder / SPEED, {"seconds_per_simulated_second": speed})
+    return ready, speed

@@ -1,0 +1,219 @@
+"""The folder of a batch: what lies where, who holds it, what is done.
+
+==============================  ====================================================================================
+batch.json                      the grid: sources, cells, all settings
+batch.lock                      held by the batch that runs
+scenarios/LABEL/scenario.toml   each scenario as all its cells drive it
+runs/CELL.part/                 the run folder of a cell that is not done
+runs/CELL/                      of one that is: an ordinary run folder with an evaluation (`relid_sumo.results`)
+summaries/CELL.json             a finished cell; it counts as done though its run folder be elsewhere
+failed/CELL.json                the error of a cell that failed
+logs/CELL.log                   what its process printed
+==============================  ====================================================================================
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import shutil
+import socket
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from relid_sumo import results
+from relid_sumo.batch.cell import last_return
+from relid_sumo.batch.experiment import Cell, Plan
+from relid_sumo.errors import InputError
+from relid_sumo.runs import versions
+from relid_sumo.toml import validate
+
+BATCH, LOCK, SCENARIOS = "batch.json", "batch.lock", "scenarios"
+FORMAT = 1
+
+State = Literal["done", "failed", "unfinished", "waiting"]
+
+
+@dataclass(frozen=True)
+class Standing:
+    """Where a cell stands: its state, episodes trained, mean return of the last update [s], its error."""
+
+    cell: Cell
+    state: State
+    episodes: int = 0
+    mean_return: float | None = None
+    error: str = ""
+
+
+def scenario_folder(folder: Path, cell: Cell) -> Path:
+    """Return where a cell's scenario lies."""
+    return folder / SCENARIOS / cell.scenario
+
+
+def part(folder: Path, cell: Cell) -> Path:
+    """Return the run folder of a cell that is not done."""
+    return folder / "runs" / f"{cell.name}.part"
+
+
+def whole(folder: Path, cell: Cell) -> Path:
+    """Return the run folder of a cell that is done."""
+    return folder / "runs" / cell.name
+
+
+def log(folder: Path, cell: Cell) -> Path:
+    """Return a cell's log."""
+    return folder / "logs" / f"{cell.name}.log"
+
+
+def _summary(folder: Path, cell: Cell) -> Path:
+    return folder / "summaries" / f"{cell.name}.json"
+
+
+def _failure(folder: Path, cell: Cell) -> Path:
+    return folder / "failed" / f"{cell.name}.json"
+
+
+@contextlib.contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Hold a batch's folder; the system lets go of it however this process ends.
+
+    Raises
+    ------
+    InputError
+        Another batch holds it, or it cannot be written.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        stream = (folder / LOCK).open("a+", encoding="utf-8")
+    except OSError as error:
+        raise InputError(f"{folder} cannot be written: {error.strerror}; choose another --out") from None
+    with stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            stream.seek(0)
+            raise InputError(
+                f"{folder}: another batch runs on it ({stream.read().strip() or 'just started'}); wait for it, end it, "
+                "or choose another --out"
+            ) from None
+        stream.truncate(0)
+        stream.write(f"process {os.getpid()} on {socket.gethostname()}\n")
+        stream.flush()
+        yield
+
+
+def is_locked(folder: Path) -> bool:
+    """Return whether a batch runs on a folder."""
+    try:
+        with (folder / LOCK).open("r", encoding="utf-8") as stream:
+            fcntl.flock(stream, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return True
+    return False
+
+
+def save(folder: Path, plan: Plan) -> None:
+    """Write the grid."""
+    content = {"format": FORMAT, "versions": versions(), "plan": plan.model_dump(mode="json")}
+    results.write_json(folder / BATCH, content)
+
+
+def load(folder: Path) -> Plan:
+    """Return the grid of a batch's folder.
+
+    Raises
+    ------
+    InputError
+        It is no such folder, or one of another version.
+    """
+    file = folder / BATCH
+    if not file.is_file():
+        raise InputError(
+            f"{folder} is no batch: it has no {BATCH}; make one with: relid-sumo batch FILE --out {folder}"
+        )
+    return validate(results.read_json(file, FORMAT).get("plan"), Plan, str(file))
+
+
+def check_same(folder: Path, plan: Plan) -> None:
+    """Check that what was done or begun in a folder is what a grid asks for now.
+
+    Raises
+    ------
+    InputError
+        Cells have the names of others with other settings; the message lists them.
+    """
+    before = {cell.name: cell for cell in load(folder).cells} if (folder / BATCH).is_file() else {}
+    others = []
+    for cell in plan.cells:
+        file = _summary(folder, cell)
+        if file.is_file():
+            found = results.read_json(file, results.SUMMARY_FORMAT).get("cell", {}).get("fingerprint")
+        elif whole(folder, cell).exists() or part(folder, cell).exists():
+            found = before[cell.name].fingerprint if cell.name in before else None
+        else:
+            continue
+        if found != cell.fingerprint:
+            others.append(cell.name)
+    if others:
+        raise InputError(
+            f"{folder} holds runs of these cells with other settings: {', '.join(others)}; choose another --out, or "
+            f"delete their files in runs and summaries"
+        )
+    changed = {c.scenario for c in plan.cells if c.name in before and before[c.name].fingerprint != c.fingerprint}
+    for label in changed:  # nothing was run on it yet
+        shutil.rmtree(folder / SCENARIOS / label, ignore_errors=True)
+
+
+def standings(folder: Path, plan: Plan) -> list[Standing]:
+    """Return where every cell of a grid stands."""
+    return [_standing(folder, cell) for cell in plan.cells]
+
+
+def _standing(folder: Path, cell: Cell) -> Standing:
+    file = _summary(folder, cell)
+    if file.is_file():
+        metrics = results.read_json(file, results.SUMMARY_FORMAT)["metrics"]
+        return Standing(cell, "done", int(metrics["episodes"][-1]), metrics["mean_return"][-1])
+    if whole(folder, cell).is_dir():
+        return Standing(cell, "done", cell.train.episodes, last_return(whole(folder, cell)))
+    failure = _failure(folder, cell)
+    begun = part(folder, cell)
+    table = begun / results.METRICS
+    episodes = (results.read_columns(table).get("episodes") if table.is_file() else None) or [0]
+    where = int(episodes[-1]), last_return(begun)
+    if failure.is_file():
+        return Standing(cell, "failed", *where, str(results.read_json(failure)["error"]))
+    return Standing(cell, "unfinished" if begun.exists() else "waiting", *where)
+
+
+def mend(folder: Path, plan: Plan) -> None:
+    """Write the summaries that are missing: a batch may be killed between the last two steps of a cell's end."""
+    for cell in plan.cells:
+        if whole(folder, cell).is_dir() and not _summary(folder, cell).is_file():
+            finish(folder, cell)
+
+
+def finish(folder: Path, cell: Cell) -> None:
+    """Give a cell's run folder its name, and write its summary."""
+    if part(folder, cell).exists():
+        part(folder, cell).rename(whole(folder, cell))
+    summary = results.summarise(whole(folder, cell))
+    about = cell.model_dump(mode="json", include={"name", "scenario", "algorithm", "seed", "fingerprint", "command"})
+    results.write_json(_summary(folder, cell), {**summary, "cell": about})
+    forget(folder, cell)
+
+
+def fail(folder: Path, cell: Cell, error: Exception) -> None:
+    """Keep a cell's error; its folder stays, to go on from."""
+    content = {"error": str(error), "kind": type(error).__name__, "log": str(log(folder, cell).relative_to(folder))}
+    results.write_json(_failure(folder, cell), content)
+
+
+def forget(folder: Path, cell: Cell) -> None:
+    """Forget that a cell failed."""
+    _failure(folder, cell).unlink(missing_ok=True)

@@ -1,0 +1,128 @@
+"""What a finished run leaves for those who read it: files alone, no torch, no simulation.
+
+Beside what training writes (`relid_sumo.runs`), the run folder of a finished cell holds:
+
+====================  ==============================================================================================
+evaluation.json       what the final policy and the baselines did on held-out traffic, agent by agent
+routes.json           the roads, and the routes of the first held-out traffic seed: map data, never to be published
+                      without its attribution
+====================  ==============================================================================================
+
+and these where the algorithm has them; a report draws whatever it finds:
+
+====================  ==============================================================================================
+metrics.csv           further columns: ``alpha_0``, ``alpha_1``, ... of the agents in turn; any other is kept as it is
+rounds.csv            one row per round of demonstrations: ``round``, and what is to be drawn over it (``d_in``,
+                      ``f_out``, ``execution_rate``, ...)
+====================  ==============================================================================================
+
+A summary is all of that but the map data, in one file: a run's settings, curves and evaluation. It can be copied to
+another machine, or kept when the run folder is gone, and still counts as a finished cell.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+from relid_sumo.errors import InputError
+
+SETTINGS, METRICS, TIMING = "settings.json", "metrics.csv", "timing.csv"
+EVALUATION, ROUTES, ROUNDS = "evaluation.json", "routes.json", "rounds.csv"
+RUN_FORMAT, SUMMARY_FORMAT = 1, 1
+
+Columns = dict[str, list[float]]
+
+
+def write_json(file: Path, content: object) -> None:
+    """Write a file whole."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    part = file.with_name(f"{file.name}.part")
+    part.write_text(json.dumps(content, ensure_ascii=False, separators=(",", ":")) + "\n", encoding="utf-8")
+    part.replace(file)
+
+
+def read_json(file: Path, number: int | None = None) -> dict[str, Any]:
+    """Return what a file holds; `number` is the format it has to be of.
+
+    Raises
+    ------
+    InputError
+        There is no such file, it is cut short, or it is of another version.
+    """
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError(f"{file}: there is no such file") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{file}: cannot be read: {error}") from None
+    except json.JSONDecodeError as error:
+        raise InputError(f"{file}: not JSON, it may be cut short: {error}") from None
+    if not isinstance(content, dict):
+        raise InputError(f"{file}: holds no JSON object")
+    if number is not None and content.get("format") != number:
+        raise InputError(
+            f"{file}: written by another version of relid_sumo (format {content.get('format')}, here {number})"
+        )
+    return content
+
+
+def read_columns(file: Path) -> Columns:
+    """Return a CSV file of numbers by column, as many rows as are whole.
+
+    Raises
+    ------
+    InputError
+        There is no such file, or a value is no number.
+    """
+    try:
+        with file.open(newline="", encoding="utf-8") as stream:
+            header, *rows = list(csv.reader(stream)) or [[]]
+    except FileNotFoundError:
+        raise InputError(f"{file}: there is no such file") from None
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise InputError(f"{file}: cannot be read: {error}") from None
+    if rows and len(rows[-1]) < len(header):
+        rows.pop()  # being written
+    columns: Columns = {name: [] for name in header}
+    for line, row in enumerate(rows, start=2):
+        if len(row) != len(header):
+            raise InputError(f"{file}, line {line}: {len(row)} values under {len(header)} names")
+        for name, text in zip(header, row, strict=True):
+            try:
+                columns[name].append(float(text))
+            except ValueError:
+                raise InputError(f"{file}, line {line}, {name} = '{text}': not a number") from None
+    return columns
+
+
+def summarise(folder: Path) -> dict[str, Any]:
+    """Return the summary of a run folder: what a report reads, map data apart.
+
+    Raises
+    ------
+    InputError
+        The folder holds no run, an empty or half-written one, or one of another version.
+    """
+    if not folder.is_dir() or not (folder / SETTINGS).is_file():
+        raise InputError(f"{folder}: no run folder: it has no {SETTINGS}")
+    settings = read_json(folder / SETTINGS, RUN_FORMAT)
+    if not isinstance(settings.get("train"), dict) or not isinstance(settings.get("versions"), dict):
+        raise InputError(f"{folder / SETTINGS}: holds no settings of a run")
+    if not (folder / METRICS).is_file():
+        raise InputError(f"{folder}: the run ended before its first update: it has no {METRICS}")
+    metrics = read_columns(folder / METRICS)
+    if not metrics.get("episodes"):
+        raise InputError(f"{folder}: the run ended before its first update: {METRICS} is empty")
+    timing = read_columns(folder / TIMING) if (folder / TIMING).is_file() else {}
+    return {
+        "format": SUMMARY_FORMAT,
+        "settings": settings,
+        "metrics": metrics,
+        "seconds": {name: round(math.fsum(values), 3) for name, values in timing.items() if name != "update"},
+        "rounds": read_columns(folder / ROUNDS) if (folder / ROUNDS).is_file() else {},
+        "evaluation": read_json(folder / EVALUATION) if (folder / EVALUATION).is_file() else None,
+    }

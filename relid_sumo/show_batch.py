@@ -1,0 +1,180 @@
+"""What the batch commands print: the grid, where cells stand, and a view of a batch while it runs."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Sequence
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.markup import escape
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from relid_sumo.batch.cell import Progress
+from relid_sumo.batch.events import Event
+from relid_sumo.batch.run import Grid
+from relid_sumo.batch.store import Standing
+
+COLOURS = {"done": "green", "failed": "red", "unfinished": "yellow", "waiting": "dim"}
+LINE_EVERY_S = 30.0  # of one cell, where there is no terminal
+DRAWN_PER_S = 2.0
+FAILURES = 5  # of the last ones, on a terminal
+
+
+def duration(seconds: float) -> str:
+    """Return a time as ``45 s``, ``12 min`` or ``3 h 20 min``."""
+    minutes = round(seconds / 60)
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    return f"{minutes} min" if minutes < 100 else f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def grid_table(grid: Grid) -> Table:
+    """Return the grid: a row per scenario and algorithm."""
+    table = Table(title=_estimate(grid))
+    for name, side in (("scenario", "left"), ("algorithm", "left"), ("seeds", "left"), ("episodes", "right")):
+        table.add_column(name, justify="right" if side == "right" else "left")
+    table.add_column("cells")
+    table.add_column("time, at most", justify="right")
+    groups: dict[tuple[str, str, int], list[Standing]] = {}
+    for standing in grid.standings:
+        cell = standing.cell
+        groups.setdefault((cell.scenario, cell.algorithm, cell.train.episodes), []).append(standing)
+    for (scenario, algorithm, episodes), rows in groups.items():
+        seconds = sum(grid.seconds.get(row.cell.name, 0.0) for row in rows)
+        seeds = ", ".join(str(row.cell.seed) for row in rows)
+        table.add_row(scenario, algorithm, seeds, str(episodes), counts(rows), duration(seconds) if seconds else "-")
+    return table
+
+
+def _estimate(grid: Grid) -> str:
+    todo = len(grid.seconds)
+    if not todo:
+        return f"{len(grid.standings)} cells, nothing to run"
+    each = f"{grid.workers} simulation process{'es' if grid.workers > 1 else ''} each"
+    at_once = f"with {grid.slots} at once, {each}" if grid.slots else f"one after the other, {each}"
+    return f"{len(grid.standings)} cells, {todo} to run: {duration(grid.total_s)} at most, {at_once}"
+
+
+def counts(standings: Sequence[Standing]) -> str:
+    """Return how many cells are in which state, in words."""
+    number = Counter[str](standing.state for standing in standings)
+    return ", ".join(f"{number[state]} {state}" for state in COLOURS if number[state])
+
+
+def status_table(standings: Sequence[Standing], running: bool) -> Table:
+    """Return where every cell stands."""
+    table = Table(title=counts(standings) + ("; a batch is running on it" if running else ""))
+    for name in ("cell", "state", "episodes", "return, s", "error"):
+        table.add_column(name, justify="right" if name in {"episodes", "return, s"} else "left", overflow="fold")
+    for row in standings:
+        state = f"[{COLOURS[row.state]}]{row.state}[/]"
+        episodes = f"{row.episodes}/{row.cell.train.episodes}"
+        table.add_row(row.cell.name, state, episodes, _seconds(row.mean_return), escape(row.error))
+    return table
+
+
+def _seconds(value: float | None) -> str:
+    return "-" if value is None else f"{value:.0f}"
+
+
+class BatchView:
+    """A batch while it runs: a table on a terminal, lines elsewhere, nothing where it is to be quiet."""
+
+    def __init__(self, console: Console, *, quiet: bool = False) -> None:
+        self._console, self._quiet = console, quiet
+        self._budget: dict[str, int] = {}
+        self._left: dict[str, float] = {}
+        self._slots = 1
+        self._begun: dict[str, float] = {}
+        self._first: dict[str, int] = {}
+        self._now: dict[str, Progress] = {}
+        self._printed: dict[str, float] = {}
+        self._number: Counter[str] = Counter()
+        self._failures: list[str] = []
+        self._live: Live | None = None
+
+    def close(self) -> None:
+        """Leave the table as it is."""
+        if self._live is not None:
+            self._live.stop()
+
+    def report(self, text: str) -> None:
+        """Say what is being prepared."""
+        if not self._quiet:
+            self._console.print(f"[dim]{escape(text)}[/]", highlight=False)
+
+    def grid(self, grid: Grid) -> None:
+        """Show what is about to be run."""
+        self._budget = {standing.cell.name: standing.cell.train.episodes for standing in grid.standings}
+        self._left, self._slots = dict(grid.seconds), grid.slots or 1
+        if not self._quiet:
+            self._console.print(grid_table(grid))
+        if grid.seconds and not self._quiet and self._console.is_terminal:
+            self._live = Live(console=self._console, get_renderable=self._table, refresh_per_second=DRAWN_PER_S)
+            self._live.start()
+
+    def event(self, event: Event) -> None:
+        """Take note of what happened to a cell."""
+        now = time.monotonic()
+        if event.what == "progress" and event.progress is not None:
+            self._begun.setdefault(event.cell, now)
+            self._first.setdefault(event.cell, event.progress.episodes)
+            self._now[event.cell] = event.progress
+            if now - self._printed.get(event.cell, -LINE_EVERY_S) >= LINE_EVERY_S:
+                self._printed[event.cell] = now
+                self._line(f"{event.cell}: {self._progress(event.cell)}")
+            return
+        self._number[event.what] += 1
+        last = self._now.pop(event.cell, None)
+        took = now - self._begun.pop(event.cell, now)
+        self._first.pop(event.cell, None)
+        if event.what != "lost":
+            self._left.pop(event.cell, None)
+        if event.what == "done":
+            mean_return = _seconds(last.mean_return if last else None)
+            self._line(f"{self._done()} [green]done[/] {event.cell}: return {mean_return} s, took {duration(took)}")
+        else:
+            self._failures.append(f"[red]{event.what}[/] {event.cell}: {escape(str(event.error))}")
+            self._line(f"{self._done()} {self._failures[-1]}")
+
+    def _done(self) -> str:
+        ended = self._number["done"] + self._number["failed"]
+        return f"{ended} of {ended + len(self._left)}:"
+
+    def _line(self, text: str) -> None:
+        if not self._quiet and self._live is None:
+            self._console.print(text, highlight=False)
+
+    def _progress(self, cell: str) -> str:
+        at = self._now[cell]
+        return f"{at.doing}, episode {at.episodes}/{self._budget[cell]}, return {_seconds(at.mean_return)} s"
+
+    def _left_s(self, cell: str) -> float:
+        """Return how long a running cell will take: by its own pace once it has one, else as estimated."""
+        at, estimated = self._now[cell], self._left.get(cell, 0.0)
+        spent, trained = time.monotonic() - self._begun[cell], at.episodes - self._first[cell]
+        left = self._budget[cell] - at.episodes
+        return spent / trained * left if trained and left else max(estimated - spent, 0.0)
+
+    def _table(self) -> RenderableType:
+        done, failed = self._number["done"], self._number["failed"]
+        total, waiting = len(self._left) + done + failed, len(self._left) - len(self._now)
+        running_s = [self._left_s(cell) for cell in self._now]
+        waiting_s = sum(seconds for cell, seconds in self._left.items() if cell not in self._now)
+        eta = max([*running_s, (sum(running_s) + waiting_s) / self._slots], default=0.0)
+        table = Table(box=None, pad_edge=False)
+        for name in ("cell", "", "episode", "return, s", "ETA", ""):
+            table.add_column(name, justify="right" if name in {"episode", "return, s", "ETA"} else "left")
+        for cell, at in sorted(self._now.items()):
+            budget = self._budget[cell]
+            bar = ProgressBar(total=budget, completed=at.episodes, width=16)
+            left = duration(self._left_s(cell))
+            table.add_row(cell, bar, f"{at.episodes}/{budget}", _seconds(at.mean_return), left, at.doing)
+        head = (
+            f"{len(self._now)} running, {done} done, {failed} failed, {waiting} waiting of {total}; ETA {duration(eta)}"
+        )
+        return Group(Text(head, style="bold"), table, *map(Text.from_markup, self._failures[-FAILURES:]))

@@ -279,6 +279,30 @@ def export(
     err.print(f"exported: {out_file}; play it with: sumo-gui -c {config}", highlight=False)
 
 
+@app.command(epilog="Example: relid-sumo report b --out b.html; for a paper: --out b.tex --figures figures")
+def report(
+    folders: Annotated[
+        list[Path], typer.Argument(metavar="DIR...", help="Batches, folders of runs, or single run folders.")
+    ],
+    out_file: Annotated[Path, typer.Option("--out", metavar="FILE", help="What to write: .html, .md, .csv or .tex.")],
+    form: Annotated[
+        Literal["html", "md", "csv", "tex"] | None, typer.Option("--format", help="By the file's ending, if not given.")
+    ] = None,
+    figures: Annotated[Path | None, typer.Option(metavar="DIR", help="Write figures there, as PNG and PDF.")] = None,
+    title: Annotated[str | None, typer.Option(help="What to call it (default: after the folders).")] = None,
+) -> None:
+    """Write what runs gave: one page that opens offline, or tables and figures for a paper."""
+    from relid_sumo.report.write import write
+
+    written = write(folders, out_file, form=form, figures=figures, title=title)
+    for one in written.missing:
+        err.print(f"[yellow]left out[/] {one.name}: {_plain(one.why)}", highlight=False, soft_wrap=True)
+    for problem in written.problems:
+        err.print(f"[yellow]note[/] {_plain(problem)}", highlight=False, soft_wrap=True)
+    figure_count = f" and {len(written.files) - 1} figures in {figures}" if figures else ""
+    err.print(f"report on {written.runs} runs: {out_file}{figure_count}", highlight=False, soft_wrap=True)
+
+
 @app.command()
 def doctor() -> None:
     """Check SUMO, libsumo, torch, display, sandbox, disk; say how to mend what is missing."""

@@ -17,17 +17,7 @@ from relid_sumo.policies import BASELINES, Policy, pick, probabilities
 from relid_sumo.prepare import Ready, prepare
 from relid_sumo.rollout import Job, Rollouts
 from relid_sumo.scenario_files import override
-
-RESAMPLES = 10_000
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """A mean over traffic seeds and its 95 % bootstrap interval; no interval where there is one seed."""
-
-    mean: float
-    low: float | None
-    high: float | None
+from relid_sumo.stats import Estimate, estimate
 
 
 @dataclass(frozen=True)
@@ -244,17 +234,6 @@ def _choices(rows: Sequence[EpisodeRecord]) -> Choices | None:
         return None
     best, mean = (np.array([f(one) for one in lost]) for f in (lambda x: (x <= 0).mean(), np.mean))
     return Choices(sum(map(len, lost)), estimate(best), estimate(mean))
-
-
-def estimate(values: NDArray[np.float64]) -> Estimate:
-    """Return the mean of a figure per seed with its 95 % percentile bootstrap interval (Efron 1979)."""
-    mean = float(values.mean())
-    if len(values) < 2:
-        return Estimate(mean, None, None)
-    rng = seeding.stream(0, "bootstrap")
-    means = values[rng.integers(0, len(values), (RESAMPLES, len(values)))].mean(axis=1)
-    low, high = np.percentile(means, [2.5, 97.5])
-    return Estimate(mean, float(low), float(high))
 
 
 def load_trained(

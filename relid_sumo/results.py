@@ -23,14 +23,16 @@ another machine, or kept when the run folder is gone, and still counts as a fini
 from __future__ import annotations
 
 import csv
+import hashlib
 import json
 import math
 from pathlib import Path
 from typing import Any
 
 from relid_sumo.errors import InputError
+from relid_sumo.toml import read_toml
 
-SETTINGS, METRICS, TIMING = "settings.json", "metrics.csv", "timing.csv"
+SETTINGS, SCENARIO, METRICS, TIMING = "settings.json", "scenario.toml", "metrics.csv", "timing.csv"
 EVALUATION, ROUTES, ROUNDS = "evaluation.json", "routes.json", "rounds.csv"
 RUN_FORMAT, SUMMARY_FORMAT = 1, 1
 
@@ -117,9 +119,13 @@ def summarise(folder: Path) -> dict[str, Any]:
     metrics = read_columns(folder / METRICS)
     if not metrics.get("episodes"):
         raise InputError(f"{folder}: the run ended before its first update: {METRICS} is empty")
+    scenario = read_toml(folder / SCENARIO)
+    problem = {**scenario, "name": "", "network": settings.get("network_key")}
     timing = read_columns(folder / TIMING) if (folder / TIMING).is_file() else {}
     return {
         "format": SUMMARY_FORMAT,
+        "scenario": str(scenario.get("name")),
+        "problem": hashlib.sha256(json.dumps(problem, sort_keys=True).encode()).hexdigest()[:16],
         "settings": settings,
         "metrics": metrics,
         "seconds": {name: round(math.fsum(values), 3) for name, values in timing.items() if name != "update"},

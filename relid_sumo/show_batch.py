@@ -34,7 +34,7 @@ def duration(seconds: float) -> str:
 
 def grid_table(grid: Grid) -> Table:
     """Return the grid: a row per scenario and algorithm."""
-    table = Table(title=_estimate(grid))
+    table = Table()
     for name, side in (("scenario", "left"), ("algorithm", "left"), ("seeds", "left"), ("episodes", "right")):
         table.add_column(name, justify="right" if side == "right" else "left")
     table.add_column("cells")
@@ -50,7 +50,8 @@ def grid_table(grid: Grid) -> Table:
     return table
 
 
-def _estimate(grid: Grid) -> str:
+def grid_text(grid: Grid) -> str:
+    """Return how much there is to do, in words."""
     todo = len(grid.seconds)
     if not todo:
         return f"{len(grid.standings)} cells, nothing to run"
@@ -113,6 +114,7 @@ class BatchView:
         self._left, self._slots = dict(grid.seconds), grid.slots or 1
         if not self._quiet:
             self._console.print(grid_table(grid))
+            self._console.print(grid_text(grid), highlight=False)
         if grid.seconds and not self._quiet and self._console.is_terminal:
             self._live = Live(console=self._console, get_renderable=self._table, refresh_per_second=DRAWN_PER_S)
             self._live.start()

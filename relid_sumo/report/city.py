@@ -1,0 +1,105 @@
+"""The map of a report: roads, and the routes that policies chose for the same agents in the same traffic."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from relid_sumo import results
+from relid_sumo.errors import InputError
+from relid_sumo.report.compare import ARRIVED
+from relid_sumo.report.read import Run
+
+AGENTS = 30  # whose routes are kept
+
+
+@dataclass(frozen=True, eq=False)
+class Layer:
+    """What one policy drove: per agent a route of edge indices, its travel time [s], whether it arrived.
+
+    `seed` is None for a baseline.
+    """
+
+    policy: str
+    seed: int | None
+    routes: list[list[int]]
+    travel_time_s: list[float]
+    arrived: list[bool]
+
+
+@dataclass(frozen=True, eq=False)
+class City:
+    """A scenario's map.
+
+    Attributes
+    ----------
+    roads
+        Centre line of each edge as x, y, x, y, ..., m.
+    speed_class
+        Of each edge, 0 (slow) to 4.
+    agents, origin, destination
+        Names, and edge indices.
+    """
+
+    scenario: str
+    network: str
+    attribution: str
+    roads: list[list[int]]
+    speed_class: list[int]
+    traffic_seed: int
+    agents: list[str]
+    origin: list[int]
+    destination: list[int]
+    layers: list[Layer]
+    note: str
+
+
+def city(runs: Sequence[Run], scenario: str) -> tuple[City | None, list[str]]:
+    """Return a scenario's map, None where no run folder has its routes; and what could not be read."""
+    layers: dict[tuple[str, int | None], Layer] = {}
+    base, wrong = None, []
+    without = 0
+    for run in (run for run in runs if run.scenario == scenario):
+        file = run.folder / results.ROUTES if run.folder is not None else None
+        if file is None or not file.is_file():
+            without += run.evaluation is not None
+            continue
+        if run.evaluation is None:
+            continue
+        try:
+            content = results.read_json(file)
+            base = base or content
+            same = content["network_key"] == base["network_key"] and content["traffic_seed"] == base["traffic_seed"]
+            if not same:
+                wrong.append(f"{file}: of another network or traffic seed: its routes are not on the map")
+                continue
+            for policy, routes in content["routes"].items():
+                name, seed = (run.algorithm, run.seed) if policy == "trained" else (policy, None)
+                layers.setdefault((name, seed), _layer(run, policy, name, seed, routes))
+        except (InputError, KeyError, TypeError) as error:
+            wrong.append(f"{file}: {error}: its routes are not on the map")
+    if base is None or not layers:
+        return None, wrong
+    notes = [f"The first {AGENTS} of {len(base['agents'])} agents."] if len(base["agents"]) > AGENTS else []
+    if without:
+        notes.append(f"{without} run{'s' if without > 1 else ''} left no routes here (a summary holds none).")
+    return City(
+        scenario=scenario,
+        network=str(base["network"]),
+        attribution=str(base["attribution"]),
+        roads=base["roads"],
+        speed_class=base["speed_class"],
+        traffic_seed=int(base["traffic_seed"]),
+        agents=base["agents"][:AGENTS],
+        origin=base["origin"][:AGENTS],
+        destination=base["destination"][:AGENTS],
+        layers=sorted(layers.values(), key=lambda layer: (layer.seed is None, layer.policy, layer.seed or 0)),
+        note=" ".join(notes),
+    ), wrong
+
+
+def _layer(run: Run, policy: str, name: str, seed: int | None, routes: list[list[int]]) -> Layer:
+    assert run.evaluation is not None
+    driven = run.evaluation["policies"][policy]
+    seconds, status = driven["travel_time_s"][0][:AGENTS], driven["status"][0][:AGENTS]
+    return Layer(name, seed, routes[:AGENTS], seconds, [one == ARRIVED for one in status])

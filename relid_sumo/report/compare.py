@@ -1,0 +1,268 @@
+"""What is compared with what: a row per policy and a row per pair, for each scenario; seeds are the unit."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from relid_sumo import stats
+from relid_sumo.report.read import Run
+from relid_sumo.stats import Estimate
+
+Floats = NDArray[np.float64]
+
+ARRIVED = "arrived"
+SIGNIFICANT = 0.05
+
+
+@dataclass(frozen=True, eq=False)
+class Driven:
+    """What one policy did on the held-out traffic; arrays have one value per training seed (one for a baseline).
+
+    Attributes
+    ----------
+    learned
+        Whether it was trained.
+    seeds
+        The training seeds; empty for a baseline.
+    mean_return, travel_time_s, arrival_rate
+        Means over agents and traffic seeds.
+    teleports
+        Number in all episodes.
+    times
+        All travel times, s, of every training seed, traffic seed and agent.
+    """
+
+    name: str
+    learned: bool
+    seeds: tuple[int, ...]
+    mean_return: Floats
+    travel_time_s: Floats
+    arrival_rate: Floats
+    teleports: Floats
+    times: Floats
+
+
+@dataclass(frozen=True)
+class Row:
+    """A policy in the comparison table; `over_shortest` is a share, None where `shortest` was not driven."""
+
+    name: str
+    learned: bool
+    seeds: int
+    travel_time_s: Estimate
+    iqm_s: Estimate
+    mean_return: Estimate
+    arrival_rate: Estimate
+    over_shortest: Estimate | None
+    teleports: float
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A policy beside another.
+
+    Attributes
+    ----------
+    difference_s
+        Mean travel time of the first less that of the second, s, paired by training seed: negative is faster.
+    seeds
+        Training seeds that both have (all of the first's beside a baseline).
+    p, p_holm
+        Of a sign-flip test over seeds, and corrected for the number of pairs of the scenario; None with one seed.
+    improvement
+        Probability that a seed of the first is faster than one of the second.
+    """
+
+    first: str
+    second: str
+    seeds: int
+    difference_s: Estimate
+    p: float | None
+    p_holm: float | None
+    improvement: Estimate
+
+
+@dataclass(frozen=True, eq=False)
+class Comparison:
+    """A scenario's policies; `notes` say what to keep in mind."""
+
+    scenario: str
+    horizon_s: float
+    traffic_seeds: int
+    agents: int
+    driven: list[Driven]
+    rows: list[Row]
+    pairs: list[Pair]
+    notes: list[str]
+
+
+def compare(runs: Sequence[Run]) -> list[Comparison]:
+    """Return the comparison of each scenario that has evaluated runs."""
+    evaluated = [run for run in runs if run.evaluation is not None]
+    return [_scenario(name, [run for run in evaluated if run.scenario == name]) for name in _names(evaluated)]
+
+
+def _names(runs: Sequence[Run]) -> list[str]:
+    return list(dict.fromkeys(run.scenario for run in runs))
+
+
+def _scenario(name: str, runs: list[Run]) -> Comparison:
+    traffic = [tuple(_of(run)["traffic_seeds"]) for run in runs]
+    notes = []
+    if len(set(traffic)) > 1:
+        notes.append("Runs were evaluated on different traffic seeds: what is compared is not paired by traffic.")
+    driven = [
+        _learned(algorithm, [run for run in runs if run.algorithm == algorithm]) for algorithm in _algorithms(runs)
+    ]
+    for baseline in dict.fromkeys(policy for run in runs for policy in _of(run)["policies"] if policy != "trained"):
+        results = [_of(run)["policies"][baseline] for run in runs if baseline in _of(run)["policies"]]
+        if any(result["travel_time_s"] != results[0]["travel_time_s"] for result in results):
+            notes.append(
+                f"{baseline} did not drive alike beside all runs (other traffic seeds or versions): first shown."
+            )
+        driven.append(_driven(baseline, (), [results[0]]))
+    shortest = next((float(one.travel_time_s[0]) for one in driven if one.name == "shortest"), None)
+    if any(one.learned and len(one.seeds) == 1 for one in driven):
+        notes.append("One training seed gives neither an interval nor a test.")
+    some = _of(runs[0])
+    return Comparison(
+        scenario=name,
+        horizon_s=float(some["horizon_s"]),
+        traffic_seeds=len(traffic[0]),
+        agents=len(some["agents"]),
+        driven=driven,
+        rows=[_row(one, shortest) for one in driven],
+        pairs=_pairs(driven),
+        notes=notes,
+    )
+
+
+def _of(run: Run) -> dict[str, Any]:
+    assert run.evaluation is not None
+    return run.evaluation
+
+
+def _algorithms(runs: Sequence[Run]) -> list[str]:
+    return list(dict.fromkeys(run.algorithm for run in runs))
+
+
+def _learned(name: str, runs: list[Run]) -> Driven:
+    runs = sorted(runs, key=lambda run: run.seed)
+    return _driven(name, tuple(run.seed for run in runs), [_of(run)["policies"]["trained"] for run in runs])
+
+
+def _driven(name: str, seeds: tuple[int, ...], results: list[dict[str, Any]]) -> Driven:
+    statuses = [np.array(result["status"]) for result in results]
+    return Driven(
+        name=name,
+        learned=bool(seeds),
+        seeds=seeds,
+        mean_return=np.array([np.mean(result["return_s"]) for result in results]),
+        travel_time_s=np.array([np.mean(result["travel_time_s"]) for result in results]),
+        arrival_rate=np.array([float((status == ARRIVED).mean()) for status in statuses]),
+        teleports=np.array([float(np.sum(result["teleports"])) for result in results]),
+        times=np.concatenate([np.asarray(result["travel_time_s"], dtype=float).ravel() for result in results]),
+    )
+
+
+def _row(one: Driven, shortest: float | None) -> Row:
+    return Row(
+        name=one.name,
+        learned=one.learned,
+        seeds=len(one.seeds),
+        travel_time_s=stats.estimate(one.travel_time_s),
+        iqm_s=stats.iqm([one.travel_time_s]),
+        mean_return=stats.estimate(one.mean_return),
+        arrival_rate=stats.estimate(one.arrival_rate),
+        over_shortest=None if shortest is None else stats.estimate(one.travel_time_s / shortest - 1.0),
+        teleports=float(one.teleports.mean()),
+    )
+
+
+def _pairs(driven: list[Driven]) -> list[Pair]:
+    """Return each learnt policy beside each that comes after it: other learnt ones, then the baselines."""
+    pairs = []
+    for i, ours in enumerate(driven):
+        for theirs in driven[i + 1 :] if ours.learned else []:
+            common = [seed for seed in ours.seeds if seed in theirs.seeds] if theirs.learned else list(ours.seeds)
+            if not common:
+                continue
+            mine = ours.travel_time_s[[ours.seeds.index(seed) for seed in common]]
+            its = theirs.travel_time_s[[theirs.seeds.index(seed) for seed in common] if theirs.learned else [0]]
+            faster = stats.probability_of_improvement([-ours.travel_time_s], [-theirs.travel_time_s])
+            difference = mine - its
+            p = stats.sign_flip(difference)
+            pairs.append(Pair(ours.name, theirs.name, len(common), stats.estimate(difference), p, None, faster))
+    corrected = stats.holm([pair.p for pair in pairs])
+    return [Pair(**{**vars(pair), "p_holm": p}) for pair, p in zip(pairs, corrected, strict=True)]
+
+
+@dataclass(frozen=True)
+class Overall:
+    """An algorithm over all scenarios: interquartile mean of travel time over that of `shortest`, less 1."""
+
+    name: str
+    scenarios: int
+    seeds: int
+    iqm: Estimate
+
+
+def overall(comparisons: Sequence[Comparison]) -> list[Overall]:
+    """Return the algorithms that were trained on every one of at least two scenarios with `shortest` driven."""
+    if len(comparisons) < 2:
+        return []
+    by_scenario = [{one.name: one for one in comparison.driven} for comparison in comparisons]
+    if not all("shortest" in policies for policies in by_scenario):
+        return []
+    everywhere = [one.name for one in comparisons[0].driven if one.learned and all(one.name in p for p in by_scenario)]
+    rows = []
+    for name in everywhere:
+        ratios = [p[name].travel_time_s / float(p["shortest"].travel_time_s[0]) - 1.0 for p in by_scenario]
+        rows.append(Overall(name, len(ratios), sum(map(len, ratios)), stats.iqm(ratios)))
+    return rows
+
+
+def in_words(comparison: Comparison) -> list[str]:
+    """Return what was found on a scenario, as sentences."""
+    learned = sorted((row for row in comparison.rows if row.learned), key=lambda row: row.travel_time_s.mean)
+    best = learned[0]
+    sentences = [
+        f"{best.name} has the shortest mean travel time of what was trained: {_interval(best.travel_time_s, 's')} "
+        f"over {best.seeds} training seed{'s' if best.seeds > 1 else ''}, {best.arrival_rate.mean:.0%} arrived."
+        if len(learned) > 1
+        else f"{best.name}: mean travel time {_interval(best.travel_time_s, 's')} over {best.seeds} training "
+        f"seed{'s' if best.seeds > 1 else ''}, {best.arrival_rate.mean:.0%} arrived."
+    ]
+    for pair in comparison.pairs:
+        if best.name not in {pair.first, pair.second}:
+            continue
+        other = pair.second if pair.first == best.name else pair.first
+        gap = pair.difference_s.mean if pair.first == best.name else -pair.difference_s.mean
+        sentences.append(
+            f"It is {abs(gap):.0f} s {'slower' if gap > 0 else 'faster'} than {other}{_certainty(pair)}."
+            if round(gap)
+            else f"It is level with {other}{_certainty(pair)}."
+        )
+    return sentences
+
+
+def _interval(estimate: Estimate, unit: str) -> str:
+    if estimate.low is None or estimate.high is None:
+        return f"{estimate.mean:.0f} {unit}"
+    return f"{estimate.mean:.0f} {unit} (95 % interval {estimate.low:.0f} to {estimate.high:.0f})"
+
+
+def _certainty(pair: Pair) -> str:
+    if pair.p_holm is None:
+        return ", on one seed, which shows nothing about others"
+    if pair.p_holm < SIGNIFICANT:
+        return f" (p = {pair.p_holm:.2g}, corrected)"
+    low, high = pair.difference_s.low or 0.0, pair.difference_s.high or 0.0
+    doubt = "; more seeds are needed to tell" if 2.0 / 2.0**pair.seeds > SIGNIFICANT else ""
+    same = " and the interval of the difference holds 0" if low <= 0 <= high else ""
+    return f", which {pair.seeds} seeds do not establish (p = {pair.p_holm:.2g}, corrected){same}{doubt}"

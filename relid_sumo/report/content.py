@@ -1,0 +1,102 @@
+"""All that a report says, put together once: the page, the tables and the figures only write it down."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+
+from relid_sumo.report import charts, compare, read
+from relid_sumo.report.charts import Chart
+from relid_sumo.report.city import City, city
+from relid_sumo.report.compare import Comparison, Overall
+from relid_sumo.report.read import Missing, Run
+
+
+@dataclass(frozen=True, eq=False)
+class Part:
+    """What there is about one scenario; no comparison where nothing was evaluated, no map where no routes are kept."""
+
+    key: str
+    name: str
+    comparison: Comparison | None
+    learning: list[Chart]
+    alpha: list[Chart]
+    rounds: list[Chart]
+    distribution: list[Chart]
+    city: City | None
+
+    @property
+    def charts(self) -> list[Chart]:
+        """All curves."""
+        return [*self.learning, *self.distribution, *self.alpha, *self.rounds]
+
+
+@dataclass(frozen=True, eq=False)
+class Content:
+    """A report.
+
+    Attributes
+    ----------
+    parts
+        One per scenario.
+    missing, problems
+        Runs that are not in it and why; other things that could not be read, in sentences.
+    colours
+        Of each policy.
+    """
+
+    runs: list[Run]
+    parts: list[Part]
+    overall: list[Overall]
+    missing: list[Missing]
+    problems: list[str]
+    colours: dict[str, str]
+    version: str = field(default_factory=lambda: version("relid_sumo"))
+    written: str = field(default_factory=lambda: f"{datetime.datetime.now():%Y-%m-%d %H:%M}")
+
+
+def gather(folders: Sequence[Path]) -> Content:
+    """Read folders of runs and compare what is in them.
+
+    Raises
+    ------
+    InputError
+        There is no run in them that can be read.
+    """
+    runs, missing = read.find(folders)
+    comparisons = {comparison.scenario: comparison for comparison in compare.compare(runs)}
+    baselines = [row.name for one in comparisons.values() for row in one.rows if not row.learned]
+    colour = charts.colours([run.algorithm for run in runs], baselines)
+    problems: list[str] = []
+    parts = []
+    for name in dict.fromkeys(run.scenario for run in runs):
+        where, wrong = city(runs, name)
+        problems += wrong
+        comparison = comparisons.get(name)
+        parts.append(
+            Part(
+                key=f"scenario-{charts.slug(name)}",
+                name=name,
+                comparison=comparison,
+                learning=charts.learning(runs, name, colour),
+                alpha=charts.alpha(runs, name),
+                rounds=charts.rounds(runs, name, colour),
+                distribution=[charts.travel_times(comparison, colour)] if comparison is not None else [],
+                city=where,
+            )
+        )
+    problems += _versions(runs)
+    return Content(runs, parts, compare.overall(list(comparisons.values())), missing, problems, colour)
+
+
+def _versions(runs: Sequence[Run]) -> list[str]:
+    """Return a sentence where runs were made with different versions, for which results may differ."""
+    kinds: dict[str, set[str]] = {}
+    for run in runs:
+        for name, number in run.settings["versions"].items():
+            kinds.setdefault(name, set()).add(str(number))
+    mixed = [f"{name} {' and '.join(sorted(found))}" for name, found in kinds.items() if len(found) > 1]
+    return [f"The runs were made with different versions: {', '.join(mixed)}."] if mixed else []

@@ -1,0 +1,212 @@
+"""Which runs there are in some folders, and which are not there, and why."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from relid_sumo import results
+from relid_sumo.errors import InputError
+from relid_sumo.results import Columns
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """A run as a report sees it.
+
+    Attributes
+    ----------
+    name, scenario, algorithm, seed
+        What it is called, and its place in the grid.
+    problem
+        Hash of what the scenario holds: runs are compared where it is the same.
+    settings
+        What settings.json holds.
+    metrics, rounds
+        Tables by column; `rounds` may be empty.
+    seconds
+        Wall-clock time spent, by what on.
+    evaluation
+        What evaluation.json holds; None where the run was not evaluated.
+    command
+        What makes it again.
+    folder
+        The run folder, where it is there.
+    """
+
+    name: str
+    scenario: str
+    algorithm: str
+    seed: int
+    problem: str
+    settings: dict[str, Any]
+    metrics: Columns
+    rounds: Columns
+    seconds: dict[str, float]
+    evaluation: dict[str, Any] | None
+    command: str
+    folder: Path | None
+
+    @property
+    def setup(self) -> str:
+        """All settings of the training but its seed, as text."""
+        return json.dumps({**self.settings["train"], "seed": 0}, sort_keys=True)
+
+
+@dataclass(frozen=True)
+class Missing:
+    """A run that is not in the report, and why."""
+
+    name: str
+    why: str
+
+
+def find(folders: Sequence[Path]) -> tuple[list[Run], list[Missing]]:
+    """Return the runs in some folders: batches, folders of runs, or single runs; and what is missing there.
+
+    Raises
+    ------
+    InputError
+        There is nothing to report on.
+    """
+    found: list[Run | Missing] = []
+    for folder in folders:
+        if not folder.is_dir():
+            raise InputError(f"{folder}: there is no such folder")
+        found += _look(folder)
+    runs = _distinct([one for one in found if isinstance(one, Run)])
+    names = {run.name for run in runs}
+    missing = [one for one in found if isinstance(one, Missing) and one.name not in names]
+    if not runs:
+        reasons = "".join(f"\n{one.name}: {one.why}" for one in missing)
+        where = ", ".join(map(str, folders))
+        raise InputError(f"{where}: no run that can be reported on; make some with: relid-sumo batch FILE{reasons}")
+    return runs, missing
+
+
+def _look(folder: Path) -> Iterator[Run | Missing]:
+    if (folder / results.SETTINGS).is_file():
+        yield _read_run(folder, {})
+        return
+    is_batch = any((folder / part).exists() for part in ("batch.json", "runs", "summaries"))
+    yield from _look_in_batch(folder) if is_batch else map(_maybe, _subfolders(folder))
+
+
+def _subfolders(folder: Path) -> list[Path]:
+    return sorted(one for one in folder.iterdir() if one.is_dir() and not one.name.startswith("."))
+
+
+def _maybe(folder: Path, about: dict[str, Any] | None = None) -> Run | Missing:
+    """Return a run; where it cannot be read, why not."""
+    try:
+        return _read_run(folder, about or {})
+    except InputError as error:
+        return Missing(folder.name, str(error))
+
+
+def _look_in_batch(folder: Path) -> Iterator[Run | Missing]:
+    planned: dict[str, dict[str, Any]] = {}
+    try:
+        cells = results.read_json(folder / "batch.json")["plan"]["cells"] if (folder / "batch.json").is_file() else []
+        planned = {cell["name"]: cell for cell in cells}
+    except (InputError, KeyError, TypeError) as error:
+        yield Missing("batch.json", f"the grid cannot be read, so what was planned is not known: {error}")
+    seen: set[str] = set()
+    for file in sorted((folder / "summaries").glob("*.json")):
+        seen.add(file.stem)
+        beside = folder / "runs" / file.stem
+        try:
+            yield _run(results.read_json(file, results.SUMMARY_FORMAT), file.stem, beside if beside.is_dir() else None)
+        except InputError as error:
+            yield Missing(file.stem, str(error))
+    for one in _subfolders(folder / "runs") if (folder / "runs").is_dir() else []:
+        name = one.name.removesuffix(".part")
+        if name in seen:
+            continue
+        seen.add(name)
+        if one.name.endswith(".part"):
+            yield Missing(name, _why(folder, name, one))
+        else:
+            yield _maybe(one, planned.get(name))
+    failed = {file.stem for file in (folder / "failed").glob("*.json")}
+    for name in sorted((planned.keys() | failed) - seen):
+        yield Missing(name, _why(folder, name, None))
+
+
+def _why(folder: Path, name: str, part: Path | None) -> str:
+    """Return why a cell of a batch is not there."""
+    failure = folder / "failed" / f"{name}.json"
+    try:
+        if failure.is_file():
+            return f"failed: {results.read_json(failure).get('error')}"
+        if part is None:
+            return "not run yet"
+        table = part / results.METRICS
+        episodes = results.read_columns(table).get("episodes") if table.is_file() else None
+    except InputError as error:
+        return str(error)
+    return f"not finished: {int(episodes[-1])} episodes so far" if episodes else "not finished: no update yet"
+
+
+def _read_run(folder: Path, about: dict[str, Any]) -> Run:
+    return _run({**results.summarise(folder), "cell": about}, folder.name, folder)
+
+
+def _run(summary: dict[str, Any], name: str, folder: Path | None) -> Run:
+    try:
+        about, train = summary.get("cell") or {}, summary["settings"]["train"]
+        return Run(
+            name=name,
+            scenario=str(about.get("scenario", summary["scenario"])),
+            algorithm=str(about.get("algorithm", train["algo"])),
+            seed=int(train["seed"]),
+            problem=str(summary["problem"]),
+            settings=summary["settings"],
+            metrics=summary["metrics"],
+            rounds=summary["rounds"],
+            seconds=summary["seconds"],
+            evaluation=summary["evaluation"],
+            command=str(about.get("command") or _command(train, folder)),
+            folder=folder,
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(f"{name}: holds no summary of a run ({type(error).__name__}: {error})") from None
+
+
+def _command(train: dict[str, Any], folder: Path | None) -> str:
+    """Return what makes a run again that no batch made: its folder holds its scenario."""
+    words = ["relid-sumo", "train", str(folder), "--algo", train["algo"], "--seed", train["seed"]]
+    words += ["--episodes", train["episodes"]]
+    for key, value in train.items():
+        if key in {"algo", "seed", "episodes"} or value is None:
+            continue
+        pairs = [(f"{key}.{k}", v) for k, v in value.items()] if isinstance(value, dict) else [(key, value)]
+        words += [word for name, one in pairs for word in ("--set", f"train.{name}={json.dumps(one)}")]
+    return shlex.join(map(str, words))
+
+
+def _distinct(runs: list[Run]) -> list[Run]:
+    """Return runs without those that are there twice; what has one name and other settings gets names of its own."""
+    first: dict[tuple[object, ...], Run] = {}
+    for run in runs:
+        first.setdefault((run.scenario, run.problem, run.algorithm, run.seed, run.setup), run)
+    kept = _numbered(list(first.values()), "scenario", "problem", ())
+    return _numbered(kept, "algorithm", "setup", ("scenario",))
+
+
+def _numbered(runs: list[Run], label: str, content: str, within: tuple[str, ...]) -> list[Run]:
+    """Return runs with ``#2``, ``#3``, ... after a label that stands for different contents."""
+    known: dict[tuple[str, ...], list[str]] = {}
+    named = []
+    for run in runs:
+        kinds = known.setdefault(tuple(getattr(run, name) for name in (*within, label)), [])
+        if getattr(run, content) not in kinds:
+            kinds.append(getattr(run, content))
+        number = kinds.index(getattr(run, content)) + 1
+        other: dict[str, Any] = {label: f"{getattr(run, label)} #{number}"}
+        named.append(replace(run, **other) if number > 1 else run)
+    return named

@@ -1,0 +1,86 @@
+"""`relid-sumo report`: read, compare, write."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from relid_sumo.errors import InputError
+from relid_sumo.report import figures as drawing
+from relid_sumo.report import tables
+from relid_sumo.report.content import gather
+from relid_sumo.report.page import page
+from relid_sumo.report.read import Missing
+
+Format = Literal["html", "md", "csv", "tex"]
+ENDINGS = {".html": "html", ".htm": "html", ".md": "md", ".csv": "csv", ".tex": "tex"}
+
+
+@dataclass(frozen=True)
+class Written:
+    """What a report came to: how many runs are in it, what is missing, what files were written."""
+
+    runs: int
+    missing: list[Missing]
+    problems: list[str]
+    files: list[Path]
+
+
+def write(
+    folders: Sequence[Path],
+    out: Path,
+    *,
+    form: Format | None = None,
+    figures: Path | None = None,
+    title: str | None = None,
+) -> Written:
+    """Write a report on the runs in some folders.
+
+    Parameters
+    ----------
+    folders
+        Batches, folders of runs, or single runs.
+    out
+        The file.
+    form
+        What to write; by the file's ending where not given.
+    figures
+        Folder for figures as PNG and PDF.
+    title
+        What to call it; after the folders where not given.
+
+    Raises
+    ------
+    InputError
+        There is no run that can be read, or the file cannot be written.
+    """
+    form = form or _form(out)
+    content = gather(folders)
+    name = title or ", ".join(folder.resolve().name for folder in folders)
+    match form:
+        case "html":
+            text = page(content, name)
+        case "md":
+            text = tables.markdown(content, name)
+        case "csv":
+            text = tables.comma_separated(content)
+        case "tex":
+            text = tables.latex(content)
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        part = out.with_name(f"{out.name}.part")
+        part.write_text(text, encoding="utf-8")
+        part.replace(out)
+        drawn = drawing.write(content, figures) if figures is not None else []
+    except OSError as error:
+        raise InputError(f"{error.filename or out} cannot be written: {error.strerror}") from None
+    return Written(len(content.runs), content.missing, content.problems, [out, *drawn])
+
+
+def _form(out: Path) -> Format:
+    found = ENDINGS.get(out.suffix.lower())
+    if found is None:
+        raise InputError(f"--out {out}: name a file that ends in {', '.join(ENDINGS)}, or say which with --format")
+    return found  # type: ignore[return-value]

@@ -463,7 +463,7 @@ def _batch(folder: Path, quiet: bool, dry_run: bool, run: Callable[[Any], list[A
     try:
         standings = run(Watch(view.grid, view.event, view.report))
     except KeyboardInterrupt:
-        err.print(f"interrupted; the same command goes on. Where it stands: relid-sumo batch status {folder}")
+        err.print(f"interrupted; the same command goes on. See: relid-sumo batch status {folder}", soft_wrap=True)
         raise typer.Exit(EXIT_INTERRUPTED) from None
     finally:
         view.close()
@@ -473,10 +473,11 @@ def _batch(folder: Path, quiet: bool, dry_run: bool, run: Callable[[Any], list[A
     if dry_run:
         return
     if failed:
-        err.print(f"logs: {folder}/logs; run them again with: relid-sumo batch retry {folder}", highlight=False)
+        err.print(f"logs: {folder}/logs", highlight=False, soft_wrap=True)
+        err.print(f"run them again with: relid-sumo batch retry {folder}", highlight=False, soft_wrap=True)
         raise typer.Exit(EXIT_FAILED)
     if not quiet:
-        err.print(f"all done; next: relid-sumo report {folder} --out report.html", highlight=False)
+        err.print(f"all done; next: relid-sumo report {folder} --out report.html", highlight=False, soft_wrap=True)
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -27,16 +27,97 @@ import hashlib
 import json
 import math
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from relid_sumo.errors import InputError
-from relid_sumo.toml import read_toml
+from relid_sumo.toml import read_toml, validate
 
 SETTINGS, SCENARIO, METRICS, TIMING = "settings.json", "scenario.toml", "metrics.csv", "timing.csv"
 EVALUATION, ROUTES, ROUNDS = "evaluation.json", "routes.json", "rounds.csv"
 RUN_FORMAT, SUMMARY_FORMAT = 1, 1
 
 Columns = dict[str, list[float]]
+
+
+class Read(BaseModel):
+    """Base of what is read from files of other versions too: keys that are not known here are left alone."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore", use_attribute_docstrings=True)
+
+
+class Driven(Read):
+    """What one policy did; lists are by traffic seed, then by agent."""
+
+    return_s: list[list[float]]
+    travel_time_s: list[list[float]]
+    """s; who does not arrive counts to the horizon, and the free-flow time that then remains."""
+    status: list[list[str]]
+    teleports: list[int]
+    """By traffic seed, all agents together."""
+
+
+class Evaluation(Read):
+    """What evaluation.json holds; the policy of the run is called ``trained``."""
+
+    horizon_s: float
+    traffic_seeds: Annotated[list[int], Field(min_length=1)]
+    agents: Annotated[list[str], Field(min_length=1)]
+    policies: dict[str, Driven]
+
+    @model_validator(mode="after")
+    def _whole(self) -> Self:
+        if "trained" not in self.policies:
+            raise ValueError("policies: the run's own, 'trained', is missing")
+        for name, driven in self.policies.items():
+            for rows in (driven.return_s, driven.travel_time_s, driven.status):
+                if [len(row) for row in rows] != [len(self.agents)] * len(self.traffic_seeds):
+                    raise ValueError(f"policies.{name}: give a value for each traffic seed and agent")
+        return self
+
+
+class Settings(Read):
+    """What of settings.json is read here."""
+
+    train: dict[str, Any]
+    versions: dict[str, str]
+    network_key: str
+
+
+class Labels(Read):
+    """What a batch calls a cell, and what makes it again."""
+
+    name: str
+    scenario: str
+    algorithm: str
+    seed: int
+    fingerprint: str
+    command: str
+
+
+class Summary(Read):
+    """A run without its map data and its weights."""
+
+    format: int = SUMMARY_FORMAT
+    scenario: str
+    """The scenario's name."""
+    problem: str
+    """Hash of what the scenario holds and of its roads: runs are compared where it is the same."""
+    settings: Settings
+    metrics: Columns
+    """By column, a value per update; ``episodes`` and ``mean_return`` at least."""
+    seconds: dict[str, float]
+    """Wall-clock time of the training, by what it was spent on."""
+    rounds: Columns = {}
+    evaluation: Evaluation | None = None
+    cell: Labels | None = None
+
+    @model_validator(mode="after")
+    def _begun(self) -> Self:
+        if not self.metrics.get("episodes") or not self.metrics.get("mean_return"):
+            raise ValueError("metrics: the run ended before its first update")
+        return self
 
 
 def write_json(file: Path, content: object) -> None:
@@ -101,7 +182,7 @@ def read_columns(file: Path) -> Columns:
     return columns
 
 
-def summarise(folder: Path) -> dict[str, Any]:
+def summarise(folder: Path) -> Summary:
     """Return the summary of a run folder: what a report reads, map data apart.
 
     Raises
@@ -111,24 +192,31 @@ def summarise(folder: Path) -> dict[str, Any]:
     """
     if not folder.is_dir() or not (folder / SETTINGS).is_file():
         raise InputError(f"{folder}: no run folder: it has no {SETTINGS}")
-    settings = read_json(folder / SETTINGS, RUN_FORMAT)
-    if not isinstance(settings.get("train"), dict) or not isinstance(settings.get("versions"), dict):
-        raise InputError(f"{folder / SETTINGS}: holds no settings of a run")
-    if not (folder / METRICS).is_file():
-        raise InputError(f"{folder}: the run ended before its first update: it has no {METRICS}")
-    metrics = read_columns(folder / METRICS)
+    settings = validate(read_json(folder / SETTINGS, RUN_FORMAT), Settings, str(folder / SETTINGS))
+    metrics = read_columns(folder / METRICS) if (folder / METRICS).is_file() else {}
     if not metrics.get("episodes"):
-        raise InputError(f"{folder}: the run ended before its first update: {METRICS} is empty")
+        raise InputError(f"{folder}: the run ended before its first update: {METRICS} is empty or missing")
     scenario = read_toml(folder / SCENARIO)
-    problem = {**scenario, "name": "", "network": settings.get("network_key")}
+    problem = {**scenario, "name": "", "network": settings.network_key}
     timing = read_columns(folder / TIMING) if (folder / TIMING).is_file() else {}
-    return {
-        "format": SUMMARY_FORMAT,
-        "scenario": str(scenario.get("name")),
-        "problem": hashlib.sha256(json.dumps(problem, sort_keys=True).encode()).hexdigest()[:16],
-        "settings": settings,
-        "metrics": metrics,
-        "seconds": {name: round(math.fsum(values), 3) for name, values in timing.items() if name != "update"},
-        "rounds": read_columns(folder / ROUNDS) if (folder / ROUNDS).is_file() else {},
-        "evaluation": read_json(folder / EVALUATION) if (folder / EVALUATION).is_file() else None,
-    }
+    evaluation = folder / EVALUATION
+    return Summary(
+        scenario=str(scenario.get("name")),
+        problem=hashlib.sha256(json.dumps(problem, sort_keys=True).encode()).hexdigest()[:16],
+        settings=settings,
+        metrics=metrics,
+        seconds={name: round(math.fsum(values), 3) for name, values in timing.items() if name != "update"},
+        rounds=read_columns(folder / ROUNDS) if (folder / ROUNDS).is_file() else {},
+        evaluation=validate(read_json(evaluation), Evaluation, str(evaluation)) if evaluation.is_file() else None,
+    )
+
+
+def read_summary(file: Path) -> Summary:
+    """Return the summary that a file holds.
+
+    Raises
+    ------
+    InputError
+        It cannot be read, or is of another version.
+    """
+    return validate(read_json(file, SUMMARY_FORMAT), Summary, str(file))

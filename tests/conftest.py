@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import shutil
 import socket
 import subprocess
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
+import numpy as np
 import pytest
 
-from relid_sumo import network, trips
+from relid_sumo import network, results, trips
 from relid_sumo.env import Episode, EpisodeRecord
 from relid_sumo.graph import RoadGraph
 from relid_sumo.policies import Policy
@@ -29,7 +31,7 @@ LOOPBACK = {"localhost", "127.0.0.1", "::1", ""}
 # Markers whose tests need a program that a user's machine may lack: (program, how to get it)
 PROGRAMS = {
     "gui": ("Xvfb", "apt-get install xvfb"),
-    "browser": ("chromium", "apt-get install chromium"),
+    "browser": ("chromedriver", "apt-get install chromium chromium-driver"),
 }
 
 
@@ -161,6 +163,86 @@ def town_ready(cache_dir: Path) -> Ready:
 
 
 @pytest.fixture(scope="session")
+def write_run() -> Callable[..., Path]:
+    """Return what writes a run folder as a finished cell leaves it, with invented numbers: `write_run(folder, ...)`."""
+
+    def write(
+        folder: Path,
+        *,
+        scenario: str = "town",
+        algo: str = "ippo",
+        seed: int = 0,
+        updates: int = 5,
+        agents: int = 4,
+        roads: int = 60,
+        faster_s: float = 0.0,
+        columns: Mapping[str, float] | None = None,
+        evaluated: bool = True,
+    ) -> Path:
+        rng = np.random.default_rng(seed)
+        folder.mkdir(parents=True)
+        train = {"algo": algo, "seed": seed, "episodes": 4 * updates, "ippo": {"clip": 0.2}}
+        versions = {"python": "3.11.2", "relid_sumo": "0.1.0"}
+        settings = {"format": 1, "train": train, "network_key": f"{scenario}-roads", "m_out": 3, "versions": versions}
+        results.write_json(folder / results.SETTINGS, settings)
+        (folder / results.SCENARIO).write_text(
+            f'name = "{scenario}"\nnetwork = "{folder}/town.osm"\nhorizon_s = 900.0\n'
+        )
+        metrics = [
+            {
+                "update": i + 1,
+                "episodes": 4 * (i + 1),
+                "mean_return": -800.0 + 300 * i / updates + rng.normal(),
+                "mean_travel_time_s": 900.0 - 300 * i / updates + rng.normal(),
+                "arrival_rate": i / updates,
+                **{name: value + i for name, value in (columns or {}).items()},
+            }
+            for i in range(updates)
+        ]
+        timing = [{"update": i + 1, "rollout_s": 2.0, "learner_s": 0.5} for i in range(updates)]
+        for name, rows in ((results.METRICS, metrics), (results.TIMING, timing)):
+            table = [",".join(rows[0]), *(",".join(map(str, row.values())) for row in rows)]
+            (folder / name).write_text("\n".join(table) + "\n")
+        if not evaluated:
+            return folder
+        names, policies = [f"agent{i}" for i in range(agents)], {"trained": 500.0 - faster_s, "shortest": 400.0}
+        times = {p: base + 50 * np.arange(agents) + [[0.0], [10.0]] for p, base in policies.items()}
+        times["trained"] += rng.normal(0.0, 5.0)
+        driven = {
+            policy: {
+                "return_s": (100.0 - seconds).tolist(),
+                "travel_time_s": seconds.tolist(),
+                "status": [["arrived"] * (agents - 1) + ["horizon"]] * 2,
+                "teleports": [1, 0],
+                "background_vehicle_s": [1000.0, 1100.0],
+            }
+            for policy, seconds in times.items()
+        }
+        about = {"scenario": scenario, "horizon_s": 900.0, "traffic_seeds": [200, 201], "agents": names}
+        results.write_json(folder / results.EVALUATION, {**about, "policies": driven})
+        side = max(2, math.isqrt(roads // 2))
+        across = [[100 * i, 100 * j, 100 * i + 100, 100 * j] for j in range(side) for i in range(side)]
+        up = [[100 * i, 100 * j, 100 * i, 100 * j + 100] for j in range(side) for i in range(side)]
+        lines = across + up
+        routes = {
+            "network": f"{scenario} town",
+            "network_key": f"{scenario}-roads",
+            "attribution": "drawn by nobody",
+            "roads": lines,
+            "speed_class": [i % 5 for i in range(len(lines))],
+            "traffic_seed": 200,
+            "agents": names,
+            "origin": [0] * agents,
+            "destination": [side - 1] * agents,
+            "routes": {policy: [list(range(side))] * agents for policy in policies},
+        }
+        results.write_json(folder / results.ROUTES, routes)
+        return folder
+
+    return write
+
+
+@pytest.fixture(scope="session")
 def descendants() -> Callable[[], dict[int, str]]:
     """Return what lists the processes started from here, by process id: their commands, "" for zombies."""
 
@@ -195,18 +277,27 @@ def xvfb(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
         server.terminate()
 
 
+def own_addresses() -> set[str]:
+    """Return the address by which this machine's programs reach each other where they do not use the loopback (Ray)."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe, contextlib.suppress(OSError):
+        probe.connect(("192.0.2.1", 9))  # of documentation, and nothing is sent: it only asks for a route
+        return {str(probe.getsockname()[0])}
+    return set()
+
+
 @pytest.fixture(autouse=True, scope="session")
 def no_internet() -> Iterator[None]:
     """Refuse every connection that leaves this machine: tests must not depend on it, nor burden anyone's server."""
     connect, look_up = socket.socket.connect, socket.getaddrinfo
+    here = LOOPBACK | own_addresses()
 
     def checked_connect(self: socket.socket, address: Any) -> None:  # noqa: ANN401 - the shape depends on the family
-        if self.family != socket.AF_UNIX and address[0] not in LOOPBACK:
+        if self.family != socket.AF_UNIX and address[0] not in here:
             raise OSError(f"a test tried to reach {address[0]}")
         connect(self, address)
 
     def checked_look_up(host: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - as socket.getaddrinfo
-        if host is not None and str(host) not in LOOPBACK:
+        if host is not None and str(host) not in here:
             raise OSError(f"a test tried to look up {host}")
         return look_up(host, *args, **kwargs)
 

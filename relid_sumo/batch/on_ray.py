@@ -6,7 +6,9 @@ what a lost node costs is the work since its last parcel.
 
 from __future__ import annotations
 
+import logging
 import os
+import socket
 import tempfile
 import time
 from collections import Counter
@@ -49,7 +51,7 @@ def run(orders: Sequence[Order], address: str | None = None) -> Generator[Event]
         begun = ray.put(parcel.pack_run(order.folder, order.log)) if order.folder.is_dir() else None
         task = ray.remote(num_cpus=order.workers, max_retries=0)(drive)
         tries[order.cell.name] += 1
-        running[task.remote(order.cell, order.workers, shipped[order.scenario], begun)] = order
+        running[task.remote(order.cell, order.workers, PARCEL_EVERY_S, shipped[order.scenario], begun)] = order
 
     try:
         for order in orders:
@@ -87,8 +89,10 @@ def _connect(address: str | None, workers: int) -> Any:  # noqa: ANN401 - a modu
         import ray  # noqa: PLC0415 - an extra, and slow to import
     except ImportError:
         raise InputError("--backend ray: Ray is not installed; pip install 'relid_sumo[ray]'") from None
+    _check_address(address)
+    board = None if address else False
     try:
-        ray.init(address=address, include_dashboard=None if address else False, log_to_driver=False)
+        ray.init(address=address, include_dashboard=board, log_to_driver=False, logging_level=logging.ERROR)
     except (ConnectionError, ValueError, RuntimeError) as error:
         raise InputError(f"--address {address}: no Ray cluster to be reached there: {error}") from None
     nodes = ray.nodes()  # type: ignore[no-untyped-call]
@@ -99,8 +103,23 @@ def _connect(address: str | None, workers: int) -> Any:  # noqa: ANN401 - a modu
     return ray
 
 
-def drive(task: Cell, workers: int, scenario: dict[str, bytes], begun: bytes | None) -> Iterator[Message]:
-    """Work on a cell on a node, in a folder of its own; yields messages, and now and then the run folder with them."""
+def _check_address(address: str | None) -> None:
+    """Check that somebody listens at an address: Ray itself goes on trying for minutes."""
+    if address in {None, "auto", "local"}:
+        return
+    host, _, port = str(address).rpartition(":")
+    if not host or not port.isdecimal():
+        raise InputError(f"--address {address}: give HOST:PORT, or auto")
+    try:
+        socket.create_connection((host, int(port)), timeout=10.0).close()
+    except OSError as error:
+        raise InputError(f"--address {address}: no Ray cluster to be reached there: {error}") from None
+
+
+def drive(
+    task: Cell, workers: int, every_s: float, scenario: dict[str, bytes], begun: bytes | None
+) -> Iterator[Message]:
+    """Work on a cell on a node, in a folder of its own; yields messages, and every so often the run folder with one."""
     with tempfile.TemporaryDirectory(prefix="relid_sumo-cell-") as scratch:
         home = Path(scratch)
         parcel.unpack_scenario(scenario, home / "scenario")
@@ -113,7 +132,7 @@ def drive(task: Cell, workers: int, scenario: dict[str, bytes], begun: bytes | N
             while True:
                 message = cell.receive(child)
                 over = not isinstance(message, Progress)
-                due = over or time.monotonic() - sent > PARCEL_EVERY_S
+                due = over or time.monotonic() - sent >= every_s
                 yield message, parcel.pack_run(home / "run", home / "log") if due else None
                 sent = time.monotonic() if due else sent
                 if over:

@@ -152,7 +152,8 @@ def check_same(folder: Path, plan: Plan) -> None:
     for cell in plan.cells:
         file = _summary(folder, cell)
         if file.is_file():
-            found = results.read_json(file, results.SUMMARY_FORMAT).get("cell", {}).get("fingerprint")
+            about = results.read_summary(file).cell
+            found = about.fingerprint if about is not None else None
         elif whole(folder, cell).exists() or part(folder, cell).exists():
             found = before[cell.name].fingerprint if cell.name in before else None
         else:
@@ -177,7 +178,7 @@ def standings(folder: Path, plan: Plan) -> list[Standing]:
 def _standing(folder: Path, cell: Cell) -> Standing:
     file = _summary(folder, cell)
     if file.is_file():
-        metrics = results.read_json(file, results.SUMMARY_FORMAT)["metrics"]
+        metrics = results.read_summary(file).metrics
         return Standing(cell, "done", int(metrics["episodes"][-1]), metrics["mean_return"][-1])
     if whole(folder, cell).is_dir():
         return Standing(cell, "done", cell.train.episodes, last_return(whole(folder, cell)))
@@ -202,9 +203,9 @@ def finish(folder: Path, cell: Cell) -> None:
     """Give a cell's run folder its name, and write its summary."""
     if part(folder, cell).exists():
         part(folder, cell).rename(whole(folder, cell))
-    summary = results.summarise(whole(folder, cell))
-    about = cell.model_dump(mode="json", include={"name", "scenario", "algorithm", "seed", "fingerprint", "command"})
-    results.write_json(_summary(folder, cell), {**summary, "cell": about})
+    labels = results.Labels.model_validate(cell, from_attributes=True)
+    summary = results.summarise(whole(folder, cell)).model_copy(update={"cell": labels})
+    results.write_json(_summary(folder, cell), summary.model_dump(mode="json"))
     forget(folder, cell)
 
 

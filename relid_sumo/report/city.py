@@ -100,6 +100,6 @@ def city(runs: Sequence[Run], scenario: str) -> tuple[City | None, list[str]]:
 
 def _layer(run: Run, policy: str, name: str, seed: int | None, routes: list[list[int]]) -> Layer:
     assert run.evaluation is not None
-    driven = run.evaluation["policies"][policy]
-    seconds, status = driven["travel_time_s"][0][:AGENTS], driven["status"][0][:AGENTS]
+    driven = run.evaluation.policies[policy]
+    seconds, status = driven.travel_time_s[0][:AGENTS], driven.status[0][:AGENTS]
     return Layer(name, seed, routes[:AGENTS], seconds, [one == ARRIVED for one in status])

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from relid_sumo import stats
+from relid_sumo import results, stats
 from relid_sumo.report.read import Run
+from relid_sumo.results import Evaluation
 from relid_sumo.stats import Estimate
 
 Floats = NDArray[np.float64]
@@ -112,29 +112,29 @@ def _names(runs: Sequence[Run]) -> list[str]:
 
 
 def _scenario(name: str, runs: list[Run]) -> Comparison:
-    traffic = [tuple(_of(run)["traffic_seeds"]) for run in runs]
+    traffic = [tuple(_of(run).traffic_seeds) for run in runs]
     notes = []
     if len(set(traffic)) > 1:
         notes.append("Runs were evaluated on different traffic seeds: what is compared is not paired by traffic.")
     driven = [
         _learned(algorithm, [run for run in runs if run.algorithm == algorithm]) for algorithm in _algorithms(runs)
     ]
-    for baseline in dict.fromkeys(policy for run in runs for policy in _of(run)["policies"] if policy != "trained"):
-        results = [_of(run)["policies"][baseline] for run in runs if baseline in _of(run)["policies"]]
-        if any(result["travel_time_s"] != results[0]["travel_time_s"] for result in results):
+    for baseline in dict.fromkeys(policy for run in runs for policy in _of(run).policies if policy != "trained"):
+        found = [_of(run).policies[baseline] for run in runs if baseline in _of(run).policies]
+        if any(result.travel_time_s != found[0].travel_time_s for result in found):
             notes.append(
                 f"{baseline} did not drive alike beside all runs (other traffic seeds or versions): first shown."
             )
-        driven.append(_driven(baseline, (), [results[0]]))
+        driven.append(_driven(baseline, (), [found[0]]))
     shortest = next((float(one.travel_time_s[0]) for one in driven if one.name == "shortest"), None)
     if any(one.learned and len(one.seeds) == 1 for one in driven):
         notes.append("One training seed gives neither an interval nor a test.")
     some = _of(runs[0])
     return Comparison(
         scenario=name,
-        horizon_s=float(some["horizon_s"]),
+        horizon_s=some.horizon_s,
         traffic_seeds=len(traffic[0]),
-        agents=len(some["agents"]),
+        agents=len(some.agents),
         driven=driven,
         rows=[_row(one, shortest) for one in driven],
         pairs=_pairs(driven),
@@ -142,7 +142,7 @@ def _scenario(name: str, runs: list[Run]) -> Comparison:
     )
 
 
-def _of(run: Run) -> dict[str, Any]:
+def _of(run: Run) -> Evaluation:
     assert run.evaluation is not None
     return run.evaluation
 
@@ -153,20 +153,20 @@ def _algorithms(runs: Sequence[Run]) -> list[str]:
 
 def _learned(name: str, runs: list[Run]) -> Driven:
     runs = sorted(runs, key=lambda run: run.seed)
-    return _driven(name, tuple(run.seed for run in runs), [_of(run)["policies"]["trained"] for run in runs])
+    return _driven(name, tuple(run.seed for run in runs), [_of(run).policies["trained"] for run in runs])
 
 
-def _driven(name: str, seeds: tuple[int, ...], results: list[dict[str, Any]]) -> Driven:
-    statuses = [np.array(result["status"]) for result in results]
+def _driven(name: str, seeds: tuple[int, ...], found: list[results.Driven]) -> Driven:
+    statuses = [np.array(result.status) for result in found]
     return Driven(
         name=name,
         learned=bool(seeds),
         seeds=seeds,
-        mean_return=np.array([np.mean(result["return_s"]) for result in results]),
-        travel_time_s=np.array([np.mean(result["travel_time_s"]) for result in results]),
+        mean_return=np.array([np.mean(result.return_s) for result in found]),
+        travel_time_s=np.array([np.mean(result.travel_time_s) for result in found]),
         arrival_rate=np.array([float((status == ARRIVED).mean()) for status in statuses]),
-        teleports=np.array([float(np.sum(result["teleports"])) for result in results]),
-        times=np.concatenate([np.asarray(result["travel_time_s"], dtype=float).ravel() for result in results]),
+        teleports=np.array([float(np.sum(result.teleports)) for result in found]),
+        times=np.concatenate([np.asarray(result.travel_time_s, dtype=float).ravel() for result in found]),
     )
 
 

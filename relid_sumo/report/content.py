@@ -96,7 +96,7 @@ def _versions(runs: Sequence[Run]) -> list[str]:
     """Return a sentence where runs were made with different versions, for which results may differ."""
     kinds: dict[str, set[str]] = {}
     for run in runs:
-        for name, number in run.settings["versions"].items():
+        for name, number in run.versions.items():
             kinds.setdefault(name, set()).add(str(number))
     mixed = [f"{name} {' and '.join(sorted(found))}" for name, found in kinds.items() if len(found) > 1]
     return [f"The runs were made with different versions: {', '.join(mixed)}."] if mixed else []

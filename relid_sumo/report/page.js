@@ -82,7 +82,7 @@ function drawChart(figure) {
     const shown = chart.series.filter((_, i) => !hidden.has(i));
     const [x0, x1] = span(shown.flatMap((s) => s.x));
     const [y0, y1] = span(shown.flatMap((s) => [...s.y, ...(s.low || []), ...(s.high || [])]));
-    const yTicks = ticks(y0, y1, 5), xTicks = ticks(x0, x1, Math.max(4, width / 90));
+    const yTicks = ticks(y0, y1, 5), xTicks = ticks(x0, x1, Math.max(5, width / 90));
     const labels = yTicks.found.map(yTicks.label);
     const left = 14 + 7.2 * Math.max(...labels.map((l) => l.length), 2), right = 12, top = 22, bottom = 40;
     const px = (v) => left + ((v - x0) / (x1 - x0)) * (width - left - right);

@@ -72,7 +72,7 @@ class _Shown:
 
 
 def _run(run: Run) -> _Shown:
-    times = None if run.evaluation is None else float(np.mean(run.evaluation["policies"]["trained"]["travel_time_s"]))
+    times = None if run.evaluation is None else float(np.mean(run.evaluation.policies["trained"].travel_time_s))
     return _Shown(
         name=run.name,
         scenario=run.scenario,
@@ -83,8 +83,8 @@ def _run(run: Run) -> _Shown:
         travel_time_s=times,
         seconds=sum(run.seconds.values()),
         command=run.command,
-        versions=run.settings["versions"],
-        settings=json.dumps(run.settings["train"], indent=1),
+        versions=run.versions,
+        settings=json.dumps(run.settings, indent=1),
     )
 
 

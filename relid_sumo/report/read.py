@@ -11,7 +11,10 @@ from typing import Any
 
 from relid_sumo import results
 from relid_sumo.errors import InputError
-from relid_sumo.results import Columns
+from relid_sumo.results import Columns, Evaluation, Summary
+from relid_sumo.toml import validate
+
+OPTIONS = ("algo", "seed", "episodes")  # the settings of a training run that are options of `train`
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,8 +27,8 @@ class Run:
         What it is called, and its place in the grid.
     problem
         Hash of what the scenario holds: runs are compared where it is the same.
-    settings
-        What settings.json holds.
+    settings, versions
+        Of the training.
     metrics, rounds
         Tables by column; `rounds` may be empty.
     seconds
@@ -44,17 +47,18 @@ class Run:
     seed: int
     problem: str
     settings: dict[str, Any]
+    versions: dict[str, str]
     metrics: Columns
     rounds: Columns
     seconds: dict[str, float]
-    evaluation: dict[str, Any] | None
+    evaluation: Evaluation | None
     command: str
     folder: Path | None
 
     @property
     def setup(self) -> str:
         """All settings of the training but its seed, as text."""
-        return json.dumps({**self.settings["train"], "seed": 0}, sort_keys=True)
+        return json.dumps({**self.settings, "seed": 0}, sort_keys=True)
 
 
 @dataclass(frozen=True)
@@ -90,7 +94,7 @@ def find(folders: Sequence[Path]) -> tuple[list[Run], list[Missing]]:
 
 def _look(folder: Path) -> Iterator[Run | Missing]:
     if (folder / results.SETTINGS).is_file():
-        yield _read_run(folder, {})
+        yield _read_run(folder, None)
         return
     is_batch = any((folder / part).exists() for part in ("batch.json", "runs", "summaries"))
     yield from _look_in_batch(folder) if is_batch else map(_maybe, _subfolders(folder))
@@ -100,27 +104,26 @@ def _subfolders(folder: Path) -> list[Path]:
     return sorted(one for one in folder.iterdir() if one.is_dir() and not one.name.startswith("."))
 
 
-def _maybe(folder: Path, about: dict[str, Any] | None = None) -> Run | Missing:
+def _maybe(folder: Path, labels: results.Labels | None = None) -> Run | Missing:
     """Return a run; where it cannot be read, why not."""
     try:
-        return _read_run(folder, about or {})
+        return _read_run(folder, labels)
     except InputError as error:
         return Missing(folder.name, str(error))
 
 
 def _look_in_batch(folder: Path) -> Iterator[Run | Missing]:
-    planned: dict[str, dict[str, Any]] = {}
+    planned: dict[str, results.Labels] = {}
     try:
-        cells = results.read_json(folder / "batch.json")["plan"]["cells"] if (folder / "batch.json").is_file() else []
-        planned = {cell["name"]: cell for cell in cells}
-    except (InputError, KeyError, TypeError) as error:
+        planned = {cell.name: cell for cell in _planned(folder / "batch.json")}
+    except InputError as error:
         yield Missing("batch.json", f"the grid cannot be read, so what was planned is not known: {error}")
     seen: set[str] = set()
     for file in sorted((folder / "summaries").glob("*.json")):
         seen.add(file.stem)
         beside = folder / "runs" / file.stem
         try:
-            yield _run(results.read_json(file, results.SUMMARY_FORMAT), file.stem, beside if beside.is_dir() else None)
+            yield _run(results.read_summary(file), file.stem, beside if beside.is_dir() else None)
         except InputError as error:
             yield Missing(file.stem, str(error))
     for one in _subfolders(folder / "runs") if (folder / "runs").is_dir() else []:
@@ -135,6 +138,14 @@ def _look_in_batch(folder: Path) -> Iterator[Run | Missing]:
     failed = {file.stem for file in (folder / "failed").glob("*.json")}
     for name in sorted((planned.keys() | failed) - seen):
         yield Missing(name, _why(folder, name, None))
+
+
+class _Plan(results.Read):
+    cells: list[results.Labels]
+
+
+def _planned(file: Path) -> list[results.Labels]:
+    return validate(results.read_json(file).get("plan"), _Plan, str(file)).cells if file.is_file() else []
 
 
 def _why(folder: Path, name: str, part: Path | None) -> str:
@@ -152,37 +163,35 @@ def _why(folder: Path, name: str, part: Path | None) -> str:
     return f"not finished: {int(episodes[-1])} episodes so far" if episodes else "not finished: no update yet"
 
 
-def _read_run(folder: Path, about: dict[str, Any]) -> Run:
-    return _run({**results.summarise(folder), "cell": about}, folder.name, folder)
+def _read_run(folder: Path, labels: results.Labels | None) -> Run:
+    return _run(results.summarise(folder).model_copy(update={"cell": labels}), folder.name, folder)
 
 
-def _run(summary: dict[str, Any], name: str, folder: Path | None) -> Run:
-    try:
-        about, train = summary.get("cell") or {}, summary["settings"]["train"]
-        return Run(
-            name=name,
-            scenario=str(about.get("scenario", summary["scenario"])),
-            algorithm=str(about.get("algorithm", train["algo"])),
-            seed=int(train["seed"]),
-            problem=str(summary["problem"]),
-            settings=summary["settings"],
-            metrics=summary["metrics"],
-            rounds=summary["rounds"],
-            seconds=summary["seconds"],
-            evaluation=summary["evaluation"],
-            command=str(about.get("command") or _command(train, folder)),
-            folder=folder,
-        )
-    except (KeyError, TypeError, ValueError) as error:
-        raise InputError(f"{name}: holds no summary of a run ({type(error).__name__}: {error})") from None
+def _run(summary: Summary, name: str, folder: Path | None) -> Run:
+    labels, train = summary.cell, summary.settings.train
+    return Run(
+        name=name,
+        scenario=labels.scenario if labels is not None else summary.scenario,
+        algorithm=labels.algorithm if labels is not None else str(train.get("algo")),
+        seed=int(train.get("seed", 0)),
+        problem=summary.problem,
+        settings=train,
+        versions=summary.settings.versions,
+        metrics=summary.metrics,
+        rounds=summary.rounds,
+        seconds=summary.seconds,
+        evaluation=summary.evaluation,
+        command=labels.command if labels is not None else _command(train, folder),
+        folder=folder,
+    )
 
 
 def _command(train: dict[str, Any], folder: Path | None) -> str:
     """Return what makes a run again that no batch made: its folder holds its scenario."""
-    words = ["relid-sumo", "train", str(folder), "--algo", train["algo"], "--seed", train["seed"]]
-    words += ["--episodes", train["episodes"]]
+    words = ["relid-sumo", "train", str(folder)]
+    words += [word for key in OPTIONS if key in train for word in (f"--{key}", train[key])]
     for key, value in train.items():
-        if key in {"algo", "seed", "episodes"} or value is None:
+        if key in OPTIONS or value is None:
             continue
         pairs = [(f"{key}.{k}", v) for k, v in value.items()] if isinstance(value, dict) else [(key, value)]
         words += [word for name, one in pairs for word in ("--set", f"train.{name}={json.dumps(one)}")]

@@ -20,7 +20,7 @@ PACKAGE = "relid_sumo"
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("errors", "seeding", "graph", "system"),
     ("process", "toml", "sumo", "osm", "driving_side"),
-    ("atlas", "trial"),
+    ("atlas", "trial", "results", "stats"),
     ("netconvert",),
     ("network",),
     ("maps",),
@@ -39,8 +39,9 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("runs",),
     ("train",),
     ("evaluate",),
+    ("batch", "report"),
     ("view", "export", "doctor"),
-    ("show",),
+    ("show", "show_batch"),
     ("",),
     ("cli",),
 )
@@ -52,11 +53,12 @@ ONLY_IN: dict[str, frozenset[str]] = {
     "osmnx": frozenset({"atlas"}),
     "sumo": frozenset({"sumo"}),
     "typer": frozenset({"cli"}),
+    "ray": frozenset({"batch"}),
 }
 
 # Modules that forked simulation processes run: neither they nor anything they import may import torch (forking a
-# process with torch's threads is unsafe, and loading it costs seconds per worker).
-NO_TORCH = ("bridge", "env", "rollout")
+# process with torch's threads is unsafe, and loading it costs seconds per worker). A report reads files alone.
+NO_TORCH = ("bridge", "env", "rollout", "report.write")
 
 # The commands have no logic: besides the package and the standard library they import what reads arguments and shows
 # results.

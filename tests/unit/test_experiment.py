@@ -1,0 +1,164 @@
+"""Experiment files: what they become, and that every fault is told before anything runs."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from pathlib import Path
+
+import pytest
+
+from relid_sumo.batch import experiment
+from relid_sumo.errors import InputError
+
+TOWN = Path(__file__).parents[2] / "scenarios" / "town" / "town.osm"
+SMOKE = Path(__file__).parents[2] / "experiments" / "smoke.toml"
+
+
+def read(folder: Path, text: str) -> experiment.Plan:
+    file = folder / "grid.toml"
+    file.write_text(text)
+    return experiment.read(file)
+
+
+def faults(folder: Path, text: str) -> list[str]:
+    with pytest.raises(InputError) as caught:
+        read(folder, text)
+    lines = str(caught.value).splitlines()
+    assert all(line.startswith(str(folder / "grid.toml")) for line in lines), "each names the file"
+    return lines
+
+
+def test_a_grid_is_scenarios_by_algorithms_by_seeds(tmp_path: Path) -> None:
+    plan = read(
+        tmp_path,
+        """
+        scenarios = ["town", "orlando"]
+        seeds = [3, 5]
+        episodes = 40
+        evaluation.seeds = 4
+        [algorithms.ippo]
+        [algorithms.steep]
+        algo = "ippo"
+        episodes = 60
+        ippo.learning_rate = 0.05
+        """,
+    )
+    assert [cell.name for cell in plan.cells] == [
+        f"{scenario}-{algorithm}-{seed}"
+        for scenario in ("town", "orlando")
+        for algorithm in ("ippo", "steep")
+        for seed in (3, 5)
+    ]
+    plain, steep = plan.cells[1], plan.cells[2]
+    assert (plain.train.seed, plain.train.episodes, plain.train.ippo.learning_rate) == (5, 40, 0.01)
+    assert (steep.train.seed, steep.train.episodes, steep.train.ippo.learning_rate) == (3, 60, 0.05)
+    assert len({cell.fingerprint for cell in plan.cells}) == 8
+
+
+def test_a_scenario_can_have_settings_a_budget_and_an_osm_file_of_its_own(tmp_path: Path) -> None:
+    (tmp_path / "maps").mkdir()
+    (tmp_path / "maps" / "my town.osm").write_bytes(TOWN.read_bytes())
+    text = """
+        [scenarios.busy]
+        source = "town"
+        episodes = 7
+        settings.demand.rate_vph = 900.0
+        settings.reward.w_d = 0.2
+        [scenarios.mine]
+        source = "maps/my town.osm"
+        agents = 4
+        bbox = [-2.97, 39.43, -2.93, 39.46]
+        [algorithms.ippo]
+        """
+    plan = read(tmp_path, text)
+    busy, mine = plan.cells
+    assert (busy.train.episodes, mine.train.episodes) == (7, 100)
+    assert plan.sources["busy"].changes == ["demand.rate_vph=900.0", "reward.w_d=0.2"]
+    assert plan.sources["mine"].source == str(tmp_path / "maps" / "my town.osm")
+    words = shlex.split(busy.command)
+    assert words[:3] == ["relid-sumo", "train", "town"]
+    assert words[-4:] == ["--set", "demand.rate_vph=900.0", "--set", "reward.w_d=0.2"]
+    words = shlex.split(mine.command)
+    assert words[2] == str(tmp_path / "maps" / "my town.osm")
+    assert {"--agents", "--bbox=-2.97,39.43,-2.93,39.46"} <= set(words)
+    # The map counts by its content, not by its place.
+    (tmp_path / "maps").rename(tmp_path / "elsewhere")
+    moved = read(tmp_path, text.replace("maps/", "elsewhere/"))
+    assert moved.cells[1].fingerprint == mine.fingerprint
+    with (tmp_path / "elsewhere" / "my town.osm").open("a") as osm:
+        osm.write("<!-- another -->")
+    assert read(tmp_path, text.replace("maps/", "elsewhere/")).cells[1].fingerprint != mine.fingerprint
+
+
+def test_a_listed_osm_file_is_called_after_its_name(tmp_path: Path) -> None:
+    (tmp_path / "my town.osm").write_bytes(TOWN.read_bytes())
+    plan = read(tmp_path, 'scenarios = ["my town.osm"]\n[algorithms.ippo]')
+    assert list(plan.sources) == ["my_town"]
+
+
+def test_every_fault_is_listed_at_once(tmp_path: Path) -> None:
+    found = faults(
+        tmp_path,
+        """
+        scenarios = ["twon", "orlando", "nowhere.osm"]
+        seeds = [0, 1]
+        evaluation = { seeds = 99, baselines = ["shortets"] }
+        [algorithms.ippo]
+        ippo.lerning_rate = 1
+        epochs = 3
+        [algorithms.pppo]
+        [algorithms.fixed]
+        algo = "ippo"
+        seed = 3
+        """,
+    )
+    for said in (
+        "scenarios.twon: there is no scenario 'twon' (did you mean 'town'?)",
+        "nowhere.osm",
+        "there is no baseline 'shortets' (did you mean 'shortest'?)",
+        "algorithms.ippo: unknown key 'ippo.lerning_rate' in [ippo] (did you mean 'learning_rate'?)",
+        "algorithms.ippo: unknown key 'epochs'",
+        "algorithms.pppo: there is no algorithm 'pppo' (did you mean 'ippo'?)",
+        "algorithms.fixed: seed: the seeds of a grid stand at its top",
+        "evaluation.seeds = 99: scenario 'orlando' has 20 evaluation seeds",
+    ):
+        assert any(said in line for line in found), f"{said}\n" + "\n".join(found)
+    assert len(found) == 8
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ('scenarios = ["town"]', "key 'algorithms' is missing"),
+        (
+            'scenarios = ["town"]\nalgorithm = 3\n[algorithms.ippo]',
+            "unknown key 'algorithm' (did you mean 'algorithms'?)",
+        ),
+        ("scenarios = []\n[algorithms.ippo]", "scenarios"),
+        ('scenarios = ["town"]\nseeds = []\n[algorithms.ippo]', "seeds"),
+        ('scenarios = ["town"]\nseeds = [-1]\n[algorithms.ippo]', "seeds[0]"),
+        ('scenarios = ["town"]\nepisodes = 0\n[algorithms.ippo]', "episodes = 0"),
+        ('scenarios = ["town"]\n[algorithms."a b"]\nalgo = "ippo"', "algorithms.a b"),
+        (
+            "[scenarios.town]\nsettings.demand.levle = 0.3\n[algorithms.ippo]",
+            "scenarios.town: unknown key 'demand.levle'",
+        ),
+        ("[scenarios.town]\nagents = 3\n[algorithms.ippo]", "--agents are for an OSM file"),
+        ('scenarios = ["town", "town"]\n[algorithms.ippo]', "'town' is named twice"),
+        ('scenarios = ["town"]\nseeds = [1, 1]\n[algorithms.ippo]', "the cell 'town-ippo-1' stands in the grid twice"),
+        (
+            'scenarios = ["town"]\n[algorithms.ippo]\n[algorithms.same]\nalgo = "ippo"',
+            "the cells 'town-ippo-0' and 'town-same-0' are the same run under two names",
+        ),
+        ("scenarios = [", "not TOML"),
+    ],
+)
+def test_a_bad_grid_is_one_message(text: str, said: str, tmp_path: Path) -> None:
+    assert any(said in line for line in faults(tmp_path, text))
+
+
+def test_the_grid_that_ships_is_valid_and_can_be_kept() -> None:
+    plan = experiment.read(SMOKE)
+    assert len(plan.cells) == 4
+    assert experiment.Plan.model_validate_json(json.dumps(plan.model_dump(mode="json"))) == plan

@@ -1,0 +1,292 @@
+"""Reports from run folders: what is compared, what is left out and why, what is written."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from relid_sumo import results
+from relid_sumo.errors import InputError
+from relid_sumo.report import compare, read
+from relid_sumo.report.content import gather
+from relid_sumo.report.write import write
+
+WriteRun = Callable[..., Path]
+
+
+def data_of(page: str) -> dict[str, dict[str, dict[str, list[dict[str, object]]]]]:
+    found = re.search(r'<script type="application/json" id="data">(.*?)</script>', page, re.DOTALL)
+    assert found is not None
+    content: dict[str, dict[str, dict[str, list[dict[str, object]]]]] = json.loads(found[1])
+    return content
+
+
+@pytest.fixture
+def grid(tmp_path: Path, write_run: WriteRun) -> Path:
+    """Return a folder of two algorithms with three seeds each."""
+    for seed in range(3):
+        write_run(tmp_path / "grid" / f"ippo-{seed}", seed=seed)
+        write_run(tmp_path / "grid" / f"better-{seed}", algo="better", seed=seed, faster_s=60.0)
+    return tmp_path / "grid"
+
+
+def test_seeds_are_the_unit_and_pairs_are_paired_by_them(grid: Path) -> None:
+    (comparison,) = compare.compare(read.find([grid])[0])
+    better, ippo, shortest = comparison.rows
+    assert [row.name for row in comparison.rows] == ["better", "ippo", "shortest"]
+    assert (better.seeds, ippo.seeds, shortest.seeds) == (3, 3, 0)
+    means = [
+        np.mean(evaluation.policies["trained"].travel_time_s)
+        for seed in range(3)
+        if (evaluation := results.summarise(grid / f"ippo-{seed}").evaluation) is not None
+    ]
+    assert ippo.travel_time_s.mean == pytest.approx(np.mean(means))
+    assert ippo.travel_time_s.low is not None
+    assert min(means) - 1e-9 <= ippo.travel_time_s.low
+    assert ippo.arrival_rate.mean == 0.75
+    assert ippo.over_shortest is not None
+    assert ippo.over_shortest.mean == pytest.approx(np.mean(means) / shortest.travel_time_s.mean - 1)
+    assert shortest.travel_time_s.low is None, "a baseline has no training seeds"
+    pair = comparison.pairs[0]
+    assert (pair.first, pair.second, pair.seeds) == ("better", "ippo", 3)
+    assert pair.difference_s.mean == pytest.approx(-60.0), "noise is by seed, and pairing takes it out"
+    assert pair.difference_s.high == pytest.approx(-60.0)
+    assert pair.p == 2 / 2**3
+    assert pair.p_holm == pytest.approx(3 * pair.p), "three pairs: better-ippo, better-shortest, ippo-shortest"
+    assert pair.improvement.mean == 1.0
+    words = " ".join(compare.in_words(comparison))
+    assert "better has the shortest mean travel time" in words
+    assert "60 s faster than ippo" in words
+    assert "3 seeds do not establish" in words, "no claim where p cannot be small enough"
+
+
+def test_one_seed_has_no_interval_and_says_so(tmp_path: Path, write_run: WriteRun) -> None:
+    (comparison,) = compare.compare(read.find([write_run(tmp_path / "run")])[0])
+    assert comparison.rows[0].travel_time_s.low is None
+    assert comparison.pairs[0].p is None
+    assert "One training seed gives neither an interval nor a test." in comparison.notes
+    assert "on one seed" in " ".join(compare.in_words(comparison))
+
+
+def test_what_has_one_name_and_other_settings_is_not_pooled(tmp_path: Path, write_run: WriteRun) -> None:
+    write_run(tmp_path / "a" / "run")
+    write_run(tmp_path / "b" / "run", updates=9)
+    shutil.copytree(tmp_path / "a" / "run", tmp_path / "c" / "run")
+    runs, _ = read.find([tmp_path / "a", tmp_path / "b", tmp_path / "c"])
+    assert [run.algorithm for run in runs] == ["ippo", "ippo #2"], "and the same run twice is one"
+    other = write_run(tmp_path / "d" / "run", seed=1)
+    scenario = other / results.SCENARIO
+    scenario.write_text(scenario.read_text().replace("900.0", "600.0"))
+    runs, _ = read.find([tmp_path / "a", tmp_path / "d"])
+    assert [run.scenario for run in runs] == ["town", "town #2"]
+
+
+def test_a_report_is_of_what_is_there_and_names_what_is_not(grid: Path, write_run: WriteRun) -> None:
+    (grid / "empty").mkdir()
+    damages: dict[str, Callable[[Path], object]] = {
+        "no-update": lambda folder: (folder / results.METRICS).write_text(""),
+        "no-metrics": lambda folder: (folder / results.METRICS).unlink(),
+        "cut": lambda folder: (folder / results.EVALUATION).write_text('{"scenario": "to'),
+        "old": lambda folder: results.write_json(folder / results.SETTINGS, {"format": 0}),
+        "words": lambda folder: (folder / results.METRICS).write_text("update,episodes\n1,many\n"),
+        "no-scenario": lambda folder: (folder / results.SCENARIO).unlink(),
+        "half": lambda folder: results.write_json(folder / results.EVALUATION, {"policies": {}}),
+    }
+    for name, damage in damages.items():
+        damage(write_run(grid / name, seed=7))
+    content = gather([grid])
+    why = {one.name: one.why for one in content.missing}
+    assert len(content.runs) == 6
+    assert "no run folder" in why["empty"]
+    assert "before its first update" in why["no-update"]
+    assert "before its first update" in why["no-metrics"]
+    assert "it may be cut short" in why["cut"]
+    assert "another version of relid_sumo (format 0, here 1)" in why["old"]
+    assert "line 2, episodes = 'many': not a number" in why["words"]
+    assert "scenario.toml" in why["no-scenario"]
+    assert "evaluation" in why["half"]
+    written = write([grid], grid / "r.html")
+    page = written.files[0].read_text()
+    assert all(name in page for name in why)
+    assert "8 runs left out" in page
+
+
+def test_a_row_being_written_is_left_out(tmp_path: Path, write_run: WriteRun) -> None:
+    folder = write_run(tmp_path / "run")
+    with (folder / results.METRICS).open("a") as out:
+        out.write("6,24")
+    assert len(results.summarise(folder).metrics["episodes"]) == 5
+
+
+@pytest.mark.parametrize("what", ["nothing", "no folder", "only bad ones", "an ending", "no place"])
+def test_a_report_that_cannot_be_is_one_message(what: str, tmp_path: Path, write_run: WriteRun) -> None:
+    folder, out, said = tmp_path / "runs", tmp_path / "r.html", "no run that can be reported on"
+    if what == "no folder":
+        said = "there is no such folder"
+    else:
+        folder.mkdir()
+    if what == "only bad ones":
+        (folder / "bad").mkdir()
+        said = "bad: "
+    if what in {"an ending", "no place"}:
+        write_run(folder / "run")
+        (tmp_path / "file").touch()
+        out, said = {
+            "an ending": (tmp_path / "r.doc", "name a file that ends in .html"),
+            "no place": (tmp_path / "file" / "r.html", "cannot be written"),
+        }[what]
+    with pytest.raises(InputError, match=re.escape(said)):
+        write([folder], out)
+    assert not out.exists()
+
+
+def test_a_batch_tells_what_became_of_each_cell(tmp_path: Path, write_run: WriteRun) -> None:
+    """Done here, done elsewhere (a summary alone), failed, unfinished, waiting."""
+    batch = tmp_path / "b"
+    about = {"scenario": "town", "seed": 0, "fingerprint": "0"}
+    cells = [
+        {**about, "name": name, "algorithm": name[:-2], "command": f"make {name}"}
+        for name in ("here-0", "away-0", "failed-0", "begun-0", "waiting-0")
+    ]
+    results.write_json(batch / "batch.json", {"format": 1, "plan": {"cells": cells}})
+    write_run(batch / "runs" / "here-0")
+    away = results.summarise(write_run(tmp_path / "away-0")).model_dump(mode="json")
+    results.write_json(batch / "summaries" / "away-0.json", {**away, "cell": cells[1]})
+    results.write_json(batch / "failed" / "failed-0.json", {"error": "SUMO said no"})
+    write_run(batch / "runs" / "begun-0.part", evaluated=False)
+    content = gather([batch])
+    assert {run.name: run.algorithm for run in content.runs} == {"here-0": "here", "away-0": "away"}
+    assert {run.name: run.command for run in content.runs} == {"here-0": "make here-0", "away-0": "make away-0"}
+    assert {one.name: one.why for one in content.missing} == {
+        "failed-0": "failed: SUMO said no",
+        "begun-0": "not finished: 20 episodes so far",
+        "waiting-0": "not run yet",
+    }
+    assert content.parts[0].city is not None
+    assert "1 run left no routes here" in content.parts[0].city.note
+
+
+def test_parts_to_come_are_drawn_when_their_columns_are_there(tmp_path: Path, write_run: WriteRun) -> None:
+    for seed in range(2):
+        columns = {"alpha_0": 1.0, "alpha_1": 3.0, "alpha_mean": 2.0}
+        folder = write_run(tmp_path / "grid" / f"reled-{seed}", algo="reled", seed=seed, columns=columns)
+        (folder / results.ROUNDS).write_text("round,d_in,f_out,execution_rate,repairs\n1,0.5,3,0.9,2\n2,0.25,2,1.0,0\n")
+    write_run(tmp_path / "grid" / "ippo", seed=0)
+    charts = {chart.title: chart for chart in gather([tmp_path / "grid"]).parts[0].charts}
+    alpha = charts["Alpha of each agent, reled, town"]
+    assert [series.name for series in alpha.series] == ["agent 0", "agent 1"]
+    assert alpha.series[1].y.tolist() == [3.0, 4.0, 5.0, 6.0, 7.0]
+    for label, values in {
+        "D_in": [0.5, 0.25],
+        "F_out": [3, 2],
+        "execution rate": [0.9, 1.0],
+        "repairs": [2, 0],
+    }.items():
+        (series,) = charts[f"{label}, town"].series
+        assert (series.name, series.x.tolist(), series.y.tolist()) == ("reled", [1.0, 2.0], values)
+
+
+def test_long_curves_are_averaged_not_thinned(tmp_path: Path, write_run: WriteRun) -> None:
+    folder = write_run(tmp_path / "run", updates=1000)
+    y = results.read_columns(folder / results.METRICS)["mean_return"]
+    (series,) = gather([folder]).parts[0].learning[0].series
+    assert len(series.y) == 150
+    assert np.average(series.y, weights=np.diff(np.linspace(0, 1000, 151).astype(int))) == pytest.approx(np.mean(y))
+
+
+def test_the_distribution_holds_every_trip(grid: Path) -> None:
+    content = gather([grid])
+    (chart,) = content.parts[0].distribution
+    shortest = next(series for series in chart.series if series.name == "shortest")
+    assert (shortest.x.min(), shortest.x.max()) == (400.0, 560.0)
+    assert shortest.dashed
+
+
+def test_scenarios_together_are_relative_to_shortest(tmp_path: Path, write_run: WriteRun) -> None:
+    for seed in range(2):
+        write_run(tmp_path / f"a-{seed}", seed=seed)
+        write_run(tmp_path / f"b-{seed}", seed=seed, scenario="city", faster_s=50.0)
+    (row,) = gather([tmp_path]).overall
+    runs, _ = read.find([tmp_path])
+    ratios = sorted(one / (475 + 5) - 1 for c in compare.compare(runs) for one in c.driven[0].travel_time_s)
+    assert (row.scenarios, row.seeds) == (2, 4)
+    assert row.iqm.mean == pytest.approx(np.mean(ratios[1:3]))
+
+
+def test_text_in_a_page_cannot_break_it(tmp_path: Path, write_run: WriteRun) -> None:
+    nasty = "</script><img src=x onerror=alert(1)>"
+    folder = write_run(tmp_path / "run", algo=nasty)
+    page = write([folder], tmp_path / "r.html", title=nasty).files[0].read_text()
+    assert nasty not in page
+    assert "<img" not in page
+    assert any(nasty == one["name"] for chart in data_of(page)["charts"].values() for one in chart["series"])
+
+
+def test_the_page_asks_nothing_of_anybody(grid: Path, tmp_path: Path) -> None:
+    page = write([grid], tmp_path / "r.html").files[0].read_text()
+    assert not re.findall(r'(?:src|href)="(?!#|data:)', page)
+    addresses = set(re.findall(r"https?://[^\s\"'`)]+", page))
+    assert addresses == {"http://www.w3.org/2000/svg"}, "a name, not an address that is fetched"
+    assert "default-src 'none'" in page
+
+
+def test_markdown_csv_and_latex_hold_the_same_figures(grid: Path, tmp_path: Path) -> None:
+    texts = {form: write([grid], tmp_path / f"r.{form}").files[0].read_text() for form in ("md", "csv", "tex")}
+    (comparison,) = compare.compare(read.find([grid])[0])
+    ippo = comparison.rows[1].travel_time_s
+    assert ippo.low is not None
+    shown = f"{ippo.mean:.0f} [{ippo.low:.0f}, {ippo.high:.0f}]"
+    assert shown in texts["md"]
+    assert shown in texts["tex"]
+    rows = list(csv.DictReader(io.StringIO(texts["csv"])))
+    assert float(rows[1]["travel_time_s"]) == pytest.approx(ippo.mean, rel=1e-5)
+    assert float(rows[1]["travel_time_s_low"]) == pytest.approx(ippo.low, rel=1e-5)
+    assert rows[2]["travel_time_s_low"] == "", "no interval, no figure"
+    assert texts["tex"].count(r"\\") == 1 + 3
+    assert write([grid], tmp_path / "plain", form="md").files[0].read_text().startswith("# grid")
+
+
+def test_latex_escapes_what_is_latexs_own(tmp_path: Path, write_run: WriteRun) -> None:
+    folder = write_run(tmp_path / "run", algo="a_b & 50%")
+    assert r"a\_b \& 50\%" in write([folder], tmp_path / "r.tex").files[0].read_text()
+
+
+def test_figures_are_png_and_pdf_and_the_same_twice(grid: Path, tmp_path: Path) -> None:
+    once, again = (write([grid], tmp_path / f"{n}.md", figures=tmp_path / n).files[1:] for n in ("once", "again"))
+    names = {file.name for file in once}
+    for name in ("town-mean-return", "town-travel-times", "town-comparison", "town-routes"):
+        assert {f"{name}.png", f"{name}.pdf"} <= names
+    for file, other in zip(once, again, strict=True):
+        assert file.read_bytes() == other.read_bytes()
+        if file.suffix == ".png":
+            with Image.open(file) as picture:
+                assert picture.width >= 900
+        else:
+            assert file.read_bytes().startswith(b"%PDF")
+
+
+def test_fifty_runs_make_a_page_of_less_than_eight_megabytes(tmp_path: Path, write_run: WriteRun) -> None:
+    for algorithm in range(5):
+        for seed in range(10):
+            columns = {f"alpha_{i}": 1.0 for i in range(10)}
+            write_run(
+                tmp_path / f"{algorithm}-{seed}",
+                algo=f"algorithm {algorithm}",
+                seed=seed,
+                updates=300,
+                agents=10,
+                roads=5000,
+                columns=columns,
+            )
+    page = write([tmp_path], tmp_path / "r.html").files[0]
+    assert page.stat().st_size < 8e6
+    assert "50 runs" in page.read_text()

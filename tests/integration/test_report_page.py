@@ -1,0 +1,262 @@
+"""The report's page in a real browser, driven through chromedriver's own protocol (W3C WebDriver)."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import re
+import subprocess
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from relid_sumo import results
+from relid_sumo.report.write import write
+
+pytestmark = pytest.mark.browser
+
+TAB, ENTER, SPACE, RIGHT, PLUS = "\ue004", "\ue007", " ", "\ue014", "+"
+NONE = "\u2013"
+SWITCHES = ["--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--window-size=1200,900"]
+
+
+class Browser:
+    """One tab of a headless Chromium."""
+
+    def __init__(self, port: int) -> None:
+        self._root = f"http://127.0.0.1:{port}/session"
+        options = {"args": SWITCHES}
+        wanted = {"goog:loggingPrefs": {"browser": "ALL", "performance": "ALL"}, "goog:chromeOptions": options}
+        made = self._send("POST", "", {"capabilities": {"alwaysMatch": wanted}})
+        self._root += f"/{made['sessionId']}"
+
+    def _send(self, method: str, path: str, body: object = None) -> Any:  # noqa: ANN401 - JSON
+        data = None if body is None else json.dumps(body).encode()
+        request = urllib.request.Request(self._root + path, data=data, method=method)
+        with urllib.request.urlopen(request, timeout=60) as answer:
+            return json.load(answer)["value"]
+
+    def open(self, address: str) -> None:
+        self._send("POST", "/url", {"url": address})
+
+    def run(self, script: str, *arguments: object) -> Any:  # noqa: ANN401 - JSON
+        return self._send("POST", "/execute/sync", {"script": script, "args": list(arguments)})
+
+    def size(self, width: int, height: int) -> None:
+        settings = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 600}
+        self._send("POST", "/goog/cdp/execute", {"cmd": "Emulation.setDeviceMetricsOverride", "params": settings})
+
+    def press(self, keys: str) -> None:
+        actions = [{"type": kind, "value": key} for key in keys for kind in ("keyDown", "keyUp")]
+        self._send("POST", "/actions", {"actions": [{"type": "key", "id": "keys", "actions": actions}]})
+
+    def drag(self, start: tuple[int, int], by: tuple[int, int]) -> None:
+        end = start[0] + by[0], start[1] + by[1]
+        move: dict[str, object] = {"type": "pointerMove", "duration": 20}
+        actions = [
+            {**move, "x": start[0], "y": start[1]},
+            {"type": "pointerDown", "button": 0},
+            {**move, "x": end[0], "y": end[1]},
+            {"type": "pointerUp", "button": 0},
+        ]
+        self._send("POST", "/actions", {"actions": [{"type": "pointer", "id": "mouse", "actions": actions}]})
+
+    def log(self, kind: str) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = self._send("POST", "/se/log", {"type": kind})
+        return found
+
+    def picture(self) -> Image.Image:
+        return Image.open(io.BytesIO(base64.b64decode(self._send("GET", "/screenshot"))))
+
+    def quit(self) -> None:
+        self._send("DELETE", "")
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    command = ["chromedriver", "--port=0"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as driver:
+        assert driver.stdout is not None
+        said = ""
+        for said in driver.stdout:
+            if found := re.search(r"started successfully on port (\d+)", said):
+                break
+        else:
+            pytest.fail(f"chromedriver did not start: {said}")
+        tab = Browser(int(found[1]))
+        yield tab
+        tab.quit()
+        driver.terminate()
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory: pytest.TempPathFactory, write_run: Callable[..., Path]) -> Path:
+    """Return a page with all there can be: two scenarios, algorithms and seeds, alpha, rounds, a missing run."""
+    folder = tmp_path_factory.mktemp("report")
+    for seed in range(3):
+        write_run(folder / "runs" / f"ippo-{seed}", seed=seed)
+        ours = write_run(
+            folder / "runs" / f"reled-{seed}", algo="reled", seed=seed, faster_s=80.0, columns={"alpha_0": 1}
+        )
+        (ours / results.ROUNDS).write_text("round,d_in,f_out\n1,0.5,3\n2,0.25,2\n")
+    write_run(folder / "runs" / "city", scenario="city", roads=200)
+    (folder / "runs" / "broken").mkdir()
+    return write([folder], folder / "page.html").files[0]
+
+
+@pytest.fixture
+def opened(browser: Browser, page: Path) -> Browser:
+    browser.size(1200, 900)
+    browser.log("performance")
+    browser.log("browser")
+    browser.open(page.as_uri())
+    return browser
+
+
+def texts(browser: Browser, table: str, column: int) -> list[str]:
+    script = (
+        "return [...document.querySelectorAll(`#${arguments[0]} tbody tr`)]"
+        ".map((row) => row.cells[arguments[1]].innerText)"
+    )
+    found: list[str] = browser.run(script, table, column)
+    return found
+
+
+def view(browser: Browser) -> list[float]:
+    box: str = browser.run("return document.querySelector('.map svg').getAttribute('viewBox')")
+    return [float(number) for number in box.split()]
+
+
+def test_it_opens_without_an_error_and_asks_nobody(opened: Browser, page: Path) -> None:
+    assert opened.run("return document.querySelectorAll('.plot svg').length") == opened.run(
+        "return document.querySelectorAll('[data-chart]').length"
+    )
+    assert opened.run("return document.querySelectorAll('.map .route').length") == 2 + 1 + 2, "a first seed each"
+    assert opened.log("browser") == [], "no error, no warning"
+    messages = [json.loads(entry["message"])["message"] for entry in opened.log("performance")]
+    asked = [m["params"]["request"]["url"] for m in messages if m["method"] == "Network.requestWillBeSent"]
+    assert {address.partition("#")[0] for address in asked if not address.startswith("data:")} == {page.as_uri()}
+
+
+def test_every_link_leads_somewhere(opened: Browser) -> None:
+    lost = opened.run(
+        "return [...document.querySelectorAll('a')].map((a) => a.getAttribute('href'))"
+        ".filter((h) => !h.startsWith('#') || !document.getElementById(h.slice(1)))"
+    )
+    assert lost == []
+
+
+def test_tables_sort_by_number_both_ways_with_what_is_not_known_last(opened: Browser) -> None:
+    click = "document.querySelectorAll('#all-runs thead button')[arguments[0]].click()"
+    opened.run(click, 6)
+    times = [float(text) for text in texts(opened, "all-runs", 6)]
+    assert times == sorted(times)
+    assert len(times) == 7
+    opened.run(click, 6)
+    assert [float(text) for text in texts(opened, "all-runs", 6)] == times[::-1]
+    state = opened.run("return document.querySelectorAll('#all-runs th[aria-sort]').length")
+    assert state == 1
+    table = "scenario-town-policies"
+    opened.run(f"document.querySelectorAll('#{table} thead button')[1].click()")
+    assert texts(opened, table, 1) == [NONE, "3", "3"], "a baseline has no seeds"
+    pairs = "scenario-city-pairs"
+    opened.run(f"document.querySelectorAll('#{pairs} thead button')[4].click()")
+    assert texts(opened, pairs, 4) == [NONE], "one seed has no p value"
+
+
+def test_the_map_pans_and_zooms_by_hand(opened: Browser) -> None:
+    opened.run("document.querySelector('.map').scrollIntoView({behavior: 'instant'})")
+    box = opened.run("const b = document.querySelector('.map svg').getBoundingClientRect(); return [b.x, b.y, b.width]")
+    before = view(opened)
+    opened.drag((int(box[0]) + 200, int(box[1]) + 200), (-60, -40))
+    after = view(opened)
+    assert after[0] > before[0]
+    assert after[1] > before[1]
+    assert after[2:] == before[2:]
+    opened.run("document.querySelector('.map [data-zoom=in]').click()")
+    assert view(opened)[2] < after[2]
+    opened.run("document.querySelector('.map [data-zoom=all]').click()")
+    assert view(opened) == before
+
+
+def test_the_map_shows_the_agent_and_the_policies_that_are_chosen(opened: Browser) -> None:
+    opened.run("document.querySelectorAll('.map input')[0].click()")
+    shown = opened.run("return document.querySelectorAll('.map .route').length")
+    assert shown == 2 + 1 + 1
+    assert "did not arrive" not in opened.run("return document.querySelector('.layers').innerText")
+    opened.run("const s = document.querySelector('.agent'); s.value = 3; s.dispatchEvent(new Event('change'))")
+    assert "did not arrive" in opened.run("return document.querySelector('.layers').innerText")
+
+
+def test_a_curve_can_be_read_off_and_hidden(opened: Browser) -> None:
+    chart = "document.querySelector('#scenario-town .chart')"
+    opened.run(chart + ".scrollIntoView({behavior: 'instant', block: 'center'})")
+    box = opened.run(f"const b = {chart}.querySelector('.plot').getBoundingClientRect(); return [b.x, b.y, b.width]")
+    opened.drag((int(box[0] + box[2] / 2), int(box[1]) + 100), (1, 0))
+    tip = opened.run(f"return {chart}.querySelector('.tip').innerText")
+    assert "episode" in tip
+    assert "ippo" in tip
+    assert "[" in tip, "with its interval"
+    lines = f"return {chart}.querySelectorAll('polyline').length"
+    assert opened.run(lines) == 2
+    opened.run(f"{chart}.querySelector('.legend button').click()")
+    assert opened.run(lines) == 1
+
+
+def test_everything_is_reached_and_worked_by_the_keyboard(opened: Browser) -> None:
+    seen = []
+    for _ in range(200):
+        opened.press(TAB)
+        where = opened.run(
+            "const e = document.activeElement; return e === document.body ? '' : e.closest('thead') ? 'sort' : "
+            "e.closest('.legend') ? 'legend' : e.matches('.map svg') ? 'map' : e.matches('select') ? 'agent' : "
+            "e.matches('input') ? 'layer' : e.matches('summary') ? 'run' : e.tagName"
+        )
+        outlined = "return getComputedStyle(document.activeElement).outlineStyle"
+        if where:
+            assert opened.run(outlined) != "none", f"{where}: the focus is seen"
+        if where == "sort" and "sort" not in seen:
+            opened.press(ENTER)
+            assert opened.run("return document.activeElement.closest('th').getAttribute('aria-sort')") == "ascending"
+        if where == "map" and "map" not in seen:
+            before = view(opened)
+            opened.press(RIGHT)
+            assert view(opened)[0] > before[0]
+            opened.press(PLUS)
+            assert view(opened)[2] < before[2]
+        if where == "run" and "run" not in seen:
+            opened.press(SPACE)
+            assert opened.run("return document.activeElement.parentElement.open")
+        seen.append(where)
+        if seen.count("run") == 7:
+            break
+    assert {"sort", "legend", "map", "agent", "layer", "run", "A"} <= set(seen)
+
+
+def test_a_link_to_a_run_opens_its_command(opened: Browser) -> None:
+    opened.run("document.querySelector('#all-runs tbody a').click()")
+    assert opened.run("return document.querySelector('details[open] pre').innerText").startswith("relid-sumo train ")
+
+
+@pytest.mark.parametrize("width", [320, 390, 1200])
+def test_it_is_readable_at_any_width(opened: Browser, width: int) -> None:
+    opened.size(width, 800)
+    opened.open(opened.run("return location.href"))
+    assert opened.run("return document.documentElement.scrollWidth") <= width, "nothing makes the page scroll sideways"
+    small = opened.run(
+        "return [...document.querySelectorAll('body *')].filter((e) => e.innerText && !e.children.length && "
+        "e.getClientRects().length && parseFloat(getComputedStyle(e).fontSize) < 11)"
+        ".map((e) => e.outerHTML.slice(0, 80))"
+    )
+    assert small == [], "no text smaller than 11 pixels"
+    scaled = opened.run(
+        "return [...document.querySelectorAll('.plot svg')].map((s) => s.getBoundingClientRect().width / "
+        "s.viewBox.baseVal.width).filter((f) => f < 0.95 || f > 1.05)"
+    )
+    assert scaled == [], "charts are drawn at the width there is, not shrunk to it"
+    assert opened.picture().convert("L").getextrema() != (255, 255), "and it is not blank"

@@ -143,7 +143,7 @@ def evaluate(
         More seeds are asked for than there are.
     """
     seeds = choose_seeds(ready, traffic, n_seeds)
-    table = episodes(ready, policies, seeds, workers=workers, on_done=on_done)
+    table = episodes(ready, policies, seeds, branches=branches, workers=workers, on_done=on_done)
     results = {name: _result(rows, table.get("shortest")) for name, rows in table.items()}
     greedy = all(p.greedy for p in policies.values() if p.name == "learned")
     return Evaluation(ready.scenario.name, traffic, seeds, greedy, results, tuple(what_if))
@@ -154,10 +154,14 @@ def episodes(
     policies: dict[str, Policy],
     seeds: Sequence[int],
     *,
+    branches: float = 0.0,
     workers: int | None = None,
     on_done: Callable[[EpisodeRecord], None] = lambda _: None,
 ) -> dict[str, list[EpisodeRecord]]:
-    """Drive policies in each of some traffic seeds, and return their episodes in the order of the seeds."""
+    """Drive policies in each of some traffic seeds, and return their episodes in the order of the seeds.
+
+    `branches` is as in `evaluate`.
+    """
     jobs = [
         Job(
             seed,

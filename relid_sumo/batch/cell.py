@@ -101,7 +101,8 @@ def receive(child: Child) -> Progress | RelidSumoError | None:
     try:
         message = child.pipe.recv()
     except (EOFError, OSError):
-        return SimulationError(f"its process died (exit code {child.exit_code()}); out of memory?")
+        said = child.said().strip().splitlines()[-1:]
+        return SimulationError(f"its process {child.stop()}; out of memory? {' '.join(said)}".rstrip())
     assert message is None or isinstance(message, Progress | RelidSumoError)
     return message
 
@@ -135,7 +136,8 @@ def run(order: Order, tell: Tell) -> None:
     if not (folder / runs.SETTINGS).is_file():
         shutil.rmtree(folder, ignore_errors=True)  # begun, and killed before it was a run
         tell(Progress(0, None, "starts"))
-        ready = prepare(read_scenario(order.scenario / FILE), report=watch.report)
+        scenario = read_scenario(order.scenario / FILE)
+        ready = prepare(scenario, simulators=cell.train.simulators(scenario), report=watch.report)
         train(ready, folder, cell.train, workers=order.workers, watch=watch)
     elif (done := episodes_done(folder)) < cell.train.episodes:
         tell(Progress(done, None, "goes on"))

@@ -8,21 +8,24 @@ from relid_sumo.batch.store import Standing
 from relid_sumo.policies import Policy
 from relid_sumo.prepare import Ready
 from relid_sumo.rollout import Job, Rollouts
+from relid_sumo.scenario import Simulator
+
+Speeds = dict[Simulator, float]  # wall-clock seconds per simulated second
 
 START_S = 8.0  # of a cell: its process, torch, the scenario from the cache (docs/scaling.md)
 
 
-def speed(ready: Ready) -> float:
+def speed(ready: Ready, simulator: Simulator) -> float:
     """Return the wall-clock seconds per simulated second, by driving one episode."""
     seed = ready.scenario.seeds.training[0]
-    job = Job(seed, ready.options(seed), Policy("shortest"))
+    job = Job(seed, ready.options(seed, simulator), Policy("shortest"))
     with Rollouts(ready.task, 1, fork=False) as rollouts:
         start = time.perf_counter()
         (record,) = rollouts.run([job])
         return (time.perf_counter() - start) / (ready.scenario.demand.warmup_s + record.simulated_s)
 
 
-def seconds(standing: Standing, ready: Ready, speed: float, workers: int) -> float:
+def seconds(standing: Standing, ready: Ready, speeds: Speeds, workers: int) -> float:
     """Return the wall-clock seconds that what remains of a cell takes at most.
 
     Every episode is taken to last to the horizon, as those of agents who have yet to learn do, and every traffic seed
@@ -31,7 +34,9 @@ def seconds(standing: Standing, ready: Ready, speed: float, workers: int) -> flo
     scenario, cell = ready.scenario, standing.cell
     left = cell.train.episodes - standing.episodes
     evaluated = cell.evaluation.seeds or len(scenario.seeds.evaluation)
-    warmed = min(left, len(scenario.seeds.training)) + evaluated
-    driven = left + evaluated * (1 + len(cell.evaluation.baselines))
-    simulated_s = warmed * scenario.demand.warmup_s + driven * scenario.horizon_s
-    return START_S + speed * simulated_s / workers
+    warmup_s, whole_s = scenario.demand.warmup_s, scenario.horizon_s
+    spent = speeds["micro"] * evaluated * (warmup_s + (1 + len(cell.evaluation.baselines)) * whole_s)
+    for simulator, share in cell.train.stages(scenario):
+        warmed = min(left * share, len(scenario.seeds.training))
+        spent += speeds[simulator] * (warmed * warmup_s + left * share * whole_s)
+    return START_S + spent / workers

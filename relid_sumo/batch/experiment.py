@@ -32,7 +32,7 @@ from pydantic import Field
 from relid_sumo import atlas, evaluate, osm, scenario_files
 from relid_sumo.errors import InputError
 from relid_sumo.policies import BASELINES
-from relid_sumo.runs import TrainSettings, train_settings
+from relid_sumo.runs import TrainSettings, parse_curriculum, train_settings
 from relid_sumo.scenario import NAME, Place, Scenario, Seeds, Settings, Trip
 from relid_sumo.toml import read_toml, validate
 
@@ -81,6 +81,8 @@ class Experiment(Settings):
     """Training seeds: one run each."""
     episodes: Annotated[int, Field(ge=1)] = 100
     """Budget of a run; a scenario's or an algorithm's own goes before it."""
+    curriculum: str | None = None
+    """The simulations trained in, as ``meso:0.8,micro:0.2``; an algorithm's own goes before it."""
     evaluation: EvaluationSettings = EvaluationSettings()
 
 
@@ -124,7 +126,7 @@ def read(file: Path) -> Plan:
     for (label, scenario), name in product(scenarios.items(), experiment.algorithms):
         own = experiment.scenarios[label].episodes or experiment.episodes
         where = f"{file}: algorithms.{name}"
-        train = _kept(faults, where, lambda n=name, e=own, w=where: _train(experiment.algorithms[n], n, e, w))  # type: ignore[misc]
+        train = _kept(faults, where, lambda n=name, e=own, w=where: _train(experiment, n, e, w))  # type: ignore[misc]
         if scenario is not None and train is not None:
             problem = _problem(sources[label], scenario)
             for seed in experiment.seeds:
@@ -191,10 +193,14 @@ def _scenario(entry: ScenarioEntry, where: str) -> Scenario:
     return scenario_files.override(plain, entry.changes, where)
 
 
-def _train(entry: Mapping[str, Any], label: str, episodes: int, where: str) -> TrainSettings:
+def _train(experiment: Experiment, label: str, episodes: int, where: str) -> TrainSettings:
+    entry = experiment.algorithms[label]
     if "seed" in entry:
         raise InputError("seed: the seeds of a grid stand at its top: seeds = [0, 1]")
-    return train_settings({"algo": label, "episodes": episodes, **entry}, source=where)
+    content = {"algo": label, "episodes": episodes, "curriculum": experiment.curriculum or [], **entry}
+    if isinstance(content["curriculum"], str):
+        content["curriculum"] = parse_curriculum(content["curriculum"])
+    return train_settings(content, source=where)
 
 
 def _problem(entry: ScenarioEntry, scenario: Scenario) -> dict[str, Any]:

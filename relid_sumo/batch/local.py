@@ -51,4 +51,4 @@ def run(orders: Sequence[Order], slots: int) -> Generator[Event]:
                 yield Event(order.cell.name, "done" if message is None else "failed", error=message)
     finally:
         for _, child in running.values():
-            child.stop()
+            child.stop(at_once=True)

@@ -138,4 +138,4 @@ def drive(
                 if over:
                     return
         finally:
-            child.stop()
+            child.stop(at_once=True)

@@ -12,11 +12,13 @@ from typing import Literal
 from relid_sumo import results, scenario_files
 from relid_sumo.batch import estimate, experiment, local, on_ray, store
 from relid_sumo.batch.cell import DiskFullError, Order
+from relid_sumo.batch.estimate import Speeds
 from relid_sumo.batch.events import Event
 from relid_sumo.batch.experiment import Plan, ScenarioEntry
 from relid_sumo.batch.store import Standing
 from relid_sumo.prepare import Ready, prepare
 from relid_sumo.runs import placed
+from relid_sumo.scenario import Scenario, Simulator
 
 SPEED = "speed.json"
 HEADING = "The scenario as all cells of this batch drive it."
@@ -161,35 +163,43 @@ def _grid(plan: Plan, out: Path, settings: Settings, watch: Watch, *, keep: bool
     slots, workers = local.room(len(todo), settings.workers)
     if settings.backend == "ray":
         slots, workers = None, settings.workers or 1
-    known: dict[str, tuple[Ready, float]] = {}
+    known: dict[str, tuple[Ready, Speeds]] = {}
     for label in dict.fromkeys(standing.cell.scenario for standing in todo):
-        known[label] = _scenario(label, plan.sources[label], out / store.SCENARIOS / label, watch.report, keep)
+        made = _scenario(label, plan.sources[label], out / store.SCENARIOS / label, watch.report)
+        trained_in = [name for s in todo if s.cell.scenario == label for name in s.cell.train.simulators(made)]
+        ready = prepare(made, simulators=trained_in, report=watch.report)
+        known[label] = ready, _speeds(ready, ["micro", *trained_in], out / store.SCENARIOS / label, watch.report, keep)
     seconds = {s.cell.name: estimate.seconds(s, *known[s.cell.scenario], workers) for s in todo}
     grid = Grid(standings, slots, workers, seconds)
     watch.grid(grid)
     return grid
 
 
-def _scenario(label: str, entry: ScenarioEntry, folder: Path, report: Report, keep: bool) -> tuple[Ready, float]:
-    """Return a scenario, prepared, and how fast it is driven [s/s]: from the batch's folder where it has them."""
+def _scenario(label: str, entry: ScenarioEntry, folder: Path, report: Report) -> Scenario:
+    """Return a scenario: from the batch's folder where it is there."""
+    if (folder / scenario_files.FILE).is_file():
+        return scenario_files.read_scenario(folder / scenario_files.FILE)
+    if not experiment.is_osm(entry.source):
+        return scenario_files.load_scenario(entry.source, changes=entry.changes)
+    agents, source = entry.agents or scenario_files.AGENTS, Path(entry.source)
+    return scenario_files.new_scenario(
+        label, source, bbox=entry.bbox, agents=agents, changes=entry.changes, report=report
+    )
+
+
+def _speeds(ready: Ready, simulators: Sequence[Simulator], folder: Path, report: Report, keep: bool) -> Speeds:
+    """Return how fast a scenario is driven; with `keep`, it and the scenario as prepared go into the batch's folder."""
     file = folder / scenario_files.FILE
-    if file.is_file():
-        made = scenario_files.read_scenario(file)
-    elif experiment.is_osm(entry.source):
-        agents = entry.agents or scenario_files.AGENTS
-        source = Path(entry.source)
-        made = scenario_files.new_scenario(
-            label, source, bbox=entry.bbox, agents=agents, changes=entry.changes, report=report
-        )
-    else:
-        made = scenario_files.load_scenario(entry.source, changes=entry.changes)
-    ready = prepare(made, report=report)
-    if keep and not file.is_file():
+    if keep and (not file.is_file() or scenario_files.read_scenario(file) != ready.scenario):
+        file.unlink(missing_ok=True)  # a cell that asks for a simulation not calibrated before has come to the grid
         scenario_files.write_scenario(placed(ready.scenario), folder, [HEADING])
+    speeds: Speeds = {}
     if (folder / SPEED).is_file():
-        return ready, float(results.read_json(folder / SPEED)["seconds_per_simulated_second"])
-    report(f"driving an episode of {label}, to estimate the time")
-    speed = estimate.speed(ready)
+        speeds.update(results.read_json(folder / SPEED))  # type: ignore[arg-type] # names of simulations
+    for simulator in dict.fromkeys(simulators):
+        if simulator not in speeds:
+            report(f"driving an episode of {ready.scenario.name} ({simulator}), to estimate the time")
+            speeds[simulator] = estimate.speed(ready, simulator)
     if keep:
-        results.write_json(folder / SPEED, {"seconds_per_simulated_second": speed})
-    return ready, speed
+        results.write_json(folder / SPEED, speeds)
+    return speeds

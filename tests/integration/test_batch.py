@@ -274,7 +274,7 @@ def test_a_cell_whose_process_dies_fails_and_the_next_one_runs(
     monkeypatch.setattr(cell, "start", lambda order: first if order.cell.name == CELLS[0] else process.Child(nothing))
     said = [(event.cell, event.what, str(event.error)) for event in local.run(orders(grid, mine), 1)]
     assert said == [
-        (CELLS[0], "failed", "its process died (exit code 9); out of memory?"),
+        (CELLS[0], "failed", "its process ended with exit code 9; out of memory?"),
         (CELLS[1], "done", "None"),
     ]
 
@@ -291,7 +291,6 @@ def test_a_cell_whose_batch_has_gone_writes_nothing(grid: Path, tmp_path: Path) 
     order = orders(grid, tmp_path)[0]
     orphan = process.Child(cell.work, order, os.getpid() + 1)
     assert isinstance(cell.receive(orphan), SimulationError)
-    assert orphan.exit_code() == 0
     assert not order.folder.exists()
     assert not order.log.exists()
 

@@ -36,11 +36,13 @@ def test_a_grid_is_scenarios_by_algorithms_by_seeds(tmp_path: Path) -> None:
         scenarios = ["town", "orlando"]
         seeds = [3, 5]
         episodes = 40
+        curriculum = "meso:0.75, micro:0.25"
         evaluation.seeds = 4
         [algorithms.ippo]
         [algorithms.steep]
         algo = "ippo"
         episodes = 60
+        curriculum = "micro"
         ippo.learning_rate = 0.05
         """,
     )
@@ -52,6 +54,9 @@ def test_a_grid_is_scenarios_by_algorithms_by_seeds(tmp_path: Path) -> None:
     ]
     plain, steep = plan.cells[1], plan.cells[2]
     assert (plain.train.seed, plain.train.episodes, plain.train.ippo.learning_rate) == (5, 40, 0.01)
+    assert plain.train.curriculum == (("meso", 0.75), ("micro", 0.25))
+    assert 'train.curriculum=[["meso", 0.75], ["micro", 0.25]]' in shlex.split(plain.command)
+    assert steep.train.curriculum == (("micro", 1.0),)
     assert (steep.train.seed, steep.train.episodes, steep.train.ippo.learning_rate) == (3, 60, 0.05)
     assert len({cell.fingerprint for cell in plan.cells}) == 8
 
@@ -138,6 +143,8 @@ def test_every_fault_is_listed_at_once(tmp_path: Path) -> None:
         ("scenarios = []\n[algorithms.ippo]", "scenarios"),
         ('scenarios = ["town"]\nseeds = []\n[algorithms.ippo]', "seeds"),
         ('scenarios = ["town"]\nseeds = [-1]\n[algorithms.ippo]', "seeds[0]"),
+        ('scenarios = ["town"]\ncurriculum = "mezo"\n[algorithms.ippo]', "there is no simulation 'mezo'"),
+        ('scenarios = ["town"]\ncurriculum = "meso:0.5"\n[algorithms.ippo]', "the shares must add up to 1"),
         ('scenarios = ["town"]\nepisodes = 0\n[algorithms.ippo]', "episodes = 0"),
         ('scenarios = ["town"]\n[algorithms."a b"]\nalgo = "ippo"', "algorithms.a b"),
         (

@@ -94,7 +94,7 @@ def empty(scratch: Path) -> None:
     file.write_text(GRID.format(seeds=list(range(200)), episodes=4), encoding="utf-8")
     cells = experiment.read(file).cells
     here = importlib.import_module("bench_batch").nothing  # by a name that the child can import, unlike __main__
-    cell.start = lambda order: Child(here, order)
+    cell.start = lambda order: Child(here)
     orders = [
         cell.Order(one, store.scenario_folder(scratch, one), store.part(scratch, one), store.log(scratch, one), 1)
         for one in cells
@@ -123,7 +123,7 @@ def kill(scratch: Path) -> None:
     while kills < 10:
         code = f"from relid_sumo.cli import main; main(['batch', {str(file)!r}, '--out', {str(folder)!r}, '--quiet'])"
         batch = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.DEVNULL)
-        moment = rng.uniform(0.0, took / 4)
+        moment = rng.uniform(0.0, took / 2)
         try:
             batch.wait(moment)
             print("it ended before it was killed ten times")

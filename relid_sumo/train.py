@@ -131,6 +131,7 @@ def _run(
                 timing.add({"update": update, "rollout_s": driven - start, "learner_s": done - driven})
                 for name, value in row.items():
                     board.add_scalar(name, value, episodes)
+                board.flush()  # TensorBoard is to follow a run; of itself it writes every two minutes
                 runs.save_checkpoint(folder, {"update": update, "episodes": episodes, "learner": learner.state()})
                 watch.update(row)
     finally:

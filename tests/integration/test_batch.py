@@ -220,7 +220,7 @@ def test_ctrl_c_keeps_what_there_is_and_says_how_to_go_on(
         run.batch(grid, folder, run.Settings(), run.Watch())
     with pytest.raises(InputError, match="another batch runs on it"):
         run.retry(folder, run.Settings(), run.Watch())
-    board = next(folder.glob("runs/*.part/tensorboard"))
+    board = next(folder.glob("runs/*.part/checkpoint.pt")).with_name("tensorboard")
     events = EventAccumulator(str(board)).Reload()
     assert "mean_return" in events.Tags()["scalars"], "TensorBoard reads while it runs"
     os.killpg(batch.pid, signal.SIGINT)  # as a terminal does

@@ -115,7 +115,7 @@ def kill(scratch: Path) -> None:
     from relid_sumo.batch import experiment  # noqa: PLC0415 - see above
 
     file = scratch / "grid.toml"
-    text = GRID.format(seeds=[0, 1, 2, 3], episodes=120).replace("1200.0", "300.0").replace("700.0", "400.0")
+    text = GRID.format(seeds=[0, 1, 2, 3], episodes=60).replace("1200.0", "300.0").replace("700.0", "400.0")
     file.write_text(text, encoding="utf-8")  # short updates, so that kills come between them
     took = relid_sumo("batch", file, "--out", scratch / "whole", "--quiet")
     rng, folder, kills = random.Random(0), scratch / "killed", 0

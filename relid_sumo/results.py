@@ -56,6 +56,8 @@ class Driven(Read):
     status: list[list[str]]
     teleports: list[int]
     """By traffic seed, all agents together."""
+    background_vehicle_s: list[float]
+    """By traffic seed: vehicle-seconds of the background traffic from the agents' time 0 (900 s, or to the horizon)."""
 
 
 class Evaluation(Read):

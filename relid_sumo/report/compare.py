@@ -31,8 +31,8 @@ class Driven:
         The training seeds; empty for a baseline.
     mean_return, travel_time_s, arrival_rate
         Means over agents and traffic seeds.
-    teleports
-        Number in all episodes.
+    teleports, background_vehicle_s
+        Number in all episodes, and the background traffic's vehicle-seconds in all of them.
     times
         All travel times, s, of every training seed, traffic seed and agent.
     """
@@ -44,12 +44,13 @@ class Driven:
     travel_time_s: Floats
     arrival_rate: Floats
     teleports: Floats
+    background_vehicle_s: Floats
     times: Floats
 
 
 @dataclass(frozen=True)
 class Row:
-    """A policy in the comparison table; `over_shortest` is a share, None where `shortest` was not driven."""
+    """A policy in the comparison table; what is over `shortest` is a share, None where that was not driven."""
 
     name: str
     learned: bool
@@ -59,6 +60,7 @@ class Row:
     mean_return: Estimate
     arrival_rate: Estimate
     over_shortest: Estimate | None
+    background_over_shortest: Estimate | None
     teleports: float
 
 
@@ -126,7 +128,7 @@ def _scenario(name: str, runs: list[Run]) -> Comparison:
                 f"{baseline} did not drive alike beside all runs (other traffic seeds or versions): first shown."
             )
         driven.append(_driven(baseline, (), [found[0]]))
-    shortest = next((float(one.travel_time_s[0]) for one in driven if one.name == "shortest"), None)
+    shortest = next((one for one in driven if one.name == "shortest"), None)
     if any(one.learned and len(one.seeds) == 1 for one in driven):
         notes.append("One training seed gives neither an interval nor a test.")
     some = _of(runs[0])
@@ -166,11 +168,17 @@ def _driven(name: str, seeds: tuple[int, ...], found: list[results.Driven]) -> D
         travel_time_s=np.array([np.mean(result.travel_time_s) for result in found]),
         arrival_rate=np.array([float((status == ARRIVED).mean()) for status in statuses]),
         teleports=np.array([float(np.sum(result.teleports)) for result in found]),
+        background_vehicle_s=np.array([np.sum(result.background_vehicle_s) for result in found]),
         times=np.concatenate([np.asarray(result.travel_time_s, dtype=float).ravel() for result in found]),
     )
 
 
-def _row(one: Driven, shortest: float | None) -> Row:
+def _row(one: Driven, shortest: Driven | None) -> Row:
+    over = background = None
+    if shortest is not None:
+        over = stats.estimate(one.travel_time_s / shortest.travel_time_s - 1.0)
+        if shortest.background_vehicle_s.all():
+            background = stats.estimate(one.background_vehicle_s / shortest.background_vehicle_s - 1.0)
     return Row(
         name=one.name,
         learned=one.learned,
@@ -179,7 +187,8 @@ def _row(one: Driven, shortest: float | None) -> Row:
         iqm_s=stats.iqm([one.travel_time_s]),
         mean_return=stats.estimate(one.mean_return),
         arrival_rate=stats.estimate(one.arrival_rate),
-        over_shortest=None if shortest is None else stats.estimate(one.travel_time_s / shortest - 1.0),
+        over_shortest=over,
+        background_over_shortest=background,
         teleports=float(one.teleports.mean()),
     )
 

@@ -45,7 +45,7 @@ def comma_separated(content: Content) -> str:
     """Return a row per scenario and policy, every figure with its interval in columns of its own, as CSV."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
-    figures = ("travel_time_s", "iqm_s", "over_shortest", "arrival_rate", "mean_return")
+    figures = ("travel_time_s", "iqm_s", "over_shortest", "arrival_rate", "mean_return", "background_over_shortest")
     ends = ("", "_low", "_high")
     writer.writerow(["scenario", "policy", "seeds", *(f"{name}{end}" for name in figures for end in ends), "teleports"])
     for part in content.parts:

@@ -55,6 +55,8 @@ def test_seeds_are_the_unit_and_pairs_are_paired_by_them(grid: Path) -> None:
     assert ippo.arrival_rate.mean == 0.75
     assert ippo.over_shortest is not None
     assert ippo.over_shortest.mean == pytest.approx(np.mean(means) / shortest.travel_time_s.mean - 1)
+    assert ippo.background_over_shortest is not None
+    assert ippo.background_over_shortest.mean == pytest.approx(0.1)
     assert shortest.travel_time_s.low is None, "a baseline has no training seeds"
     pair = comparison.pairs[0]
     assert (pair.first, pair.second, pair.seeds) == ("better", "ippo", 3)

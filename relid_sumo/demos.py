@@ -1,0 +1,117 @@
+"""Demonstrations as arrays: what experts saw, did and got, decision by decision, and the programs that made them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import zipfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from relid_sumo.env import EpisodeRecord
+from relid_sumo.errors import InputError
+from relid_sumo.graph import Floats
+from relid_sumo.task import Bools, Float32s, RoutingTask
+
+FORMAT = 1
+
+
+@dataclass(frozen=True, eq=False)
+class Demonstrations:
+    """Driven plans of N agents over K traffic seeds: n decisions, grouped by seed and in time order within one.
+
+    Attributes
+    ----------
+    episode, agent, edge, action : array of int, shape (n,)
+        Which of the K episodes, who decided, on which road, and the slot chosen.
+    time, reward : array, shape (n,)
+        Simulation time [s], and the reward that followed [s].
+    position : array, shape (n, 2)
+        Where the vehicle entered the road, network coordinates, m.
+    observation : array, shape (n, 2 m_out + 2)
+    mask : array of bool, shape (n, m_out)
+    traffic_seed : array of int, shape (K,)
+    returns, travel_time : array, shape (K, N)
+        s, as `EpisodeRecord`.
+    arrived : array of bool, shape (K, N)
+    meta : dict
+        JSON: scenario, network_key, simulator; ``subsets``: for each its ``vehicles``, ``routes`` (edge names by
+        vehicle), ``program`` and ``numbers``.
+    """
+
+    episode: NDArray[np.int32]
+    agent: NDArray[np.int32]
+    edge: NDArray[np.int32]
+    action: NDArray[np.int32]
+    time: Floats
+    reward: Floats
+    position: Floats
+    observation: Float32s
+    mask: Bools
+    traffic_seed: NDArray[np.int64]
+    returns: Floats
+    travel_time: Floats
+    arrived: Bools
+    meta: Mapping[str, Any]
+
+    @property
+    def digest(self) -> str:
+        """Hash of everything in it."""
+        text = json.dumps(self.meta, sort_keys=True)
+        arrays = (np.ascontiguousarray(getattr(self, f.name)).tobytes() for f in fields(self) if f.name != "meta")
+        return hashlib.sha256(b"".join([text.encode(), *arrays])).hexdigest()[:16]
+
+    def save(self, file: Path) -> None:
+        """Write it as one .npz file, whole."""
+        arrays = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "meta"}
+        part = file.with_name(f"{file.name}.part")
+        with part.open("wb") as out:
+            np.savez_compressed(out, meta=np.array(json.dumps({"format": FORMAT, **self.meta})), **arrays)
+        part.replace(file)
+
+    @classmethod
+    def load(cls, file: Path) -> Demonstrations:
+        """Return what `save` wrote.
+
+        Raises
+        ------
+        InputError
+            The file is not there, or is none of this version.
+        """
+        try:
+            with np.load(file, allow_pickle=False) as data:
+                meta = json.loads(str(data["meta"]))
+                if meta.pop("format") != FORMAT:
+                    raise InputError(f"{file}: written by another version of relid_sumo; make it anew")
+                return cls(meta=meta, **{f.name: data[f.name] for f in fields(cls) if f.name != "meta"})
+        except FileNotFoundError:
+            raise InputError(f"{file}: there is no such file; make it with: relid-sumo sed run SCENARIO --out DIR") from None
+        except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+            raise InputError(f"{file}: holds no demonstrations: {error}") from None
+
+
+def collect(task: RoutingTask, records: Sequence[EpisodeRecord], meta: Mapping[str, Any]) -> Demonstrations:
+    """Return episodes that experts drove, as demonstrations."""
+    graph = task.graph
+    edge = np.concatenate([record.edge for record in records])
+    return Demonstrations(
+        episode=np.repeat(np.arange(len(records), dtype=np.int32), [len(record.agent) for record in records]),
+        agent=np.concatenate([record.agent for record in records]),
+        edge=edge,
+        action=np.concatenate([record.action for record in records]),
+        time=np.concatenate([record.time for record in records]),
+        reward=np.concatenate([record.reward for record in records]),
+        position=graph.shape_xy[graph.shape_start[edge]],
+        observation=np.concatenate([record.observation for record in records]),
+        mask=np.concatenate([record.mask for record in records]),
+        traffic_seed=np.array([record.traffic_seed for record in records], dtype=np.int64),
+        returns=np.array([record.returns for record in records]),
+        travel_time=np.array([record.travel_time for record in records]),
+        arrived=np.array([[status == "arrived" for status in record.status] for record in records]),
+        meta=dict(meta),
+    )

@@ -1,0 +1,69 @@
+"""Finding the program in what a language model answered. Its text is never parsed as Python in this process."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+FENCE = re.compile(r"^[ \t]*(`{3,}|~{3,})[ \t]*([\w+#.-]*)[^\n]*$")
+DEFINES_PLAN = re.compile(r"^(async\s+)?def\s+plan\s*\(", re.MULTILINE)
+BEGINS = re.compile(r"^(import |from \w|def |class |@)", re.MULTILINE)
+PYTHON = {"", "python", "py", "python3"}
+MOST_CHARACTERS = 60_000
+
+WANTED = "answer with one Python code block that defines plan(network, trips, traffic)"
+
+
+@dataclass(frozen=True)
+class Block:
+    """A fenced block: what language it says it is, its text, and whether its end is there."""
+
+    language: str
+    text: str
+    closed: bool
+
+
+def program_in(answer: str) -> tuple[str | None, str]:
+    """Return the program in an answer; or None and why there is none.
+
+    Of several Python blocks the last that defines ``plan`` counts, as a later one corrects an earlier one; text around
+    them is ignored. An answer without fences counts from its first line of code on. An answer that was cut off is told.
+    """
+    if not answer.strip():
+        return None, f"the answer is empty; {WANTED}"
+    if len(answer) > MOST_CHARACTERS:
+        return None, f"the answer has {len(answer)} characters, and {MOST_CHARACTERS} are the most that is read"
+    found = blocks(answer)
+    if not found:
+        begin = BEGINS.search(answer)
+        if begin is None or not DEFINES_PLAN.search(answer):
+            return None, f"the answer has no code block; {WANTED}"
+        return answer[begin.start() :], ""
+    python = [block for block in found if block.language in PYTHON]
+    if not python:
+        return None, f"the answer's code is in {found[-1].language}, not Python; {WANTED}"
+    planning = [block for block in python if DEFINES_PLAN.search(block.text)]
+    if not planning:
+        cut = "" if python[-1].closed else " (it seems to be cut off)"
+        return None, f"the answer's code defines no function plan{cut}; {WANTED}"
+    if not planning[-1].closed:
+        return None, f"the answer was cut off in the middle of its code; keep it shorter, and {WANTED}"
+    return planning[-1].text, ""
+
+
+def blocks(answer: str) -> list[Block]:
+    """Return the fenced blocks of a Markdown text, in order; one that is not closed reaches to the end."""
+    found: list[Block] = []
+    fence, language, lines = "", "", list[str]()
+    for line in answer.splitlines():
+        mark = FENCE.match(line)
+        if not fence and mark:
+            fence, language, lines = mark[1], mark[2].lower(), []
+        elif fence and mark and mark[1].startswith(fence) and not mark[2]:
+            found.append(Block(language, "\n".join(lines) + "\n", closed=True))
+            fence = ""
+        elif fence:
+            lines.append(line)
+    if fence:
+        found.append(Block(language, "\n".join(lines) + "\n", closed=False))
+    return found

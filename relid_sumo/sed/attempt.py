@@ -1,0 +1,77 @@
+"""One program of one subset: from the answer it came in to the episodes in which its plan was driven."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from relid_sumo.env import EpisodeRecord
+from relid_sumo.sed import plans, sandbox
+from relid_sumo.sed.answers import program_in
+from relid_sumo.sed.feedback import Numbers
+from relid_sumo.sed.plans import Routes
+from relid_sumo.sed.sandbox import Isolation, SandboxSettings
+from relid_sumo.task import RoutingTask
+
+
+@dataclass(eq=False)
+class Attempt:
+    """What came of one answer.
+
+    Attributes
+    ----------
+    place, round, sample
+        Where in the run it stands.
+    program : str or None
+        The program in the answer.
+    routes : dict or None
+        Its valid plan, as edge indices by agent.
+    problem : str or None
+        Why there is none.
+    sandbox_s : float
+        How long the sandbox took, s.
+    same : bool
+        The plan is that of an earlier attempt.
+    records, numbers
+        The episodes in which the plan was driven, and what they came to.
+    """
+
+    place: str
+    round: int
+    sample: int
+    program: str | None = None
+    routes: Routes | None = None
+    problem: str | None = None
+    sandbox_s: float = 0.0
+    same: bool = False
+    records: Sequence[EpisodeRecord] = ()
+    numbers: Numbers | None = None
+
+
+def attempt(
+    answer: str,
+    where: tuple[str, int, int],
+    data: Mapping[str, Any],
+    task: RoutingTask,
+    subset: Sequence[int],
+    settings: SandboxSettings,
+    how: Isolation,
+) -> Attempt:
+    """Take the program out of an answer, run it, and check its plan.
+
+    Parameters
+    ----------
+    where
+        Place, round and sample.
+    data
+        What the program gets.
+    """
+    source, problem = program_in(answer)
+    if source is None:
+        return Attempt(*where, problem=problem)
+    outcome = sandbox.run(source, data, settings, how)
+    if outcome.problem is not None:
+        return Attempt(*where, source, problem=outcome.problem, sandbox_s=outcome.seconds)
+    routes, faults = plans.check(outcome.plan, task, subset)
+    return Attempt(*where, source, routes, faults or None, outcome.seconds)

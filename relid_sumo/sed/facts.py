@@ -1,0 +1,211 @@
+"""The facts of a prompt, rounded: what a subset is told about its vehicles, its traffic and its programs so far."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from relid_sumo.env import EpisodeRecord
+from relid_sumo.graph import Floats
+from relid_sumo.network import Network
+from relid_sumo.sed import feedback, program
+from relid_sumo.sed.attempt import Attempt
+from relid_sumo.sed.feedback import Reference
+from relid_sumo.sed.plans import Routes
+from relid_sumo.sed.prompt import PromptSettings
+from relid_sumo.sed.sandbox import SandboxSettings
+from relid_sumo.task import RoutingTask
+
+PLACES, OTHERS = 8, 4  # how many places of lost time, and how many other vehicles, a prompt names
+
+
+def of_network(network: Network, task: RoutingTask) -> dict[str, Any]:
+    """Return what is said of the network and the scenario."""
+    graph, scenario = task.graph, task.scenario
+    return {
+        "name": network.name,
+        "edges": graph.n_edges,
+        "km": round(float(graph.length.sum()) / 1000),
+        "signals": int(graph.junction_signal[graph.to_junction].sum()),
+        "vehicles_per_hour": "an unknown number of" if not scenario.demand.rate_vph else round(scenario.demand.rate_vph, -2),
+        "warm_min": round(scenario.demand.warmup_s / 60),
+        "agents": task.n_agents,
+        "horizon_s": round(scenario.horizon_s),
+    }
+
+
+def of_limits(sandbox: SandboxSettings, prompt: PromptSettings) -> dict[str, Any]:
+    """Return what a program may use."""
+    return {
+        "cpu_s": sandbox.cpu_s,
+        "wall_s": round(sandbox.wall_s),
+        "memory_mib": sandbox.memory_mib,
+        "output_kib": sandbox.output_bytes // 1024,
+        "program_characters": prompt.max_program,
+    }
+
+
+class Expected:
+    """Expected travel times from the mean traffic, as the programs reckon them."""
+
+    def __init__(self, task: RoutingTask, data: dict[str, Any]) -> None:
+        self.task = task
+        self.network, _, self.traffic = program.objects({**data, "trips": []})
+
+    def arrivals(self, agent: int, route: Sequence[int]) -> list[float]:
+        """Return when the agent is expected to leave each edge of a route, s since time 0."""
+        return self.traffic.arrival_times(self.names(route), float(self.task.depart_s[agent]))
+
+    def seconds(self, agent: int, route: Sequence[int]) -> float:
+        """Return the expected travel time of a route, s."""
+        return self.arrivals(agent, route)[-1] - float(self.task.depart_s[agent])
+
+    def best(self, agent: int) -> float:
+        """Return the expected travel time of the best route, s."""
+        ends = [str(self.task.graph.edge_ids[ends[agent]]) for ends in (self.task.origin, self.task.destination)]
+        depart = float(self.task.depart_s[agent])
+        route = self.traffic.fastest_path(ends[0], ends[1], depart)
+        return self.traffic.arrival_times(route, depart)[-1] - depart
+
+    def names(self, route: Sequence[int]) -> list[str]:
+        """Return the names of edges."""
+        return [str(self.task.graph.edge_ids[edge]) for edge in route]
+
+
+def of_subset(
+    expected: Expected, subset: Sequence[int], routes: Sequence[list[list[int]]], reference: Reference
+) -> dict[str, Any]:
+    """Return what is said of a subset's vehicles.
+
+    Parameters
+    ----------
+    routes
+        Each agent's plausible routes, as the partition found them.
+    """
+    task, graph = expected.task, expected.task.graph
+    shortest, reactive = (feedback.times(r).mean(axis=0) for r in (reference.shortest, reference.reactive))
+    vehicles = []
+    for i in subset:
+        free = task.route(i, int(task.origin[i]))
+        gap = graph.end_xy[task.destination[i]] - graph.shape(int(task.origin[i]))[0]
+        vehicles.append(
+            {
+                "id": task.names[i],
+                "departs": round(float(task.depart_s[i])),
+                "km": f"{math.hypot(*gap) / 1000:.1f}",
+                "alternatives": len(routes[i]),
+                "free": round(float(graph.free_flow_s[free].sum())),
+                "busy": round(expected.seconds(i, free)),
+                "best": round(expected.best(i)),
+                "shortest": round(float(shortest[i])),
+                "reactive": round(float(reactive[i])),
+            }
+        )
+    mine = list(subset)
+    return {
+        "vehicles": vehicles,
+        "mean_shortest": round(float(shortest[mine].mean())),
+        "mean_reactive": round(float(reactive[mine].mean())),
+        "samples": len(reference.shortest),
+    }
+
+
+def of_best(
+    best: Attempt, expected: Expected, reference: Reference, weights: tuple[float, float], best_tried: dict[int, float]
+) -> dict[str, Any]:
+    """Return what is said of the best program so far and of what its plan did."""
+    task, numbers = expected.task, best.numbers
+    assert numbers is not None
+    assert best.routes is not None
+    measured = feedback.times(best.records)
+    shortest, reactive = (feedback.times(r) for r in (reference.shortest, reference.reactive))
+    mine = sorted(best.routes)
+    vehicles = [
+        {
+            "id": task.names[i],
+            "expected": round(expected.seconds(i, best.routes[i])),
+            "measured": round(float(measured[:, i].mean())),
+            "lowest": round(float(measured[:, i].min())),
+            "highest": round(float(measured[:, i].max())),
+            "shortest": round(float(shortest[:, i].mean())),
+            "reactive": round(float(reactive[:, i].mean())),
+            "best_tried": round(best_tried[i]) if i in best_tried else "-",
+        }
+        for i in mine
+    ]
+    change = feedback.changes(best.records, reference.present)
+    others = sorted((i for i in range(task.n_agents) if i not in mine), key=lambda i: (-abs(round(change[i], 1)), i))
+    reactive_numbers = feedback.measure(reference.reactive, reference, range(task.n_agents), weights)
+    return {
+        "round": best.round,
+        "program": best.program,
+        "score": f"{numbers.score:.3f}",
+        "reactive_score": f"{reactive_numbers.score:.3f}",
+        "samples": len(best.records),
+        "mine": round(numbers.travel_time_s),
+        "all": round(numbers.all_travel_time_s),
+        "all_shortest": round(float(shortest.mean())),
+        "all_reactive": round(float(reactive.mean())),
+        "arrived": round(100 * numbers.arrival_rate),
+        "f_out": f"{numbers.f_out:.3f}",
+        "f_out_signed": f"{numbers.f_out_signed:+.3f}",
+        "floor": f"{numbers.f_out_floor:.3f}",
+        "f_out_word": "above" if numbers.f_out > 1.5 * numbers.f_out_floor else "within the",
+        "d_in": None if numbers.d_in is None else f"{numbers.d_in:.3f}",
+        "vehicles": vehicles,
+        "lost": _lost(best.records, best.routes, expected),
+        "others": [{"id": task.names[i], "change": f"{change[i]:+.0f}"} for i in others[:OTHERS]],
+    }
+
+
+def _lost(records: Sequence[EpisodeRecord], routes: Routes, expected: Expected) -> list[dict[str, Any]]:
+    task = expected.task
+    places = []
+    for part in feedback.lost(records, task, routes)[:PLACES]:
+        route = routes[part.agent]
+        left = [float(task.depart_s[part.agent]), *expected.arrivals(part.agent, route)]
+        foreseen = left[part.last + 1] - left[part.first]
+        places.append(
+            {
+                "vehicle": task.names[part.agent],
+                "first": part.first,
+                "last": part.last,
+                "edge": str(task.graph.edge_ids[route[part.first]]),
+                "lost": round(part.lost_s),
+                "unexpected": f"{part.measured_s - foreseen:+.0f}",
+            }
+        )
+    return places
+
+
+def of_attempts(attempts: Sequence[Attempt], best: Attempt | None) -> dict[str, Any]:
+    """Return what is said of the other programs, and of the last one that failed where none is better."""
+    others = [
+        {
+            "round": attempt.round,
+            "problem": attempt.problem,
+            "same": attempt.same,
+            "score": None if attempt.numbers is None else f"{attempt.numbers.score:.3f}",
+            "mine": None if attempt.numbers is None else round(attempt.numbers.travel_time_s),
+            "f_out": None if attempt.numbers is None else f"{attempt.numbers.f_out:.3f}",
+        }
+        for attempt in attempts
+        if attempt is not best
+    ]
+    broken = [attempt for attempt in attempts if attempt.problem is not None]
+    failed = None
+    if best is None and broken:
+        failed = {"program": broken[-1].program or "(none)", "problem": broken[-1].problem}
+    return {"others": others, "failed": failed}
+
+
+def best_tried(tried: dict[int, dict[tuple[int, ...], list[float]]], least_runs: int) -> dict[int, float]:
+    """Return the lowest mean travel time of each agent's routes that were driven often enough, s."""
+    return {
+        i: min(means)
+        for i, routes in tried.items()
+        if (means := [float(np.mean(times)) for times in routes.values() if len(times) >= least_runs])
+    }

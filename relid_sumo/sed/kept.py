@@ -1,0 +1,104 @@
+"""The run folder: every prompt, answer and program as a readable file, so that a run can go on and be looked into.
+
+====================  ==============================================================================================
+settings.json         scenario, provider and settings
+prompts/PLACE.md      what was asked; PLACE is subset1-round1-sample1
+answers/PLACE.md      what came back, unedited
+programs/PLACE.py     the program in it
+usage.json            tokens and cost, where a service was asked
+results.json          what came of it (see `relid_sumo.sed.report`)
+demonstrations.npz    the held plans, driven: arrays (see `relid_sumo.demos`)
+====================  ==============================================================================================
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from relid_sumo.errors import InputError
+from relid_sumo.sed.llm import Provider, Question
+
+SETTINGS, USAGE, RESULTS, DEMONSTRATIONS = "settings.json", "usage.json", "results.json", "demonstrations.npz"
+PROMPTS, ANSWERS, PROGRAMS = "prompts", "answers", "programs"
+
+
+def open_run(folder: Path, provider: str, settings: dict[str, Any]) -> None:
+    """Make a run folder, or go on with one of the same scenario and provider.
+
+    Raises
+    ------
+    InputError
+        The folder holds something else, or cannot be written.
+    """
+    file = folder / SETTINGS
+    content = {"provider": provider, **settings}
+    if file.is_file():
+        before = read_json(file)
+        for name in ("provider", "scenario"):
+            if before.get(name) != content[name]:
+                raise InputError(f"{folder} holds a run with another {name}; choose another --out, or delete it")
+    elif folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise InputError(f"{folder} exists and holds no SED run; choose another --out, or delete it")
+    try:
+        for name in (PROMPTS, ANSWERS, PROGRAMS):
+            (folder / name).mkdir(parents=True, exist_ok=True)
+        write_json(file, content)
+    except OSError as error:
+        raise InputError(f"{folder} cannot be written: {error.strerror}; choose another --out") from None
+
+
+def ask(
+    folder: Path, provider: Provider, questions: Sequence[Question], on_answer: Callable[[Question], None]
+) -> list[str]:
+    """Return the answers to some questions in their order: those kept from before, and those of the provider.
+
+    Each answer is kept as soon as it comes in. A kept answer counts where its prompt is the same.
+    """
+    found: dict[str, str] = {}
+    for question in questions:
+        prompt, answer = folder / PROMPTS / f"{question.place}.md", folder / ANSWERS / f"{question.place}.md"
+        if prompt.is_file() and answer.is_file() and prompt.read_text(encoding="utf-8") == question.prompt:
+            found[question.place] = answer.read_text(encoding="utf-8")
+            on_answer(question)
+        else:
+            answer.unlink(missing_ok=True)
+            write(prompt, question.prompt)
+    for question, text in provider.answer([q for q in questions if q.place not in found]):
+        write(folder / ANSWERS / f"{question.place}.md", text)
+        found[question.place] = text
+        on_answer(question)
+    return [found[question.place] for question in questions]
+
+
+def write(file: Path, text: str) -> None:
+    """Write a text, beside its place and then renamed; byte for byte as it is."""
+    part = file.with_name(f"{file.name}.part")
+    part.write_bytes(text.encode("utf-8", errors="replace"))
+    part.replace(file)
+
+
+def write_json(file: Path, content: dict[str, Any]) -> None:
+    """Write a JSON object likewise."""
+    write(file, json.dumps(content, indent=1) + "\n")
+
+
+def read_json(file: Path) -> dict[str, Any]:
+    """Return a JSON object.
+
+    Raises
+    ------
+    InputError
+        The file is not there, or holds none.
+    """
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError(f"{file}: there is no such file; make it with: relid-sumo sed run SCENARIO --out DIR") from None
+    except ValueError as error:
+        raise InputError(f"{file}: not JSON: {error}") from None
+    if not isinstance(content, dict):
+        raise InputError(f"{file}: not a JSON object")
+    return content

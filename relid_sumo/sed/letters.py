@@ -1,0 +1,151 @@
+"""Answers that come as files: a mailbox that somebody else answers, and the recorded answers of a scenario."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+from relid_sumo.errors import InputError
+from relid_sumo.sed.llm import KEPT, Question
+
+PROMPT, ANSWER = ".prompt.md", ".answer.md"
+POLL_S = 0.5
+SETTLED_S = 1.0  # a file that has not changed for this long is whole
+HEADER, HEADER_END = "---\n", "\n---\n"
+
+
+class Mailbox:
+    """A folder: prompts are written to it, and answers picked up from it, by whoever can reach a model.
+
+    A prompt is ``PLACE-KEY.prompt.md``, and its answer ``PLACE-KEY.answer.md`` beside it. All prompts that can be written
+    are there before the first answer is waited for.
+
+    Parameters
+    ----------
+    folder
+        The folder; made where it does not exist.
+    wait_s
+        Patience with the answers, s; 0 takes those that are there.
+    report
+        Told how many answers are awaited.
+    """
+
+    def __init__(self, folder: Path, wait_s: float, report: Callable[[str], None] = lambda _: None) -> None:
+        self._folder, self._wait_s, self._report = folder, wait_s, report
+
+    def answer(self, questions: Sequence[Question]) -> Iterator[tuple[Question, str]]:
+        """Write all prompts, and yield the answers that come; see `Provider`."""
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            for question in questions:
+                _write(self._folder / f"{_name(question)}{PROMPT}", question.prompt)
+        except OSError as error:
+            raise InputError(f"mailbox {self._folder}: prompts cannot be written: {error.strerror}") from None
+        waiting, until = list(questions), time.monotonic() + self._wait_s
+        self._report(f"mailbox {self._folder}: {len(waiting)} prompts to answer")
+        while waiting:
+            for question in list(waiting):
+                text = _settled(self._folder / f"{_name(question)}{ANSWER}")
+                if text is not None:
+                    waiting.remove(question)
+                    yield question, text
+            if waiting and time.monotonic() >= until:
+                raise InputError(
+                    f"mailbox {self._folder}: {len(waiting)} of {len(questions)} prompts are not answered. Answer each "
+                    f"NAME{PROMPT} in a file NAME{ANSWER} beside it (first is {_name(waiting[0])}); {KEPT}"
+                )
+            if waiting:
+                time.sleep(POLL_S)
+
+
+def _settled(file: Path) -> str | None:
+    """Return the text of a file that is there and whole; None where it is not yet."""
+    try:
+        if time.time() - file.stat().st_mtime < SETTLED_S:
+            time.sleep(SETTLED_S)
+        text = file.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return None
+    except UnicodeDecodeError as error:
+        raise InputError(f"{file}: not UTF-8 text (byte {error.start})") from None
+    return text if text.strip() else None
+
+
+class Recorded:
+    """Answers that were given once and are kept with a scenario.
+
+    An answer is found by the hash of its prompt and its sample. Where none was given to this very prompt (on another
+    machine a simulation may come out a little differently, and the figures in a prompt with it), the one given in the
+    same place to a prompt for the same vehicles is taken, and that is told.
+
+    Parameters
+    ----------
+    folder
+        The folder of recorded answers.
+    report
+        Told of answers that were given to another prompt.
+    """
+
+    def __init__(self, folder: Path, report: Callable[[str], None] = lambda _: None) -> None:
+        self._folder, self._report = folder, report
+        self._files = {file.stem: file for file in sorted(folder.glob("*.md"))}
+
+    def answer(self, questions: Sequence[Question]) -> Iterator[tuple[Question, str]]:
+        """Yield the recorded answers; see `Provider`."""
+        for question in questions:
+            yield question, self._text(question)
+
+    def _text(self, question: Question) -> str:
+        file = self._files.get(_name(question))
+        if file is not None:
+            return read_record(file)[1]
+        vehicles = " ".join(question.facts["vehicles"])
+        for name, other in self._files.items():
+            header, text = read_record(other)
+            if name.startswith(f"{question.place}-") and header.get("vehicles") == vehicles:
+                self._report(f"{question.place}: the recorded answer was given to a prompt with other figures")
+                return text
+        raise InputError(
+            f"{self._folder}: no answer is recorded for {question.place} ({vehicles}); use --llm template, or ask a model "
+            "and record what it answers: relid-sumo sed record"
+        )
+
+
+def read_record(file: Path) -> tuple[dict[str, str], str]:
+    """Return the header of a recorded answer and its text, as it was given.
+
+    Raises
+    ------
+    InputError
+        The file is not one.
+    """
+    content = file.read_text(encoding="utf-8")
+    head, mark, text = content.removeprefix(HEADER).partition(HEADER_END)
+    if not content.startswith(HEADER) or not mark:
+        raise InputError(f"{file}: not a recorded answer: it has to begin with a header between two lines of ---")
+    pairs = (line.partition(": ") for line in head.splitlines())
+    return {name: value for name, _, value in pairs}, text
+
+
+def write_record(folder: Path, question: Question, text: str, date: str) -> Path:
+    """Keep an answer, unedited, under a header that says what it answers and where it comes from."""
+    header = {
+        "place": question.place,
+        "vehicles": " ".join(question.facts["vehicles"]),
+        "prompt": question.key,
+        "origin": f"a large language model, {date}",
+    }
+    file = folder / f"{_name(question)}.md"
+    _write(file, HEADER + "\n".join(f"{name}: {value}" for name, value in header.items()) + HEADER_END + text)
+    return file
+
+
+def _name(question: Question) -> str:
+    return f"{question.place}-{question.key}"
+
+
+def _write(file: Path, text: str) -> None:
+    part = file.with_suffix(".part")
+    part.write_text(text, encoding="utf-8")
+    part.replace(file)

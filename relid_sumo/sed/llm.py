@@ -1,0 +1,268 @@
+"""Asking a language model: one interface of one method, and the provider that speaks to an OpenAI-compatible service.
+
+The others answer from files (`relid_sumo.sed.letters`) or without a model (`relid_sumo.sed.template`).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, Protocol
+
+from pydantic import Field
+
+from relid_sumo.errors import InputError
+from relid_sumo.scenario import Settings
+
+CHARACTERS_PER_TOKEN = 2.5  # at least: what a prompt may cost at most is reckoned from its characters
+KEPT = "what has been answered is kept; the same command goes on from there"
+
+
+@dataclass(frozen=True)
+class Question:
+    """One prompt for one answer.
+
+    Attributes
+    ----------
+    place : str
+        Its place in the run, ``subset1-round1-sample1``.
+    prompt : str
+        The whole text.
+    facts : mapping
+        What the prompt was made from; for the provider that asks no model.
+    """
+
+    place: str
+    prompt: str
+    facts: Mapping[str, Any] = field(default_factory=dict, compare=False)
+
+    @property
+    def key(self) -> str:
+        """Hash of the prompt."""
+        return hashlib.sha256(self.prompt.encode()).hexdigest()[:16]
+
+
+class Provider(Protocol):
+    """Whoever answers questions."""
+
+    def answer(self, questions: Sequence[Question]) -> Iterator[tuple[Question, str]]:
+        """Yield every question with its answer, each as soon as it is there, in any order.
+
+        Raises
+        ------
+        InputError
+            No more answers are to be had; the message says why.
+        """
+        ...
+
+
+class LlmSettings(Settings):
+    """How a service is asked. The key is read from the environment and never written anywhere."""
+
+    model: str = ""
+    """The model's name, as the service knows it."""
+    base_url: str | None = None
+    """Address of an OpenAI-compatible service, e.g. http://localhost:8000/v1; OpenAI's own where absent."""
+    key_env: str = "OPENAI_API_KEY"
+    """Environment variable that holds the key; a service of your own may need none."""
+    temperature: Annotated[float, Field(ge=0, le=2)] | None = None
+    """Sampling temperature; the model's default where absent."""
+    timeout_s: Annotated[float, Field(gt=0)] = 300.0
+    """Patience with one answer, s."""
+    retries: Annotated[int, Field(ge=0)] = 5
+    """Attempts after the first, at growing intervals, where the service is busy, fails or cannot be reached."""
+    max_tokens: Annotated[int, Field(ge=1)] = 16_000
+    """Longest answer, tokens (reasoning included)."""
+    parallel: Annotated[int, Field(ge=1)] = 4
+    """Questions asked at the same time."""
+    usd_per_million_in: Annotated[float, Field(ge=0)] = 0.0
+    """Price of a million tokens of prompt, USD."""
+    usd_per_million_out: Annotated[float, Field(ge=0)] = 0.0
+    """Price of a million tokens of answer, USD."""
+    budget_usd: Annotated[float, Field(gt=0)] | None = None
+    """Stop before the answers of this run, those of earlier attempts included, could cost more; needs the prices."""
+    budget_tokens: Annotated[int, Field(gt=0)] | None = None
+    """Likewise in tokens, in and out."""
+
+    def cost(self, tokens_in: float, tokens_out: float) -> float:
+        """Return what tokens cost, USD."""
+        return (tokens_in * self.usd_per_million_in + tokens_out * self.usd_per_million_out) / 1e6
+
+
+class OpenAi:
+    """A service that speaks OpenAI's protocol (chat completions), through the official client.
+
+    Parameters
+    ----------
+    settings
+        See `LlmSettings`.
+    usage_file
+        Where tokens and cost are counted; what it holds already counts towards the budget.
+
+    Raises
+    ------
+    InputError
+        No model is named, no key is set, or a budget in USD has no prices to go by.
+    """
+
+    def __init__(self, settings: LlmSettings, usage_file: Path) -> None:
+        import openai  # noqa: PLC0415 - a second to load, and one provider of four needs it
+
+        if not settings.model:
+            raise InputError("--llm openai: name the model, e.g. --set sed.llm.model=NAME")
+        if settings.budget_usd is not None and not settings.usd_per_million_in + settings.usd_per_million_out:
+            raise InputError("sed.llm.budget_usd: give the prices too: sed.llm.usd_per_million_in and .._out")
+        self._key = os.environ.get(settings.key_env, "")
+        if not self._key and settings.base_url is None:
+            raise InputError(
+                f"--llm openai: there is no key; put it into the environment as {settings.key_env}, or name a service "
+                "that needs none: --set sed.llm.base_url=URL"
+            )
+        self._settings, self._file = settings, usage_file
+        self._lock = threading.Lock()
+        self._used = _read_usage(usage_file)
+        self._reserved = [0.0, 0.0]
+        self._errors = openai
+        self._client = openai.OpenAI(
+            api_key=self._key or "none",
+            base_url=settings.base_url or "https://api.openai.com/v1",
+            timeout=settings.timeout_s,
+            max_retries=settings.retries,
+        )
+
+    def answer(self, questions: Sequence[Question]) -> Iterator[tuple[Question, str]]:
+        """Ask all questions, a few at a time; see `Provider`."""
+        failed: InputError | None = None
+        with ThreadPoolExecutor(max_workers=self._settings.parallel) as pool:
+            asked = {pool.submit(self._ask, question): question for question in questions}
+            for done in as_completed(asked):
+                if done.cancelled():
+                    continue
+                try:
+                    text = done.result()
+                except InputError as error:  # the answers under way are paid for: take them, and ask no more
+                    failed = failed or error
+                    for waiting in asked:
+                        waiting.cancel()
+                else:
+                    yield asked[done], text
+        if failed is not None:
+            raise failed
+
+    def _ask(self, question: Question) -> str:
+        settings, most_in = self._settings, len(question.prompt) / CHARACTERS_PER_TOKEN
+        self._reserve(most_in)
+        extra = {} if settings.temperature is None else {"temperature": settings.temperature}
+        try:
+            completion = self._client.chat.completions.create(
+                model=settings.model,
+                messages=[{"role": "user", "content": question.prompt}],
+                max_completion_tokens=settings.max_tokens,
+                **extra,  # type: ignore[arg-type] # one setting, left out where absent
+            )
+            text, tokens_in, tokens_out = _content(completion)
+        except (self._errors.OpenAIError, ValueError) as error:
+            raise InputError(f"{self._what_failed(error)}; {KEPT}") from None
+        finally:
+            self._release(most_in)
+        self._count(tokens_in or round(most_in), tokens_out or round(len(text) / CHARACTERS_PER_TOKEN))
+        return text
+
+    def _reserve(self, most_in: float) -> None:
+        """Set aside what an answer may cost at most, or refuse where the budget does not hold it."""
+        settings = self._settings
+        with self._lock:
+            tokens_in, tokens_out = (
+                used + reserved + more
+                for used, reserved, more in zip(
+                    (self._used["tokens_in"], self._used["tokens_out"]),
+                    self._reserved,
+                    (most_in, settings.max_tokens),
+                    strict=True,
+                )
+            )
+            cost = self._used["usd"] + settings.cost(tokens_in - self._used["tokens_in"], tokens_out - self._used["tokens_out"])
+            if settings.budget_tokens is not None and tokens_in + tokens_out > settings.budget_tokens:
+                raise InputError(
+                    f"the next answer could exceed sed.llm.budget_tokens = {settings.budget_tokens}: "
+                    f"{self._used['tokens_in'] + self._used['tokens_out']:.0f} are used; {KEPT}"
+                )
+            if settings.budget_usd is not None and cost > settings.budget_usd:
+                raise InputError(
+                    f"the next answer could exceed sed.llm.budget_usd = {settings.budget_usd:g}: {self._used['usd']:.4f} "
+                    f"are spent; {KEPT}"
+                )
+            self._reserved[0] += most_in
+            self._reserved[1] += settings.max_tokens
+
+    def _release(self, most_in: float) -> None:
+        with self._lock:
+            self._reserved[0] -= most_in
+            self._reserved[1] -= self._settings.max_tokens
+
+    def _count(self, tokens_in: int, tokens_out: int) -> None:
+        with self._lock:
+            self._used["answers"] += 1
+            self._used["tokens_in"] += tokens_in
+            self._used["tokens_out"] += tokens_out
+            self._used["usd"] += self._settings.cost(tokens_in, tokens_out)
+            part = self._file.with_suffix(".part")
+            part.write_text(json.dumps(self._used) + "\n", encoding="utf-8")
+            part.replace(self._file)
+
+    def _what_failed(self, error: Exception) -> str:
+        """Return an error of the client as one line, without the key."""
+        openai, settings = self._errors, self._settings
+        where = settings.base_url or "OpenAI"
+        match error:
+            case openai.AuthenticationError() | openai.PermissionDeniedError():
+                return f"{where} refuses the key in {settings.key_env} (HTTP {error.status_code})"
+            case openai.NotFoundError():
+                return f"{where} does not know model '{settings.model}' (HTTP 404); see sed.llm.model and sed.llm.base_url"
+            case openai.RateLimitError():
+                return f"{where} limits the rate, or the quota is used up (HTTP 429), after {settings.retries} retries"
+            case openai.APITimeoutError():
+                return f"{where} gave no answer within {settings.timeout_s:g} s (sed.llm.timeout_s)"
+            case openai.APIConnectionError():
+                return f"{where} cannot be reached: {self._clean(error.__cause__ or error)}"
+            case openai.APIStatusError():
+                return f"{where} failed with HTTP {error.status_code}: {self._clean(error)}"
+        return f"{where} sent something that is no chat completion: {self._clean(error)}"
+
+    def _clean(self, error: BaseException) -> str:
+        text = " ".join(str(error).split())[:300] or type(error).__name__
+        return text.replace(self._key, "***") if self._key else text
+
+
+def _content(completion: Any) -> tuple[str, int, int]:  # noqa: ANN401 - the client does not check what a service sends
+    """Return the text of a completion, and its tokens in and out (0 where not told).
+
+    Raises
+    ------
+    ValueError
+        It is none.
+    """
+    choices = getattr(completion, "choices", None)
+    if not isinstance(choices, list) or not choices:
+        raise ValueError("it has no choices")
+    message = getattr(choices[0], "message", None)
+    text = getattr(message, "content", None)
+    if text is None and message is not None and getattr(choices[0], "finish_reason", None):
+        text = ""  # a refusal, or all tokens spent on reasoning: an answer without a program
+    if not isinstance(text, str):
+        raise ValueError("its first choice has no message")
+    usage = getattr(completion, "usage", None)
+    tokens = [getattr(usage, name, 0) for name in ("prompt_tokens", "completion_tokens")]
+    tokens_in, tokens_out = (value if isinstance(value, int) and value >= 0 else 0 for value in tokens)
+    return text, tokens_in, tokens_out
+
+
+def _read_usage(file: Path) -> dict[str, float]:
+    none = {"answers": 0, "tokens_in": 0, "tokens_out": 0, "usd": 0.0}
+    return {**none, **json.loads(file.read_text(encoding="utf-8"))} if file.is_file() else none

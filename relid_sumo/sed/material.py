@@ -1,0 +1,98 @@
+"""What a program is given to plan with: the network, its trips, the traffic, as JSON. See `relid_sumo.sed.program`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from relid_sumo.env import EpisodeRecord
+from relid_sumo.graph import Floats
+from relid_sumo.sed.plans import Routes
+from relid_sumo.task import RoutingTask
+from relid_sumo.traffic import BIN_S
+
+MOST_TRIED = 30  # routes of a vehicle, the fastest ones
+
+Tried = dict[int, dict[tuple[int, ...], list[float]]]
+
+
+def note(tried: Tried, records: Iterable[EpisodeRecord], agents: Iterable[int]) -> None:
+    """Add what some agents drove to the routes tried so far; who did not arrive drove none."""
+    chosen = list(agents)
+    for record in records:
+        for i in chosen:
+            if record.status[i] == "arrived":
+                route = tuple(int(edge) for edge in record.routes[i])
+                tried.setdefault(i, {}).setdefault(route, []).append(float(record.travel_time[i]))
+
+
+def network_data(task: RoutingTask) -> dict[str, Any]:
+    """Return the network of `program.Network`; closed edges are nobody's successors."""
+    graph, shut = task.graph, task.closed
+    starts = graph.shape_xy[graph.shape_start[:-1]]
+    return {
+        "edges": [str(name) for name in graph.edge_ids],
+        "length": _rounded(graph.length),
+        "speed": _rounded(graph.speed),
+        "lanes": graph.lanes.tolist(),
+        "signal": graph.junction_signal[graph.to_junction].tolist(),
+        "start": np.round(starts, 1).tolist(),
+        "end": np.round(graph.end_xy, 1).tolist(),
+        "successors": [[int(way) for way in ways if way >= 0 and int(way) not in shut] for ways in graph.slots],
+    }
+
+
+def trips_data(task: RoutingTask, subset: Sequence[int], tried: Tried) -> list[dict[str, Any]]:
+    """Return the trips of `program.Trip`, with the routes tried so far, fastest first."""
+    names = task.graph.edge_ids
+    trips = []
+    for i in subset:
+        known = sorted((float(np.mean(times)), len(times), route) for route, times in tried.get(i, {}).items())
+        trips.append(
+            {
+                "id": task.names[i],
+                "origin": str(names[task.origin[i]]),
+                "destination": str(names[task.destination[i]]),
+                "depart": float(task.depart_s[i]),
+                "tried": [
+                    {"route": _named(task, route), "travel_time": round(mean, 2), "runs": runs}
+                    for mean, runs, route in known[:MOST_TRIED]
+                ],
+            }
+        )
+    return trips
+
+
+def traffic_data(task: RoutingTask, edge_times: Floats, others: Mapping[int, Sequence[int]]) -> dict[str, Any]:
+    """Return the traffic of `program.Traffic`.
+
+    Parameters
+    ----------
+    edge_times
+        Mean travel times by bin, s, shape (bins, E).
+    others
+        Expected routes of the other agents.
+    """
+    return {
+        "bin_s": BIN_S,
+        "travel_time": np.round(edge_times.T, 2).tolist(),
+        "others": [
+            {"id": task.names[i], "depart": float(task.depart_s[i]), "route": _named(task, route)}
+            for i, route in others.items()
+        ],
+    }
+
+
+def shortest_routes(task: RoutingTask, agents: Iterable[int]) -> Routes:
+    """Return the free-flow fastest routes of some agents."""
+    return {i: tuple(task.route(i, int(task.origin[i]))) for i in agents}
+
+
+def _named(task: RoutingTask, route: Sequence[int]) -> list[str]:
+    return [str(task.graph.edge_ids[edge]) for edge in route]
+
+
+def _rounded(values: Floats) -> list[float]:
+    return [round(float(value), 3) for value in values]

@@ -1,0 +1,112 @@
+"""Who plans together: agents whose plausible routes share road at about the same time.
+
+Overlap of agents i and j: each agent's plausible routes are up to k clearly different ones; ``u_i(e)`` is the share of
+them that uses edge e, ``t_i(e)`` the mean time [s] at which they reach it on free roads. Then
+
+``o_ij = sum_e l_e u_i(e) u_j(e) exp(-|t_i(e) - t_j(e)| / tau) / sqrt(sum_e l_e u_i(e)^2  sum_e l_e u_j(e)^2)``
+
+lies in [0, 1] (a cosine, times how near in time). Average-linkage clustering on ``1 - o`` (scipy) is cut from the top
+until no subset is larger than `max_size` and none is joined at less than `least_overlap`. That agents are put into
+subsets is the paper's (arXiv 2511.19368); this measure is this project's reading.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+from scipy.cluster.hierarchy import ClusterNode, linkage, to_tree
+from scipy.spatial.distance import squareform
+
+from relid_sumo.graph import Floats
+from relid_sumo.scenario import Settings
+from relid_sumo.task import RoutingTask
+from relid_sumo.trips import alternatives
+
+
+class PartitionSettings(Settings):
+    """How agents are put into subsets."""
+
+    max_size: Annotated[int, Field(ge=1)] = 5
+    """Most agents in a subset."""
+    routes: Annotated[int, Field(ge=1)] = 3
+    """Plausible routes of an agent, k."""
+    tau_s: Annotated[float, Field(gt=0)] = 120.0
+    """How far apart in time two agents still hinder each other, s."""
+    least_overlap: Annotated[float, Field(ge=0, le=1)] = 0.02
+    """Agents are not joined at a mean overlap below this."""
+
+
+@dataclass(frozen=True, eq=False)
+class Partition:
+    """Subsets of agents, and why.
+
+    Attributes
+    ----------
+    subsets : tuple of tuples of int
+        Agents by subset, each rising; subsets by their first agent.
+    overlap : array, shape (N, N)
+        Symmetric, in [0, 1]; 1 on the diagonal.
+    routes : tuple of lists of routes
+        Each agent's plausible routes as edge indices.
+    """
+
+    subsets: tuple[tuple[int, ...], ...]
+    overlap: Floats
+    routes: tuple[list[list[int]], ...]
+
+    def inside(self, subset: tuple[int, ...]) -> float:
+        """Return the mean overlap of a subset's pairs; 0 for one agent."""
+        pairs = [self.overlap[i, j] for i in subset for j in subset if i < j]
+        return float(np.mean(pairs)) if pairs else 0.0
+
+    def outside(self, subset: tuple[int, ...]) -> float:
+        """Return the mean overlap of a subset's agents with all others; 0 where there are none."""
+        others = [j for j in range(len(self.overlap)) if j not in subset]
+        return float(self.overlap[np.ix_(subset, others)].mean()) if others else 0.0
+
+
+def partition(task: RoutingTask, settings: PartitionSettings) -> Partition:
+    """Put the agents of a task into subsets; the same for the same task and settings."""
+    graph = task.graph
+    routes = tuple(
+        alternatives(graph, int(task.origin[i]), int(task.destination[i]), settings.routes) for i in range(task.n_agents)
+    )
+    used, reached = np.zeros((task.n_agents, graph.n_edges)), np.zeros((task.n_agents, graph.n_edges))
+    for i, ways in enumerate(routes):
+        for way in ways:
+            until = task.depart_s[i] + np.cumsum(graph.free_flow_s[way])
+            used[i, way] += 1.0 / len(ways)
+            reached[i, way] += (until - graph.free_flow_s[way]) / len(ways)
+    reached /= np.maximum(used, 1e-12)
+    overlap = _overlap(graph.length, used, reached, settings.tau_s)
+    return Partition(_subsets(overlap, settings), overlap, routes)
+
+
+def _overlap(length: Floats, used: Floats, reached: Floats, tau_s: float) -> Floats:
+    n = len(used)
+    meets = np.empty((n, n))
+    for i in range(n):
+        near = np.exp(-np.abs(reached[i] - reached) / tau_s)
+        meets[i] = (length * used[i] * used * near).sum(axis=1)
+    size = np.sqrt(np.diag(meets))
+    return np.asarray(meets / np.outer(size, size))
+
+
+def _subsets(overlap: NDArray[np.float64], settings: PartitionSettings) -> tuple[tuple[int, ...], ...]:
+    if len(overlap) == 1:
+        return ((0,),)
+    apart = np.round(1.0 - (overlap + overlap.T) / 2, 12)  # rounded: ties must not hang on the order of a sum
+    np.fill_diagonal(apart, 0.0)
+    found: list[tuple[int, ...]] = []
+    waiting: list[ClusterNode] = [to_tree(linkage(squareform(apart), "average"))]
+    while waiting:
+        node = waiting.pop()
+        if node.get_count() <= settings.max_size and node.dist <= 1.0 - settings.least_overlap:
+            found.append(tuple(sorted(node.pre_order())))
+        else:
+            waiting += [node.get_left(), node.get_right()]
+    return tuple(sorted(found))

@@ -1,0 +1,108 @@
+"""What a model is asked: the initial prompt and the feedback prompt, from templates that users may override.
+
+Everything in a prompt is rounded, so that the same scenario gives the same text, byte for byte; and a prompt has a
+bounded size on every network, as the network itself reaches the program when it runs, not the prompt.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import jinja2
+from pydantic import Field
+
+from relid_sumo.errors import InputError
+from relid_sumo.scenario import Settings
+
+FOLDER = Path(__file__).parent / "prompts"
+INITIAL, FEEDBACK = "initial.md.j2", "feedback.md.j2"
+SHORTENED = "\n... (shortened)"
+
+
+class PromptSettings(Settings):
+    """Size and templates of prompts."""
+
+    max_characters: Annotated[int, Field(ge=9_000)] = 12_000
+    """Longest initial prompt; vehicles that have no room in it are counted there, and still planned for."""
+    max_program: Annotated[int, Field(ge=1_000)] = 9_000
+    """A program longer than this is shown in a feedback prompt up to here, characters."""
+    max_problem: Annotated[int, Field(ge=200)] = 1_500
+    """Likewise what went wrong with it."""
+    templates: str | None = None
+    """Folder with templates of your own (initial.md.j2, feedback.md.j2); what it lacks is the project's."""
+
+
+def render(template: str, values: Mapping[str, Any], settings: PromptSettings) -> str:
+    """Return a template filled in.
+
+    Raises
+    ------
+    InputError
+        The folder of templates is missing, or a template uses a variable that there is not or is not valid; with its
+        file, the line and the variables that there are.
+    """
+    folders = [FOLDER]
+    if settings.templates is not None:
+        own = Path(settings.templates)
+        if not any((own / name).is_file() for name in (INITIAL, FEEDBACK)):
+            raise InputError(f"sed.prompt.templates: {own} holds neither {INITIAL} nor {FEEDBACK}")
+        folders.insert(0, own)
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(folders), undefined=jinja2.StrictUndefined, keep_trailing_newline=True, autoescape=False
+    )
+    try:
+        return environment.get_template(template).render(values)
+    except jinja2.TemplateSyntaxError as error:
+        raise InputError(f"{error.filename}, line {error.lineno}: {error.message}") from None
+    except (jinja2.TemplateError, TypeError, ValueError, AttributeError) as error:
+        file = next(folder / template for folder in folders if (folder / template).is_file())
+        raise InputError(f"{file}: {error}; its variables are {', '.join(sorted(values))}") from None
+
+
+def initial(facts: Mapping[str, Any], settings: PromptSettings) -> str:
+    """Return the initial prompt, within its size: of the vehicles as many are listed as have room.
+
+    Raises
+    ------
+    InputError
+        The template alone is longer than allowed, or not valid (see `render`).
+    """
+    vehicles = list(facts["vehicles"])
+    for shown in range(len(vehicles), -1, -1):
+        values = {**facts, "vehicles": vehicles[:shown], "more": len(vehicles) - shown, "n_vehicles": len(vehicles)}
+        text = render(INITIAL, values, settings)
+        if len(text) <= settings.max_characters:
+            return text
+    raise InputError(
+        f"the initial prompt has {len(text)} characters without any vehicle, and sed.prompt.max_characters = "
+        f"{settings.max_characters}; shorten the template or raise the setting"
+    )
+
+
+def feedback(facts: Mapping[str, Any], settings: PromptSettings) -> str:
+    """Return the feedback prompt: the initial one, then what happened; programs and tracebacks are cut to size."""
+    values = dict(facts)
+    for name in ("best", "failed"):
+        if values[name] is not None:
+            values[name] = {
+                **values[name],
+                "program": cut(values[name]["program"], settings.max_program),
+                "problem": cut(values[name].get("problem") or "", settings.max_problem),
+            }
+    values["others"] = [
+        {**other, "problem": cut(last_line(other["problem"]), 200) if other["problem"] else None}
+        for other in facts["others"]
+    ]
+    return render(FEEDBACK, values, settings)
+
+
+def cut(text: str, most: int) -> str:
+    """Return a text, shortened to a number of characters."""
+    return text if len(text) <= most else text[: most - len(SHORTENED)] + SHORTENED
+
+
+def last_line(text: str) -> str:
+    """Return what says most in a traceback: its last line."""
+    return text.strip().splitlines()[-1] if text.strip() else ""

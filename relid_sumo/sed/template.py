@@ -1,0 +1,78 @@
+"""The provider that asks no model: it writes planners from one template, its constants set by the feedback's numbers.
+
+Deterministic, and never called a language model: what a model adds is measured against it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from relid_sumo.sed.llm import Question
+
+PROGRAM = '''\
+SPREAD = {spread}  # s that a vehicle of ours adds to an edge for those of ours who come within a minute
+AVOID = {avoid}  # likewise for the vehicles of others
+EXPLORE = {explore}  # how far beyond its best tried route an untried one may be expected to be, as a share
+LEAST_RUNS = {runs}  # a route measured less often than this is not trusted
+
+
+def occupied(traffic, route, depart):
+    left = traffic.arrival_times(route, depart)
+    return {{edge: (left[i - 1] if i else depart) for i, edge in enumerate(route)}}
+
+
+def plan(network, trips, traffic):
+    routes, ours = {{}}, []
+    theirs = [occupied(traffic, other.route, other.depart) for other in traffic.others]
+    for trip in sorted(trips, key=lambda trip: (trip.depart, trip.id)):
+        here = occupied(traffic, traffic.fastest_path(trip.origin, trip.destination, trip.depart), trip.depart)
+        extra = {{}}
+        for seconds, crowd in ((SPREAD, ours), (AVOID, theirs)):
+            for one in crowd:
+                for edge, t in one.items():
+                    if abs(t - here.get(edge, t)) < 60.0:
+                        extra[edge] = extra.get(edge, 0.0) + seconds / network.lanes[edge]
+        ways = [traffic.fastest_path(trip.origin, trip.destination, trip.depart, extra)]
+        ways += network.alternative_paths(trip.origin, trip.destination, 4, lambda e: traffic.time_on(e, trip.depart + 120.0))
+
+        def expected(route):
+            seconds = traffic.arrival_times(route, trip.depart)[-1] - trip.depart
+            return seconds + sum(extra.get(edge, 0.0) for edge in route)
+
+        trusted = [tried for tried in trip.tried if tried.runs >= LEAST_RUNS]
+        ratio = sum(tried.travel_time / expected(tried.route) for tried in trusted) / len(trusted) if trusted else 1.0
+        known = {{tuple(tried.route): tried.travel_time for tried in trusted}}
+        best = min(known, key=known.get, default=None)
+        fresh = min((way for way in ways if way and tuple(way) not in known), key=expected, default=None)
+        if best is None or (fresh is not None and expected(fresh) * ratio < known[best] * (1.0 + EXPLORE)):
+            best = tuple(fresh or ways[0])
+        routes[trip.id] = list(best)
+        ours.append(occupied(traffic, routes[trip.id], trip.depart))
+    return routes
+'''
+
+
+class Template:
+    """Planners from a template; see `Provider`."""
+
+    def answer(self, questions: Sequence[Question]) -> Iterator[tuple[Question, str]]:
+        """Yield a program for every question."""
+        for question in questions:
+            yield question, f"```python\n{PROGRAM.format(**constants(question.facts))}```\n"
+
+
+def constants(facts: Mapping[str, Any]) -> dict[str, float]:
+    """Return the constants of a program: bolder in a round's later samples, gentler to others the more they felt.
+
+    The last sample of a round explores less than the first; where F_out of the best plan stands out of its floor, other
+    vehicles' edges are avoided in proportion.
+    """
+    number, sample = int(facts["round"]), int(facts["sample"])
+    felt = float(facts["f_out"] or 0.0) - float(facts["f_out_floor"] or 0.0)
+    return {
+        "spread": 3.0 * sample,
+        "avoid": round(2.0 * (sample - 1) + min(10.0, 400.0 * max(felt, 0.0)), 1),
+        "explore": round((0.08 if sample > 1 else 0.0) / number, 3),
+        "runs": int(facts["samples"]),
+    }

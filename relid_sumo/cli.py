@@ -12,9 +12,12 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
-from rich.console import Console
 from typer.core import TyperGroup
 
+from relid_sumo import sed_cli
+from relid_sumo.console import Bbox, Set, Workers, err, out
+from relid_sumo.console import box as _box
+from relid_sumo.console import say as _say
 from relid_sumo.errors import RelidSumoError
 
 EXIT_FAILED, EXIT_ERROR, EXIT_INTERRUPTED = 1, 2, 130
@@ -50,21 +53,10 @@ batch_app = typer.Typer(
 app.add_typer(network_app, name="network")
 app.add_typer(scenario_app, name="scenario")
 app.add_typer(batch_app, name="batch")
+app.add_typer(sed_cli.app, name="sed")
 
-WIDE = 120  # columns where there is no terminal to ask: a table in a log should not be broken up
-out = Console(width=None if sys.stdout.isatty() else WIDE)
-err = Console(stderr=True, width=None if sys.stderr.isatty() else WIDE)
-
-Bbox = Annotated[str | None, typer.Option("--bbox", metavar="W,S,E,N", help="Crop an OSM file, degrees.")]
-Set = Annotated[
-    list[str] | None,
-    typer.Option("--set", metavar="KEY=VALUE", help="Replace a setting, e.g. demand.level=0.4; may be repeated."),
-]
 Close = Annotated[
     list[str] | None, typer.Option("--close", metavar="EDGE", help="Close an edge to everybody; may be repeated.")
-]
-Workers = Annotated[
-    int | None, typer.Option(min=1, help="Simulation processes (default: one per core); results do not depend on it.")
 ]
 Fork = Annotated[
     bool,
@@ -77,10 +69,6 @@ Sampled = Annotated[bool, typer.Option("--sampled", help="Draw actions instead o
 RunFolder = Annotated[Path, typer.Argument(metavar="DIR", help="A run folder.")]
 
 
-def _say(text: str) -> None:
-    err.print(f"[dim]{text}[/]", highlight=False)
-
-
 @contextlib.contextmanager
 def _kept(folder: Path) -> Iterator[None]:
     """Say, on Ctrl-C, what has been kept."""
@@ -89,12 +77,6 @@ def _kept(folder: Path) -> Iterator[None]:
     except KeyboardInterrupt:
         err.print(f"interrupted; go on with: relid-sumo train --resume {folder}", highlight=False)
         raise typer.Exit(EXIT_INTERRUPTED) from None
-
-
-def _box(text: str | None) -> tuple[float, float, float, float] | None:
-    from relid_sumo.osm import parse_box
-
-    return None if text is None else parse_box(text)
 
 
 @app.command(

@@ -90,7 +90,9 @@ class Demonstrations:
                     raise InputError(f"{file}: written by another version of relid_sumo; make it anew")
                 return cls(meta=meta, **{f.name: data[f.name] for f in fields(cls) if f.name != "meta"})
         except FileNotFoundError:
-            raise InputError(f"{file}: there is no such file; make it with: relid-sumo sed run SCENARIO --out DIR") from None
+            raise InputError(
+                f"{file}: there is no such file; make it with: relid-sumo sed run SCENARIO --out DIR"
+            ) from None
         except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
             raise InputError(f"{file}: holds no demonstrations: {error}") from None
 

@@ -29,26 +29,27 @@ def program_in(answer: str) -> tuple[str | None, str]:
     Of several Python blocks the last that defines ``plan`` counts, as a later one corrects an earlier one; text around
     them is ignored. An answer without fences counts from its first line of code on. An answer that was cut off is told.
     """
-    if not answer.strip():
-        return None, f"the answer is empty; {WANTED}"
-    if len(answer) > MOST_CHARACTERS:
-        return None, f"the answer has {len(answer)} characters, and {MOST_CHARACTERS} are the most that is read"
     found = blocks(answer)
-    if not found:
-        begin = BEGINS.search(answer)
-        if begin is None or not DEFINES_PLAN.search(answer):
-            return None, f"the answer has no code block; {WANTED}"
-        return answer[begin.start() :], ""
     python = [block for block in found if block.language in PYTHON]
-    if not python:
-        return None, f"the answer's code is in {found[-1].language}, not Python; {WANTED}"
     planning = [block for block in python if DEFINES_PLAN.search(block.text)]
-    if not planning:
+    bare = BEGINS.search(answer) if not found and DEFINES_PLAN.search(answer) else None
+    problem = ""
+    if not answer.strip():
+        problem = f"the answer is empty; {WANTED}"
+    elif len(answer) > MOST_CHARACTERS:
+        problem = f"the answer has {len(answer)} characters, and {MOST_CHARACTERS} are the most that is read"
+    elif not found and bare is None:
+        problem = f"the answer has no code block; {WANTED}"
+    elif found and not python:
+        problem = f"the answer's code is in {found[-1].language}, not Python; {WANTED}"
+    elif found and not planning:
         cut = "" if python[-1].closed else " (it seems to be cut off)"
-        return None, f"the answer's code defines no function plan{cut}; {WANTED}"
-    if not planning[-1].closed:
-        return None, f"the answer was cut off in the middle of its code; keep it shorter, and {WANTED}"
-    return planning[-1].text, ""
+        problem = f"the answer's code defines no function plan{cut}; {WANTED}"
+    elif planning and not planning[-1].closed:
+        problem = f"the answer was cut off in the middle of its code; keep it shorter, and {WANTED}"
+    if problem:
+        return None, problem
+    return (planning[-1].text if bare is None else answer[bare.start() :]), ""
 
 
 def blocks(answer: str) -> list[Block]:

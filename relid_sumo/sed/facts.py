@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from relid_sumo.env import EpisodeRecord
-from relid_sumo.graph import Floats
 from relid_sumo.network import Network
-from relid_sumo.sed import feedback, program
+from relid_sumo.sed import feedback, material, program
 from relid_sumo.sed.attempt import Attempt
 from relid_sumo.sed.feedback import Reference
 from relid_sumo.sed.plans import Routes
@@ -19,7 +18,8 @@ from relid_sumo.sed.prompt import PromptSettings
 from relid_sumo.sed.sandbox import SandboxSettings
 from relid_sumo.task import RoutingTask
 
-PLACES, OTHERS = 8, 4  # how many places of lost time, and how many other vehicles, a prompt names
+# How many places of lost time, other vehicles, and routes tried of a vehicle a prompt names
+PLACES, OTHERS, SHOWN_TRIED = 8, 4, 4
 
 
 def of_network(network: Network, task: RoutingTask) -> dict[str, Any]:
@@ -30,7 +30,7 @@ def of_network(network: Network, task: RoutingTask) -> dict[str, Any]:
         "edges": graph.n_edges,
         "km": round(float(graph.length.sum()) / 1000),
         "signals": int(graph.junction_signal[graph.to_junction].sum()),
-        "vehicles_per_hour": "an unknown number of" if not scenario.demand.rate_vph else round(scenario.demand.rate_vph, -2),
+        "vehicles_per_hour": f"{round(scenario.demand.rate_vph / 100) * 100:d}" if scenario.demand.rate_vph else "some",
         "warm_min": round(scenario.demand.warmup_s / 60),
         "agents": task.n_agents,
         "horizon_s": round(scenario.horizon_s),
@@ -114,7 +114,7 @@ def of_subset(
 
 
 def of_best(
-    best: Attempt, expected: Expected, reference: Reference, weights: tuple[float, float], best_tried: dict[int, float]
+    best: Attempt, expected: Expected, reference: Reference, tried: Mapping[int, Sequence[float]]
 ) -> dict[str, Any]:
     """Return what is said of the best program so far and of what its plan did."""
     task, numbers = expected.task, best.numbers
@@ -132,23 +132,23 @@ def of_best(
             "highest": round(float(measured[:, i].max())),
             "shortest": round(float(shortest[:, i].mean())),
             "reactive": round(float(reactive[:, i].mean())),
-            "best_tried": round(best_tried[i]) if i in best_tried else "-",
+            "tried": [round(mean) for mean in tried.get(i, [])[:SHOWN_TRIED]],
+            "tried_routes": len(tried.get(i, [])),
         }
         for i in mine
     ]
     change = feedback.changes(best.records, reference.present)
-    others = sorted((i for i in range(task.n_agents) if i not in mine), key=lambda i: (-abs(round(change[i], 1)), i))
-    reactive_numbers = feedback.measure(reference.reactive, reference, range(task.n_agents), weights)
+    others = sorted(
+        (i for i in range(task.n_agents) if i not in mine), key=lambda i: (-abs(round(float(change[i]), 1)), i)
+    )
     return {
         "round": best.round,
         "program": best.program,
         "score": f"{numbers.score:.3f}",
-        "reactive_score": f"{reactive_numbers.score:.3f}",
         "samples": len(best.records),
         "mine": round(numbers.travel_time_s),
         "all": round(numbers.all_travel_time_s),
         "all_shortest": round(float(shortest.mean())),
-        "all_reactive": round(float(reactive.mean())),
         "arrived": round(100 * numbers.arrival_rate),
         "f_out": f"{numbers.f_out:.3f}",
         "f_out_signed": f"{numbers.f_out_signed:+.3f}",
@@ -202,10 +202,9 @@ def of_attempts(attempts: Sequence[Attempt], best: Attempt | None) -> dict[str, 
     return {"others": others, "failed": failed}
 
 
-def best_tried(tried: dict[int, dict[tuple[int, ...], list[float]]], least_runs: int) -> dict[int, float]:
-    """Return the lowest mean travel time of each agent's routes that were driven often enough, s."""
+def tried_means(tried: material.Tried, least_runs: int) -> dict[int, list[float]]:
+    """Return the mean travel times of each agent's routes that were driven often enough, fastest first, s."""
     return {
-        i: min(means)
+        i: sorted(float(np.mean(times)) for times in routes.values() if len(times) >= least_runs)
         for i, routes in tried.items()
-        if (means := [float(np.mean(times)) for times in routes.values() if len(times) >= least_runs])
     }

@@ -17,6 +17,7 @@ from __future__ import annotations
 import xml.etree.ElementTree as ET
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -166,7 +167,7 @@ def lost(records: Sequence[EpisodeRecord], task: RoutingTask, routes: Routes) ->
             stops += [(place[e], float(record.time[n])) for n in mine if (e := int(record.edge[n])) in place]
             if record.status[agent] == "arrived":
                 stops.append((len(route), wished + float(record.travel_time[agent])))
-            for (first, begin), (nxt, end) in zip(stops, stops[1:], strict=False):
+            for (first, begin), (nxt, end) in pairwise(stops):
                 if nxt > first:
                     spent.setdefault((agent, first, nxt - 1), []).append(end - begin)
     found = []
@@ -180,7 +181,7 @@ def lost(records: Sequence[EpisodeRecord], task: RoutingTask, routes: Routes) ->
 def without_one_vehicle(options: Sequence[str], folder: Path, start_s: float) -> tuple[str, ...]:
     """Return SUMO's options for the same traffic without the first background vehicle after the agents' time 0.
 
-    The changed route file is written into a folder. Where there is no such vehicle the options are returned as they are.
+    The changed route file is written into a folder. Without such a vehicle the options are returned as they are.
     """
     source = Path(options[options.index("-r") + 1])
     tree = ET.parse(source)

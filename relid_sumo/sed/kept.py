@@ -60,8 +60,8 @@ def ask(
     found: dict[str, str] = {}
     for question in questions:
         prompt, answer = folder / PROMPTS / f"{question.place}.md", folder / ANSWERS / f"{question.place}.md"
-        if prompt.is_file() and answer.is_file() and prompt.read_text(encoding="utf-8") == question.prompt:
-            found[question.place] = answer.read_text(encoding="utf-8")
+        if prompt.is_file() and answer.is_file() and read(prompt) == question.prompt:
+            found[question.place] = read(answer)
             on_answer(question)
         else:
             answer.unlink(missing_ok=True)
@@ -71,6 +71,11 @@ def ask(
         found[question.place] = text
         on_answer(question)
     return [found[question.place] for question in questions]
+
+
+def read(file: Path) -> str:
+    """Return a text, byte for byte as it was written."""
+    return file.read_bytes().decode("utf-8")
 
 
 def write(file: Path, text: str) -> None:
@@ -96,7 +101,9 @@ def read_json(file: Path) -> dict[str, Any]:
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise InputError(f"{file}: there is no such file; make it with: relid-sumo sed run SCENARIO --out DIR") from None
+        raise InputError(
+            f"{file}: there is no such file; make it with: relid-sumo sed run SCENARIO --out DIR"
+        ) from None
     except ValueError as error:
         raise InputError(f"{file}: not JSON: {error}") from None
     if not isinstance(content, dict):

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from relid_sumo.errors import InputError
+from relid_sumo.sed import kept
 from relid_sumo.sed.llm import KEPT, Question
 
 PROMPT, ANSWER = ".prompt.md", ".answer.md"
@@ -18,8 +19,8 @@ HEADER, HEADER_END = "---\n", "\n---\n"
 class Mailbox:
     """A folder: prompts are written to it, and answers picked up from it, by whoever can reach a model.
 
-    A prompt is ``PLACE-KEY.prompt.md``, and its answer ``PLACE-KEY.answer.md`` beside it. All prompts that can be written
-    are there before the first answer is waited for.
+    A prompt is ``PLACE-KEY.prompt.md``, and its answer ``PLACE-KEY.answer.md`` beside it. All prompts that can be
+    written are there before the first answer is waited for.
 
     Parameters
     ----------
@@ -39,7 +40,7 @@ class Mailbox:
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
             for question in questions:
-                _write(self._folder / f"{_name(question)}{PROMPT}", question.prompt)
+                kept.write(self._folder / f"{_name(question)}{PROMPT}", question.prompt)
         except OSError as error:
             raise InputError(f"mailbox {self._folder}: prompts cannot be written: {error.strerror}") from None
         waiting, until = list(questions), time.monotonic() + self._wait_s
@@ -64,7 +65,7 @@ def _settled(file: Path) -> str | None:
     try:
         if time.time() - file.stat().st_mtime < SETTLED_S:
             time.sleep(SETTLED_S)
-        text = file.read_text(encoding="utf-8")
+        text = kept.read(file)
     except FileNotFoundError:
         return None
     except UnicodeDecodeError as error:
@@ -107,8 +108,8 @@ class Recorded:
                 self._report(f"{question.place}: the recorded answer was given to a prompt with other figures")
                 return text
         raise InputError(
-            f"{self._folder}: no answer is recorded for {question.place} ({vehicles}); use --llm template, or ask a model "
-            "and record what it answers: relid-sumo sed record"
+            f"{self._folder}: no answer is recorded for {question.place} ({vehicles}); use --llm template, or ask a "
+            "model and record what it answers: relid-sumo sed record"
         )
 
 
@@ -120,7 +121,7 @@ def read_record(file: Path) -> tuple[dict[str, str], str]:
     InputError
         The file is not one.
     """
-    content = file.read_text(encoding="utf-8")
+    content = kept.read(file)
     head, mark, text = content.removeprefix(HEADER).partition(HEADER_END)
     if not content.startswith(HEADER) or not mark:
         raise InputError(f"{file}: not a recorded answer: it has to begin with a header between two lines of ---")
@@ -137,15 +138,9 @@ def write_record(folder: Path, question: Question, text: str, date: str) -> Path
         "origin": f"a large language model, {date}",
     }
     file = folder / f"{_name(question)}.md"
-    _write(file, HEADER + "\n".join(f"{name}: {value}" for name, value in header.items()) + HEADER_END + text)
+    kept.write(file, HEADER + "\n".join(f"{name}: {value}" for name, value in header.items()) + HEADER_END + text)
     return file
 
 
 def _name(question: Question) -> str:
     return f"{question.place}-{question.key}"
-
-
-def _write(file: Path, text: str) -> None:
-    part = file.with_suffix(".part")
-    part.write_text(text, encoding="utf-8")
-    part.replace(file)

@@ -127,7 +127,7 @@ class OpenAi:
         self._settings, self._file = settings, usage_file
         self._lock = threading.Lock()
         self._used = _read_usage(usage_file)
-        self._reserved = [0.0, 0.0]
+        self._reserved = (0.0, 0.0)  # tokens in and out of what is being asked
         self._errors = openai
         self._client = openai.OpenAI(
             api_key=self._key or "none",
@@ -158,13 +158,12 @@ class OpenAi:
     def _ask(self, question: Question) -> str:
         settings, most_in = self._settings, len(question.prompt) / CHARACTERS_PER_TOKEN
         self._reserve(most_in)
-        extra = {} if settings.temperature is None else {"temperature": settings.temperature}
         try:
             completion = self._client.chat.completions.create(
                 model=settings.model,
                 messages=[{"role": "user", "content": question.prompt}],
                 max_completion_tokens=settings.max_tokens,
-                **extra,  # type: ignore[arg-type] # one setting, left out where absent
+                temperature=self._errors.omit if settings.temperature is None else settings.temperature,
             )
             text, tokens_in, tokens_out = _content(completion)
         except (self._errors.OpenAIError, ValueError) as error:
@@ -178,33 +177,24 @@ class OpenAi:
         """Set aside what an answer may cost at most, or refuse where the budget does not hold it."""
         settings = self._settings
         with self._lock:
-            tokens_in, tokens_out = (
-                used + reserved + more
-                for used, reserved, more in zip(
-                    (self._used["tokens_in"], self._used["tokens_out"]),
-                    self._reserved,
-                    (most_in, settings.max_tokens),
-                    strict=True,
-                )
-            )
-            cost = self._used["usd"] + settings.cost(tokens_in - self._used["tokens_in"], tokens_out - self._used["tokens_out"])
-            if settings.budget_tokens is not None and tokens_in + tokens_out > settings.budget_tokens:
+            open_in, open_out = self._reserved[0] + most_in, self._reserved[1] + settings.max_tokens
+            tokens = self._used["tokens_in"] + self._used["tokens_out"]
+            if settings.budget_tokens is not None and tokens + open_in + open_out > settings.budget_tokens:
                 raise InputError(
-                    f"the next answer could exceed sed.llm.budget_tokens = {settings.budget_tokens}: "
-                    f"{self._used['tokens_in'] + self._used['tokens_out']:.0f} are used; {KEPT}"
+                    f"the next answer could exceed sed.llm.budget_tokens = {settings.budget_tokens}: {tokens:.0f} are "
+                    f"used; {KEPT}"
                 )
-            if settings.budget_usd is not None and cost > settings.budget_usd:
+            usd = self._used["usd"]
+            if settings.budget_usd is not None and usd + settings.cost(open_in, open_out) > settings.budget_usd:
                 raise InputError(
-                    f"the next answer could exceed sed.llm.budget_usd = {settings.budget_usd:g}: {self._used['usd']:.4f} "
-                    f"are spent; {KEPT}"
+                    f"the next answer could exceed sed.llm.budget_usd = {settings.budget_usd:g}: {usd:.4f} are "
+                    f"spent; {KEPT}"
                 )
-            self._reserved[0] += most_in
-            self._reserved[1] += settings.max_tokens
+            self._reserved = open_in, open_out
 
     def _release(self, most_in: float) -> None:
         with self._lock:
-            self._reserved[0] -= most_in
-            self._reserved[1] -= self._settings.max_tokens
+            self._reserved = self._reserved[0] - most_in, self._reserved[1] - self._settings.max_tokens
 
     def _count(self, tokens_in: int, tokens_out: int) -> None:
         with self._lock:
@@ -222,18 +212,20 @@ class OpenAi:
         where = settings.base_url or "OpenAI"
         match error:
             case openai.AuthenticationError() | openai.PermissionDeniedError():
-                return f"{where} refuses the key in {settings.key_env} (HTTP {error.status_code})"
+                what = f"refuses the key in {settings.key_env} (HTTP {error.status_code})"
             case openai.NotFoundError():
-                return f"{where} does not know model '{settings.model}' (HTTP 404); see sed.llm.model and sed.llm.base_url"
+                what = f"knows no model '{settings.model}' (HTTP 404); see sed.llm.model and sed.llm.base_url"
             case openai.RateLimitError():
-                return f"{where} limits the rate, or the quota is used up (HTTP 429), after {settings.retries} retries"
+                what = f"limits the rate, or the quota is used up (HTTP 429), after {settings.retries} retries"
             case openai.APITimeoutError():
-                return f"{where} gave no answer within {settings.timeout_s:g} s (sed.llm.timeout_s)"
+                what = f"gave no answer within {settings.timeout_s:g} s (sed.llm.timeout_s)"
             case openai.APIConnectionError():
-                return f"{where} cannot be reached: {self._clean(error.__cause__ or error)}"
+                what = f"cannot be reached, or broke off: {self._clean(error.__cause__ or error)}"
             case openai.APIStatusError():
-                return f"{where} failed with HTTP {error.status_code}: {self._clean(error)}"
-        return f"{where} sent something that is no chat completion: {self._clean(error)}"
+                what = f"failed with HTTP {error.status_code}: {self._clean(error)}"
+            case _:
+                what = f"sent something that is no chat completion: {self._clean(error)}"
+        return f"{where} {what}"
 
     def _clean(self, error: BaseException) -> str:
         text = " ".join(str(error).split())[:300] or type(error).__name__

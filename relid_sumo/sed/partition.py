@@ -73,7 +73,8 @@ def partition(task: RoutingTask, settings: PartitionSettings) -> Partition:
     """Put the agents of a task into subsets; the same for the same task and settings."""
     graph = task.graph
     routes = tuple(
-        alternatives(graph, int(task.origin[i]), int(task.destination[i]), settings.routes) for i in range(task.n_agents)
+        alternatives(graph, int(task.origin[i]), int(task.destination[i]), settings.routes)
+        for i in range(task.n_agents)
     )
     used, reached = np.zeros((task.n_agents, graph.n_edges)), np.zeros((task.n_agents, graph.n_edges))
     for i, ways in enumerate(routes):

@@ -48,7 +48,7 @@ class Network:
 
     def __init__(self, data: dict[str, Any]) -> None:
         self.edges: list[str] = data["edges"]
-        self.length = _by_edge(self.edges, data["length"])
+        self.length: dict[str, float] = _by_edge(self.edges, data["length"])
         self.speed = _by_edge(self.edges, data["speed"])
         self.lanes = _by_edge(self.edges, data["lanes"])
         self.signal = _by_edge(self.edges, data["signal"])
@@ -66,8 +66,8 @@ class Network:
     def shortest_path(self, origin: str, destination: str, weight: Weight = None) -> list[str]:
         """Return the cheapest path, both ends included; [] where there is none.
 
-        `weight` is a dict of edge to cost (edges it lacks cost their free-flow time), a function of an edge, or None for
-        free-flow time. A cost is at least 0; ``math.inf`` bars an edge.
+        `weight` is a dict of edge to cost (edges it lacks cost their free-flow time), a function of an edge, or None
+        for free-flow time. A cost is at least 0; ``math.inf`` bars an edge.
         """
         cost = self._cost(weight)
         return self._search(origin, destination, cost, self._to_go(destination, cost, origin))
@@ -242,7 +242,7 @@ class Traffic:
 
     def time_on(self, edge: str, t: float) -> float:
         """Return the mean seconds to cross an edge that is entered at t, linear between the middles of the bins."""
-        times = self.travel_time[edge]
+        times: list[float] = self.travel_time[edge]
         at = t / self.bin_s - 0.5
         i = math.floor(at)
         if i < 0:

@@ -50,7 +50,10 @@ def render(template: str, values: Mapping[str, Any], settings: PromptSettings) -
             raise InputError(f"sed.prompt.templates: {own} holds neither {INITIAL} nor {FEEDBACK}")
         folders.insert(0, own)
     environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(folders), undefined=jinja2.StrictUndefined, keep_trailing_newline=True, autoescape=False
+        loader=jinja2.FileSystemLoader(folders),
+        undefined=jinja2.StrictUndefined,
+        keep_trailing_newline=True,
+        autoescape=False,
     )
     try:
         return environment.get_template(template).render(values)

@@ -32,7 +32,14 @@ from relid_sumo.sed import program
 LIBRARIES = ("numpy", "networkx")
 MULTIARCH, LIBDIR = (sysconfig.get_config_var(name) or "" for name in ("MULTIARCH", "LIBDIR"))
 SYSTEM_LIBRARIES = (f"/lib/{MULTIARCH}", f"/usr/lib/{MULTIARCH}", "/lib64", "/usr/lib64", "/etc/ld.so.cache")
-ENVIRONMENT = {"OPENBLAS_NUM_THREADS": "1", "PYTHONHASHSEED": "0", "HOME": "/", "USER": "nobody", "PATH": "", "LANG": "C"}
+ENVIRONMENT = {
+    "OPENBLAS_NUM_THREADS": "1",
+    "PYTHONHASHSEED": "0",
+    "HOME": "/",
+    "USER": "nobody",
+    "PATH": "",
+    "LANG": "C",
+}
 OPEN_FILES = 64
 CHUNK = 65536
 MOST_TOLD = 4000  # characters of what went wrong
@@ -64,7 +71,7 @@ class SandboxSettings(Settings):
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of running a program: what `plan` returned (any JSON), or why there is nothing; and how long it took."""
+    """What came of running a program: what `plan` returned (any JSON) or why there is nothing, and how long it took."""
 
     plan: object
     problem: str | None
@@ -87,9 +94,7 @@ def missing_isolation() -> str | None:
 
 
 EMPTY: dict[str, Any] = {
-    "network": {
-        name: [] for name in ("edges", "length", "speed", "lanes", "signal", "start", "end", "successors")
-    },
+    "network": {name: [] for name in ("edges", "length", "speed", "lanes", "signal", "start", "end", "successors")},
     "trips": [],
     "traffic": {"bin_s": 300.0, "travel_time": [], "others": []},
 }
@@ -185,7 +190,14 @@ def _started(command: list[str], folder: Path, how: Isolation) -> Iterator[Any]:
     if how == "limits":
         pipe = subprocess.PIPE
         started = subprocess.Popen(
-            command, stdin=pipe, stdout=pipe, stderr=pipe, env=ENVIRONMENT, cwd=folder, start_new_session=True, bufsize=0
+            command,
+            stdin=pipe,
+            stdout=pipe,
+            stderr=pipe,
+            env=ENVIRONMENT,
+            cwd=folder,
+            start_new_session=True,
+            bufsize=0,
         )
         try:
             yield started
@@ -216,7 +228,12 @@ def _started(command: list[str], folder: Path, how: Isolation) -> Iterator[Any]:
         yield locked
 
 
-def _exchange(process: Any, message: bytes, settings: SandboxSettings, deadline: float) -> tuple[bytes, bytes, str | None]:  # noqa: ANN401 - see _started
+def _exchange(
+    process: Any,  # noqa: ANN401 - see _started
+    message: bytes,
+    settings: SandboxSettings,
+    deadline: float,
+) -> tuple[bytes, bytes, str | None]:
     """Send the message and read what comes back; return both outputs, and why reading was given up."""
     outputs = {process.stdout: bytearray(), process.stderr: bytearray()}
     rest, problem = memoryview(message), None
@@ -269,9 +286,7 @@ def _ended(process: Any, deadline: float) -> int:  # noqa: ANN401 - see _started
     return int(result.exit_code) if result.exit_code >= 0 else -int(signal.SIGKILL)
 
 
-def _understood(
-    written: bytes, printed: bytes, ended_by: int, settings: SandboxSettings
-) -> tuple[object, str | None]:
+def _understood(written: bytes, printed: bytes, ended_by: int, settings: SandboxSettings) -> tuple[object, str | None]:
     """Return the plan in what a program wrote, or None and what went wrong."""
     if not written:
         return None, _fate(ended_by, printed, settings)
@@ -294,7 +309,8 @@ def _fate(ended_by: int, printed: bytes, settings: SandboxSettings) -> str:
     if ended_by == -signal.SIGXCPU:
         return f"it used more than {settings.cpu_s} s of CPU time"
     if ended_by == -signal.SIGKILL:
-        return f"it was killed: beyond {settings.cpu_s} s of CPU time, {settings.wall_s:g} s in all, or out of memory{said}"
+        limits = f"beyond {settings.cpu_s} s of CPU time, {settings.wall_s:g} s in all, or out of memory"
+        return f"it was killed: {limits}{said}"
     if ended_by < 0:
         return f"it was ended by signal {-ended_by} ({signal.strsignal(-ended_by)}){said}"
     return f"it ended itself (exit code {ended_by}) without giving a plan{said}"

@@ -10,7 +10,7 @@ from typing import Any
 
 from relid_sumo.sed.llm import Question
 
-PROGRAM = '''\
+PROGRAM = """\
 SPREAD = {spread}  # s that a vehicle of ours adds to an edge for those of ours who come within a minute
 AVOID = {avoid}  # likewise for the vehicles of others
 EXPLORE = {explore}  # how far beyond its best tried route an untried one may be expected to be, as a share
@@ -34,7 +34,9 @@ def plan(network, trips, traffic):
                     if abs(t - here.get(edge, t)) < 60.0:
                         extra[edge] = extra.get(edge, 0.0) + seconds / network.lanes[edge]
         ways = [traffic.fastest_path(trip.origin, trip.destination, trip.depart, extra)]
-        ways += network.alternative_paths(trip.origin, trip.destination, 4, lambda e: traffic.time_on(e, trip.depart + 120.0))
+        ways += network.alternative_paths(
+            trip.origin, trip.destination, 4, lambda edge: traffic.time_on(edge, trip.depart + 120.0)
+        )
 
         def expected(route):
             seconds = traffic.arrival_times(route, trip.depart)[-1] - trip.depart
@@ -50,7 +52,7 @@ def plan(network, trips, traffic):
         routes[trip.id] = list(best)
         ours.append(occupied(traffic, routes[trip.id], trip.depart))
     return routes
-'''
+"""
 
 
 class Template:
@@ -69,10 +71,11 @@ def constants(facts: Mapping[str, Any]) -> dict[str, float]:
     vehicles' edges are avoided in proportion.
     """
     number, sample = int(facts["round"]), int(facts["sample"])
-    felt = float(facts["f_out"] or 0.0) - float(facts["f_out_floor"] or 0.0)
+    numbers = facts["numbers"]
+    felt = 0.0 if numbers is None else numbers.f_out - numbers.f_out_floor
     return {
         "spread": 3.0 * sample,
         "avoid": round(2.0 * (sample - 1) + min(10.0, 400.0 * max(felt, 0.0)), 1),
         "explore": round((0.08 if sample > 1 else 0.0) / number, 3),
-        "runs": int(facts["samples"]),
+        "runs": int(facts["runs"]),
     }

@@ -1,0 +1,91 @@
+"""Where plans are driven: a prepared scenario, processes that simulate it, and what everybody else does meanwhile."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from relid_sumo.env import EpisodeRecord
+from relid_sumo.policies import Policy
+from relid_sumo.prepare import Ready
+from relid_sumo.rollout import Job, Rollouts
+from relid_sumo.scenario import Simulator
+from relid_sumo.sed.feedback import Probabilities, Reference, without_one_vehicle
+from relid_sumo.sed.llm import Question
+from relid_sumo.sed.plans import Routes
+from relid_sumo.sed.settings import SedSettings
+
+
+@dataclass(frozen=True)
+class Watch:
+    """Who is told what while a run goes on: an answer, an episode, what is being done."""
+
+    answer: Callable[[Question], None] = lambda _: None
+    episode: Callable[[EpisodeRecord], None] = lambda _: None
+    report: Callable[[str], None] = lambda _: None
+
+
+@dataclass(frozen=True, eq=False)
+class Present:
+    """The present policies: what agents without a plan follow, and their action probabilities where trained."""
+
+    policy: Policy = field(default_factory=lambda: Policy("shortest"))
+    probabilities: Probabilities | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Bench:
+    """What plans are tried on.
+
+    Attributes
+    ----------
+    ready : Ready
+        The scenario, prepared for `SedSettings.simulator` and ``micro``.
+    rollouts : Rollouts
+        Processes to drive in.
+    """
+
+    ready: Ready
+    rollouts: Rollouts
+    settings: SedSettings
+    present: Present
+    watch: Watch
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        """Training traffic seeds that plans are refined on."""
+        return self.ready.scenario.seeds.training[: self.settings.seeds]
+
+    def drive(
+        self, policies: Sequence[Policy], seeds: Sequence[int], simulator: Simulator
+    ) -> list[list[EpisodeRecord]]:
+        """Return the episodes of each policy, over some traffic seeds."""
+        jobs = [Job(seed, self.ready.options(seed, simulator), policy) for policy in policies for seed in seeds]
+        return _chunks(self.rollouts.run(jobs, self.watch.episode), len(seeds))
+
+    def try_out(self, plans: Sequence[Routes]) -> list[list[EpisodeRecord]]:
+        """Return the episodes of each plan over the training seeds, everybody else on the present policies."""
+        policies = [Policy("fixed", routes=plan, otherwise=self.present.policy) for plan in plans]
+        return self.drive(policies, self.seeds, self.settings.simulator)
+
+    def reference(self) -> Reference:
+        """Drive what plans are compared with."""
+        simulator, policy = self.settings.simulator, self.present.policy
+        shortest, reactive, present = self.drive(
+            [Policy("shortest"), Policy("reactive"), policy], self.seeds, simulator
+        )
+        with tempfile.TemporaryDirectory(prefix="relid-sumo-placebo-") as name:
+            jobs = []
+            for seed in self.seeds:
+                folder = Path(name) / str(seed)
+                folder.mkdir()
+                options = self.ready.options(seed, simulator)
+                jobs.append(Job(seed, without_one_vehicle(options, folder, self.ready.scenario.start_s), policy))
+            placebo = self.rollouts.run(jobs, self.watch.episode)
+        return Reference(shortest, reactive, present, placebo)
+
+
+def _chunks(records: list[EpisodeRecord], size: int) -> list[list[EpisodeRecord]]:
+    return [records[i : i + size] for i in range(0, len(records), size)]

@@ -1,0 +1,119 @@
+"""What the held plans are worth: driven together on training traffic and, microscopically, on traffic never seen."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from scipy import stats
+
+from relid_sumo import demos, seeding
+from relid_sumo.demos import Demonstrations
+from relid_sumo.env import EpisodeRecord
+from relid_sumo.policies import Policy
+from relid_sumo.prepare import Ready
+from relid_sumo.sed.bench import Bench
+from relid_sumo.sed.loop import Refined, Subset
+
+RESAMPLES = 10_000
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The held plans beside the baselines, in the same traffic; means over agents and traffic seeds.
+
+    Attributes
+    ----------
+    traffic, simulator
+        Which set of traffic seeds, and what they were driven in.
+    seeds : tuple of int
+    mean_return, mean_travel_time_s, arrival_rate : dict of policy to float
+        s, s, share; policies are ``demonstrations``, ``shortest``, ``reactive``.
+    gain : dict of baseline to (mean, low, high)
+        Return of the demonstrations minus the baseline's, s, with a 95 % bootstrap interval over traffic seeds.
+    """
+
+    traffic: str
+    simulator: str
+    seeds: tuple[int, ...]
+    mean_return: dict[str, float]
+    mean_travel_time_s: dict[str, float]
+    arrival_rate: dict[str, float]
+    gain: dict[str, tuple[float, float, float]]
+
+
+def demonstrate(bench: Bench, refined: Refined) -> tuple[Demonstrations, list[Comparison]]:
+    """Drive the held plans of all subsets together, and compare them with the baselines.
+
+    The demonstrations are driven on all training traffic seeds, in what the scenario is trained in. Agents of a subset
+    that has no valid plan take the free-flow fastest route; ``meta`` then lists no routes for them.
+    """
+    ready, seeds = bench.ready, bench.ready.scenario.seeds
+    held = Policy("fixed", routes=refined.routes)
+    (records,) = bench.drive([held], seeds.training, ready.scenario.simulator)
+    meta = {
+        "scenario": ready.scenario.name,
+        "network_key": ready.network.key,
+        "simulator": ready.scenario.simulator,
+        "subsets": [_kept(subset, ready) for subset in refined.subsets],
+    }
+    compared = [
+        _compare(bench, held, "training", bench.seeds),
+        _compare(bench, held, "evaluation", seeds.evaluation[: bench.settings.held_out]),
+    ]
+    return demos.collect(ready.task, records, meta), compared
+
+
+def _kept(subset: Subset, ready: Ready) -> dict[str, Any]:
+    best, task = subset.best, ready.task
+    routes = {} if best is None or best.routes is None else best.routes
+    return {
+        "vehicles": [task.names[i] for i in subset.agents],
+        "routes": {task.names[i]: [str(task.graph.edge_ids[edge]) for edge in route] for i, route in routes.items()},
+        "program": None if best is None else best.program,
+        "numbers": None if best is None or best.numbers is None else asdict(best.numbers),
+    }
+
+
+def _compare(bench: Bench, held: Policy, traffic: str, seeds: Sequence[int]) -> Comparison:
+    policies = {"demonstrations": held, "shortest": Policy("shortest"), "reactive": Policy("reactive")}
+    by_policy = dict(zip(policies, bench.drive(list(policies.values()), seeds, "micro"), strict=True))
+    returns = {name: np.array([record.returns.mean() for record in rows]) for name, rows in by_policy.items()}
+    return Comparison(
+        traffic=traffic,
+        simulator="micro",
+        seeds=tuple(seeds),
+        mean_return={name: float(values.mean()) for name, values in returns.items()},
+        mean_travel_time_s={name: _mean(rows, "travel_time") for name, rows in by_policy.items()},
+        arrival_rate={name: float(np.mean([row.arrival_rate for row in rows])) for name, rows in by_policy.items()},
+        gain={
+            name: _with_interval(returns["demonstrations"] - returns[name])
+            for name in policies
+            if name != "demonstrations"
+        },
+    )
+
+
+def _mean(rows: Sequence[EpisodeRecord], name: str) -> float:
+    return float(np.mean([getattr(row, name) for row in rows]))
+
+
+def _with_interval(values: np.ndarray[Any, np.dtype[np.float64]]) -> tuple[float, float, float]:
+    """Return a mean and its 95 % percentile bootstrap interval; the mean alone, thrice, where there is one value."""
+    mean = float(values.mean())
+    if len(values) < 2:
+        return mean, mean, mean
+    rng = seeding.stream(0, "bootstrap")
+    means = values[rng.integers(0, len(values), (RESAMPLES, len(values)))].mean(axis=1)
+    low, high = np.percentile(means, [2.5, 97.5])
+    return mean, float(low), float(high)
+
+
+def rate(valid: int, written: int) -> tuple[float, float, float] | None:
+    """Return a share and its 95 % interval (Wilson 1927); None where nothing was written."""
+    if not written:
+        return None
+    interval = stats.binomtest(valid, written).proportion_ci(0.95, method="wilson")
+    return valid / written, float(interval.low), float(interval.high)

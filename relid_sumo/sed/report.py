@@ -1,0 +1,243 @@
+"""What came of a run: results.json, the tables of `sed show`, and maps of subsets and planned routes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib import colormaps
+from matplotlib.lines import Line2D
+from rich.console import Console, Group
+from rich.markup import escape
+from rich.table import Table
+
+from relid_sumo import maps
+from relid_sumo.graph import RoadGraph
+from relid_sumo.network import Network
+from relid_sumo.sed.attempt import Attempt
+from relid_sumo.sed.bench import Watch
+from relid_sumo.sed.demonstrate import Comparison, rate
+from relid_sumo.sed.loop import Refined, Subset
+from relid_sumo.sed.partition import Partition
+from relid_sumo.task import RoutingTask
+
+COLOURS = colormaps["tab10"].colors  # type: ignore[attr-defined] # of a listed colour map
+FORMAT = 1
+
+
+def results(refined: Refined, compared: Sequence[Comparison], task: RoutingTask, provider: str) -> dict[str, Any]:
+    """Return everything that is told of a run, as JSON."""
+    attempts = [one for subset in refined.subsets for one in subset.attempts]
+    first, later = ([one for one in attempts if (one.round == 1) is begun] for begun in (True, False))
+    held_out = next(one for one in compared if one.traffic == "evaluation")
+    counts = {name: _counted(group) for name, group in (("initial", first), ("refined", later), ("all", attempts))}
+    return {
+        "format": FORMAT,
+        "scenario": task.scenario.name,
+        "provider": provider,
+        "execution_rate": {
+            name: None if not c["programs"] else c["valid"] / c["programs"] for name, c in counts.items()
+        },
+        "programs": counts,
+        "mean_return": held_out.mean_return["demonstrations"],
+        "baselines": {name: held_out.mean_return[name] for name in ("shortest", "reactive")},
+        "compared": [asdict(one) for one in compared],
+        "rounds": [_round(refined.subsets, number) for number in sorted({one.round for one in attempts})],
+        "subsets": [_subset(subset, refined.partition, task) for subset in refined.subsets],
+        "sandbox_s": max((one.sandbox_s for one in attempts), default=0.0),
+    }
+
+
+def _counted(attempts: Sequence[Attempt]) -> dict[str, Any]:
+    valid = sum(one.routes is not None for one in attempts)
+    share = rate(valid, len(attempts))
+    return {"valid": valid, "programs": len(attempts), "interval_95": None if share is None else list(share[1:])}
+
+
+def _round(subsets: Sequence[Subset], number: int) -> dict[str, Any]:
+    """Return a round's programs, and the means over subsets of the plans held after it."""
+    written = [one for subset in subsets for one in subset.attempts if one.round == number]
+    held = [subset.held[min(number, len(subset.held)) - 1] for subset in subsets]
+    numbers = [one.numbers for one in held if one is not None and one.numbers is not None]
+
+    def mean(name: str) -> float | None:
+        values = [getattr(n, name) for n in numbers]
+        return None if not values or None in values else float(np.mean(values))
+
+    names = ("f_out", "f_out_signed", "f_out_floor", "d_in", "score", "travel_time_s", "mean_return")
+    return {"round": number, **_counted(written), **{name: mean(name) for name in names}}
+
+
+def _subset(subset: Subset, partition: Partition, task: RoutingTask) -> dict[str, Any]:
+    return {
+        "vehicles": [task.names[i] for i in subset.agents],
+        "overlap_inside": partition.inside(subset.agents),
+        "overlap_outside": partition.outside(subset.agents),
+        "best": None if subset.best is None else subset.best.place,
+        "attempts": [
+            {
+                "place": one.place,
+                "round": one.round,
+                "problem": one.problem,
+                "same": one.same,
+                "sandbox_s": one.sandbox_s,
+                "numbers": None if one.numbers is None else asdict(one.numbers),
+                "routes": None
+                if one.routes is None
+                else {task.names[i]: [str(task.graph.edge_ids[e]) for e in route] for i, route in one.routes.items()},
+            }
+            for one in subset.attempts
+        ],
+    }
+
+
+def tables(content: dict[str, Any]) -> Group:
+    """Return what `sed show` prints, from results.json."""
+    return Group(_rates(content), _rounds(content), _programs(content), *(_compared(c) for c in content["compared"]))
+
+
+def _rates(content: dict[str, Any]) -> Table:
+    table = Table(title=f"{content['scenario']}, --llm {content['provider']}: programs that gave a valid plan")
+    for name in ("", "valid", "programs", "execution rate"):
+        table.add_column(name, justify="right" if name else "left")
+    for name, label in (("initial", "without refinement"), ("refined", "with refinement"), ("all", "all")):
+        counted = content["programs"][name]
+        share = content["execution_rate"][name]
+        low, high = counted["interval_95"] or (0.0, 0.0)
+        text = "-" if share is None else f"{share:.0%} [{low:.0%}, {high:.0%}]"
+        table.add_row(label, str(counted["valid"]), str(counted["programs"]), text)
+    return table
+
+
+def _rounds(content: dict[str, Any]) -> Table:
+    table = Table(title="plans held after each round, means over subsets")
+    for name in ("round", "valid", "score", "travel time, s", "return, s", "F_out", "signed", "floor", "D_in"):
+        table.add_column(name, justify="right")
+    for row in content["rounds"]:
+        table.add_row(
+            str(row["round"]),
+            f"{row['valid']}/{row['programs']}",
+            _text(row["score"], ".3f"),
+            _text(row["travel_time_s"], ".0f"),
+            _text(row["mean_return"], ".0f"),
+            _text(row["f_out"], ".4f"),
+            _text(row["f_out_signed"], "+.4f"),
+            _text(row["f_out_floor"], ".4f"),
+            _text(row["d_in"], ".3f"),
+        )
+    return table
+
+
+def _programs(content: dict[str, Any]) -> Table:
+    table = Table(title="programs", caption="* the plan that is held; = the same plan as an earlier one")
+    for name in ("program", "score", "travel time, s", "F_out", "what went wrong"):
+        table.add_column(name, justify="left" if name in {"program", "what went wrong"} else "right")
+    for subset in content["subsets"]:
+        for one in subset["attempts"]:
+            numbers = one["numbers"] or {}
+            mark = "*" if one["place"] == subset["best"] else "=" if one["same"] else " "
+            table.add_row(
+                f"{mark} {one['place']}",
+                _text(numbers.get("score"), ".3f"),
+                _text(numbers.get("travel_time_s"), ".0f"),
+                _text(numbers.get("f_out"), ".4f"),
+                (one["problem"] or "").strip().splitlines()[-1][:80] if one["problem"] else "",
+            )
+    return table
+
+
+def _compared(content: dict[str, Any]) -> Table:
+    seeds = len(content["seeds"])
+    table = Table(
+        title=f"held plans together: {seeds} {content['traffic']} traffic seeds, {content['simulator']}scopic",
+        caption="gain: return of the demonstrations over the baseline's, in brackets a 95 % bootstrap interval",
+    )
+    for name in ("policy", "return, s", "travel time, s", "arrived", "gain, s"):
+        table.add_column(name, justify="left" if name == "policy" else "right")
+    for name in content["mean_return"]:
+        gain = content["gain"].get(name)
+        table.add_row(
+            name,
+            f"{content['mean_return'][name]:.0f}",
+            f"{content['mean_travel_time_s'][name]:.0f}",
+            f"{content['arrival_rate'][name]:.0%}",
+            "" if gain is None else f"{gain[0]:+.0f} [{gain[1]:+.0f}, {gain[2]:+.0f}]",
+        )
+    return table
+
+
+def _text(value: float | None, form: str) -> str:
+    return "-" if value is None else format(value, form)
+
+
+def partition_table(partition: Partition, task: RoutingTask) -> Table:
+    """Return the subsets, and how much their agents share among each other and with the rest."""
+    table = Table(
+        title=f"{task.scenario.name}: {len(partition.subsets)} subsets of {task.n_agents} agents",
+        caption="overlap: shared road at about the same time, 0 to 1, mean over pairs",
+    )
+    for name in ("subset", "agents", "overlap inside", "overlap with others"):
+        table.add_column(name, justify="left" if name == "agents" else "right")
+    for number, subset in enumerate(partition.subsets, 1):
+        inside = f"{partition.inside(subset):.2f}" if len(subset) > 1 else "-"
+        names = ", ".join(task.names[i] for i in subset)
+        table.add_row(str(number), names, inside, f"{partition.outside(subset):.2f}")
+    return table
+
+
+def draw_routes(network: Network, groups: Sequence[Sequence[Sequence[int]]], labels: Sequence[str], file: Path) -> None:
+    """Draw routes (edge indices) on the map, a colour for each group; later groups lie beside earlier ones."""
+    figure, axes = maps.new_map(network)
+    maps.draw_roads(axes, network)
+    handles = []
+    for number, (routes, label) in enumerate(zip(groups, labels, strict=True)):
+        colour = COLOURS[number % len(COLOURS)]
+        for route in routes:
+            xy = np.concatenate([network.graph.shape(edge) for edge in route])
+            axes.plot(*xy.T, color=colour, linewidth=2.2, alpha=0.75, zorder=6 + 0.01 * number)
+            axes.plot(*xy[0], marker="o", color=colour, markersize=6, markeredgecolor="white", zorder=8)
+            axes.plot(*xy[-1], marker="s", color=colour, markersize=6, markeredgecolor="white", zorder=8)
+        handles.append(Line2D([], [], color=colour, linewidth=2.2, label=label))
+    maps.draw_furniture(axes, network)
+    roads = axes.get_legend()
+    axes.legend(handles=handles, loc="lower left", bbox_to_anchor=(1.005, 0.0), fontsize=8, frameon=False)
+    if roads is not None:
+        axes.add_artist(roads)
+    maps.save_map(figure, file)
+
+
+def planned(content: dict[str, Any], graph: RoadGraph) -> tuple[list[list[list[int]]], list[str]]:
+    """Return the held routes of every subset as edge indices, and a label for each."""
+    groups, labels = [], []
+    for subset in content["subsets"]:
+        routes = next((one["routes"] for one in subset["attempts"] if one["place"] == subset["best"]), None)
+        groups.append([[graph.index[edge] for edge in route] for route in (routes or {}).values()])
+        held = f"planned by {subset['best']}" if subset["best"] else "no valid plan"
+        labels.append(f"{', '.join(subset['vehicles'])}: {held}")
+    return groups, labels
+
+
+@contextmanager
+def progress(console: Console) -> Iterator[Watch]:
+    """Show what is being done: a line that counts answers and episodes on a terminal, a line per step elsewhere."""
+    counts = {"answers": 0, "episodes": 0}
+    with console.status("starting") as status:
+        current = ["starting"]
+
+        def show() -> None:
+            status.update(f"{current[0]} ({counts['answers']} answers, {counts['episodes']} episodes so far)")
+
+        def counted(what: str) -> None:
+            counts[what] += 1
+            show()
+
+        def said(text: str) -> None:
+            console.print(f"[dim]{escape(text)}[/]", highlight=False)
+            current[0] = escape(text)
+            show()
+
+        yield Watch(lambda _: counted("answers"), lambda _: counted("episodes"), said)

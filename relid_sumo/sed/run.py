@@ -1,0 +1,188 @@
+"""One SED run, from a prepared scenario to its folder: refine, drive what is held, write down what came of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, get_args
+
+from relid_sumo import traffic
+from relid_sumo.errors import InputError, did_you_mean
+from relid_sumo.network import Network
+from relid_sumo.prepare import Ready, build_network
+from relid_sumo.rollout import Rollouts
+from relid_sumo.scenario import Scenario, Simulator
+from relid_sumo.scenario_files import FILE, read_scenario
+from relid_sumo.sed import demonstrate, kept, report, sandbox
+from relid_sumo.sed.bench import Bench, Present, Watch
+from relid_sumo.sed.letters import Mailbox, Recorded, write_record
+from relid_sumo.sed.llm import OpenAi, Provider, Question
+from relid_sumo.sed.loop import refine
+from relid_sumo.sed.settings import SedSettings
+from relid_sumo.sed.template import Template
+from relid_sumo.toml import changed, validate
+
+PROVIDERS = ("recorded", "template", "openai", "mailbox")
+ANSWERS = "answers"  # a scenario's folder of recorded answers
+
+
+@dataclass(frozen=True)
+class Ask:
+    """Who is asked: the name of a provider, and what the mailbox needs.
+
+    `name` may be empty: recorded answers where the scenario has them, else the template.
+    """
+
+    name: str = ""
+    mailbox: Path | None = None
+    wait_s: float = 24 * 3600.0
+    unsafe: bool = False
+
+
+def settings_from(changes: Sequence[str], **given: int | None) -> SedSettings:
+    """Return settings with some replaced: ``"partition.max_size=4"`` and the like, and those given by name.
+
+    Raises
+    ------
+    InputError
+        A setting or a value that does not exist.
+    """
+    content = {name: value for name, value in given.items() if value is not None}
+    return validate(changed(content, changes), SedSettings, "--set sed")
+
+
+def simulators(settings: SedSettings, scenario: Scenario) -> tuple[Simulator, ...]:
+    """Return what a scenario has to be prepared for."""
+    wanted = {settings.simulator, scenario.simulator, "micro"}
+    return tuple(name for name in get_args(Simulator) if name in wanted)
+
+
+def chosen(ask: Ask, scenario: Scenario) -> str:
+    """Return the name of the provider.
+
+    Raises
+    ------
+    InputError
+        There is none of that name, or it lacks what it needs.
+    """
+    recorded = scenario.folder / ANSWERS
+    name = ask.name or ("recorded" if recorded.is_dir() else "template")
+    if name not in PROVIDERS:
+        raise InputError(
+            f"--llm {name}: there is no such provider{did_you_mean(name, PROVIDERS)}; known are {', '.join(PROVIDERS)}"
+        )
+    if name == "recorded" and not recorded.is_dir():
+        raise InputError(
+            f"--llm recorded: scenario '{scenario.name}' has no recorded answers ({recorded}); use --llm template"
+        )
+    if name == "mailbox" and ask.mailbox is None:
+        raise InputError("--llm mailbox: name the folder for prompts and answers: --mailbox DIR")
+    return name
+
+
+def run(
+    ready: Ready,
+    folder: Path,
+    settings: SedSettings,
+    ask: Ask,
+    *,
+    workers: int | None = None,
+    present: Present | None = None,
+    watch: Watch | None = None,
+) -> dict[str, Any]:
+    """Make demonstrations for a scenario and return what results.json holds.
+
+    Parameters
+    ----------
+    ready
+        The scenario, prepared for `simulators`.
+    folder
+        The run folder; one of the same scenario and provider is gone on with: no question is asked twice.
+    workers
+        Simulation processes; does not change the results.
+    present
+        The present policies; where not given, everybody takes the free-flow fastest route.
+    watch
+        Told of the progress.
+
+    Raises
+    ------
+    InputError
+        The folder is taken, no answers are to be had, or programs cannot be isolated here.
+    """
+    scenario, watch = ready.scenario, watch or Watch()
+    name = chosen(ask, scenario)
+    how = sandbox.isolation(trusted=name == "template", unsafe=ask.unsafe)
+    beside = scenario.folder / scenario.network
+    found = scenario.model_copy(update={"network": str(beside.resolve())}) if beside.is_file() else scenario
+    known = {"scenario": found.model_dump(mode="json"), "network_key": ready.network.key}
+    kept.open_run(folder, name, {**known, "isolation": how, "settings": settings.model_dump(mode="json")})
+    provider = _provider(name, ask, settings, scenario, folder, watch.report)
+    times = traffic.edge_times(scenario, ready.network, report=watch.report)
+    with Rollouts(ready.task, workers) as rollouts:
+        bench = Bench(ready, rollouts, settings, present or Present(), watch)
+        refined = refine(bench, folder, provider, how, times)
+        watch.report("driving the held plans together")
+        demonstrations, compared = demonstrate.demonstrate(bench, refined)
+    demonstrations.save(folder / kept.DEMONSTRATIONS)
+    content = report.results(refined, compared, ready.task, name)
+    kept.write_json(folder / kept.RESULTS, content)
+    return content
+
+
+def _provider(
+    name: str, ask: Ask, settings: SedSettings, scenario: Scenario, folder: Path, say: Callable[[str], None]
+) -> Provider:
+    match name:
+        case "openai":
+            return OpenAi(settings.llm, folder / kept.USAGE)
+        case "mailbox" if ask.mailbox is not None:
+            return Mailbox(ask.mailbox, ask.wait_s, say)
+        case "recorded":
+            return Recorded(scenario.folder / ANSWERS, say)
+    return Template()
+
+
+def network_of(folder: Path, say: Callable[[str], None] = lambda _: None) -> Network:
+    """Return the network of a run.
+
+    Raises
+    ------
+    InputError
+        The folder holds no run, or the network has changed since.
+    """
+    settings = kept.read_json(folder / kept.SETTINGS)
+    built = build_network(validate(settings["scenario"], Scenario, str(folder / kept.SETTINGS)), say)
+    if built.key != settings["network_key"]:
+        raise InputError(f"{folder}: its network '{built.name}' has changed since; run it again")
+    return built
+
+
+def record(folder: Path, scenario: Path) -> list[Path]:
+    """Keep a finished run's answers, unedited, as the recorded ones of its scenario, in place of those it had.
+
+    Raises
+    ------
+    InputError
+        The run is not finished, no model answered it, or it is another scenario's.
+    """
+    content, settings = kept.read_json(folder / kept.RESULTS), kept.read_json(folder / kept.SETTINGS)
+    if settings["provider"] not in {"openai", "mailbox"}:
+        raise InputError(f"{folder}: its answers are {settings['provider']}; only those of a model are recorded")
+    name = read_scenario(scenario / FILE).name
+    if name != content["scenario"]:
+        raise InputError(f"{folder} is a run of '{content['scenario']}', and {scenario} is scenario '{name}'")
+    into = scenario / ANSWERS
+    into.mkdir(exist_ok=True)
+    files = []
+    for subset in content["subsets"]:
+        for place in (one["place"] for one in subset["attempts"]):
+            prompt, answer = (folder / part / f"{place}.md" for part in (kept.PROMPTS, kept.ANSWERS))
+            question = Question(place, kept.read(prompt), {"vehicles": subset["vehicles"]})
+            date = datetime.fromtimestamp(answer.stat().st_mtime, UTC).date().isoformat()
+            files.append(write_record(into, question, kept.read(answer), date))
+    for old in set(into.glob("*.md")) - set(files):
+        old.unlink()
+    return files

@@ -1,0 +1,140 @@
+"""The commands of SED. Each reads its arguments, calls one function, and prints what it returned."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from relid_sumo.console import Bbox, Set, Workers, box, err, out, say
+
+EXIT_INTERRUPTED = 130
+
+app = typer.Typer(no_args_is_help=True, help="Expert demonstrations: programs plan routes, the simulator refines them.")
+
+ScenarioName = Annotated[str, typer.Argument(help="A scenario's name or folder, or an OSM file.")]
+RunFolder = Annotated[Path, typer.Argument(metavar="DIR", help="A folder that `sed run` made.")]
+Agents = Annotated[int | None, typer.Option(help="Number of agents, for an OSM file (default: 10).")]
+
+
+@app.command(epilog="Example: relid-sumo sed partition orlando --map subsets.png")
+def partition(
+    scenario: ScenarioName,
+    picture: Annotated[
+        Path | None, typer.Option("--map", metavar="FILE.png", help="Where to draw it (default: NAME-subsets.png).")
+    ] = None,
+    agents: Agents = None,
+    bbox: Bbox = None,
+    changes: Set = None,
+) -> None:
+    """Show which agents plan together, and why: who shares road at about the same time."""
+    from relid_sumo.prepare import prepare
+    from relid_sumo.scenario_files import load_scenario
+    from relid_sumo.sed import partition as parts
+    from relid_sumo.sed import report
+    from relid_sumo.sed.run import settings_from
+
+    own = [change.removeprefix("sed.") for change in changes or [] if change.startswith("sed.")]
+    rest = [change for change in changes or [] if not change.startswith("sed.")]
+    loaded = load_scenario(scenario, changes=rest, bbox=box(bbox), agents=agents, report=say)
+    ready = prepare(loaded, report=say)
+    found = parts.partition(ready.task, settings_from(own).partition)
+    out.print(report.partition_table(found, ready.task))
+    file = picture or Path(f"{loaded.name}-subsets.png")
+    groups = [[route for agent in subset for route in found.routes[agent]] for subset in found.subsets]
+    labels = [f"subset {i}: " + ", ".join(ready.task.names[a] for a in s) for i, s in enumerate(found.subsets, 1)]
+    report.draw_routes(ready.network, groups, labels, file)
+    out.print(f"map: {file}; {ready.network.attribution}", highlight=False, soft_wrap=True)
+
+
+@app.command(
+    epilog="Examples: relid-sumo sed run orlando --out s | relid-sumo sed run city.osm --llm template --out t | "
+    "relid-sumo sed run town --llm openai --set sed.llm.model=NAME --out u"
+)
+def run(
+    scenario: ScenarioName,
+    out_dir: Annotated[Path, typer.Option("--out", help="Run folder; one that was interrupted is gone on with.")],
+    llm: Annotated[
+        str,
+        typer.Option(
+            help="Who writes the programs: recorded (default where a scenario has recorded answers), template (no "
+            "model; default elsewhere), openai, mailbox."
+        ),
+    ] = "",
+    rounds: Annotated[int | None, typer.Option(help="Rounds (default: 3).")] = None,
+    samples: Annotated[int | None, typer.Option(help="Programs of a subset in each round (default: 2).")] = None,
+    mailbox: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="With --llm mailbox: prompts go here, answers are read here.")
+    ] = None,
+    wait: Annotated[float, typer.Option(min=0, help="How long to wait for a mailbox's answers, s.")] = 24 * 3600.0,
+    unsafe_sandbox: Annotated[
+        bool, typer.Option("--unsafe-sandbox", help="Run a model's programs where the kernel cannot isolate them.")
+    ] = False,
+    agents: Agents = None,
+    bbox: Bbox = None,
+    changes: Set = None,
+    workers: Workers = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")] = False,
+) -> None:
+    """Have programs written that plan routes, drive their plans, feed back what came of it, and keep the best."""
+    from relid_sumo.prepare import prepare
+    from relid_sumo.scenario_files import load_scenario
+    from relid_sumo.sed import report
+    from relid_sumo.sed import run as running
+
+    own = [change.removeprefix("sed.") for change in changes or [] if change.startswith("sed.")]
+    rest = [change for change in changes or [] if not change.startswith("sed.")]
+    settings = running.settings_from(own, rounds=rounds, samples=samples)
+    loaded = load_scenario(scenario, changes=rest, bbox=box(bbox), agents=agents, report=say)
+    ask = running.Ask(llm, mailbox, wait, unsafe_sandbox)
+    running.chosen(ask, loaded)  # before anything is simulated
+    ready = prepare(loaded, simulators=running.simulators(settings, loaded), report=say)
+    try:
+        with report.progress(err) as watch:
+            content = running.run(ready, out_dir, settings, ask, workers=workers, watch=watch)
+    except KeyboardInterrupt:
+        err.print("interrupted; what was answered is kept: the same command goes on from there", highlight=False)
+        raise typer.Exit(EXIT_INTERRUPTED) from None
+    if as_json:
+        out.print_json(json.dumps(content))
+    else:
+        out.print(report.tables(content))
+        err.print(f"demonstrations: {out_dir}; next: relid-sumo sed show {out_dir}", highlight=False)
+
+
+@app.command(epilog="Example: relid-sumo sed show s --map planned.png")
+def show(
+    folder: RunFolder,
+    picture: Annotated[
+        Path | None, typer.Option("--map", metavar="FILE.png", help="Where to draw the planned routes (default: DIR).")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")] = False,
+) -> None:
+    """Print what each round changed and how many programs ran, and draw the planned routes."""
+    from relid_sumo.sed import kept, report
+    from relid_sumo.sed.run import network_of
+
+    content = kept.read_json(folder / kept.RESULTS)
+    if as_json:
+        out.print_json(json.dumps(content))
+        return
+    out.print(report.tables(content))
+    network = network_of(folder, say)
+    file = picture or folder / "routes.png"
+    groups, labels = report.planned(content, network.graph)
+    report.draw_routes(network, groups, labels, file)
+    out.print(f"map: {file}; {network.attribution}", highlight=False, soft_wrap=True)
+
+
+@app.command(epilog="Example: relid-sumo sed record s scenarios/orlando")
+def record(
+    folder: RunFolder,
+    scenario: Annotated[Path, typer.Argument(help="The scenario's folder, which gets a folder `answers`.")],
+) -> None:
+    """Keep the answers of a run, unedited, as the recorded answers of its scenario."""
+    from relid_sumo.sed.run import record as keep
+
+    files = keep(folder, scenario)
+    err.print(f"recorded: {len(files)} answers in {scenario / 'answers'}", highlight=False)

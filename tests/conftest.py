@@ -22,6 +22,7 @@ from relid_sumo.graph import RoadGraph
 from relid_sumo.policies import Policy
 from relid_sumo.prepare import Ready, prepare
 from relid_sumo.scenario import Demand, Meso, Place, Scenario, Trip
+from relid_sumo.sed.sandbox import missing_isolation
 from relid_sumo.task import RoutingTask, make_task
 from relid_sumo.toy import ToyBridge, grid
 
@@ -73,6 +74,14 @@ def osm_dir() -> Path:
         if Path(folder).is_dir():
             return Path(folder).resolve()
     absent(f"RELID_SUMO_OSM_PATH names no existing folder with real extracts: '{setting}'")
+
+
+@pytest.fixture(scope="session")
+def isolated() -> None:
+    """Need a kernel that can isolate programs."""
+    reason = missing_isolation()
+    if reason is not None:
+        absent(reason)
 
 
 @pytest.fixture(scope="session")

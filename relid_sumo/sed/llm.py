@@ -126,6 +126,7 @@ class OpenAi:
             )
         self._settings, self._file = settings, usage_file
         self._lock = threading.Lock()
+        self._failed: InputError | None = None
         self._used = _read_usage(usage_file)
         self._reserved = (0.0, 0.0)  # tokens in and out of what is being asked
         self._errors = openai
@@ -137,23 +138,15 @@ class OpenAi:
         )
 
     def answer(self, questions: Sequence[Question]) -> Iterator[tuple[Question, str]]:
-        """Ask all questions, a few at a time; see `Provider`."""
-        failed: InputError | None = None
+        """Ask all questions, a few at a time; see `Provider`. After a failure no more are asked."""
+        self._failed = None
         with ThreadPoolExecutor(max_workers=self._settings.parallel) as pool:
             asked = {pool.submit(self._ask, question): question for question in questions}
-            for done in as_completed(asked):
-                if done.cancelled():
-                    continue
-                try:
-                    text = done.result()
-                except InputError as error:  # the answers under way are paid for: take them, and ask no more
-                    failed = failed or error
-                    for waiting in asked:
-                        waiting.cancel()
-                else:
-                    yield asked[done], text
-        if failed is not None:
-            raise failed
+            for done in as_completed(asked):  # the answers under way when one fails are paid for: they are taken
+                if not isinstance(done.exception(), InputError):
+                    yield asked[done], done.result()
+        if self._failed is not None:
+            raise self._failed
 
     def _ask(self, question: Question) -> str:
         settings, most_in = self._settings, len(question.prompt) / CHARACTERS_PER_TOKEN
@@ -167,26 +160,33 @@ class OpenAi:
             )
             text, tokens_in, tokens_out = _content(completion)
         except (self._errors.OpenAIError, ValueError) as error:
-            raise InputError(f"{self._what_failed(error)}; {KEPT}") from None
+            raise self._failure(f"{self._what_failed(error)}; {KEPT}") from None
         finally:
             self._release(most_in)
         self._count(tokens_in or round(most_in), tokens_out or round(len(text) / CHARACTERS_PER_TOKEN))
         return text
 
+    def _failure(self, message: str) -> InputError:
+        """Note the first failure, and return it."""
+        self._failed = self._failed or InputError(message)
+        return self._failed
+
     def _reserve(self, most_in: float) -> None:
         """Set aside what an answer may cost at most, or refuse where the budget does not hold it."""
         settings = self._settings
         with self._lock:
+            if self._failed is not None:
+                raise self._failed
             open_in, open_out = self._reserved[0] + most_in, self._reserved[1] + settings.max_tokens
             tokens = self._used["tokens_in"] + self._used["tokens_out"]
             if settings.budget_tokens is not None and tokens + open_in + open_out > settings.budget_tokens:
-                raise InputError(
+                raise self._failure(
                     f"the next answer could exceed sed.llm.budget_tokens = {settings.budget_tokens}: {tokens:.0f} are "
                     f"used; {KEPT}"
                 )
             usd = self._used["usd"]
             if settings.budget_usd is not None and usd + settings.cost(open_in, open_out) > settings.budget_usd:
-                raise InputError(
+                raise self._failure(
                     f"the next answer could exceed sed.llm.budget_usd = {settings.budget_usd:g}: {usd:.4f} are "
                     f"spent; {KEPT}"
                 )

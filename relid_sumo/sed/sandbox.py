@@ -273,20 +273,27 @@ def _sent(stream: IO[bytes], rest: memoryview) -> memoryview:
         return rest[:0]
 
 
-def _ended(process: Any, deadline: float) -> int:  # noqa: ANN401 - see _started
-    """Wait for a process that has closed its outputs; return its exit code, or minus the signal that ended it."""
+def _ended(process: Any, deadline: float) -> int | None:  # noqa: ANN401 - see _started
+    """Wait for a process that has closed its outputs; return its exit code, or minus the signal that ended it.
+
+    None where it goes on: it is ended then.
+    """
     left = max(0.01, deadline - time.monotonic())
     if isinstance(process, subprocess.Popen):
         with contextlib.suppress(subprocess.TimeoutExpired):
             return int(process.wait(left))
-        return -int(signal.SIGKILL)
-    result = process.wait(left)
+        return None
+    result = process.wait(left)  # which kills it after that time
+    if time.monotonic() >= deadline:
+        return None
     if result.signal > 0:
         return -int(result.signal)
     return int(result.exit_code) if result.exit_code >= 0 else -int(signal.SIGKILL)
 
 
-def _understood(written: bytes, printed: bytes, ended_by: int, settings: SandboxSettings) -> tuple[object, str | None]:
+def _understood(
+    written: bytes, printed: bytes, ended_by: int | None, settings: SandboxSettings
+) -> tuple[object, str | None]:
     """Return the plan in what a program wrote, or None and what went wrong."""
     if not written:
         return None, _fate(ended_by, printed, settings)
@@ -302,15 +309,16 @@ def _understood(written: bytes, printed: bytes, ended_by: int, settings: Sandbox
     return None, "what it wrote is not a plan"
 
 
-def _fate(ended_by: int, printed: bytes, settings: SandboxSettings) -> str:
+def _fate(ended_by: int | None, printed: bytes, settings: SandboxSettings) -> str:
     """Return how a program ended that gave no answer."""
     last = printed[-MOST_TOLD // 4 :].decode(errors="replace").strip()
     said = f"; its last words: {last}" if last else ""
+    if ended_by is None:
+        return f"it did not end within {settings.wall_s:g} s"
     if ended_by == -signal.SIGXCPU:
         return f"it used more than {settings.cpu_s} s of CPU time"
     if ended_by == -signal.SIGKILL:
-        limits = f"beyond {settings.cpu_s} s of CPU time, {settings.wall_s:g} s in all, or out of memory"
-        return f"it was killed: {limits}{said}"
+        return f"it was killed: beyond {settings.cpu_s} s of CPU time, or the machine was out of memory{said}"
     if ended_by < 0:
         return f"it was ended by signal {-ended_by} ({signal.strsignal(-ended_by)}){said}"
     return f"it ended itself (exit code {ended_by}) without giving a plan{said}"

@@ -84,7 +84,7 @@ class Demonstrations:
             The file is not there, or is none of this version.
         """
         try:
-            with np.load(file, allow_pickle=False) as data:
+            with file.open("rb") as source, np.load(source, allow_pickle=False) as data:
                 meta = json.loads(str(data["meta"]))
                 if meta.pop("format") != FORMAT:
                     raise InputError(f"{file}: written by another version of relid_sumo; make it anew")
@@ -93,7 +93,7 @@ class Demonstrations:
             raise InputError(
                 f"{file}: there is no such file; make it with: relid-sumo sed run SCENARIO --out DIR"
             ) from None
-        except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
             raise InputError(f"{file}: holds no demonstrations: {error}") from None
 
 

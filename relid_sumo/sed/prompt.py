@@ -59,7 +59,7 @@ def render(template: str, values: Mapping[str, Any], settings: PromptSettings) -
         return environment.get_template(template).render(values)
     except jinja2.TemplateSyntaxError as error:
         raise InputError(f"{error.filename}, line {error.lineno}: {error.message}") from None
-    except (jinja2.TemplateError, TypeError, ValueError, AttributeError) as error:
+    except (jinja2.TemplateError, TypeError, ValueError, AttributeError, ArithmeticError, LookupError) as error:
         file = next(folder / template for folder in folders if (folder / template).is_file())
         raise InputError(f"{file}: {error}; its variables are {', '.join(sorted(values))}") from None
 

@@ -1,0 +1,65 @@
+"""Programs found in answers of every shape."""
+
+from __future__ import annotations
+
+import pytest
+
+from relid_sumo.sed.answers import MOST_CHARACTERS, program_in
+
+PLAN = "def plan(network, trips, traffic):\n    return {}\n"
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        f"```python\n{PLAN}```",
+        f"Here is the program:\n\n```python\n{PLAN}```\n\nIt follows the fastest path.",
+        f"```\n{PLAN}```",
+        f"~~~py\n{PLAN}~~~",
+        f"```Python3\n{PLAN}```",
+        f"````python\n{PLAN}````\n",
+        f"   ```python title='x'\n{PLAN}   ```",
+        f"```bash\npip install x\n```\n```python\n{PLAN}```\n```json\n{{}}\n```",
+        f"```python\nprint('an example')\n```\n\nand the program:\n\n```python\n{PLAN}```",
+        f"```python\ndef plan(network, trips, traffic):\n    return 1\n```\nNo, better:\n```python\n{PLAN}```",
+        f"```python\r\n{PLAN}```\r\n",
+        PLAN,
+        f"Sure!\n\n{PLAN}",
+    ],
+)
+def test_the_program_is_found(answer: str) -> None:
+    program, problem = program_in(answer)
+    assert problem == ""
+    assert (program or "").strip() == PLAN.strip()
+
+
+def test_imports_and_helpers_before_it_belong_to_it() -> None:
+    whole = f"import math\n\ndef help():\n    return math.inf\n\n{PLAN}"
+    assert program_in(f"```python\n{whole}```")[0] == whole
+    assert program_in(f"Of course.\n{whole}")[0] == whole
+
+
+def test_a_fence_within_a_longer_fence_is_text() -> None:
+    inner = f'"""Use\n```\nlike this\n```\n"""\n{PLAN}'
+    assert program_in(f"````python\n{inner}````")[0] == inner
+
+
+@pytest.mark.parametrize(
+    ("answer", "told"),
+    [
+        ("", "the answer is empty"),
+        (" \n", "the answer is empty"),
+        ("I cannot help with that.", "the answer has no code block"),
+        ("plan(network, trips, traffic) should follow the fastest path", "no code block"),
+        ("```javascript\nfunction plan() {}\n```", "code is in javascript, not Python"),
+        ("```python\nprint(1)\n```", "defines no function plan;"),
+        ("```python\nclass A:\n    def plan(self):\n        pass\n```", "defines no function plan;"),
+        ("```python\nimport math\n\ndef pl", r"defines no function plan \(it seems to be cut off\)"),
+        ("```python\ndef plan(network, trips, traffic):\n    for trip in", "cut off in the middle of its code"),
+        ("x" * (MOST_CHARACTERS + 1), "60001 characters, and 60000 are the most"),
+    ],
+)
+def test_why_there_is_none_is_told(answer: str, told: str) -> None:
+    program, problem = program_in(answer)
+    assert program is None
+    assert told.replace("\\", "") in problem

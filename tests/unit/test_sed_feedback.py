@@ -80,7 +80,7 @@ def test_d_in_is_what_present_policies_leave_to_other_actions(episode: EpisodeRe
 
 
 def test_time_lost_is_found_where_it_was_lost(crossing: RoutingTask, toy_drive: Drive) -> None:
-    """One slow edge on the route of agent 0: the first place told holds it, with the seconds it cost; the sum is all."""
+    """One slow edge on the route of agent 0: the first place told holds it, with what it cost; all parts sum up."""
     route = tuple(crossing.route(0, int(crossing.origin[0])))
     slow = route[2]
     record = toy_drive(crossing, Policy("fixed", routes={0: route}), slow={slow: 4.0})

@@ -17,6 +17,7 @@ from typing import Literal
 
 from relid_sumo import atlas, sumo
 from relid_sumo.errors import InputError, RelidSumoError
+from relid_sumo.sed.sandbox import missing_isolation
 from relid_sumo.system import LIBRARIES, install_line, missing_libraries
 from relid_sumo.toml import load_toml
 
@@ -27,10 +28,6 @@ XVFB = ("xvfb", "xorg-x11-server-Xvfb")
 
 GIB = 2**30
 DISK_FAIL, DISK_WARN = 0.1 * GIB, 2.0 * GIB
-
-# From the kernel's headers; one number on every architecture.
-SYS_LANDLOCK_CREATE_RULESET = 444
-LANDLOCK_CREATE_RULESET_VERSION = 1
 
 Status = Literal["ok", "warn", "fail"]
 
@@ -146,16 +143,15 @@ def display() -> Check:
 
 
 def sandbox() -> Check:
-    """Check what the kernel offers to confine programs: Landlock (files, network) and seccomp (system calls)."""
-    abi, seccomp = _landlock_abi(), _seccomp_filter()
-    found = f"Landlock {f'ABI {abi}' if abi else 'missing'}, seccomp filter {'present' if seccomp else 'missing'}"
-    if abi and seccomp:
-        return Check("sandbox", "ok", found)
+    """Check that programs written by a language model can be isolated: a harmless one is run."""
+    reason = missing_isolation()
+    if reason is None:
+        return Check("sandbox", "ok", "programs run isolated (Landlock, seccomp)")
     return Check(
         "sandbox",
         "warn",
-        f"{found}; model-written programs need both, nothing else does",
-        "run on Linux 5.13 or newer with Landlock enabled (kernel option lsm=landlock,..; containers may hide it)",
+        f"{reason}; programs that a language model wrote need it, nothing else does",
+        "run on Linux 6.12 or newer with Landlock enabled (kernel option lsm=landlock,..; containers may hide it)",
     )
 
 
@@ -239,17 +235,3 @@ def _display_opens() -> bool:
     if handle:
         x11.XCloseDisplay(ctypes.c_void_p(handle))
     return bool(handle)
-
-
-def _landlock_abi() -> int:
-    """Return the Landlock version the kernel offers; 0 where it offers none."""
-    if sys.platform != "linux":
-        return 0
-    syscall = ctypes.CDLL(None, use_errno=True).syscall
-    return max(0, int(syscall(SYS_LANDLOCK_CREATE_RULESET, None, ctypes.c_size_t(0), LANDLOCK_CREATE_RULESET_VERSION)))
-
-
-def _seccomp_filter() -> bool:
-    """Whether the kernel can filter system calls (it then counts the filters of every process, since Linux 5.9)."""
-    status = Path("/proc/self/status")
-    return status.exists() and "Seccomp_filters:" in status.read_text()

@@ -6,7 +6,7 @@ import math
 from itertools import pairwise
 from typing import Any
 
-import networkx as nx
+import networkx as nx  # type: ignore[import-untyped] # as scipy, it carries no types
 import numpy as np
 import pytest
 from hypothesis import given, settings

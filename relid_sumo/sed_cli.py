@@ -89,7 +89,7 @@ def run(
     settings = running.settings_from(own, rounds=rounds, samples=samples)
     loaded = load_scenario(scenario, changes=rest, bbox=box(bbox), agents=agents, report=say)
     ask = running.Ask(llm, mailbox, wait, unsafe_sandbox)
-    running.chosen(ask, loaded)  # before anything is simulated
+    running.check(ask, settings, loaded)
     ready = prepare(loaded, simulators=running.simulators(settings, loaded), report=say)
     try:
         with report.progress(err) as watch:

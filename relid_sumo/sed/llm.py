@@ -95,6 +95,27 @@ class LlmSettings(Settings):
         return (tokens_in * self.usd_per_million_in + tokens_out * self.usd_per_million_out) / 1e6
 
 
+def check(settings: LlmSettings) -> str:
+    """Return the key of a service, "" where it needs none.
+
+    Raises
+    ------
+    InputError
+        No model is named, no key is set, or a budget in USD has no prices to go by.
+    """
+    key = os.environ.get(settings.key_env, "")
+    if not settings.model:
+        raise InputError("--llm openai: name the model, e.g. --set sed.llm.model=NAME")
+    if settings.budget_usd is not None and not settings.usd_per_million_in + settings.usd_per_million_out:
+        raise InputError("sed.llm.budget_usd: give the prices too: sed.llm.usd_per_million_in and .._out")
+    if not key and settings.base_url is None:
+        raise InputError(
+            f"--llm openai: there is no key; put it into the environment as {settings.key_env}, or name a service that "
+            "needs none: --set sed.llm.base_url=URL"
+        )
+    return key
+
+
 class OpenAi:
     """A service that speaks OpenAI's protocol (chat completions), through the official client.
 
@@ -108,22 +129,13 @@ class OpenAi:
     Raises
     ------
     InputError
-        No model is named, no key is set, or a budget in USD has no prices to go by.
+        See `check`.
     """
 
     def __init__(self, settings: LlmSettings, usage_file: Path) -> None:
         import openai  # noqa: PLC0415 - a second to load, and one provider of four needs it
 
-        if not settings.model:
-            raise InputError("--llm openai: name the model, e.g. --set sed.llm.model=NAME")
-        if settings.budget_usd is not None and not settings.usd_per_million_in + settings.usd_per_million_out:
-            raise InputError("sed.llm.budget_usd: give the prices too: sed.llm.usd_per_million_in and .._out")
-        self._key = os.environ.get(settings.key_env, "")
-        if not self._key and settings.base_url is None:
-            raise InputError(
-                f"--llm openai: there is no key; put it into the environment as {settings.key_env}, or name a service "
-                "that needs none: --set sed.llm.base_url=URL"
-            )
+        self._key = check(settings)
         self._settings, self._file = settings, usage_file
         self._lock = threading.Lock()
         self._failed: InputError | None = None

@@ -15,11 +15,12 @@ from relid_sumo.prepare import Ready, build_network
 from relid_sumo.rollout import Rollouts
 from relid_sumo.scenario import Scenario, Simulator
 from relid_sumo.scenario_files import FILE, read_scenario
-from relid_sumo.sed import demonstrate, kept, report, sandbox
+from relid_sumo.sed import demonstrate, kept, llm, report, sandbox
 from relid_sumo.sed.bench import Bench, Present, Watch
 from relid_sumo.sed.letters import Mailbox, Recorded, write_record
 from relid_sumo.sed.llm import OpenAi, Provider, Question
 from relid_sumo.sed.loop import refine
+from relid_sumo.sed.sandbox import Isolation
 from relid_sumo.sed.settings import SedSettings
 from relid_sumo.sed.template import Template
 from relid_sumo.toml import changed, validate
@@ -59,27 +60,28 @@ def simulators(settings: SedSettings, scenario: Scenario) -> tuple[Simulator, ..
     return tuple(name for name in get_args(Simulator) if name in wanted)
 
 
-def chosen(ask: Ask, scenario: Scenario) -> str:
-    """Return the name of the provider.
+def check(ask: Ask, settings: SedSettings, scenario: Scenario) -> tuple[str, Isolation]:
+    """Return the name of the provider, and how programs are isolated; before anything is simulated.
 
     Raises
     ------
     InputError
-        There is none of that name, or it lacks what it needs.
+        There is no such provider, it lacks what it needs, or a model's programs cannot be isolated here.
     """
     recorded = scenario.folder / ANSWERS
     name = ask.name or ("recorded" if recorded.is_dir() else "template")
     if name not in PROVIDERS:
-        raise InputError(
-            f"--llm {name}: there is no such provider{did_you_mean(name, PROVIDERS)}; known are {', '.join(PROVIDERS)}"
-        )
+        known = ", ".join(PROVIDERS)
+        raise InputError(f"--llm {name}: no such provider{did_you_mean(name, PROVIDERS)}; known are {known}")
     if name == "recorded" and not recorded.is_dir():
         raise InputError(
             f"--llm recorded: scenario '{scenario.name}' has no recorded answers ({recorded}); use --llm template"
         )
     if name == "mailbox" and ask.mailbox is None:
         raise InputError("--llm mailbox: name the folder for prompts and answers: --mailbox DIR")
-    return name
+    if name == "openai":
+        llm.check(settings.llm)
+    return name, sandbox.isolation(trusted=name == "template", unsafe=ask.unsafe)
 
 
 def run(
@@ -113,8 +115,7 @@ def run(
         The folder is taken, no answers are to be had, or programs cannot be isolated here.
     """
     scenario, watch = ready.scenario, watch or Watch()
-    name = chosen(ask, scenario)
-    how = sandbox.isolation(trusted=name == "template", unsafe=ask.unsafe)
+    name, how = check(ask, settings, scenario)
     beside = scenario.folder / scenario.network
     found = scenario.model_copy(update={"network": str(beside.resolve())}) if beside.is_file() else scenario
     known = {"scenario": found.model_dump(mode="json"), "network_key": ready.network.key}

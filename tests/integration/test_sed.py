@@ -19,6 +19,7 @@ from relid_sumo.sed.letters import read_record
 pytestmark = pytest.mark.sumo
 
 TOWN = Path(__file__).parents[2] / "scenarios" / "town" / "town.osm"
+SERVICE = ("--llm", "openai", "--set", "sed.llm.model=m", "--set", "sed.llm.base_url=http://127.0.0.1:1/v1")
 SETTINGS = [
     *("demand.rate_vph=300", "demand.warmup_s=60", "horizon_s=700", "simulator=meso"),
     *("seeds.training=[0, 1, 2]", "seeds.validation=[100]", "seeds.evaluation=[200, 201]"),
@@ -32,7 +33,7 @@ def plan(network, trips, traffic):
 ```
 """
 WRONG = VALID.replace("trip.destination", "trip.origin")
-ENDLESS = "```python\ndef plan(network, trips, traffic):\n    while True:\n        pass\n```"
+FAILING = VALID.replace("trip.depart", "trip.departure")
 
 
 def run(*arguments: str | Path) -> int:
@@ -145,14 +146,14 @@ def test_a_mailbox_is_answered_round_by_round_recorded_and_replayed(
     """A model that at first gets everything wrong, in two ways, and then refines."""
     scenario, box, out = tmp_path / "scenario", tmp_path / "box", tmp_path / "out"
     shutil.copytree(small, scenario)
-    ask = ("sed", "run", scenario, *FEW, "--set", "sed.sandbox.cpu_s=1", "--out")
+    ask = ("sed", "run", scenario, *FEW, "--out")
     letters = ("--llm", "mailbox", "--mailbox", box, "--wait", "0")
     assert run(*ask, out, *letters) == 2
     assert "prompts are not answered" in capsys.readouterr().err
     first = sorted(box.glob("*.prompt.md"))
     assert {file.name.split("-")[1] for file in first} == {"round1"}
     for file in first:
-        text = WRONG if "sample1" in file.name else ENDLESS
+        text = WRONG if "sample1" in file.name else FAILING
         post(file, text)
     assert run(*ask, out, *letters) == 2
     second = sorted(set(box.glob("*.prompt.md")) - set(first))
@@ -161,7 +162,7 @@ def test_a_mailbox_is_answered_round_by_round_recorded_and_replayed(
         prompt = file.read_text()
         assert "No program has given a valid plan yet." in prompt
         assert "its route ends on" in prompt
-        assert "it used more than 1 s of CPU time" in prompt
+        assert "AttributeError: 'Trip' object has no attribute 'departure'" in prompt
         post(file, VALID)
     assert run(*ask, out, *letters) == 0
     content = json.loads((out / "results.json").read_text())
@@ -175,15 +176,12 @@ def test_a_mailbox_is_answered_round_by_round_recorded_and_replayed(
     assert run("sed", "record", out, scenario) == 0
     answers = sorted((scenario / "answers").iterdir())
     assert len(answers) == len(first) + len(second)
-    assert {read_record(file)[1] for file in answers} == {WRONG, ENDLESS, VALID}
+    assert {read_record(file)[1] for file in answers} == {WRONG, FAILING, VALID}
     assert run(*ask, tmp_path / "replayed") == 0
     replayed = json.loads((tmp_path / "replayed" / "results.json").read_text())
     assert replayed["provider"] == "recorded"
     assert "other figures" not in capsys.readouterr().err
     assert replayed["subsets"][0]["attempts"][2]["numbers"] == content["subsets"][0]["attempts"][2]["numbers"]
-    answers[0].unlink()
-    assert run(*ask, tmp_path / "missing") == 2
-    assert "no answer is recorded for" in " ".join(capsys.readouterr().err.split())
 
 
 @pytest.mark.parametrize(
@@ -197,7 +195,7 @@ def test_a_mailbox_is_answered_round_by_round_recorded_and_replayed(
         (("run", "SMALL", "--out", "OUT", "--llm", "recorded"), "has no recorded answers"),
         (("run", "SMALL", "--out", "OUT", "--set", "sed.sample=1"), "unknown key 'sample' (did you mean 'samples'?)"),
         (("run", "SMALL", "--out", "OUT", "--rounds", "0"), "rounds = 0"),
-        (("run", "SMALL", "--out", "MADE", "--llm", "openai", "--set", "sed.llm.model=m"), "run with another provider"),
+        (("run", "SMALL", "--out", "MADE", *SERVICE), "run with another provider"),
         (("run", "SMALL", "--out", "OUT", "--llm", "openai", "--set", "sed.llm.model=m"), "there is no key"),
         (("run", "nowhere", "--out", "OUT"), "there is no scenario 'nowhere'"),
         (("run", "SMALL", "--out", "SMALL"), "exists and holds no SED run"),

@@ -1,0 +1,45 @@
+"""The answers recorded with the cities: they answer today's prompts, and their programs still give valid plans."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from relid_sumo import load_scenario, traffic
+from relid_sumo.prepare import prepare
+from relid_sumo.rollout import Rollouts
+from relid_sumo.sed import kept, loop
+from relid_sumo.sed.bench import Bench, Present, Watch
+from relid_sumo.sed.letters import Recorded, read_record
+from relid_sumo.sed.run import ANSWERS
+from relid_sumo.sed.settings import SedSettings
+
+pytestmark = [pytest.mark.sumo, pytest.mark.osm, pytest.mark.slow]
+
+CITIES = [name for name in ("orlando", "hong_kong") if (load_scenario(name).folder / ANSWERS).is_dir()]
+
+
+@pytest.mark.usefixtures("isolated", "osm_dir")
+@pytest.mark.parametrize("city", CITIES)
+def test_recorded_answers_answer_todays_prompts(city: str, tmp_path: Path) -> None:
+    """As `sed run CITY --llm recorded`, without the comparison at the end."""
+    scenario, settings, told = load_scenario(city), SedSettings(), list[str]()
+    ready = prepare(scenario, simulators=("micro", "meso"))
+    kept.open_run(tmp_path / "run", "recorded", {"scenario": {}})
+    with Rollouts(ready.task) as rollouts:
+        bench = Bench(ready, rollouts, settings, Present(), Watch())
+        provider = Recorded(scenario.folder / ANSWERS, told.append)
+        times = traffic.edge_times(scenario, ready.network)
+        refined = loop.refine(bench, tmp_path / "run", provider, "sandlock", times)
+    assert told == []
+    attempts = [one for subset in refined.subsets for one in subset.attempts]
+    assert len(attempts) == 3 * 2 * len(refined.subsets)
+    later = [one for one in attempts if one.round > 1]
+    assert sum(one.problem is None for one in later) >= 0.95 * len(later)
+    assert all(one.sandbox_s < 5.0 for one in attempts)
+    held = [subset.best.numbers for subset in refined.subsets if subset.best is not None]
+    assert all(numbers is not None and numbers.score > -1.0 for numbers in held)
+    headers = [read_record(file)[0] for file in sorted((scenario.folder / ANSWERS).glob("*.md"))]
+    assert len(headers) == len(attempts)
+    assert all(header["origin"].startswith("a large language model, 20") for header in headers)

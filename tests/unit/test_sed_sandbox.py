@@ -132,10 +132,14 @@ def test_the_corpus_is_large() -> None:
     assert len(names) == len(set(names)) >= 60
 
 
-HOW = [pytest.param("sandlock", marks=ISOLATED), "limits"]
+@pytest.fixture(params=["sandlock", "limits"])
+def how(request: pytest.FixtureRequest) -> sandbox.Isolation:
+    if request.param == "sandlock":
+        request.getfixturevalue("isolated")
+    chosen: sandbox.Isolation = request.param
+    return chosen
 
 
-@pytest.mark.parametrize("how", HOW)
 def test_a_plan_comes_back_as_it_is(how: sandbox.Isolation) -> None:
     source = PLAN + "    print('hello'); import numpy, networkx\n    return {'a': ['x', 'y'], 'ö': [], 'n': None}"
     outcome = sandbox.run(source, EMPTY, SandboxSettings(), how)
@@ -143,7 +147,6 @@ def test_a_plan_comes_back_as_it_is(how: sandbox.Isolation) -> None:
     assert outcome.plan == {"a": ["x", "y"], "ö": [], "n": None}
 
 
-@pytest.mark.parametrize("how", HOW)
 def test_a_failure_is_told_with_the_programs_own_lines(how: sandbox.Isolation) -> None:
     outcome = sandbox.run(f"def half(x):\n    return 1 / x\n\n{PLAN}    return half(0)\n", EMPTY, TIGHT, how)
     problem = outcome.problem or ""
@@ -152,7 +155,6 @@ def test_a_failure_is_told_with_the_programs_own_lines(how: sandbox.Isolation) -
     assert problem.endswith("ZeroDivisionError: division by zero")
 
 
-@pytest.mark.parametrize("how", HOW)
 @pytest.mark.parametrize(
     ("source", "told"),
     [
@@ -169,7 +171,6 @@ def test_limits_hold(how: sandbox.Isolation, source: str, told: str) -> None:
     assert re.search(told, sandbox.run(source, EMPTY, settings, how).problem or "")
 
 
-@pytest.mark.parametrize("how", HOW)
 def test_the_same_program_gives_the_same_plan(how: sandbox.Isolation) -> None:
     source = f"import random\n{PLAN}    return [list({{'a', 'b', 'c', 'd'}}), random.random(), hash('a')]\n"
     first, second = (sandbox.run(source, EMPTY, TIGHT, how) for _ in range(2))

@@ -6,6 +6,7 @@ bounded size on every network, as the network itself reaches the program when it
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
@@ -73,13 +74,18 @@ def initial(facts: Mapping[str, Any], settings: PromptSettings) -> str:
         The template alone is longer than allowed, or not valid (see `render`).
     """
     vehicles = list(facts["vehicles"])
-    for shown in range(len(vehicles), -1, -1):
-        values = {**facts, "vehicles": vehicles[:shown], "more": len(vehicles) - shown, "n_vehicles": len(vehicles)}
-        text = render(INITIAL, values, settings)
-        if len(text) <= settings.max_characters:
-            return text
+
+    def text(shown: int) -> str:
+        more = len(vehicles) - shown
+        return render(
+            INITIAL, {**facts, "vehicles": vehicles[:shown], "more": more, "n_vehicles": len(vehicles)}, settings
+        )
+
+    fitting = bisect_right(range(len(vehicles) + 1), settings.max_characters, key=lambda shown: len(text(shown)))
+    if fitting > 0:
+        return text(fitting - 1)
     raise InputError(
-        f"the initial prompt has {len(text)} characters without any vehicle, and sed.prompt.max_characters = "
+        f"the initial prompt has {len(text(0))} characters without any vehicle, and sed.prompt.max_characters = "
         f"{settings.max_characters}; shorten the template or raise the setting"
     )
 

@@ -150,11 +150,12 @@ class _Known:
     def questions(self, subset: Subset, number: int) -> list[Question]:
         """Return a subset's questions of a round: one prompt, as many times as there are samples."""
         best = subset.best
-        text = prompt.initial(subset.about, self._settings.prompt)
-        if number > 1:
+        if number == 1:
+            text = prompt.initial(subset.about, self._settings.prompt)
+        else:
             means = facts.tried_means(self._tried, len(self._bench.seeds))
             story = None if best is None else facts.of_best(best, self._expected, self._reference, means)
-            so_far = {**facts.of_attempts(subset.attempts, best), "initial": text, "round": number, "best": story}
+            so_far = {**facts.of_attempts(subset.attempts, best), "round": number, "best": story}
             text = prompt.feedback({**subset.about, **so_far}, self._settings.prompt)
         told = {
             "vehicles": [self._task.names[i] for i in subset.agents],

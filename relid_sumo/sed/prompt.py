@@ -20,15 +20,16 @@ from relid_sumo.scenario import Settings
 FOLDER = Path(__file__).parent / "prompts"
 INITIAL, FEEDBACK = "initial.md.j2", "feedback.md.j2"
 SHORTENED = "\n... (shortened)"
+MOST_VEHICLES, MOST_OTHERS = 12, 6  # what a feedback prompt tells of
 
 
 class PromptSettings(Settings):
     """Size and templates of prompts."""
 
     max_characters: Annotated[int, Field(ge=9_000)] = 12_000
-    """Longest initial prompt; vehicles that have no room in it are counted there, and still planned for."""
-    max_program: Annotated[int, Field(ge=1_000)] = 9_000
-    """A program longer than this is shown in a feedback prompt up to here, characters."""
+    """Longest prompt; vehicles that have no room in one are counted there, and still planned for."""
+    max_program: Annotated[int, Field(ge=1_000)] = 3_000
+    """How long programs are asked to be at most, characters; of a longer one a feedback prompt shows what has room."""
     max_problem: Annotated[int, Field(ge=200)] = 1_500
     """Likewise what went wrong with it."""
     templates: str | None = None
@@ -78,7 +79,9 @@ def initial(facts: Mapping[str, Any], settings: PromptSettings) -> str:
     def text(shown: int) -> str:
         more = len(vehicles) - shown
         return render(
-            INITIAL, {**facts, "vehicles": vehicles[:shown], "more": more, "n_vehicles": len(vehicles)}, settings
+            INITIAL,
+            {**facts, "vehicles": vehicles[:shown], "more": more, "n_vehicles": len(vehicles), "brief": False},
+            settings,
         )
 
     fitting = bisect_right(range(len(vehicles) + 1), settings.max_characters, key=lambda shown: len(text(shown)))
@@ -91,20 +94,49 @@ def initial(facts: Mapping[str, Any], settings: PromptSettings) -> str:
 
 
 def feedback(facts: Mapping[str, Any], settings: PromptSettings) -> str:
-    """Return the feedback prompt: the initial one, then what happened; programs and tracebacks are cut to size."""
-    values = dict(facts)
-    for name in ("best", "failed"):
-        if values[name] is not None:
-            values[name] = {
-                **values[name],
-                "program": cut(values[name]["program"], settings.max_program),
-                "problem": cut(values[name].get("problem") or "", settings.max_problem),
+    """Return the feedback prompt, within its size: the task in brief, then what happened; what is long is cut.
+
+    Raises
+    ------
+    InputError
+        The template alone is longer than allowed, or not valid (see `render`).
+    """
+    vehicles, best = facts["vehicles"], facts["best"]
+    values = {
+        **facts,
+        "n_vehicles": len(vehicles),
+        "vehicles": vehicles[:MOST_VEHICLES],
+        "more": max(0, len(vehicles) - MOST_VEHICLES),
+        "brief": best is not None,
+        "others": [
+            {**other, "problem": cut(last_line(other["problem"]), 200) if other["problem"] else None}
+            for other in facts["others"][-MOST_OTHERS:]
+        ],
+    }
+    values["initial"] = render(INITIAL, values, settings)
+
+    def text(most: int) -> str:
+        short = {
+            name: facts[name]
+            and {
+                **facts[name],
+                "program": cut(facts[name]["program"], most),
+                "problem": cut(facts[name].get("problem") or "", settings.max_problem),
             }
-    values["others"] = [
-        {**other, "problem": cut(last_line(other["problem"]), 200) if other["problem"] else None}
-        for other in facts["others"]
-    ]
-    return render(FEEDBACK, values, settings)
+            for name in ("best", "failed")
+        }
+        if best is not None:
+            short["best"]["vehicles"] = best["vehicles"][:MOST_VEHICLES]
+        return render(FEEDBACK, values | short, settings)
+
+    lengths = range(len(SHORTENED), settings.max_characters)
+    fitting = bisect_right(lengths, settings.max_characters, key=lambda most: len(text(most)))
+    if fitting > 0:
+        return text(lengths[fitting - 1])
+    raise InputError(
+        f"the feedback prompt has {len(text(lengths[0]))} characters without any program, and "
+        f"sed.prompt.max_characters = {settings.max_characters}; shorten the template or raise the setting"
+    )
 
 
 def cut(text: str, most: int) -> str:

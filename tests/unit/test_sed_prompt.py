@@ -34,7 +34,7 @@ FACTS: dict[str, Any] = {
         "agents": 1000,
         "horizon_s": 3600,
     },
-    "limits": {"cpu_s": 20, "wall_s": 40, "memory_mib": 1024, "output_kib": 1024, "program_characters": 9000},
+    "limits": {"cpu_s": 20, "wall_s": 40, "memory_mib": 1024, "output_kib": 1024, "program_characters": 3000},
     "bin_s": 300,
     "bins": 12,
     "weight_out": 0.2,
@@ -87,7 +87,7 @@ FAILED = {
     "mine": None,
     "f_out": None,
 }
-LATER = {**FACTS, "initial": "INITIAL", "round": 2, "best": BEST, "others": [OTHER, FAILED], "failed": None}
+LATER = {**FACTS, "round": 2, "best": BEST, "others": [OTHER, FAILED], "failed": None}
 
 
 def test_the_initial_prompt_says_all_that_a_program_gets() -> None:
@@ -149,8 +149,9 @@ def test_a_limit_that_cannot_be_kept_is_told(tmp_path: Path) -> None:
 
 def test_feedback_carries_the_programs_own_numbers() -> None:
     text = prompt.feedback(LATER, PromptSettings())
-    assert text.startswith("INITIAL")
     for words in (
+        "# Write a route planner",
+        "Your vehicles stand in a table below.",
         PROGRAM,
         "Its score is -0.900",
         "F_out 0.030 (signed -0.020",
@@ -167,7 +168,7 @@ def test_feedback_carries_the_programs_own_numbers() -> None:
 
 def test_the_last_round_is_told_to_be_the_last() -> None:
     assert "the last: no more can be learnt" in prompt.feedback({**LATER, "round": 3}, PromptSettings())
-    assert "the last" not in prompt.feedback(LATER, PromptSettings())
+    assert "the last: no more" not in prompt.feedback(LATER, PromptSettings())
 
 
 def test_without_a_valid_plan_the_failure_is_shown_with_its_program() -> None:
@@ -178,15 +179,33 @@ def test_without_a_valid_plan_the_failure_is_shown_with_its_program() -> None:
     assert "NameError: boom" in text
 
 
-def test_feedback_is_bounded_too() -> None:
-    settings = PromptSettings(max_program=1000, max_problem=200)
+@pytest.mark.parametrize("count", [1, 5, 1000])
+@pytest.mark.parametrize("valid", [True, False])
+def test_a_feedback_prompt_is_no_longer_than_any_other(count: int, valid: bool) -> None:
+    settings = PromptSettings()
     failed = {"program": "x" * 50_000, "problem": "y" * 50_000}
-    others = [{**FAILED, "problem": "z" * 50_000}] * 4
-    text = prompt.feedback(
-        {**LATER, "best": {**BEST, "program": "x" * 50_000}, "others": others, "failed": failed}, settings
-    )
-    assert len(text) < 6_000
-    assert text.count("(shortened)") == 7
+    best = {
+        **BEST,
+        "program": "x" * 50_000,
+        "vehicles": BEST["vehicles"] * count,
+        "lost": BEST["lost"] * 8,
+        "others": BEST["others"] * 4,
+    }
+    told = {"best": best if valid else None, "failed": None if valid else failed}
+    others = [{**FAILED, "problem": "z" * 50_000}] * 40
+    text = prompt.feedback({**LATER, **told, "vehicles": [VEHICLE] * count, "others": others}, settings)
+    assert len(text) <= settings.max_characters
+    assert f"routes of {count} vehicles" in text
+    assert text.count("x" * 500) >= 1
+    assert count <= prompt.MOST_VEHICLES or f"| and {count - prompt.MOST_VEHICLES} more |" in text
+
+
+def test_a_program_of_the_length_asked_for_is_shown_whole() -> None:
+    settings = PromptSettings()
+    program = "x" * settings.max_program
+    rows = {"vehicles": BEST["vehicles"] * 5, "lost": BEST["lost"] * 8, "others": BEST["others"] * 4}
+    facts = {**LATER, "best": {**BEST, **rows, "program": program}, "others": [OTHER] * 3, "vehicles": [VEHICLE] * 5}
+    assert program in prompt.feedback(facts, settings)
 
 
 @pytest.mark.parametrize(

@@ -56,7 +56,7 @@ ONLY_IN: dict[str, frozenset[str]] = {
     "sumo": frozenset({"sumo"}),
     "typer": frozenset({"cli", "console", "sed_cli"}),
     "openai": frozenset({"sed.llm"}),
-    "ray": frozenset({"batch"}),
+    "ray": frozenset({"batch.on_ray"}),
     "sandlock": frozenset({"sed.sandbox"}),
 }
 

@@ -48,7 +48,7 @@ FACTS: dict[str, Any] = {
     "vehicles": [VEHICLE],
 }
 PROGRAM = "def plan(network, trips, traffic):\n    return {}\n"
-BEST = {
+BEST: dict[str, Any] = {
     "round": 1,
     "program": PROGRAM,
     "score": "-0.900",

@@ -88,7 +88,7 @@ def train(
     scenario: Annotated[
         str | None, typer.Argument(help="A scenario's name or folder, or an OSM file (.osm, .osm.gz, .osm.bz2).")
     ] = None,
-    algo: Annotated[str, typer.Option(help="Algorithm: ippo.")] = "ippo",
+    algo: Annotated[str, typer.Option(help="Algorithm: ippo, mappo, reled, leed, bc, bc+ippo.")] = "ippo",
     seed: Annotated[int, typer.Option(help="Seed of weights, actions and the order of traffic.")] = 0,
     episodes: Annotated[int, typer.Option(help="Budget, episodes.")] = 100,
     out_dir: Annotated[

@@ -44,6 +44,8 @@ class Policy:
         path.
     otherwise : Policy
         With ``fixed``: what agents without a route follow; ``shortest`` where not given.
+    slip : float
+        With ``fixed``: the share of choices that are random instead.
     """
 
     name: Name
@@ -52,6 +54,7 @@ class Policy:
     weights: Weights = field(default_factory=dict)
     routes: Mapping[int, Sequence[int]] = field(default_factory=dict)
     otherwise: Policy | None = None
+    slip: float = 0.0
 
     @property
     def observes(self) -> bool:
@@ -68,7 +71,8 @@ class Policy:
             case "random":
                 return _Drawn(self.seed, lambda decision: decision.mask / decision.mask.sum())
             case "fixed":
-                return _fixed(self.routes, (self.otherwise or Policy("shortest")).start())
+                choose = _fixed(self.routes, (self.otherwise or Policy("shortest")).start())
+                return _slipping(choose, self.slip, self.seed) if self.slip else choose
             case "learned" if self.greedy:
                 return lambda _, d: int(np.argmax(probabilities(self.weights, d.agent, d.observation, d.mask)))
             case "learned":
@@ -147,6 +151,17 @@ def _fixed(routes: Mapping[int, Sequence[int]], otherwise: Choose) -> Choose:
         return _slot(episode, decision, way) if way in allowed else _shortest(episode, decision)
 
     return choose
+
+
+def _slipping(choose: Choose, share: float, seed: int) -> Choose:
+    """Return a choice that is random for a share of the decisions."""
+    random = _Drawn(seed, lambda decision: decision.mask / decision.mask.sum())
+
+    def slip(episode: Episode, decision: Decision) -> int:
+        draw = seeding.stream(seed, "slip", decision.agent, decision.number).random()
+        return (random if draw < share else choose)(episode, decision)
+
+    return slip
 
 
 def _slot(episode: Episode, decision: Decision, edge: int) -> int:

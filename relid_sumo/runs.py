@@ -27,6 +27,7 @@ import torch
 from pydantic import Field, field_validator
 
 from relid_sumo import results
+from relid_sumo.algos.hpo import HpoSettings
 from relid_sumo.algos.ippo import IppoSettings
 from relid_sumo.errors import InputError, did_you_mean
 from relid_sumo.prepare import Ready
@@ -40,10 +41,19 @@ FORMAT = results.RUN_FORMAT
 HEADING = "The scenario as this run drives it."
 
 
+# Algorithms with experts, and what each sets of HPO where it is not given.
+EXPERT_ALGOS: dict[str, dict[str, str]] = {
+    "reled": {"alpha": "dtw+gate"},
+    "leed": {"alpha": "decay"},
+    "bc": {"alpha": "fixed:1"},
+    "bc+ippo": {"alpha": "none"},
+}
+
+
 class TrainSettings(Settings):
     """Settings of a training run."""
 
-    algo: Literal["ippo"] = "ippo"
+    algo: Literal["ippo", "mappo", "reled", "leed", "bc", "bc+ippo"] = "ippo"
     """The algorithm."""
     seed: Annotated[int, Field(ge=0)] = 0
     """Seed of weights, actions and the order of traffic."""
@@ -55,7 +65,20 @@ class TrainSettings(Settings):
     """The simulations trained in, one after the other, each with its share of the episodes; the scenario's own where
     empty."""
     ippo: IppoSettings = IppoSettings()
-    """Settings of the algorithm."""
+    """Settings of ``ippo`` and ``mappo``."""
+    hpo: HpoSettings = HpoSettings()
+    """Settings of the others, which have experts; what is not given is the algorithm's own (`EXPERT_ALGOS`)."""
+    demonstrations: str = ""
+    """File that ``sed run`` made, for algorithms with experts; made before training where not given."""
+    llm: str = ""
+    """Who writes the programs that make demonstrations, as ``sed run --llm``."""
+    elite: bool = True
+    """Whether an agent's own better route takes its demonstration's place (``reled`` alone)."""
+
+    @property
+    def expert(self) -> bool:
+        """Whether agents have experts."""
+        return self.algo in EXPERT_ALGOS
 
     @field_validator("curriculum")
     @classmethod
@@ -104,7 +127,10 @@ def train_settings(content: dict[str, Any], changes: Sequence[str] = (), source:
     if content.get("algo") not in known:
         name = str(content.get("algo"))
         raise InputError(f"there is no algorithm '{name}'{did_you_mean(name, known)}; known are {', '.join(known)}")
-    return validate(changed(content, changes), TrainSettings, source)
+    content = changed(content, changes)
+    if content["algo"] in EXPERT_ALGOS and isinstance(given := content.get("hpo", {}), dict):
+        content = {"elite": content["algo"] == "reled", **content, "hpo": {**EXPERT_ALGOS[content["algo"]], **given}}
+    return validate(content, TrainSettings, source)
 
 
 def parse_curriculum(text: str) -> list[tuple[str, float]]:

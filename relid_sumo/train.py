@@ -11,15 +11,24 @@ import numpy as np
 import torch
 from torch.utils.tensorboard import SummaryWriter
 
-from relid_sumo import runs, seeding
+from relid_sumo import results, runs, seeding
 from relid_sumo.algos.gae import make_batch
+from relid_sumo.algos.hpo import Expert, Hpo
 from relid_sumo.algos.ippo import Ippo
+from relid_sumo.algos.mappo import Mappo
+from relid_sumo.demos import Demonstrations
 from relid_sumo.env import LOST, NEVER_INSERTED, EpisodeRecord
 from relid_sumo.errors import InputError, SimulationError
+from relid_sumo.experts import Experts, planned
 from relid_sumo.policies import Policy
 from relid_sumo.prepare import Ready, prepare
 from relid_sumo.rollout import Job, Rollouts
 from relid_sumo.runs import TrainSettings
+from relid_sumo.sed import bench
+from relid_sumo.sed import run as sed
+from relid_sumo.sed.settings import SedSettings
+
+DEMONSTRATIONS, EXPERTS = "demonstrations.npz", "experts.json"
 
 
 @dataclass(frozen=True)
@@ -107,7 +116,8 @@ def _run(
     fork: bool,
 ) -> dict[str, float]:
     torch.set_num_threads(1)  # the networks are small, and sums then always come out the same
-    learner = Ippo(ready.task.n_agents, ready.task.graph.m_out, settings.ippo, settings.seed)
+    learner = _learner(ready, settings)
+    experts = _experts(ready, folder, settings, workers, watch) if isinstance(learner, Hpo) else None
     update, episodes, row = 0, 0, {}
     if state is not None:
         learner.restore(state["learner"])  # type: ignore[arg-type]
@@ -116,14 +126,31 @@ def _run(
     board = SummaryWriter(str(folder / "tensorboard"), purge_step=episodes + 1)
     try:
         with Rollouts(ready.task, workers, fork=fork, report=watch.report) as rollouts:
+            if isinstance(learner, Hpo) and experts is not None:
+                if state is not None:
+                    experts.restore(state["experts"])  # type: ignore[arg-type]
+                learner.expert = _begin(
+                    ready, folder, settings, learner, experts, rollouts, watch, begun=state is not None
+                )
             while episodes < settings.episodes:
                 start = time.perf_counter()
                 jobs = _jobs(ready, settings, episodes, learner)
                 records = rollouts.run(jobs, watch.episode)
                 driven = time.perf_counter()
-                learnt = learner.update(make_batch(records, ready.task.n_agents), episodes / settings.episodes)
+                simulator, progress = settings.simulator(ready.scenario, episodes), episodes / settings.episodes
+                follows: dict[str, float] = {}
+                if isinstance(learner, Hpo) and experts is not None:
+                    if experts.note(records, simulator):
+                        learner.expert = experts.stacked()
+                    alpha = learner.follow(experts.ways(records, simulator), progress)
+                    follows = {"replaced": int(experts.replaced.sum())}
+                    follows |= {f"alpha_{i}": float(value) for i, value in enumerate(alpha)}
+                learnt = (
+                    learner.update(make_batch(records, ready.task.n_agents, joint=settings.algo == "mappo"), progress)
+                    | follows
+                )
                 done = time.perf_counter()
-                micro = int(settings.simulator(ready.scenario, episodes) == "micro")
+                micro = int(simulator == "micro")
                 update, episodes = update + 1, episodes + len(records)
                 row = {"update": update, "episodes": episodes, "micro": micro, **summary(records), **learnt}
                 _check_finite(row, folder)
@@ -132,11 +159,62 @@ def _run(
                 for name, value in row.items():
                     board.add_scalar(name, value, episodes)
                 board.flush()  # TensorBoard is to follow a run; of itself it writes every two minutes
-                runs.save_checkpoint(folder, {"update": update, "episodes": episodes, "learner": learner.state()})
+                content = {"update": update, "episodes": episodes, "learner": learner.state()}
+                runs.save_checkpoint(folder, content | ({"experts": experts.state()} if experts is not None else {}))
                 watch.update(row)
     finally:
         board.close()
     return row
+
+
+def _learner(ready: Ready, settings: TrainSettings) -> Ippo:
+    agents, m_out = ready.task.n_agents, ready.task.graph.m_out
+    if settings.expert:
+        return Hpo(agents, m_out, settings.hpo, settings.seed)
+    return (Mappo if settings.algo == "mappo" else Ippo)(agents, m_out, settings.ippo, settings.seed)
+
+
+def _experts(ready: Ready, folder: Path, settings: TrainSettings, workers: int | None, watch: Watch) -> Experts:
+    """Return experts with the routes of the run's demonstrations, which are made where the run has none yet."""
+    file = folder / DEMONSTRATIONS
+    if not file.is_file():
+        if settings.demonstrations:
+            found = Demonstrations.load(Path(settings.demonstrations))
+        else:
+            told = bench.Watch(episode=watch.episode, report=watch.report)
+            ask, how = sed.Ask(settings.llm), SedSettings()
+            micro = prepare(ready.scenario, simulators=sed.simulators(how, ready.scenario), report=watch.report)
+            found = sed.plan(micro, folder / "sed", how, ask, workers=workers, watch=told)
+        planned(found, ready, Path(settings.demonstrations or folder / "sed"))
+        found.save(file)
+    routes = planned(Demonstrations.load(file), ready, file)
+    return Experts(ready.task, routes, elite=settings.elite)
+
+
+def _begin(
+    ready: Ready,
+    folder: Path,
+    settings: TrainSettings,
+    learner: Hpo,
+    experts: Experts,
+    rollouts: Rollouts,
+    watch: Watch,
+    *,
+    begun: bool,
+) -> Expert:
+    """Drive the demonstrations and imitate them, unless that has been done; return what is demonstrated."""
+    if begun:
+        return experts.stacked()
+    watch.report("driving the demonstrations")
+    simulators = settings.simulators(ready.scenario)
+    driven = experts.start(ready, rollouts, simulators, settings.seed, settings.episodes_per_update)
+    learner.expert = experts.stacked()
+    told = learner.imitate()
+    watch.report(
+        f"imitation: {told['steps']:.0f} steps; the experts' actions now have probability {told['imitated']:.2f}"
+    )
+    results.write_json(folder / EXPERTS, {"episodes_driven": driven, **told})
+    return learner.expert
 
 
 def _jobs(ready: Ready, settings: TrainSettings, episodes: int, learner: Ippo) -> list[Job]:

@@ -29,6 +29,8 @@ class Batch:
         Whether the agent's episode ended with what followed.
     valid : array of bool, shape (N, S)
         Whether there is a decision.
+    joint : array, shape (N, S, (N + 1) (2 m_out + 2)), or None
+        The own observation, then the last one of every agent.
     """
 
     observation: Float32s
@@ -37,10 +39,11 @@ class Batch:
     reward: Float32s
     last: Bools
     valid: Bools
+    joint: Float32s | None = None
 
 
-def make_batch(records: Sequence[EpisodeRecord], n_agents: int) -> Batch:
-    """Stack episodes one behind the other, agent by agent."""
+def make_batch(records: Sequence[EpisodeRecord], n_agents: int, *, joint: bool = False) -> Batch:
+    """Stack episodes one behind the other, agent by agent; with `joint` what everybody saw goes with each decision."""
     agent = np.concatenate([r.agent for r in records])
     episode = np.concatenate([np.full(len(r.agent), i) for i, r in enumerate(records)])
     order = np.lexsort((np.arange(len(agent)), agent))  # by agent, then as they came
@@ -67,7 +70,19 @@ def make_batch(records: Sequence[EpisodeRecord], n_agents: int) -> Batch:
         reward=spread([r.reward for r in records], 0.0, np.float32),
         last=last,
         valid=valid,
+        joint=spread([_joint(r, n_agents) for r in records], 0.0, np.float32) if joint else None,
     )
+
+
+def _joint(record: EpisodeRecord, n_agents: int) -> Float32s:
+    """Return what everybody last saw at each decision, the deciding agent's own first, shape (n, (N + 1) width)."""
+    n, width = record.observation.shape
+    seen = np.zeros((n_agents, width), dtype=np.float32)
+    rows = np.empty((n, n_agents + 1, width), dtype=np.float32)
+    for k, agent in enumerate(record.agent.tolist()):
+        seen[agent] = record.observation[k]
+        rows[k, 0], rows[k, 1:] = seen[agent], seen
+    return rows.reshape(n, -1)
 
 
 def advantages(reward: Float32s, value: Float32s, last: Bools, lam: float) -> Float32s:

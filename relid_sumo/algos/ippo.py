@@ -92,16 +92,17 @@ class Ippo:
         """
         s = self.settings
         left = 1.0 - progress
-        rate = s.learning_rate * (left if s.schedule == "linear" else 1.0)
+        rate = self._rate(progress)
         for group in self.optimiser.param_groups:
             group["lr"] = rate
+        seen = self._seen_by_critic(batch)
         observation, mask = torch.from_numpy(batch.observation), torch.from_numpy(batch.mask)
         action = torch.from_numpy(batch.action)[..., None]
         valid = torch.from_numpy(batch.valid)
         share = valid / valid.sum(1, keepdim=True).clamp(min=1)  # each agent's mean over its own decisions
         with torch.no_grad():
             old = self.actor(observation, mask).gather(-1, action)[..., 0]
-            value = self.critic(observation)
+            value = self.critic(seen)
         gain = torch.from_numpy(advantages(batch.reward / RETURN_SCALE, value.numpy(), batch.last, s.gae_lambda))
         target = gain + value
         gain = normalised(gain, share)
@@ -112,12 +113,13 @@ class Ippo:
             clipped = ratio.clamp(1 - s.clip, 1 + s.clip)
             policy_loss = -(share * torch.minimum(ratio * gain, clipped * gain)).sum(1)
             entropy = -(share * (log_p.exp() * log_p.clamp(min=-100.0)).sum(-1)).sum(1)
-            value_loss = (share * (self.critic(observation) - target).square()).sum(1)
-            loss = policy_loss - s.entropy * left * entropy + 0.5 * value_loss
+            value_loss = (share * (self.critic(seen) - target).square()).sum(1)
+            loss = self._with_expert(policy_loss - s.entropy * left * entropy) + 0.5 * value_loss
             self.optimiser.zero_grad()
             loss.sum().backward()
             norms = clip_each(self._parameters, s.max_grad_norm)
             self.optimiser.step()
+            self._after_step()
             with torch.no_grad():
                 told = {
                     "policy_loss": policy_loss.mean(),
@@ -132,6 +134,21 @@ class Ippo:
         sums["explained_variance"] = explained(value, target, valid)
         sums["learning_rate"] = rate
         return sums
+
+    def _rate(self, progress: float) -> float:
+        s = self.settings
+        return s.learning_rate * (1.0 - progress if s.schedule == "linear" else 1.0)
+
+    def _seen_by_critic(self, batch: Batch) -> Tensor:
+        """Return what the critic sees of each decision, shape (N, S, width)."""
+        return torch.from_numpy(batch.observation)
+
+    def _with_expert(self, loss: Tensor) -> Tensor:
+        """Return the agents' policy losses, shape (N,), as they are: nobody has an expert here."""
+        return loss
+
+    def _after_step(self) -> None:
+        """Nothing else learns here."""
 
     def state(self) -> dict[str, object]:
         """Return all that learning goes on from."""

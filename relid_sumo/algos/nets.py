@@ -87,11 +87,13 @@ class Actor(nn.Module):
 
 
 class Critic(nn.Module):
-    """Values of N agents: (N, B, 2 m_out + 2) to (N, B)."""
+    """Values of N agents: (N, B, width) to (N, B), the width of an observation where not given."""
 
-    def __init__(self, agents: int, m_out: int, *, hidden: int, seed: int, name: str = "critic") -> None:
+    def __init__(
+        self, agents: int, m_out: int, *, hidden: int, seed: int, name: str = "critic", width: int | None = None
+    ) -> None:
         super().__init__()
-        sizes = [2 * m_out + 2, hidden, hidden, 1]
+        sizes = [width or 2 * m_out + 2, hidden, hidden, 1]
         gains = [HIDDEN_GAIN, HIDDEN_GAIN, 1.0]
         self.layers = nn.ModuleList(
             StackedLinear(f"{name}.{i}", seed, agents, sizes[i], sizes[i + 1], gains[i]) for i in range(3)

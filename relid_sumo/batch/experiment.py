@@ -236,7 +236,7 @@ def _command(entry: ScenarioEntry, train: TrainSettings) -> str:
     words += ["--episodes", str(train.episodes)]
     words += ["--agents", str(entry.agents)] if entry.agents else []
     words += [f"--bbox={','.join(map(str, entry.bbox))}"] if entry.bbox else []
-    plain = dict(_pairs(TrainSettings(algo=train.algo).model_dump(mode="json")))
+    plain = dict(_pairs(train_settings({"algo": train.algo}).model_dump(mode="json")))
     named = {"algo", "seed", "episodes"}
     own = [(k, v) for k, v in _pairs(train.model_dump(mode="json")) if k not in named and plain.get(k) != v]
     words += [word for change in entry.changes for word in ("--set", change)]

@@ -44,26 +44,31 @@ class Comparison:
     gain: dict[str, tuple[float, float, float]]
 
 
-def demonstrate(bench: Bench, refined: Refined) -> tuple[Demonstrations, list[Comparison]]:
-    """Drive the held plans of all subsets together, and compare them with the baselines.
+def held(bench: Bench, refined: Refined) -> Demonstrations:
+    """Drive the held plans of all subsets together on all training traffic seeds, in what the scenario is trained in.
 
-    The demonstrations are driven on all training traffic seeds, in what the scenario is trained in. Agents of a subset
-    that has no valid plan take the free-flow fastest route; ``meta`` then lists no routes for them.
+    Agents of a subset that has no valid plan take the free-flow fastest route; ``meta`` then lists no routes for them.
     """
-    ready, seeds = bench.ready, bench.ready.scenario.seeds
-    held = Policy("fixed", routes=refined.routes)
-    (records,) = bench.drive([held], seeds.training, ready.scenario.simulator)
+    ready = bench.ready
+    (records,) = bench.drive(
+        [Policy("fixed", routes=refined.routes)], ready.scenario.seeds.training, ready.scenario.simulator
+    )
     meta = {
         "scenario": ready.scenario.name,
         "network_key": ready.network.key,
         "simulator": ready.scenario.simulator,
         "subsets": [_kept(subset, ready) for subset in refined.subsets],
     }
-    compared = [
-        _compare(bench, held, "training", bench.seeds),
-        _compare(bench, held, "evaluation", seeds.evaluation[: bench.settings.held_out]),
+    return demos.collect(ready.task, records, meta)
+
+
+def demonstrate(bench: Bench, refined: Refined) -> tuple[Demonstrations, list[Comparison]]:
+    """Drive the held plans of all subsets together (see `held`), and compare them with the baselines."""
+    plans = Policy("fixed", routes=refined.routes)
+    return held(bench, refined), [
+        _compare(bench, plans, "training", bench.seeds),
+        _compare(bench, plans, "evaluation", bench.ready.scenario.seeds.evaluation[: bench.settings.held_out]),
     ]
-    return demos.collect(ready.task, records, meta), compared
 
 
 def _kept(subset: Subset, ready: Ready) -> dict[str, Any]:

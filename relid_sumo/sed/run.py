@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, get_args
 
 from relid_sumo import traffic
+from relid_sumo.demos import Demonstrations
 from relid_sumo.errors import InputError, did_you_mean
 from relid_sumo.network import Network
 from relid_sumo.prepare import Ready, build_network
@@ -19,7 +21,7 @@ from relid_sumo.sed import demonstrate, kept, llm, report, sandbox
 from relid_sumo.sed.bench import Bench, Present, Watch
 from relid_sumo.sed.letters import Mailbox, Recorded, write_record
 from relid_sumo.sed.llm import OpenAi, Provider, Question
-from relid_sumo.sed.loop import refine
+from relid_sumo.sed.loop import Refined, refine
 from relid_sumo.sed.sandbox import Isolation
 from relid_sumo.sed.settings import SedSettings
 from relid_sumo.sed.template import Template
@@ -114,7 +116,43 @@ def run(
     InputError
         The folder is taken, no answers are to be had, or programs cannot be isolated here.
     """
-    scenario, watch = ready.scenario, watch or Watch()
+    with _refined(ready, folder, settings, ask, workers, present, watch or Watch()) as (bench, refined, name):
+        bench.watch.report("driving the held plans together")
+        demonstrations, compared = demonstrate.demonstrate(bench, refined)
+    demonstrations.save(folder / kept.DEMONSTRATIONS)
+    content = report.results(refined, compared, ready.task, name)
+    kept.write_json(folder / kept.RESULTS, content)
+    return content
+
+
+def plan(
+    ready: Ready,
+    folder: Path,
+    settings: SedSettings,
+    ask: Ask,
+    *,
+    workers: int | None = None,
+    watch: Watch | None = None,
+) -> Demonstrations:
+    """Make demonstrations as `run` does, without comparing them with anything; kept in the folder."""
+    with _refined(ready, folder, settings, ask, workers, None, watch or Watch()) as (bench, refined, _):
+        demonstrations = demonstrate.held(bench, refined)
+    demonstrations.save(folder / kept.DEMONSTRATIONS)
+    return demonstrations
+
+
+@contextlib.contextmanager
+def _refined(
+    ready: Ready,
+    folder: Path,
+    settings: SedSettings,
+    ask: Ask,
+    workers: int | None,
+    present: Present | None,
+    watch: Watch,
+) -> Iterator[tuple[Bench, Refined, str]]:
+    """Run the loop; yield where it was run, what it left and who was asked, while simulations are still warm."""
+    scenario = ready.scenario
     name, how = check(ask, settings, scenario)
     beside = scenario.folder / scenario.network
     found = scenario.model_copy(update={"network": str(beside.resolve())}) if beside.is_file() else scenario
@@ -124,13 +162,7 @@ def run(
     times = traffic.edge_times(scenario, ready.network, report=watch.report)
     with Rollouts(ready.task, workers) as rollouts:
         bench = Bench(ready, rollouts, settings, present or Present(), watch)
-        refined = refine(bench, folder, provider, how, times)
-        watch.report("driving the held plans together")
-        demonstrations, compared = demonstrate.demonstrate(bench, refined)
-    demonstrations.save(folder / kept.DEMONSTRATIONS)
-    content = report.results(refined, compared, ready.task, name)
-    kept.write_json(folder / kept.RESULTS, content)
-    return content
+        yield bench, refine(bench, folder, provider, how, times), name
 
 
 def _provider(

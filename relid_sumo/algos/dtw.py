@@ -1,0 +1,18 @@
+"""How far an agent's way is from its demonstration: dynamic time warping of both as points on the map.
+
+Sakoe & Chiba 1978, with the Euclidean distance between points, through dtaidistance.
+"""
+
+from __future__ import annotations
+
+from dtaidistance import dtw_ndim
+
+from relid_sumo.graph import Floats
+
+
+def distance(one: Floats, other: Floats) -> float:
+    """Return the distance of two ways, shapes (n, 2) and (m, 2), in metres per point.
+
+    The sum of distances along the best alignment, over the length of the longer way; 0 where both are the same.
+    """
+    return float(dtw_ndim.distance(one, other, inner_dist="euclidean")) / max(len(one), len(other))

@@ -1,0 +1,253 @@
+"""HPO, hybrid expert-agent policy optimisation: every agent learns from its own decisions and from its expert's.
+
+arXiv 2511.19368 has two value functions and a weight from dynamic time warping between an agent's way and its expert's;
+its public summary leaves the formulas open, and those here are this project's reading. One update, in order:
+
+1. own decisions are stacked, and advantages estimated from V^a, as in IPPO (`relid_sumo.algos.ippo`);
+2. alpha_i of each agent is worked out from its episodes (see `alphas`);
+3. `epochs` passes: ``(1 - alpha_i) (L^a - c entropy) + alpha_i L^e + (L_Va + L_Ve) / 2``. L^a is PPO's clipped loss,
+   L^e the expert loss, L_Va and L_Ve squared errors of V^a on own returns and of V^e on the expert's. No value loss is
+   scaled by alpha, and each value function learns its own returns alone.
+
+With ``alpha = "none"`` this is IPPO, bit for bit. Before the first update `imitate` brings the actor to its expert.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+import numpy as np
+import torch
+from pydantic import Field, field_validator
+from torch import Tensor
+
+from relid_sumo.algos.gae import Batch
+from relid_sumo.algos.ippo import RETURN_SCALE, Ippo, IppoSettings
+from relid_sumo.algos.nets import Critic, clip_each
+from relid_sumo.graph import Floats
+
+MOST_WEIGHT = 20.0  # of `ve`, whose exp is of advantages over 100 s
+ALPHAS = ("none", "dtw", "dtw+gate", "router", "decay")
+
+
+class HpoSettings(IppoSettings):
+    """Settings of HPO, beside those of IPPO."""
+
+    alpha: str = "dtw+gate"
+    """How much an agent follows its expert: ``dtw`` (more the further its way is from the expert's), ``dtw+gate`` (and
+    only while the expert is better), ``decay`` (falling linearly to 0), ``router`` (a learnt weight), ``fixed:0.5``,
+    ``none``."""
+    alpha_max: Annotated[float, Field(ge=0, le=1)] = 0.9
+    """The largest alpha, of ``dtw``, ``dtw+gate`` and ``decay``."""
+    gate_s: Annotated[float, Field(gt=0)] = 10.0
+    """How soon the gate closes, s of return between agent and expert."""
+    expert_loss: Literal["ce", "sil", "ve"] = "ce"
+    """Cross-entropy on the expert's actions: plain, weighted by how much better than V^a they came out (``sil``), or by
+    exp of their advantage over V^e (``ve``)."""
+    imitation_steps: Annotated[int, Field(ge=0)] = 300
+    """Gradient steps of imitation before the first episode, at most; 0 for none."""
+    imitation_target: Annotated[float, Field(gt=0, le=1)] = 0.97
+    """Mean probability of the expert's actions at which imitation ends."""
+
+    @field_validator("alpha")
+    @classmethod
+    def _known(cls, alpha: str) -> str:
+        kind, _, number = alpha.partition(":")
+        if kind == "fixed":
+            try:
+                if 0.0 <= float(number) <= 1.0:
+                    return alpha
+            except ValueError:
+                pass
+            raise ValueError("give a number from 0 to 1, as in fixed:0.5")
+        if alpha not in ALPHAS:
+            raise ValueError(f"known are {', '.join(ALPHAS)} and fixed:0.5")
+        return alpha
+
+
+@dataclass(frozen=True, eq=False)
+class Expert:
+    """What all agents' experts did; N agents.
+
+    Attributes
+    ----------
+    batch : Batch
+        Their decisions; `Batch.action` is what to imitate.
+    returns : array, shape (N, S)
+        What was still to come after each decision, s.
+    valued : array of bool, shape (N, S)
+        Decisions of undisturbed demonstrations: V^e learns from these alone.
+    """
+
+    batch: Batch
+    returns: Floats
+    valued: np.ndarray[tuple[int, ...], np.dtype[np.bool_]]
+
+
+@dataclass(frozen=True, eq=False)
+class Ways:
+    """What alpha is worked out from, of each agent; arrays of shape (N,).
+
+    Attributes
+    ----------
+    distance : array
+        Mean DTW distance between the episodes of a batch and the demonstration, m.
+    scale : array
+        A third of the untrained policy's distance, m.
+    lead : array
+        Mean return of the demonstration less that of the agent, s, in the same traffic.
+    """
+
+    distance: Floats
+    scale: Floats
+    lead: Floats
+
+
+def alphas(settings: HpoSettings, ways: Ways | None, agents: int, progress: float) -> Floats:
+    """Return alpha of each agent, shape (N,); 0 where there is no expert.
+
+    ``dtw``: ``alpha_max (1 - exp(-d / s))`` with d the DTW distance and s the scale; ``dtw+gate``: that times
+    ``sigmoid(lead / gate_s)``, so that an agent leaves a worse expert behind.
+    """
+    kind, _, number = settings.alpha.partition(":")
+    if kind == "fixed":
+        return np.full(agents, float(number))
+    if kind == "decay":
+        return np.full(agents, settings.alpha_max * (1.0 - progress))
+    if kind in {"none", "router"} or ways is None:
+        return np.zeros(agents)
+    alpha = settings.alpha_max * (1.0 - np.exp(-ways.distance / np.maximum(ways.scale, 1.0)))
+    if kind == "dtw+gate":
+        alpha = alpha / (1.0 + np.exp(-np.clip(ways.lead / settings.gate_s, -50.0, 50.0)))
+    return np.asarray(alpha)
+
+
+class Hpo(Ippo):
+    """N learners with an expert each, stacked; see the module's text and `Ippo`."""
+
+    settings: HpoSettings
+
+    def __init__(self, agents: int, m_out: int, settings: HpoSettings, seed: int) -> None:
+        super().__init__(agents, m_out, settings, seed)
+        self.expert_critic = Critic(agents, m_out, hidden=settings.hidden, seed=seed, name="expert_critic")
+        self.gate = torch.zeros(agents, requires_grad=settings.alpha == "router")
+        self._expert_parameters = [*self.expert_critic.parameters()]
+        own = [*self._expert_parameters, *([self.gate] if self.gate.requires_grad else [])]
+        self.expert_optimiser = torch.optim.Adam(own, lr=settings.learning_rate, eps=1e-5)
+        self.expert: Expert | None = None
+        self._alpha = torch.zeros(agents)
+
+    def imitate(self) -> dict[str, float]:
+        """Bring the actors to their experts, and both value functions to what the experts' decisions came to.
+
+        Returns
+        -------
+        dict
+            ``steps``, and ``imitated``: the mean probability of the expert's actions at the end.
+        """
+        assert self.expert is not None
+        seen = _Seen(self.expert)
+        everything = [*self._parameters, *self._expert_parameters]
+        optimiser = torch.optim.Adam(everything, lr=self.settings.learning_rate, eps=1e-5)
+        reached, steps = 0.0, 0
+        for steps in range(self.settings.imitation_steps + 1):
+            log_p = self.actor(seen.observation, seen.mask).gather(-1, seen.action)[..., 0]
+            reached = float((seen.share * log_p.exp()).sum(1).mean())
+            if reached >= self.settings.imitation_target or steps == self.settings.imitation_steps:
+                break
+            values = sum(
+                (seen.valued * (critic(seen.observation) - seen.returns).square()).sum(1)
+                for critic in (self.critic, self.expert_critic)
+            )
+            optimiser.zero_grad()
+            (values - (seen.share * log_p).sum(1)).sum().backward()
+            clip_each(everything, self.settings.max_grad_norm)
+            optimiser.step()
+        return {"steps": steps, "imitated": reached}
+
+    def follow(self, ways: Ways | None, progress: float) -> Floats:
+        """Work out alpha for the next update, and return it, shape (N,)."""
+        alpha = alphas(self.settings, ways, len(self._alpha), progress)
+        if self.settings.alpha == "router" and self.expert is not None:
+            alpha = torch.sigmoid(self.gate).detach().numpy().astype(np.float64)
+        self._alpha = torch.from_numpy(alpha.astype(np.float32))
+        return alpha
+
+    def update(self, batch: Batch, progress: float) -> dict[str, float]:
+        """Learn from one batch, with the alpha of `follow`.
+
+        Beside what IPPO tells: ``alpha``, ``expert_loss``, ``expert_value_loss`` and ``imitated``, the mean probability
+        of the expert's actions.
+        """
+        self._seen = _Seen(self.expert) if self.expert is not None else None
+        self._told: dict[str, float] = {}
+        for group in self.expert_optimiser.param_groups:
+            group["lr"] = self._rate(progress)
+        return super().update(batch, progress) | {"alpha": float(self._alpha.mean())} | self._told
+
+    def _with_expert(self, loss: Tensor) -> Tensor:
+        """Return the agents' losses with their experts' part, shape (N,)."""
+        seen = self._seen
+        if seen is None or self.settings.alpha == "none":
+            return loss
+        alpha = torch.sigmoid(self.gate) if self.gate.requires_grad else self._alpha
+        log_p = self.actor(seen.observation, seen.mask).gather(-1, seen.action)[..., 0]
+        expert_loss: Tensor = -(seen.share * self._weight(seen) * log_p).sum(1)
+        self._told["expert_loss"] = float(expert_loss.detach().mean())
+        self._told["imitated"] = float((seen.share * log_p.detach().exp()).sum(1).mean())
+        blended: Tensor = (1 - alpha) * loss + alpha * expert_loss
+        return blended
+
+    def _weight(self, seen: _Seen) -> Tensor:
+        """Return what each of the expert's actions counts in the expert loss, shape (N, S)."""
+        if self.settings.expert_loss == "ce":
+            return torch.ones_like(seen.returns)
+        critic = self.critic if self.settings.expert_loss == "sil" else self.expert_critic
+        with torch.no_grad():
+            gain: Tensor = seen.returns - critic(seen.observation)
+        return gain.clamp(min=0.0) if self.settings.expert_loss == "sil" else gain.exp().clamp(max=MOST_WEIGHT)
+
+    def _after_step(self) -> None:
+        """Take the expert critic's step, and the router's."""
+        seen = self._seen
+        if seen is None or self.settings.alpha == "none":
+            return
+        value_loss = (seen.valued * (self.expert_critic(seen.observation) - seen.returns).square()).sum(1)
+        (0.5 * value_loss).sum().backward()
+        clip_each(self._expert_parameters, self.settings.max_grad_norm)
+        self.expert_optimiser.step()  # the gate's gradient is of the blended losses
+        self.expert_optimiser.zero_grad()
+        self._told["expert_value_loss"] = float(value_loss.detach().mean())
+
+    def state(self) -> dict[str, object]:
+        """See `Ippo.state`."""
+        return {
+            **super().state(),
+            "expert_critic": self.expert_critic.state_dict(),
+            "expert_optimiser": self.expert_optimiser.state_dict(),
+            "gate": self.gate.detach(),
+        }
+
+    def restore(self, state: dict[str, dict[str, object]]) -> None:
+        """See `Ippo.restore`."""
+        super().restore(state)
+        self.expert_critic.load_state_dict(state["expert_critic"])
+        self.expert_optimiser.load_state_dict(state["expert_optimiser"])
+        with torch.no_grad():
+            self.gate.copy_(torch.as_tensor(state["gate"]))
+
+
+class _Seen:
+    """An expert's decisions as tensors; shares weigh each agent's own to a sum of 1."""
+
+    def __init__(self, expert: Expert) -> None:
+        batch = expert.batch
+        self.observation, self.mask = torch.from_numpy(batch.observation), torch.from_numpy(batch.mask)
+        self.action = torch.from_numpy(batch.action)[..., None]
+        self.returns = torch.from_numpy((expert.returns / RETURN_SCALE).astype(np.float32))
+        self.share, self.valued = (_shares(torch.from_numpy(valid)) for valid in (batch.valid, expert.valued))
+
+
+def _shares(valid: Tensor) -> Tensor:
+    return valid / valid.sum(1, keepdim=True).clamp(min=1)

@@ -1,0 +1,280 @@
+"""The agents' experts while training goes on: demonstrations of planned routes, replaced by what agents find better.
+
+A demonstration is one route, driven in every training traffic seed, in each simulation that is trained in. A few more
+episodes slip: 15 % of their choices are random, and what is kept is what the expert would have chosen from where the
+vehicle then was (Ross et al. 2011, arXiv 1011.0686, have the idea). Elite: an agent's own route replaces its
+demonstration when it came out better in the same three or more traffic seeds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from relid_sumo import seeding
+from relid_sumo.algos import dtw
+from relid_sumo.algos.gae import Batch
+from relid_sumo.algos.hpo import Expert, Ways
+from relid_sumo.demos import Demonstrations
+from relid_sumo.env import ARRIVED, EpisodeRecord
+from relid_sumo.errors import InputError
+from relid_sumo.graph import Floats
+from relid_sumo.policies import Policy
+from relid_sumo.prepare import Ready
+from relid_sumo.rollout import Job, Rollouts
+from relid_sumo.scenario import Simulator
+from relid_sumo.task import Bools, Float32s, RoutingTask
+
+SLIP = 0.15  # share of random choices in a slipping episode
+ELITE_SEEDS = 3  # traffic seeds in which an own route has to be better
+MOST_ROUTES = 24  # own routes of an agent that are remembered
+Route = tuple[int, ...]
+Where = tuple[Simulator, int]  # a simulation and a traffic seed
+
+
+@dataclass(frozen=True, eq=False)
+class Driven:
+    """One agent's decisions in one episode, n of them, and its return, s."""
+
+    total: float
+    observation: Float32s
+    mask: Bools
+    action: np.ndarray[Any, np.dtype[np.int64]]
+    returns: Floats
+
+
+@dataclass(eq=False)
+class _Known:
+    """A route and how it went, by simulation and traffic seed."""
+
+    route: Route
+    driven: dict[Where, Driven] = field(default_factory=dict)
+
+    def mean(self, where: Sequence[Where]) -> float:
+        return float(np.mean([self.driven[w].total for w in where]))
+
+
+class Experts:
+    """Demonstrations of N agents, and the routes that the agents drove themselves.
+
+    Parameters
+    ----------
+    task
+        Whose agents.
+    routes
+        The demonstrated route of every agent, edges.
+    elite
+        Whether an agent's own better route takes the demonstration's place.
+    """
+
+    def __init__(self, task: RoutingTask, routes: Sequence[Route], *, elite: bool) -> None:
+        self.task, self.elite = task, elite
+        self.demos = [_Known(tuple(route)) for route in routes]
+        self.own: list[dict[Route, _Known]] = [{} for _ in routes]
+        self.slips: list[list[Driven]] = [[] for _ in routes]
+        self.scale = np.full(len(routes), 1.0)
+        self.replaced = np.zeros(len(routes), dtype=np.int64)
+        self._points = {i: self._way(demo.route) for i, demo in enumerate(self.demos)}
+
+    def start(self, ready: Ready, rollouts: Rollouts, simulators: Sequence[Simulator], seed: int, batch: int) -> int:
+        """Drive the demonstrations and what goes with them, and return how many episodes that took."""
+        seeds = ready.scenario.seeds.training
+        routes = {i: demo.route for i, demo in enumerate(self.demos)}
+        plan = Policy("fixed", routes=routes)
+        first = simulators[0]
+        jobs = [(simulator, s, plan) for simulator in simulators for s in seeds]
+        slipping = [
+            (first, s, Policy("fixed", routes=routes, slip=SLIP, seed=seeding.derive(seed, "slip", s)))
+            for s in seeds[:batch]
+        ]
+        lost = [(first, s, Policy("random", seed=seeding.derive(seed, "untrained", s))) for s in seeds[:batch]]
+        every = [*jobs, *slipping, *lost]
+        records = rollouts.run([Job(s, ready.options(s, simulator), policy) for simulator, s, policy in every])
+        for (simulator, s, _), record in zip(jobs, records, strict=False):
+            for i, driven in enumerate(_split(record)):
+                self.demos[i].driven[simulator, s] = driven
+        for record in records[len(jobs) : len(jobs) + len(slipping)]:
+            for i, driven in enumerate(_split(record, self._labels(record))):
+                self.slips[i].append(driven)
+        untrained = records[len(jobs) + len(slipping) :]
+        self.scale = self._distances(untrained) / 3.0
+        return len(every)
+
+    def note(self, records: Sequence[EpisodeRecord], simulator: Simulator) -> bool:
+        """Remember what agents drove; return whether a demonstration has been replaced."""
+        if not self.elite:
+            return False
+        changed = False
+        for record in records:
+            for i, driven in enumerate(_split(record)):
+                route = tuple(record.routes[i].tolist())
+                if record.status[i] != ARRIVED or route == self.demos[i].route:
+                    continue
+                known = self.own[i].setdefault(route, _Known(route))
+                known.driven[simulator, record.traffic_seed] = driven
+                common = [w for w in known.driven if w[0] == simulator and w in self.demos[i].driven]
+                if len(common) >= ELITE_SEEDS and known.mean(common) > self.demos[i].mean(common):
+                    self._replace(i, known)
+                    changed = True
+                elif len(self.own[i]) > MOST_ROUTES:
+                    worst = min(self.own[i].values(), key=lambda k: k.mean(list(k.driven)))
+                    del self.own[i][worst.route]
+        return changed
+
+    def _replace(self, agent: int, better: _Known) -> None:
+        self.own[agent].pop(better.route)
+        self.own[agent][self.demos[agent].route] = self.demos[agent]
+        self.demos[agent] = better
+        self.replaced[agent] += 1
+        self._points[agent] = self._way(better.route)
+
+    def ways(self, records: Sequence[EpisodeRecord], simulator: Simulator) -> Ways:
+        """Return how far the agents' episodes are from their demonstrations."""
+        lead = np.zeros(len(self.demos))
+        for i, demo in enumerate(self.demos):
+            pairs = [
+                demo.driven[simulator, r.traffic_seed].total - float(r.returns[i])
+                for r in records
+                if (simulator, r.traffic_seed) in demo.driven
+            ]
+            here = [driven.total for where, driven in demo.driven.items() if where[0] == simulator]
+            if pairs:
+                lead[i] = float(np.mean(pairs))
+            elif here:
+                lead[i] = float(np.mean(here) - np.mean([r.returns[i] for r in records]))
+        return Ways(self._distances(records), self.scale, lead)
+
+    def stacked(self) -> Expert:
+        """Return all that is demonstrated, agents in front."""
+        parts = [[*demo.driven.values(), *slips] for demo, slips in zip(self.demos, self.slips, strict=True)]
+        counts = [sum(len(d.action) for d in rows) for rows in parts]
+        n, s, m = len(parts), max(1, *counts), self.task.graph.m_out
+        batch = Batch(
+            observation=np.zeros((n, s, 2 * m + 2), dtype=np.float32),
+            mask=np.ones((n, s, m), dtype=bool),
+            action=np.zeros((n, s), dtype=np.int64),
+            reward=np.zeros((n, s), dtype=np.float32),
+            last=np.zeros((n, s), dtype=bool),
+            valid=np.zeros((n, s), dtype=bool),
+        )
+        returns, valued = np.zeros((n, s)), np.zeros((n, s), dtype=bool)
+        for i, rows in enumerate(parts):
+            at = 0
+            for place, driven in enumerate(rows):
+                to = slice(at, at + len(driven.action))
+                batch.observation[i, to], batch.mask[i, to] = driven.observation, driven.mask
+                batch.action[i, to], batch.valid[i, to] = driven.action, True
+                returns[i, to], valued[i, to] = driven.returns, place < len(self.demos[i].driven)
+                at = to.stop
+        return Expert(batch, returns, valued)
+
+    def _labels(self, record: EpisodeRecord) -> np.ndarray[Any, np.dtype[np.int64]]:
+        """Return what the experts would have chosen at each decision: along the plan, or the free-flow fastest way."""
+        task = self.task
+        following = [dict(pairwise(demo.route)) for demo in self.demos]
+        labels = np.array(record.action, dtype=np.int64)
+        for n, (agent, edge) in enumerate(zip(record.agent.tolist(), record.edge.tolist(), strict=True)):
+            slots, mask = task.graph.slots[edge], record.mask[n]
+            way = following[agent].get(edge, -1)
+            if way not in slots[mask]:
+                way = int(task.next_edge[task.row[agent], edge])
+            labels[n] = int(np.flatnonzero(slots == way)[0])
+        return labels
+
+    def _way(self, route: Sequence[int] | np.ndarray[Any, np.dtype[np.int32]]) -> Floats:
+        return np.ascontiguousarray(self.task.graph.end_xy[list(route)], dtype=np.float64)
+
+    def _distances(self, records: Sequence[EpisodeRecord]) -> Floats:
+        return np.array(
+            [
+                np.mean(
+                    [
+                        dtw.distance(self._way(r.routes[i]), self._points[i]) if len(r.routes[i]) else 0.0
+                        for r in records
+                    ]
+                )
+                for i in range(len(self.demos))
+            ]
+        )
+
+    def state(self) -> dict[str, object]:
+        """Return all that training goes on from."""
+        return {
+            "demos": [_packed(demo) for demo in self.demos],
+            "own": [[_packed(known) for known in routes.values()] for routes in self.own],
+            "slips": [[_tensors(driven) for driven in rows] for rows in self.slips],
+            "scale": torch.from_numpy(self.scale),
+            "replaced": torch.from_numpy(self.replaced),
+        }
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Go on from what `state` returned."""
+        self.demos = [_unpacked(content) for content in state["demos"]]
+        self.own = [{k.route: k for k in map(_unpacked, routes)} for routes in state["own"]]
+        self.slips = [[_arrays(content) for content in rows] for rows in state["slips"]]
+        self.scale, self.replaced = state["scale"].numpy(), state["replaced"].numpy()
+        self._points = {i: self._way(demo.route) for i, demo in enumerate(self.demos)}
+
+
+def planned(demonstrations: Demonstrations, ready: Ready, source: Path) -> list[Route]:
+    """Return the demonstrated route of every agent.
+
+    Raises
+    ------
+    InputError
+        The demonstrations are of another scenario or network, an agent has none, or a plan does not arrive.
+    """
+    meta, task = demonstrations.meta, ready.task
+    if meta.get("scenario") != ready.scenario.name:
+        raise InputError(f"{source}: demonstrations of scenario '{meta.get('scenario')}', not '{ready.scenario.name}'")
+    if meta.get("network_key") != ready.network.key:
+        raise InputError(f"{source}: made on another version of network '{ready.network.name}'; make them anew")
+    routes = {name: route for subset in meta["subsets"] for name, route in subset["routes"].items()}
+    missing = [name for name in task.names if name not in routes]
+    if missing:
+        raise InputError(f"{source}: no plan for {', '.join(missing)}; make demonstrations with more rounds")
+    never = [name for i, name in enumerate(task.names) if not demonstrations.arrived[:, i].any()]
+    if never:
+        raise InputError(f"{source}: the plans of {', '.join(never)} arrived in no traffic; make others")
+    return [tuple(task.graph.index[edge] for edge in routes[name]) for name in task.names]
+
+
+def _split(record: EpisodeRecord, labels: np.ndarray[Any, np.dtype[np.int64]] | None = None) -> list[Driven]:
+    """Return each agent's decisions; with `labels` in place of the actions taken."""
+    parts = []
+    for i in range(len(record.status)):
+        mine = np.flatnonzero(record.agent == i)
+        parts.append(
+            Driven(
+                total=float(record.returns[i]),
+                observation=record.observation[mine],
+                mask=record.mask[mine],
+                action=np.asarray((record.action if labels is None else labels)[mine], dtype=np.int64),
+                returns=np.cumsum(record.reward[mine][::-1])[::-1].copy(),
+            )
+        )
+    return parts
+
+
+def _tensors(driven: Driven) -> dict[str, object]:
+    names = ("observation", "mask", "action", "returns")
+    return {"total": driven.total, **{name: torch.from_numpy(np.array(getattr(driven, name))) for name in names}}
+
+
+def _arrays(content: Mapping[str, Any]) -> Driven:
+    return Driven(**{name: value if name == "total" else value.numpy() for name, value in content.items()})
+
+
+def _packed(known: _Known) -> dict[str, object]:
+    driven = [(simulator, seed, _tensors(one)) for (simulator, seed), one in known.driven.items()]
+    return {"route": list(known.route), "driven": driven}
+
+
+def _unpacked(content: Mapping[str, Any]) -> _Known:
+    return _Known(tuple(content["route"]), {(sim, seed): _arrays(one) for sim, seed, one in content["driven"]})

@@ -158,7 +158,7 @@ def evaluate(
     traffic: Annotated[str, typer.Option(help="Which traffic seeds: evaluation, validation, training.")] = "evaluation",
     sampled: Sampled = False,
     baselines: Annotated[
-        str, typer.Option(help="What to compare with, of random, shortest, reactive, rerouting.")
+        str, typer.Option(help="What to compare with, of random, shortest, reactive, rerouting, hist, bestroute.")
     ] = "shortest,reactive,rerouting",
     branches: Annotated[
         float,
@@ -194,6 +194,7 @@ def evaluate(
             workers=workers,
             what_if=what_if,
             on_done=tick,
+            report=_say,
         )
     if as_json:
         out.print_json(json.dumps(result.as_json()))

@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from relid_sumo import runs, seeding
+from relid_sumo import planners, runs, seeding
 from relid_sumo.env import LOST, NEVER_INSERTED, EpisodeRecord
 from relid_sumo.errors import InputError, did_you_mean
+from relid_sumo.planners import PLANNERS
 from relid_sumo.policies import BASELINES, Policy, pick, probabilities
 from relid_sumo.prepare import Ready, prepare
 from relid_sumo.rollout import Job, Rollouts
@@ -119,6 +120,7 @@ def evaluate(
     workers: int | None = None,
     what_if: Sequence[str] = (),
     on_done: Callable[[EpisodeRecord], None] = lambda _: None,
+    report: Callable[[str], None] = lambda _: None,
 ) -> Evaluation:
     """Drive policies through the same trips in the same traffic and compare them.
 
@@ -143,7 +145,7 @@ def evaluate(
         More seeds are asked for than there are.
     """
     seeds = choose_seeds(ready, traffic, n_seeds)
-    table = episodes(ready, policies, seeds, branches=branches, workers=workers, on_done=on_done)
+    table = episodes(ready, policies, seeds, branches=branches, workers=workers, on_done=on_done, report=report)
     results = {name: _result(rows, table.get("shortest")) for name, rows in table.items()}
     greedy = all(p.greedy for p in policies.values() if p.name == "learned")
     return Evaluation(ready.scenario.name, traffic, seeds, greedy, results, tuple(what_if))
@@ -157,11 +159,16 @@ def episodes(
     branches: float = 0.0,
     workers: int | None = None,
     on_done: Callable[[EpisodeRecord], None] = lambda _: None,
+    report: Callable[[str], None] = lambda _: None,
 ) -> dict[str, list[EpisodeRecord]]:
     """Drive policies in each of some traffic seeds, and return their episodes in the order of the seeds.
 
     `branches` is as in `evaluate`.
     """
+    policies = {
+        name: planners.policy(policy.name, ready, workers, report) if policy.name in PLANNERS else policy
+        for name, policy in policies.items()
+    }
     jobs = [
         Job(
             seed,
@@ -315,7 +322,7 @@ def baselines(names: str = ",".join(BASELINES)) -> dict[str, Policy]:
     InputError
         There is none of that name.
     """
-    known = ("random", *BASELINES)
+    known = ("random", *BASELINES, *PLANNERS)
     chosen: dict[str, Policy] = {}
     for word in filter(None, (part.strip() for part in names.split(","))):
         name = next((k for k in known if k == word), None)

@@ -153,7 +153,7 @@ class Hpo(Ippo):
         reached, steps = 0.0, 0
         for steps in range(self.settings.imitation_steps + 1):
             log_p = self.actor(seen.observation, seen.mask).gather(-1, seen.action)[..., 0]
-            reached = float((seen.share * log_p.exp()).sum(1).mean())
+            reached = float((seen.share * log_p.detach().exp()).sum(1).mean())
             if reached >= self.settings.imitation_target or steps == self.settings.imitation_steps:
                 break
             values = sum(
@@ -180,11 +180,15 @@ class Hpo(Ippo):
         Beside what IPPO tells: ``alpha``, ``expert_loss``, ``expert_value_loss`` and ``imitated``, the mean probability
         of the expert's actions.
         """
-        self._seen = _Seen(self.expert) if self.expert is not None else None
-        self._told: dict[str, float] = {}
+        self.begin()
         for group in self.expert_optimiser.param_groups:
             group["lr"] = self._rate(progress)
         return super().update(batch, progress) | {"alpha": float(self._alpha.mean())} | self._told
+
+    def begin(self) -> None:
+        """Take up what the experts show now."""
+        self._seen = _Seen(self.expert) if self.expert is not None else None
+        self._told: dict[str, float] = {}
 
     def _with_expert(self, loss: Tensor) -> Tensor:
         """Return the agents' losses with their experts' part, shape (N,)."""

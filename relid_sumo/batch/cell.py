@@ -152,7 +152,7 @@ def run(order: Order, tell: Tell) -> None:
         driven += 1
         tell(Progress(cell.train.episodes, last, f"evaluates {driven}/{len(seeds) * len(policies)}"))
 
-    records = evaluate.episodes(ready, policies, seeds, workers=order.workers, on_done=count)
+    records = evaluate.episodes(ready, policies, seeds, workers=order.workers, on_done=count, report=watch.report)
     results.write_json(folder / results.ROUTES, routes(ready, records))
     results.write_json(folder / results.EVALUATION, outcome(ready, records))
 

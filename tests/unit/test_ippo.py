@@ -18,6 +18,7 @@ from relid_sumo.policies import Policy
 from relid_sumo.task import RoutingTask
 
 Drive = Callable[..., EpisodeRecord]
+STACKED = [f.name for f in fields(Batch) if f.name != "joint"]
 SMALL = IppoSettings(hidden=8, scorer=6, epochs=4)
 
 
@@ -53,7 +54,7 @@ def batch_of(agents: int, slots: int, counts: list[int], seed: int, kind: type =
 def only(batch: Batch, agent: int) -> Batch:
     """Return one agent's decisions, without padding."""
     n = max(1, int(batch.valid[agent].sum()))
-    return Batch(**{f.name: getattr(batch, f.name)[agent : agent + 1, :n] for f in fields(Batch)})
+    return Batch(**{name: getattr(batch, name)[agent : agent + 1, :n] for name in STACKED})
 
 
 def parameters(learner: Ippo) -> dict[str, torch.Tensor]:
@@ -104,10 +105,10 @@ def test_padding_does_not_matter() -> None:
     batch = batch_of(3, 4, [9, 4, 6], seed=0, kind=np.float64)
     wider = Batch(
         **{
-            f.name: np.concatenate(
-                [getattr(batch, f.name), np.full_like(getattr(batch, f.name)[:, :3], f.name == "mask")], axis=1
+            name: np.concatenate(
+                [getattr(batch, name), np.full_like(getattr(batch, name)[:, :3], name == "mask")], axis=1
             )
-            for f in fields(Batch)
+            for name in STACKED
         }
     )
     one, other = (precise(Ippo(3, 4, SMALL, seed=0)) for _ in range(2))

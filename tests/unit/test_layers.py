@@ -36,7 +36,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("rollout", "demos"),
     ("pettingzoo_env",),
     ("algos", "sed"),
-    ("runs", "experts"),
+    ("runs", "experts", "planners"),
     ("train",),
     ("evaluate",),
     ("batch", "report"),

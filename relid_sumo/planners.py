@@ -1,0 +1,83 @@
+"""Routes that a traffic engineer would plan from training traffic, one per vehicle, without learning a policy.
+
+``hist``: the fastest path on mean travel times of the training traffic. ``bestroute``: of up to eight clearly different
+routes the one with the lowest mean travel time, each driven in every training traffic seed (all vehicles on their k-th
+route at the same time). The second is the simple opponent that learning has to beat.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from relid_sumo import traffic
+from relid_sumo.atlas import cache_folder
+from relid_sumo.policies import Policy
+from relid_sumo.prepare import Ready
+from relid_sumo.rollout import Job, Rollouts
+from relid_sumo.trips import alternatives
+
+PLANNERS = ("hist", "bestroute")
+K_ROUTES = 8
+FORMAT = 1
+Route = Sequence[int]
+Report = Callable[[str], None]
+
+
+def policy(name: str, ready: Ready, workers: int | None = None, report: Report = lambda _: None) -> Policy:
+    """Return what a planner's vehicles follow."""
+    routes = hist(ready, report) if name == "hist" else bestroute(ready, workers, report)
+    return Policy("fixed", routes=dict(enumerate(routes)))
+
+
+def hist(ready: Ready, report: Report = lambda _: None) -> list[list[int]]:
+    """Return every agent's fastest path on the mean travel times of the training traffic (see `traffic.edge_times`)."""
+    task = ready.task
+    cost = traffic.edge_times(ready.scenario, ready.network, report=report).mean(axis=0)
+    cost[sorted(task.closed)] = np.inf
+    pairs = zip(task.origin.tolist(), task.destination.tolist(), strict=True)
+    return [task.graph.path(origin, destination, cost) for origin, destination in pairs]
+
+
+def bestroute(ready: Ready, workers: int | None = None, report: Report = lambda _: None) -> list[list[int]]:
+    """Return every agent's best of `K_ROUTES` routes by mean travel time in training traffic, microscopic; cached."""
+    task, scenario = ready.task, ready.scenario
+    options = [
+        [list(route) for route in alternatives(task.graph, origin, destination, K_ROUTES)]
+        for origin, destination in zip(task.origin.tolist(), task.destination.tolist(), strict=True)
+    ]
+    options = [[route for route in routes if not task.closed & set(route)] or routes[:1] for routes in options]
+    content = [
+        FORMAT,
+        ready.network.key,
+        scenario.model_dump(mode="json", exclude={"name", "meso"}),
+        sorted(task.closed),
+    ]
+    key = hashlib.sha256(json.dumps([*content, options], sort_keys=True).encode()).hexdigest()[:12]
+    file = cache_folder() / "bestroute" / f"{ready.network.name}-{key}.json"
+    if not file.is_file():
+        rounds, seeds = max(map(len, options)), scenario.seeds.training
+        report(f"driving up to {rounds} routes of every vehicle in {len(seeds)} samples of traffic")
+        jobs = [
+            Job(
+                seed,
+                ready.options(seed),
+                Policy("fixed", routes={i: routes[min(k, len(routes) - 1)] for i, routes in enumerate(options)}),
+            )
+            for k in range(rounds)
+            for seed in seeds
+        ]
+        with Rollouts(task, workers) as rollouts:
+            records = rollouts.run(jobs)
+        times = np.array([record.travel_time for record in records]).reshape(rounds, len(seeds), -1).mean(axis=1)
+        best = [int(np.argmin(times[: len(routes), i])) for i, routes in enumerate(options)]
+        file.parent.mkdir(parents=True, exist_ok=True)
+        part = file.with_suffix(f".{os.getpid()}.part")
+        part.write_text(json.dumps(best), encoding="utf-8")
+        part.replace(file)
+    chosen = json.loads(file.read_text(encoding="utf-8"))
+    return [routes[k] for routes, k in zip(options, chosen, strict=True)]

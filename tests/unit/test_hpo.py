@@ -1,0 +1,325 @@
+"""HPO: alpha, the expert loss and the two value functions, against small cases by hand; IPPO where alpha is none."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Sequence
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from relid_sumo.algos import dtw
+from relid_sumo.algos.gae import Batch, make_batch
+from relid_sumo.algos.hpo import Expert, Hpo, HpoSettings, Ways, alphas
+from relid_sumo.algos.ippo import Ippo, IppoSettings
+from relid_sumo.algos.mappo import Mappo
+from relid_sumo.env import EpisodeRecord
+from relid_sumo.errors import InputError
+from relid_sumo.experts import Experts, planned
+from relid_sumo.graph import Floats
+from relid_sumo.policies import Policy
+from relid_sumo.rollout import Job
+from relid_sumo.runs import train_settings
+from relid_sumo.task import RoutingTask
+
+Drive = Callable[..., EpisodeRecord]
+SIZES: dict[str, Any] = {"hidden": 8, "scorer": 6, "epochs": 3}
+SLOTS = 3
+
+
+def random_batch(agents: int, n: int, seed: int, reward: float = -30.0) -> Batch:
+    """Return n decisions of each agent, in episodes of four."""
+    rng = np.random.default_rng(seed)
+    return Batch(
+        observation=rng.uniform(-1, 1, (agents, n, 2 * SLOTS + 2)).astype(np.float32),
+        mask=np.ones((agents, n, SLOTS), dtype=bool),
+        action=rng.integers(0, SLOTS, (agents, n)),
+        reward=rng.normal(reward, 5.0, (agents, n)).astype(np.float32),
+        last=np.tile(np.arange(n) % 4 == 3, (agents, 1)),
+        valid=np.ones((agents, n), dtype=bool),
+    )
+
+
+def expert_of(batch: Batch, returns: float = -50.0) -> Expert:
+    shape = batch.action.shape
+    return Expert(batch, np.full(shape, returns), np.ones(shape, dtype=bool))
+
+
+# --- dynamic time warping ---------------------------------------------------------------------------------------------
+
+
+def plain_dtw(one: Floats, other: Floats) -> float:
+    """Return what the textbook's dynamic programme gives, per point of the longer way."""
+    cost = np.full((len(one) + 1, len(other) + 1), np.inf)
+    cost[0, 0] = 0.0
+    for i, a in enumerate(one, 1):
+        for j, b in enumerate(other, 1):
+            before = min(cost[i - 1, j], cost[i, j - 1], cost[i - 1, j - 1])
+            cost[i, j] = before + float(np.hypot(*(a - b)))
+    return float(cost[-1, -1]) / max(len(one), len(other))
+
+
+points = st.lists(st.tuples(*[st.floats(-1e4, 1e4)] * 2), min_size=1, max_size=12)
+
+
+@given(points, points)
+def test_dtw_is_the_plain_dynamic_programme(one: list[tuple[float, float]], other: list[tuple[float, float]]) -> None:
+    a, b = np.array(one), np.array(other)
+    assert dtw.distance(a, b) == pytest.approx(plain_dtw(a, b), rel=1e-6, abs=1e-6)
+
+
+# --- alpha ------------------------------------------------------------------------------------------------------------
+
+
+def test_alpha_grows_with_the_distance_and_falls_when_the_expert_is_worse() -> None:
+    ways = Ways(
+        distance=np.array([0.0, 90.0, 90.0, 90.0]), scale=np.full(4, 30.0), lead=np.array([50.0, 0.0, 10.0, -10.0])
+    )
+    far = 0.8 * (1 - np.exp(-3.0))
+    alone = alphas(HpoSettings(alpha="dtw", alpha_max=0.8), ways, 4, 0.0)
+    assert alone == pytest.approx([0.0, far, far, far])
+    gated = alphas(HpoSettings(alpha="dtw+gate", alpha_max=0.8, gate_s=10.0), ways, 4, 0.0)
+    assert gated == pytest.approx([0.0, far / 2, far / (1 + np.exp(-1)), far / (1 + np.exp(1))])
+
+
+def test_other_alphas() -> None:
+    assert alphas(HpoSettings(alpha="fixed:0.5"), None, 2, 0.3).tolist() == [0.5, 0.5]
+    assert alphas(HpoSettings(alpha="decay", alpha_max=0.8), None, 2, 0.25) == pytest.approx([0.6, 0.6])
+    assert alphas(HpoSettings(alpha="none"), None, 2, 0.3).tolist() == [0.0, 0.0]
+    for wrong in ("fixed:2", "fixed:x", "dwt"):
+        with pytest.raises(ValueError, match=r"fixed:0\.5"):
+            HpoSettings(alpha=wrong)
+
+
+# --- learning ---------------------------------------------------------------------------------------------------------
+
+
+def test_without_alpha_it_is_ippo_bit_for_bit() -> None:
+    plain = Ippo(3, SLOTS, IppoSettings(**SIZES), seed=5)
+    hybrid = Hpo(3, SLOTS, HpoSettings(**SIZES, alpha="none"), seed=5)
+    hybrid.expert = expert_of(random_batch(3, 8, seed=77))
+    for step in range(4):
+        batch, progress = random_batch(3, 12, seed=step), step / 8
+        hybrid.follow(None, progress)
+        told, beside = plain.update(batch, progress), hybrid.update(batch, progress)
+        assert all(beside[name] == value for name, value in told.items())
+    for net in ("actor", "critic"):
+        ours, theirs = getattr(hybrid, net).state_dict(), getattr(plain, net).state_dict()
+        assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+
+
+@pytest.mark.parametrize("kind", ["ce", "sil", "ve"])
+def test_the_blended_loss_is_what_the_formula_says(kind: str) -> None:
+    """(1 - alpha) L + alpha L^e, with L^e a weighted mean of -log p over each agent's expert decisions."""
+    learner = Hpo(2, SLOTS, HpoSettings(**SIZES, alpha="fixed:0.25", expert_loss=kind), seed=1)  # type: ignore[arg-type]
+    batch = random_batch(2, 5, seed=3)
+    learner.expert = Expert(batch, np.linspace(-90, 30, 10).reshape(2, 5), np.ones((2, 5), dtype=bool))
+    learner.follow(None, 0.0)
+    learner.begin()
+    loss = learner._with_expert(torch.tensor([2.0, -1.0]))
+    log_p = learner.actor(torch.from_numpy(batch.observation), torch.from_numpy(batch.mask)).detach()
+    critic = learner.critic if kind == "sil" else learner.expert_critic
+    value = critic(torch.from_numpy(batch.observation)).detach()
+    for i, own in enumerate((2.0, -1.0)):
+        terms = []
+        for k in range(5):
+            gain = learner.expert.returns[i, k] / 100 - float(value[i, k])
+            weight = {"ce": 1.0, "sil": max(gain, 0.0), "ve": min(np.exp(gain), 20.0)}[kind]
+            terms.append(-weight * float(log_p[i, k, batch.action[i, k]]))
+        assert float(loss[i].detach()) == pytest.approx(0.75 * own + 0.25 * np.mean(terms), rel=1e-5)
+
+
+def test_each_value_function_learns_its_own_returns() -> None:
+    """Own episodes are worth -40 s at every decision's end, the expert's -10 s: V^a and V^e part."""
+    learner = Hpo(2, SLOTS, HpoSettings(**SIZES, alpha="fixed:0.5", schedule="constant", gae_lambda=1.0), seed=2)
+    batch = random_batch(2, 16, seed=4)
+    batch = Batch(**{**vars(batch), "reward": np.full_like(batch.reward, -40.0), "last": np.ones_like(batch.last)})
+    learner.expert = expert_of(batch, returns=-10.0)
+    for _ in range(150):
+        learner.follow(None, 0.0)
+        told = learner.update(batch, 0.0)
+    seen = torch.from_numpy(batch.observation)
+    assert float(learner.critic(seen).detach().mean()) == pytest.approx(-0.4, abs=0.03)
+    assert float(learner.expert_critic(seen).detach().mean()) == pytest.approx(-0.1, abs=0.03)
+    assert told["expert_value_loss"] < 0.01
+
+
+def test_imitation_reaches_the_expert_and_stops() -> None:
+    learner = Hpo(3, SLOTS, HpoSettings(**SIZES, imitation_steps=400), seed=3)
+    learner.expert = expert_of(random_batch(3, 6, seed=8))
+    told = learner.imitate()
+    assert 0.97 <= told["imitated"] < 1.0
+    assert 1 < told["steps"] < 400
+    idle = Hpo(3, SLOTS, HpoSettings(**SIZES, imitation_steps=0), seed=3)
+    before = {name: value.clone() for name, value in idle.actor.state_dict().items()}
+    idle.expert = learner.expert
+    assert idle.imitate()["steps"] == 0
+    assert all(torch.equal(before[name], value) for name, value in idle.actor.state_dict().items())
+
+
+def test_a_learnt_gate_moves_to_the_lower_loss() -> None:
+    learner = Hpo(1, SLOTS, HpoSettings(**SIZES, alpha="router", schedule="constant"), seed=3)
+    learner.expert = expert_of(random_batch(1, 6, seed=8))
+    for step in range(20):
+        alpha = learner.follow(None, 0.0)
+        learner.update(random_batch(1, 12, seed=step), 0.0)
+    assert alpha[0] != 0.5
+    assert 0.0 < alpha[0] < 1.0
+
+
+def test_state_and_restore_go_on_exactly() -> None:
+    one = Hpo(2, SLOTS, HpoSettings(**SIZES, alpha="fixed:0.5"), seed=3)
+    one.expert = expert_of(random_batch(2, 6, seed=8))
+    for step in range(2):
+        one.follow(None, 0.1)
+        one.update(random_batch(2, 12, seed=step), 0.1)
+    other = Hpo(2, SLOTS, HpoSettings(**SIZES, alpha="fixed:0.5"), seed=9)
+    other.expert = one.expert
+    other.restore(copy.deepcopy(one.state()))  # type: ignore[arg-type]
+    for learner in (one, other):
+        learner.follow(None, 0.2)
+        learner.update(random_batch(2, 12, seed=5), 0.2)
+    assert all(torch.equal(a, b) for a, b in zip(one.actor.parameters(), other.actor.parameters(), strict=True))
+    assert all(
+        torch.equal(a, b) for a, b in zip(one.expert_critic.parameters(), other.expert_critic.parameters(), strict=True)
+    )
+
+
+# --- experts, on a grid without traffic -------------------------------------------------------------------------------
+
+
+class ToyRollouts:
+    """Drives jobs over the grid; the traffic seed is the edge that is slow."""
+
+    def __init__(self, task: RoutingTask, drive: Drive) -> None:
+        self._task, self._drive = task, drive
+
+    def run(self, jobs: Sequence[Job]) -> list[EpisodeRecord]:
+        return [
+            self._drive(self._task, job.policy, slow={job.traffic_seed: 3.0}, traffic_seed=job.traffic_seed)
+            for job in jobs
+        ]
+
+
+def ready_of(task: RoutingTask, seeds: Sequence[int]) -> Any:  # noqa: ANN401 - stands for a Ready
+    scenario = SimpleNamespace(name="toy", seeds=SimpleNamespace(training=tuple(seeds)))
+    network = SimpleNamespace(name="grid", key="k")
+    return SimpleNamespace(task=task, scenario=scenario, network=network, options=lambda seed, _: (str(seed),))
+
+
+@pytest.fixture
+def experts(crossing: RoutingTask, toy_drive: Drive) -> Experts:
+    """Experts whose plans are detours: the fastest way if the fastest one cost five times as much."""
+    graph, routes = crossing.graph, []
+    for origin, destination in zip(crossing.origin.tolist(), crossing.destination.tolist(), strict=True):
+        cost = graph.free_flow_s.copy()
+        cost[graph.path(origin, destination)[1:-1]] *= 5.0
+        routes.append(tuple(graph.path(origin, destination, cost)))
+    made = Experts(crossing, routes, elite=True)
+    made.start(ready_of(crossing, (5, 9, 11)), ToyRollouts(crossing, toy_drive), ["micro"], 0, 2)  # type: ignore[arg-type]
+    return made
+
+
+def test_experts_demonstrate_their_plans_and_how_to_get_back(experts: Experts, crossing: RoutingTask) -> None:
+    expert = experts.stacked()
+    demonstrated = sum(len(d.action) for d in experts.demos[0].driven.values())
+    slipped = sum(len(d.action) for d in experts.slips[0])
+    assert expert.batch.valid[0].sum() == demonstrated + slipped
+    assert expert.valued[0].sum() == demonstrated
+    chosen = np.take_along_axis(expert.batch.mask, expert.batch.action[..., None], axis=-1)
+    assert chosen.all(), "what is to be imitated is open"
+    assert (experts.scale > 0).all()
+    assert crossing.n_agents == len(experts.demos)
+
+
+def test_a_demonstration_is_no_distance_from_itself(experts: Experts, crossing: RoutingTask, toy_drive: Drive) -> None:
+    plan = Policy("fixed", routes={i: demo.route for i, demo in enumerate(experts.demos)})
+    same = [toy_drive(crossing, plan, slow={5: 3.0}, traffic_seed=5)]
+    ways = experts.ways(same, "micro")
+    assert ways.distance == pytest.approx([0.0] * crossing.n_agents)
+    assert ways.lead == pytest.approx([0.0] * crossing.n_agents)
+    shortest = [toy_drive(crossing, Policy("fixed"), slow={5: 3.0}, traffic_seed=5)]
+    assert (experts.ways(shortest, "micro").distance > 0).any()
+    assert (experts.ways(shortest, "micro").lead <= 0).all(), "detours are no faster"
+
+
+def test_a_better_own_route_replaces_a_demonstration_after_three_seeds(
+    experts: Experts, crossing: RoutingTask, toy_drive: Drive
+) -> None:
+    before = [demo.route for demo in experts.demos]
+    for count, seed in enumerate((5, 9, 11), 1):
+        changed = experts.note([toy_drive(crossing, Policy("fixed"), slow={seed: 3.0}, traffic_seed=seed)], "micro")
+        assert changed == (count == 3)
+    assert experts.replaced.sum() > 0
+    for i, demo in enumerate(experts.demos):
+        if experts.replaced[i]:
+            assert demo.route != before[i]
+            old = experts.own[i][before[i]]
+            assert demo.mean(list(demo.driven)) > old.mean(list(demo.driven))
+    again = Experts(crossing, before, elite=True)
+    again.restore(experts.state())
+    assert [demo.route for demo in again.demos] == [demo.route for demo in experts.demos]
+    ours, theirs = again.stacked(), experts.stacked()
+    assert np.array_equal(ours.batch.observation, theirs.batch.observation)
+    assert np.array_equal(ours.returns, theirs.returns)
+
+
+def test_without_elite_demonstrations_stay(crossing: RoutingTask, toy_drive: Drive, experts: Experts) -> None:
+    experts.elite = False
+    records = [toy_drive(crossing, Policy("fixed"), slow={s: 3.0}, traffic_seed=s) for s in (5, 9, 11)]
+    assert not experts.note(records, "micro")
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"scenario": "other"}, "demonstrations of scenario 'other', not 'toy'"),
+        ({"network_key": "old"}, "another version of network 'grid'"),
+        ({"subsets": []}, "no plan for a0, a1"),
+        ({"arrived": False}, "arrived in no traffic"),
+    ],
+)
+def test_demonstrations_that_do_not_fit_are_refused(
+    change: dict[str, Any], said: str, crossing: RoutingTask, experts: Experts
+) -> None:
+    ids = crossing.graph.edge_ids
+    routes = {n: [str(ids[e]) for e in d.route] for n, d in zip(crossing.names, experts.demos, strict=True)}
+    arrived = np.full((3, crossing.n_agents), change.pop("arrived", True))
+    meta = {"scenario": "toy", "network_key": "k", "subsets": [{"routes": routes}], **change}
+    with pytest.raises(InputError, match=said):
+        planned(SimpleNamespace(meta=meta, arrived=arrived), ready_of(crossing, (5,)), "demos.npz")  # type: ignore[arg-type]
+
+
+# --- what it is compared with -----------------------------------------------------------------------------------------
+
+
+def test_central_critics_see_what_everybody_last_saw(crossing: RoutingTask, toy_drive: Drive) -> None:
+    record = toy_drive(crossing, Policy("fixed"))
+    batch = make_batch([record], crossing.n_agents, joint=True)
+    assert batch.joint is not None
+    width = batch.observation.shape[-1]
+    assert batch.joint.shape[-1] == (crossing.n_agents + 1) * width
+    first, later = int(record.agent[0]), int(np.flatnonzero(record.agent != record.agent[0])[0])
+    assert np.array_equal(batch.joint[first, 0, :width], batch.observation[first, 0])
+    assert not batch.joint[first, 0, width:].reshape(-1, width)[int(record.agent[later])].any(), "nobody else yet"
+    other = int(record.agent[later])
+    row = batch.joint[other, 0, width:].reshape(-1, width)
+    assert np.array_equal(row[first], record.observation[np.flatnonzero(record.agent[: later + 1] == first)[-1]])
+    learner = Mappo(crossing.n_agents, crossing.graph.m_out, IppoSettings(**SIZES), seed=0)
+    assert np.isfinite(list(learner.update(batch, 0.0).values())).all()
+
+
+def test_algorithms_set_what_is_not_given() -> None:
+    assert train_settings({"algo": "reled"}).hpo.alpha == "dtw+gate"
+    assert train_settings({"algo": "reled"}).elite
+    assert train_settings({"algo": "leed"}).hpo.alpha == "decay"
+    assert not train_settings({"algo": "leed"}).elite
+    assert train_settings({"algo": "bc"}).hpo.alpha == "fixed:1"
+    given = train_settings({"algo": "reled"}, ["hpo.alpha=fixed:0.5", "elite=false"])
+    assert given.hpo.alpha == "fixed:0.5"
+    assert not given.elite

@@ -181,7 +181,8 @@ def evaluate(
     ready, trained = evaluation.load_trained(
         folder, greedy=not sampled, changes=changes or [], closed=close or [], report=_say
     )
-    policies = {"trained": trained, **evaluation.baselines(baselines)}
+    named = evaluation.baselines(baselines)
+    policies = {"trained": trained, **evaluation.worked_out(named, ready, workers, _say)}
     count = len(evaluation.choose_seeds(ready, traffic, seeds)) * len(policies)
     with show.counting(err, "evaluating, episode", count) as tick:
         what_if = [*(changes or []), *(f"closed: {edge}" for edge in close or [])]
@@ -194,7 +195,6 @@ def evaluate(
             workers=workers,
             what_if=what_if,
             on_done=tick,
-            report=_say,
         )
     if as_json:
         out.print_json(json.dumps(result.as_json()))

@@ -120,7 +120,6 @@ def evaluate(
     workers: int | None = None,
     what_if: Sequence[str] = (),
     on_done: Callable[[EpisodeRecord], None] = lambda _: None,
-    report: Callable[[str], None] = lambda _: None,
 ) -> Evaluation:
     """Drive policies through the same trips in the same traffic and compare them.
 
@@ -145,7 +144,7 @@ def evaluate(
         More seeds are asked for than there are.
     """
     seeds = choose_seeds(ready, traffic, n_seeds)
-    table = episodes(ready, policies, seeds, branches=branches, workers=workers, on_done=on_done, report=report)
+    table = episodes(ready, policies, seeds, branches=branches, workers=workers, on_done=on_done)
     results = {name: _result(rows, table.get("shortest")) for name, rows in table.items()}
     greedy = all(p.greedy for p in policies.values() if p.name == "learned")
     return Evaluation(ready.scenario.name, traffic, seeds, greedy, results, tuple(what_if))
@@ -159,16 +158,11 @@ def episodes(
     branches: float = 0.0,
     workers: int | None = None,
     on_done: Callable[[EpisodeRecord], None] = lambda _: None,
-    report: Callable[[str], None] = lambda _: None,
 ) -> dict[str, list[EpisodeRecord]]:
     """Drive policies in each of some traffic seeds, and return their episodes in the order of the seeds.
 
     `branches` is as in `evaluate`.
     """
-    policies = {
-        name: planners.policy(policy.name, ready, workers, report) if policy.name in PLANNERS else policy
-        for name, policy in policies.items()
-    }
     jobs = [
         Job(
             seed,
@@ -314,8 +308,21 @@ def _actor(state: dict[str, Any]) -> dict[str, NDArray[np.float32]]:
     return {name: value.numpy() for name, value in state["learner"]["actor"].items()}
 
 
+def worked_out(
+    policies: dict[str, Policy],
+    ready: Ready,
+    workers: int | None = None,
+    report: Callable[[str], None] = lambda _: None,
+) -> dict[str, Policy]:
+    """Return policies with the routes of those that have to be planned for a scenario first."""
+    return {
+        name: planners.policy(policy.name, ready, workers, report) if policy.name in PLANNERS else policy
+        for name, policy in policies.items()
+    }
+
+
 def baselines(names: str = ",".join(BASELINES)) -> dict[str, Policy]:
-    """Return policies that need no learning, by their names with commas between.
+    """Return policies that need no learning, by their names with commas between; see `worked_out` before driving them.
 
     Raises
     ------

@@ -16,12 +16,12 @@ import numpy as np
 
 from relid_sumo import traffic
 from relid_sumo.atlas import cache_folder
-from relid_sumo.policies import Policy
+from relid_sumo.policies import Name, Policy
 from relid_sumo.prepare import Ready
 from relid_sumo.rollout import Job, Rollouts
 from relid_sumo.trips import alternatives
 
-PLANNERS = ("hist", "bestroute")
+PLANNERS: tuple[Name, ...] = ("hist", "bestroute")
 K_ROUTES = 8
 FORMAT = 1
 Route = Sequence[int]

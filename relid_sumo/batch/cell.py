@@ -143,7 +143,8 @@ def run(order: Order, tell: Tell) -> None:
         tell(Progress(done, None, "goes on"))
         resume(folder, workers=order.workers, watch=watch)
     ready, policy = evaluate.load_trained(folder, report=watch.report)
-    policies = {"trained": policy, **evaluate.baselines(",".join(cell.evaluation.baselines))}
+    named = evaluate.baselines(",".join(cell.evaluation.baselines))
+    policies = {"trained": policy, **evaluate.worked_out(named, ready, order.workers, watch.report)}
     seeds = evaluate.choose_seeds(ready, "evaluation", cell.evaluation.seeds)
     driven, last = 0, last_return(folder)
 
@@ -152,7 +153,7 @@ def run(order: Order, tell: Tell) -> None:
         driven += 1
         tell(Progress(cell.train.episodes, last, f"evaluates {driven}/{len(seeds) * len(policies)}"))
 
-    records = evaluate.episodes(ready, policies, seeds, workers=order.workers, on_done=count, report=watch.report)
+    records = evaluate.episodes(ready, policies, seeds, workers=order.workers, on_done=count)
     results.write_json(folder / results.ROUTES, routes(ready, records))
     results.write_json(folder / results.EVALUATION, outcome(ready, records))
 

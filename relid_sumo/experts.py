@@ -1,9 +1,9 @@
 """The agents' experts while training goes on: demonstrations of planned routes, replaced by what agents find better.
 
-A demonstration is one route, driven in every training traffic seed, in each simulation that is trained in. A few more
-episodes slip: 15 % of their choices are random, and what is kept is what the expert would have chosen from where the
-vehicle then was (Ross et al. 2011, arXiv 1011.0686, have the idea). Elite: an agent's own route replaces its
-demonstration when it came out better in the same three or more traffic seeds.
+A demonstration is one route, driven in every training traffic seed (in a few of them where a curriculum goes on in
+another simulation). A few more episodes slip: 15 % of their choices are random, and what is kept is what the expert
+would have chosen from where the vehicle then was (Ross et al. 2011, arXiv 1011.0686, have the idea). Elite: an agent's
+own route replaces its demonstration when it came out better in the same three or more traffic seeds.
 """
 
 from __future__ import annotations
@@ -88,7 +88,8 @@ class Experts:
         routes = {i: demo.route for i, demo in enumerate(self.demos)}
         plan = Policy("fixed", routes=routes)
         first = simulators[0]
-        jobs = [(simulator, s, plan) for simulator in simulators for s in seeds]
+        jobs = [(first, s, plan) for s in seeds]
+        jobs += [(later, s, plan) for later in simulators[1:] for s in seeds[:batch]]
         slipping = [
             (first, s, Policy("fixed", routes=routes, slip=SLIP, seed=seeding.derive(seed, "slip", s)))
             for s in seeds[:batch]

@@ -74,6 +74,10 @@ class TrainSettings(Settings):
     """Who writes the programs that make demonstrations, as ``sed run --llm``."""
     elite: bool = True
     """Whether an agent's own better route takes its demonstration's place (``reled`` alone)."""
+    feedback: bool = True
+    """Whether programs are refined by what came of them; without, those of the first round are all there is."""
+    renew_every: Annotated[int, Field(ge=0)] = 20
+    """Updates between two looks at D_in and F_out of the demonstrations under the present policies; 0 for none."""
 
     @property
     def expert(self) -> bool:

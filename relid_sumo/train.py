@@ -11,24 +11,18 @@ import numpy as np
 import torch
 from torch.utils.tensorboard import SummaryWriter
 
-from relid_sumo import results, runs, seeding
-from relid_sumo.algos.gae import make_batch
-from relid_sumo.algos.hpo import Expert, Hpo
-from relid_sumo.algos.ippo import Ippo
+from relid_sumo import runs, seeding
+from relid_sumo.algos.gae import Batch, make_batch
+from relid_sumo.algos.hpo import Hpo
+from relid_sumo.algos.ippo import Ippo, NotFiniteError
 from relid_sumo.algos.mappo import Mappo
-from relid_sumo.demos import Demonstrations
 from relid_sumo.env import LOST, NEVER_INSERTED, EpisodeRecord
 from relid_sumo.errors import InputError, SimulationError
-from relid_sumo.experts import Experts, planned
 from relid_sumo.policies import Policy
 from relid_sumo.prepare import Ready, prepare
+from relid_sumo.reled import Reled
 from relid_sumo.rollout import Job, Rollouts
 from relid_sumo.runs import TrainSettings
-from relid_sumo.sed import bench
-from relid_sumo.sed import run as sed
-from relid_sumo.sed.settings import SedSettings
-
-DEMONSTRATIONS, EXPERTS = "demonstrations.npz", "experts.json"
 
 
 @dataclass(frozen=True)
@@ -95,6 +89,11 @@ def resume(
             watch.report(f"{name} is {now[name]} here, and was {settings.versions[name]}: it may not go on exactly")
     has_state = (folder / runs.CHECKPOINT).exists()  # killed before its first update, it simply starts
     state = runs.load_checkpoint(folder) if has_state else None
+    if state is not None and state.get("algo", settings.train.algo) != settings.train.algo:
+        raise InputError(
+            f"{folder}: its checkpoint is of '{state['algo']}', and its {runs.SETTINGS} says '{settings.train.algo}'; "
+            "put back the settings that it was trained with"
+        )
     if state is not None and state["episodes"] >= settings.train.episodes:
         raise InputError(f"{folder}: the run is finished ({settings.train.episodes} episodes); evaluate it instead")
     return _run(ready, folder, settings.train, state, watch, workers=workers, fork=fork)
@@ -117,7 +116,7 @@ def _run(
 ) -> dict[str, float]:
     torch.set_num_threads(1)  # the networks are small, and sums then always come out the same
     learner = _learner(ready, settings)
-    experts = _experts(ready, folder, settings, workers, watch) if isinstance(learner, Hpo) else None
+    expert = Reled(ready, folder, settings, learner, workers, watch.report) if isinstance(learner, Hpo) else None
     update, episodes, row = 0, 0, {}
     if state is not None:
         learner.restore(state["learner"])  # type: ignore[arg-type]
@@ -126,41 +125,31 @@ def _run(
     board = SummaryWriter(str(folder / "tensorboard"), purge_step=episodes + 1)
     try:
         with Rollouts(ready.task, workers, fork=fork, report=watch.report) as rollouts:
-            if isinstance(learner, Hpo) and experts is not None:
-                if state is not None:
-                    experts.restore(state["experts"])  # type: ignore[arg-type]
-                learner.expert = _begin(
-                    ready, folder, settings, learner, experts, rollouts, watch, begun=state is not None
-                )
+            if expert is not None:
+                expert.begin(rollouts, None if state is None else state["experts"])  # type: ignore[arg-type]
             while episodes < settings.episodes:
                 start = time.perf_counter()
                 jobs = _jobs(ready, settings, episodes, learner)
                 records = rollouts.run(jobs, watch.episode)
                 driven = time.perf_counter()
                 simulator, progress = settings.simulator(ready.scenario, episodes), episodes / settings.episodes
-                follows: dict[str, float] = {}
-                if isinstance(learner, Hpo) and experts is not None:
-                    if experts.note(records, simulator):
-                        learner.expert = experts.stacked()
-                    alpha = learner.follow(experts.ways(records, simulator), progress)
-                    follows = {"replaced": int(experts.replaced.sum())}
-                    follows |= {f"alpha_{i}": float(value) for i, value in enumerate(alpha)}
-                learnt = (
-                    learner.update(make_batch(records, ready.task.n_agents, joint=settings.algo == "mappo"), progress)
-                    | follows
-                )
+                follows = {} if expert is None else expert.before_update(records, simulator, progress)
+                batch = make_batch(records, ready.task.n_agents, joint=settings.algo == "mappo")
+                learnt = _learn(learner, batch, progress, ready, update + 1, folder)
                 done = time.perf_counter()
                 micro = int(simulator == "micro")
                 update, episodes = update + 1, episodes + len(records)
-                row = {"update": update, "episodes": episodes, "micro": micro, **summary(records), **learnt}
+                row = {"update": update, "episodes": episodes, "micro": micro, **summary(records), **learnt, **follows}
                 _check_finite(row, folder)
                 metrics.add(row)
                 timing.add({"update": update, "rollout_s": driven - start, "learner_s": done - driven})
                 for name, value in row.items():
                     board.add_scalar(name, value, episodes)
                 board.flush()  # TensorBoard is to follow a run; of itself it writes every two minutes
-                content = {"update": update, "episodes": episodes, "learner": learner.state()}
-                runs.save_checkpoint(folder, content | ({"experts": experts.state()} if experts is not None else {}))
+                if expert is not None:
+                    expert.after_update(rollouts, update)
+                content = {"algo": settings.algo, "update": update, "episodes": episodes, "learner": learner.state()}
+                runs.save_checkpoint(folder, content | ({} if expert is None else {"experts": expert.state()}))
                 watch.update(row)
     finally:
         board.close()
@@ -172,49 +161,6 @@ def _learner(ready: Ready, settings: TrainSettings) -> Ippo:
     if settings.expert:
         return Hpo(agents, m_out, settings.hpo, settings.seed)
     return (Mappo if settings.algo == "mappo" else Ippo)(agents, m_out, settings.ippo, settings.seed)
-
-
-def _experts(ready: Ready, folder: Path, settings: TrainSettings, workers: int | None, watch: Watch) -> Experts:
-    """Return experts with the routes of the run's demonstrations, which are made where the run has none yet."""
-    file = folder / DEMONSTRATIONS
-    if not file.is_file():
-        if settings.demonstrations:
-            found = Demonstrations.load(Path(settings.demonstrations))
-        else:
-            told = bench.Watch(episode=watch.episode, report=watch.report)
-            ask, how = sed.Ask(settings.llm), SedSettings()
-            micro = prepare(ready.scenario, simulators=sed.simulators(how, ready.scenario), report=watch.report)
-            found = sed.plan(micro, folder / "sed", how, ask, workers=workers, watch=told)
-        planned(found, ready, Path(settings.demonstrations or folder / "sed"))
-        found.save(file)
-    routes = planned(Demonstrations.load(file), ready, file)
-    return Experts(ready.task, routes, elite=settings.elite)
-
-
-def _begin(
-    ready: Ready,
-    folder: Path,
-    settings: TrainSettings,
-    learner: Hpo,
-    experts: Experts,
-    rollouts: Rollouts,
-    watch: Watch,
-    *,
-    begun: bool,
-) -> Expert:
-    """Drive the demonstrations and imitate them, unless that has been done; return what is demonstrated."""
-    if begun:
-        return experts.stacked()
-    watch.report("driving the demonstrations")
-    simulators = settings.simulators(ready.scenario)
-    driven = experts.start(ready, rollouts, simulators, settings.seed, settings.episodes_per_update)
-    learner.expert = experts.stacked()
-    told = learner.imitate()
-    watch.report(
-        f"imitation: {told['steps']:.0f} steps; the experts' actions now have probability {told['imitated']:.2f}"
-    )
-    results.write_json(folder / EXPERTS, {"episodes_driven": driven, **told})
-    return learner.expert
 
 
 def _jobs(ready: Ready, settings: TrainSettings, episodes: int, learner: Ippo) -> list[Job]:
@@ -245,6 +191,17 @@ def summary(records: Sequence[EpisodeRecord]) -> dict[str, float]:
         "crossed": int(sum(r.crossed.sum() for r in records)),
         "one_way": int(sum(r.one_way.sum() for r in records)),
     }
+
+
+def _learn(learner: Ippo, batch: Batch, progress: float, ready: Ready, update: int, folder: Path) -> dict[str, float]:
+    try:
+        return learner.update(batch, progress)
+    except NotFiniteError as error:
+        names = ", ".join(ready.task.names[i] for i in error.agents)
+        raise SimulationError(
+            f"update {update}: the loss of {names} is not finite; the last good checkpoint is in {folder}; lower the "
+            "learning rate"
+        ) from None
 
 
 def _check_finite(row: dict[str, float], folder: Path) -> None:

@@ -50,6 +50,14 @@ class IppoSettings(Settings):
     """Width of the slot scorer."""
 
 
+class NotFiniteError(ArithmeticError):
+    """A loss is not finite; `agents` says whose."""
+
+    def __init__(self, agents: list[int]) -> None:
+        super().__init__(f"the loss of agents {agents} is not finite")
+        self.agents = agents
+
+
 class Ippo:
     """N learners, stacked.
 
@@ -115,6 +123,8 @@ class Ippo:
             entropy = -(share * (log_p.exp() * log_p.clamp(min=-100.0)).sum(-1)).sum(1)
             value_loss = (share * (self.critic(seen) - target).square()).sum(1)
             loss = self._with_expert(policy_loss - s.entropy * left * entropy) + 0.5 * value_loss
+            if not bool(torch.isfinite(loss).all()):
+                raise NotFiniteError(torch.nonzero(~torch.isfinite(loss))[:, 0].tolist())
             self.optimiser.zero_grad()
             loss.sum().backward()
             norms = clip_each(self._parameters, s.max_grad_norm)

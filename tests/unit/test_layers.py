@@ -37,6 +37,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("pettingzoo_env",),
     ("algos", "sed"),
     ("runs", "experts", "planners"),
+    ("reled",),
     ("train",),
     ("evaluate",),
     ("batch", "report"),

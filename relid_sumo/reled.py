@@ -1,0 +1,142 @@
+"""RELED = SED and HPO: demonstrations before training, alpha before each update, and now and then a look at both.
+
+Every `renew_every` updates the demonstrated plans are driven again, subset by subset, with everybody else on the
+policies as they are then: only now do D_in (how far a plan is from what its agents would do) and F_out (what the others
+feel) say something about the learners. They go to rounds.csv.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from relid_sumo import policies, results, runs
+from relid_sumo.algos.hpo import Hpo
+from relid_sumo.demos import Demonstrations
+from relid_sumo.env import EpisodeRecord
+from relid_sumo.experts import Experts, planned
+from relid_sumo.policies import Policy, Weights
+from relid_sumo.prepare import Ready, prepare
+from relid_sumo.rollout import Rollouts
+from relid_sumo.runs import TrainSettings
+from relid_sumo.scenario import Simulator
+from relid_sumo.sed import feedback
+from relid_sumo.sed import run as sed
+from relid_sumo.sed.bench import Bench, Present, Watch
+from relid_sumo.sed.settings import SedSettings
+from relid_sumo.task import Bools, Float32s
+
+DEMONSTRATIONS, EXPERTS = "demonstrations.npz", "experts.json"
+Report = Callable[[str], None]
+
+
+class Reled:
+    """The experts' side of one training run.
+
+    Parameters
+    ----------
+    ready, folder, settings
+        As `relid_sumo.train.train`.
+    learner
+        Who has the experts.
+    workers, report
+        Simulation processes while demonstrations are made; told what is being done.
+
+    Raises
+    ------
+    InputError
+        The demonstrations do not fit, or cannot be made.
+    """
+
+    def __init__(
+        self, ready: Ready, folder: Path, settings: TrainSettings, learner: Hpo, workers: int | None, report: Report
+    ) -> None:
+        self._ready, self._folder, self._settings, self._learner = ready, folder, settings, learner
+        self._report, self._how = report, SedSettings(rounds=3 if settings.feedback else 1)
+        for_sed = sed.simulators(self._how, ready.scenario)
+        self._on_trial = prepare(ready.scenario, simulators=for_sed, report=report)
+        self._demonstrations = self._made(workers)
+        routes = planned(self._demonstrations, ready, folder / DEMONSTRATIONS)
+        self.experts = Experts(ready.task, routes, elite=settings.elite)
+
+    def _made(self, workers: int | None) -> Demonstrations:
+        """Return the run's demonstrations; made where it has none yet."""
+        file, given = self._folder / DEMONSTRATIONS, self._settings.demonstrations
+        if file.is_file():
+            return Demonstrations.load(file)
+        if given:
+            made = Demonstrations.load(Path(given))
+        else:
+            ask, watch = sed.Ask(self._settings.llm), Watch(report=self._report)
+            made = sed.plan(self._on_trial, self._folder / "sed", self._how, ask, workers=workers, watch=watch)
+        planned(made, self._ready, Path(given or self._folder / "sed"))
+        made.save(file)
+        return made
+
+    def begin(self, rollouts: Rollouts, state: Mapping[str, Any] | None) -> None:
+        """Drive the demonstrations and imitate them; with the state of a checkpoint go on from that instead."""
+        settings, learner = self._settings, self._learner
+        if state is not None:
+            self.experts.restore(state)
+            learner.expert = self.experts.stacked()
+            self._rounds = runs.Table(self._folder / results.ROUNDS, keep=int(state["rounds"]))
+            self._n_rounds = int(state["rounds"])
+            return
+        self._report("driving the demonstrations")
+        simulators = settings.simulators(self._ready.scenario)
+        driven = self.experts.start(self._ready, rollouts, simulators, settings.seed, settings.episodes_per_update)
+        learner.expert = self.experts.stacked()
+        told = learner.imitate()
+        self._report(
+            f"imitation: {told['steps']:.0f} steps; probability of the experts' actions {told['imitated']:.2f}"
+        )
+        results.write_json(self._folder / EXPERTS, {"episodes_driven": driven, **told})
+        self._rounds, self._n_rounds = runs.Table(self._folder / results.ROUNDS), 0
+
+    def before_update(
+        self, records: Sequence[EpisodeRecord], simulator: Simulator, progress: float
+    ) -> dict[str, float]:
+        """Work out alpha from the episodes of a batch; return it agent by agent, and how many plans were replaced."""
+        if self.experts.note(records, simulator):
+            self._learner.expert = self.experts.stacked()
+        alpha = self._learner.follow(self.experts.ways(records, simulator), progress)
+        return {
+            "replaced": int(self.experts.replaced.sum()),
+            **{f"alpha_{i}": float(value) for i, value in enumerate(alpha)},
+        }
+
+    def after_update(self, rollouts: Rollouts, update: int) -> None:
+        """Now and then, score the plans against the policies as they are."""
+        every = self._settings.renew_every
+        if not every or update % every:
+            return
+        weights, how = self._learner.weights(), SedSettings()
+        bench = Bench(
+            self._ready, rollouts, how, Present(Policy("learned", weights=weights), _shares(weights)), Watch()
+        )
+        index = {name: i for i, name in enumerate(self._ready.task.names)}
+        subsets = [[index[name] for name in subset["vehicles"]] for subset in self._demonstrations.meta["subsets"]]
+        reference = bench.reference()
+        tried = bench.try_out([{i: self.experts.demos[i].route for i in agents} for agents in subsets])
+        numbers = [
+            feedback.measure(records, reference, agents, (how.weight_out, how.weight_in), _shares(weights))
+            for records, agents in zip(tried, subsets, strict=True)
+        ]
+        row: dict[str, float] = {"round": update // every, "update": update}
+        for name in ("d_in", "f_out", "f_out_floor", "score", "travel_time_s"):
+            values = [float(getattr(one, name) or 0.0) for one in numbers]
+            row[name] = sum(values) / len(values)
+        self._rounds.add(row)
+        self._n_rounds += 1
+
+    def state(self) -> dict[str, object]:
+        """Return all that training goes on from."""
+        return {**self.experts.state(), "rounds": self._n_rounds}
+
+
+def _shares(weights: Weights) -> feedback.Probabilities:
+    def shares(agent: int, observation: Float32s, mask: Bools) -> Any:  # noqa: ANN401 - an array
+        return policies.probabilities(weights, agent, observation, mask)
+
+    return shares

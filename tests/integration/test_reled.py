@@ -1,0 +1,116 @@
+"""RELED on the town, by the template: what a run keeps, that it goes on exactly, and what is told when it cannot."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from relid_sumo import results, runs
+from relid_sumo.cli import main
+from relid_sumo.demos import Demonstrations
+from relid_sumo.errors import SimulationError
+from relid_sumo.evaluate import baselines, worked_out
+from relid_sumo.planners import hist
+from relid_sumo.prepare import Ready
+from relid_sumo.train import Watch, resume, train
+
+pytestmark = [pytest.mark.sumo, pytest.mark.slow]
+
+
+class StopHereError(Exception):
+    """Ends a run in its midst."""
+
+
+def settings(**content: object) -> runs.TrainSettings:
+    return runs.train_settings(
+        {
+            "algo": "reled",
+            "llm": "template",
+            "episodes": 10,
+            "episodes_per_update": 2,
+            "renew_every": 2,
+            "curriculum": [("meso", 1.0)],
+            **content,
+        }
+    )
+
+
+@pytest.fixture(scope="module")
+def trained(town_ready: Ready, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("reled") / "run"
+    train(town_ready, folder, settings())
+    return folder
+
+
+def test_a_run_keeps_alpha_by_agent_and_looks_at_its_plans(trained: Path, town_ready: Ready) -> None:
+    columns = results.read_columns(trained / results.METRICS)
+    for i in range(town_ready.task.n_agents):
+        assert all(0.0 <= value <= 0.9 for value in columns[f"alpha_{i}"])
+    assert columns["imitated"][0] > 0.5, "imitation went before"
+    rounds = results.read_columns(trained / results.ROUNDS)
+    assert rounds["round"] == [1.0, 2.0]
+    assert all(0.0 <= value <= 1.0 for value in rounds["d_in"])
+    assert all(value >= 0.0 for value in rounds["f_out"])
+    told = json.loads((trained / "experts.json").read_text())
+    assert told["imitated"] > 0.9
+    assert Demonstrations.load(trained / "demonstrations.npz").meta["scenario"] == "small-town"
+
+
+def test_a_run_goes_on_exactly(trained: Path, town_ready: Ready, tmp_path: Path) -> None:
+    def stop(row: dict[str, float]) -> None:
+        if row["update"] == 3:
+            raise StopHereError
+
+    with pytest.raises(StopHereError):
+        train(town_ready, tmp_path / "run", settings(), watch=Watch(update=stop))
+    resume(tmp_path / "run")
+    for name in (results.METRICS, results.ROUNDS):
+        assert (tmp_path / "run" / name).read_bytes() == (trained / name).read_bytes(), name
+
+
+def test_demonstrations_may_be_given_and_have_to_fit(
+    trained: Path, town_ready: Ready, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = str(trained / "demonstrations.npz")
+    train(town_ready, tmp_path / "given", settings(demonstrations=given, episodes=2, renew_every=0, algo="bc"))
+    assert not (tmp_path / "given" / "sed").exists()
+    with pytest.raises(SystemExit) as stop:
+        main(
+            ["train", "town", "--algo", "reled", "--set", f"train.demonstrations={given}", "--out", str(tmp_path / "o")]
+        )
+    assert stop.value.code == 2
+    assert "demonstrations of scenario 'small-town', not 'town'" in capsys.readouterr().err
+
+
+def test_a_checkpoint_of_another_algorithm_is_refused(trained: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "mixed"
+    shutil.copytree(trained, folder)
+    content = json.loads((folder / runs.SETTINGS).read_text())
+    content["train"] |= {"algo": "ippo", "episodes": 20}
+    (folder / runs.SETTINGS).write_text(json.dumps(content))
+    with pytest.raises(Exception, match=r"checkpoint.*'reled'.*'ippo'"):
+        resume(folder)
+
+
+def test_a_loss_that_is_not_finite_names_the_agent_and_the_update(town_ready: Ready, tmp_path: Path) -> None:
+    broken = settings(algo="ippo", ippo={"learning_rate": 1e30, "schedule": "constant"}, episodes=8)
+    with pytest.raises(
+        SimulationError, match=r"update \d+: the loss of agent\d.* is not finite; the last good checkpoint"
+    ):
+        train(town_ready, tmp_path / "run", broken)
+
+
+def test_routes_on_mean_travel_times_of_training_traffic(town_ready: Ready) -> None:
+    task = town_ready.task
+    for i, route in enumerate(hist(town_ready)):
+        assert route[0] == task.origin[i]
+        assert route[-1] == task.destination[i]
+        assert all(b in task.graph.slots[a] for a, b in pairwise(route))
+    policies = worked_out(baselines("hist,shortest"), town_ready)
+    assert {name: policy.name for name, policy in policies.items()} == {"hist": "fixed", "shortest": "shortest"}
+    assert np.array_equal(list(policies["hist"].routes), range(task.n_agents))

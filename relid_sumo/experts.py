@@ -1,9 +1,10 @@
 """The agents' experts while training goes on: demonstrations of planned routes, replaced by what agents find better.
 
-A demonstration is one route, driven in every training traffic seed (in a few of them where a curriculum goes on in
-another simulation). A few more episodes slip: 15 % of their choices are random, and what is kept is what the expert
-would have chosen from where the vehicle then was (Ross et al. 2011, arXiv 1011.0686, have the idea). Elite: an agent's
-own route replaces its demonstration when it came out better in the same three or more traffic seeds.
+A demonstration is one route, driven in every training traffic seed: in each simulation that is trained in, and in the
+microscopic one, in which the policy will have to do. In half of the seeds once more with slips: 15 % of the choices are
+random, and what is kept is what the expert would have chosen from where the vehicle then was. The same advice goes with
+an agent's last own episodes (DAgger, Ross et al. 2011, arXiv 1011.0686): who has left the plan is told how to go on.
+Elite: an agent's own route replaces its demonstration when it came out better in the same three or more traffic seeds.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ from relid_sumo.task import Bools, Float32s, RoutingTask
 
 SLIP = 0.15  # share of random choices in a slipping episode
 ELITE_SEEDS = 3  # traffic seeds in which an own route has to be better
+ADVISED = 16  # last episodes of its own in which an agent is told what its expert would have done
 MOST_ROUTES = 24  # own routes of an agent that are remembered
 Route = tuple[int, ...]
 Where = tuple[Simulator, int]  # a simulation and a traffic seed
@@ -78,6 +80,7 @@ class Experts:
         self.demos = [_Known(tuple(route)) for route in routes]
         self.own: list[dict[Route, _Known]] = [{} for _ in routes]
         self.slips: list[list[Driven]] = [[] for _ in routes]
+        self.advised: list[list[Driven]] = [[] for _ in routes]
         self.scale = np.full(len(routes), 1.0)
         self.replaced = np.zeros(len(routes), dtype=np.int64)
         self._points = {i: self._way(demo.route) for i, demo in enumerate(self.demos)}
@@ -86,16 +89,11 @@ class Experts:
         """Drive the demonstrations and what goes with them, and return how many episodes that took."""
         seeds = ready.scenario.seeds.training
         routes = {i: demo.route for i, demo in enumerate(self.demos)}
-        plan = Policy("fixed", routes=routes)
-        first = simulators[0]
-        jobs = [(first, s, plan) for s in seeds]
-        jobs += [(later, s, plan) for later in simulators[1:] for s in seeds[:batch]]
-        slipping = [
-            (first, s, Policy("fixed", routes=routes, slip=SLIP, seed=seeding.derive(seed, "slip", s)))
-            for s in seeds[:batch]
-        ]
-        lost = [(first, s, Policy("random", seed=seeding.derive(seed, "untrained", s))) for s in seeds[:batch]]
-        every = [*jobs, *slipping, *lost]
+        slips = {s: Policy("fixed", routes=routes, slip=SLIP, seed=seeding.derive(seed, "slip", s)) for s in seeds}
+        random = {s: Policy("random", seed=seeding.derive(seed, "untrained", s)) for s in seeds}
+        jobs = [(simulator, s, Policy("fixed", routes=routes)) for simulator in simulators for s in seeds]
+        slipping = [(simulator, s, slips[s]) for simulator in simulators for s in seeds[: max(1, len(seeds) // 2)]]
+        every = [*jobs, *slipping, *((simulators[0], s, random[s]) for s in seeds[:batch])]
         records = rollouts.run([Job(s, ready.options(s, simulator), policy) for simulator, s, policy in every])
         for (simulator, s, _), record in zip(jobs, records, strict=False):
             for i, driven in enumerate(_split(record)):
@@ -108,11 +106,12 @@ class Experts:
         return len(every)
 
     def note(self, records: Sequence[EpisodeRecord], simulator: Simulator) -> bool:
-        """Remember what agents drove; return whether a demonstration has been replaced."""
-        if not self.elite:
-            return False
-        changed = False
+        """Remember what agents drove, with the experts' advice; return whether a demonstration has been replaced."""
         for record in records:
+            for i, driven in enumerate(_split(record, self._labels(record))):
+                self.advised[i] = [*self.advised[i], driven][-ADVISED:]
+        changed = False
+        for record in records if self.elite else ():
             for i, driven in enumerate(_split(record)):
                 route = tuple(record.routes[i].tolist())
                 if record.status[i] != ARRIVED or route == self.demos[i].route:
@@ -153,7 +152,8 @@ class Experts:
 
     def stacked(self) -> Expert:
         """Return all that is demonstrated, agents in front."""
-        parts = [[*demo.driven.values(), *slips] for demo, slips in zip(self.demos, self.slips, strict=True)]
+        several = zip(self.demos, self.slips, self.advised, strict=True)
+        parts = [[*demo.driven.values(), *slips, *advised] for demo, slips, advised in several]
         counts = [sum(len(d.action) for d in rows) for rows in parts]
         n, s, m = len(parts), max(1, *counts), self.task.graph.m_out
         batch = Batch(
@@ -210,6 +210,7 @@ class Experts:
             "demos": [_packed(demo) for demo in self.demos],
             "own": [[_packed(known) for known in routes.values()] for routes in self.own],
             "slips": [[_tensors(driven) for driven in rows] for rows in self.slips],
+            "advised": [[_tensors(driven) for driven in rows] for rows in self.advised],
             "scale": torch.from_numpy(self.scale),
             "replaced": torch.from_numpy(self.replaced),
         }
@@ -218,7 +219,9 @@ class Experts:
         """Go on from what `state` returned."""
         self.demos = [_unpacked(content) for content in state["demos"]]
         self.own = [{k.route: k for k in map(_unpacked, routes)} for routes in state["own"]]
-        self.slips = [[_arrays(content) for content in rows] for rows in state["slips"]]
+        self.slips, self.advised = (
+            [[_arrays(content) for content in rows] for rows in state[name]] for name in ("slips", "advised")
+        )
         self.scale, self.replaced = state["scale"].numpy(), state["replaced"].numpy()
         self._points = {i: self._way(demo.route) for i, demo in enumerate(self.demos)}
 

@@ -84,8 +84,8 @@ class Reled:
             self._n_rounds = int(state["rounds"])
             return
         self._report("driving the demonstrations")
-        simulators = settings.simulators(self._ready.scenario)
-        driven = self.experts.start(self._ready, rollouts, simulators, settings.seed, settings.episodes_per_update)
+        simulators: list[Simulator] = list(dict.fromkeys([*settings.simulators(self._ready.scenario), "micro"]))
+        driven = self.experts.start(self._on_trial, rollouts, simulators, settings.seed, settings.episodes_per_update)
         learner.expert = self.experts.stacked()
         told = learner.imitate()
         self._report(
@@ -98,8 +98,8 @@ class Reled:
         self, records: Sequence[EpisodeRecord], simulator: Simulator, progress: float
     ) -> dict[str, float]:
         """Work out alpha from the episodes of a batch; return it agent by agent, and how many plans were replaced."""
-        if self.experts.note(records, simulator):
-            self._learner.expert = self.experts.stacked()
+        self.experts.note(records, simulator)
+        self._learner.expert = self.experts.stacked()
         alpha = self._learner.follow(self.experts.ways(records, simulator), progress)
         return {
             "replaced": int(self.experts.replaced.sum()),

@@ -45,7 +45,7 @@ class HpoSettings(IppoSettings):
     expert_loss: Literal["ce", "sil", "ve"] = "ce"
     """Cross-entropy on the expert's actions: plain, weighted by how much better than V^a they came out (``sil``), or by
     exp of their advantage over V^e (``ve``)."""
-    imitation_steps: Annotated[int, Field(ge=0)] = 300
+    imitation_steps: Annotated[int, Field(ge=0)] = 600
     """Gradient steps of imitation before the first episode, at most; 0 for none."""
     imitation_target: Annotated[float, Field(gt=0, le=1)] = 0.97
     """Mean probability of the expert's actions at which imitation ends."""

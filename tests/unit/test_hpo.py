@@ -271,8 +271,13 @@ def test_a_better_own_route_replaces_a_demonstration_after_three_seeds(
 
 def test_without_elite_demonstrations_stay(crossing: RoutingTask, toy_drive: Drive, experts: Experts) -> None:
     experts.elite = False
+    before = int(experts.stacked().batch.valid[0].sum())
     records = [toy_drive(crossing, Policy("fixed"), slow={s: 3.0}, traffic_seed=s) for s in (5, 9, 11)]
     assert not experts.note(records, "micro")
+    advised = sum(int((record.agent == 0).sum()) for record in records)
+    expert = experts.stacked()
+    assert expert.batch.valid[0].sum() == before + advised, "own decisions come with the expert's advice"
+    assert np.take_along_axis(expert.batch.mask, expert.batch.action[..., None], axis=-1).all()
 
 
 @pytest.mark.parametrize(

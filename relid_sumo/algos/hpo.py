@@ -15,11 +15,11 @@ With ``alpha = "none"`` this is IPPO, bit for bit. Before the first update `imit
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 import numpy as np
 import torch
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 from torch import Tensor
 
 from relid_sumo.algos.gae import Batch
@@ -40,6 +40,8 @@ class HpoSettings(IppoSettings):
     ``none``."""
     alpha_max: Annotated[float, Field(ge=0, le=1)] = 0.9
     """The largest alpha, of ``dtw``, ``dtw+gate`` and ``decay``."""
+    alpha_min: Annotated[float, Field(ge=0, le=1)] = 0.5
+    """The least alpha of ``dtw`` and ``dtw+gate``: what holds an agent that is close to its expert where it is."""
     gate_s: Annotated[float, Field(gt=0)] = 10.0
     """How soon the gate closes, s of return between agent and expert."""
     expert_loss: Literal["ce", "sil", "ve"] = "ce"
@@ -64,6 +66,12 @@ class HpoSettings(IppoSettings):
         if alpha not in ALPHAS:
             raise ValueError(f"known are {', '.join(ALPHAS)} and fixed:0.5")
         return alpha
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Self:
+        if self.alpha_min > self.alpha_max:
+            raise ValueError("alpha_min must not be above alpha_max")
+        return self
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,8 +115,8 @@ class Ways:
 def alphas(settings: HpoSettings, ways: Ways | None, agents: int, progress: float) -> Floats:
     """Return alpha of each agent, shape (N,); 0 where there is no expert.
 
-    ``dtw``: ``alpha_max (1 - exp(-d / s))`` with d the DTW distance and s the scale; ``dtw+gate``: that times
-    ``sigmoid(lead / gate_s)``, so that an agent leaves a worse expert behind.
+    ``dtw``: from ``alpha_min`` towards ``alpha_max`` by ``1 - exp(-d / s)`` with d the DTW distance and s the scale;
+    ``dtw+gate``: by that times ``sigmoid(lead / gate_s)``, so that an agent leaves a worse expert behind.
     """
     kind, _, number = settings.alpha.partition(":")
     if kind == "fixed":
@@ -117,10 +125,10 @@ def alphas(settings: HpoSettings, ways: Ways | None, agents: int, progress: floa
         return np.full(agents, settings.alpha_max * (1.0 - progress))
     if kind in {"none", "router"} or ways is None:
         return np.zeros(agents)
-    alpha = settings.alpha_max * (1.0 - np.exp(-ways.distance / np.maximum(ways.scale, 1.0)))
+    share = 1.0 - np.exp(-ways.distance / np.maximum(ways.scale, 1.0))
     if kind == "dtw+gate":
-        alpha = alpha / (1.0 + np.exp(-np.clip(ways.lead / settings.gate_s, -50.0, 50.0)))
-    return np.asarray(alpha)
+        share = share / (1.0 + np.exp(-np.clip(ways.lead / settings.gate_s, -50.0, 50.0)))
+    return np.asarray(settings.alpha_min + (settings.alpha_max - settings.alpha_min) * share)
 
 
 class Hpo(Ippo):

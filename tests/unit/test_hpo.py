@@ -80,11 +80,14 @@ def test_alpha_grows_with_the_distance_and_falls_when_the_expert_is_worse() -> N
     ways = Ways(
         distance=np.array([0.0, 90.0, 90.0, 90.0]), scale=np.full(4, 30.0), lead=np.array([50.0, 0.0, 10.0, -10.0])
     )
-    far = 0.8 * (1 - np.exp(-3.0))
-    alone = alphas(HpoSettings(alpha="dtw", alpha_max=0.8), ways, 4, 0.0)
-    assert alone == pytest.approx([0.0, far, far, far])
-    gated = alphas(HpoSettings(alpha="dtw+gate", alpha_max=0.8, gate_s=10.0), ways, 4, 0.0)
-    assert gated == pytest.approx([0.0, far / 2, far / (1 + np.exp(-1)), far / (1 + np.exp(1))])
+    least, far = 0.2, 0.6 * (1 - np.exp(-3.0))
+    alone = alphas(HpoSettings(alpha="dtw", alpha_min=least, alpha_max=0.8), ways, 4, 0.0)
+    assert alone == pytest.approx([least, least + far, least + far, least + far])
+    gated = alphas(HpoSettings(alpha="dtw+gate", alpha_min=least, alpha_max=0.8, gate_s=10.0), ways, 4, 0.0)
+    shares = [0.0, far / 2, far / (1 + np.exp(-1)), far / (1 + np.exp(1))]
+    assert gated == pytest.approx([least + share for share in shares])
+    with pytest.raises(ValueError, match="must not be above"):
+        HpoSettings(alpha_min=0.9, alpha_max=0.5)
 
 
 def test_other_alphas() -> None:

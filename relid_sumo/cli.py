@@ -21,7 +21,10 @@ from relid_sumo.console import say as _say
 from relid_sumo.errors import RelidSumoError
 
 EXIT_FAILED, EXIT_ERROR, EXIT_INTERRUPTED = 1, 2, 130
-NOT_WITH_RESUME = ("algo", "seed", "episodes", "out_dir", "agents", "bbox", "changes", "simulator", "curriculum")
+NOT_WITH_RESUME = (
+    *("algo", "seed", "episodes", "out_dir", "agents", "bbox", "changes", "simulator", "curriculum"),
+    *("llm", "demonstrations"),
+)
 
 
 class _RunsByDefault(TyperGroup):
@@ -81,7 +84,7 @@ def _kept(folder: Path) -> Iterator[None]:
 
 @app.command(
     epilog="Examples: relid-sumo train town | relid-sumo train city.osm --episodes 200 --out runs/city | "
-    "relid-sumo train orlando --episodes 400 --curriculum meso:0.8,micro:0.2"
+    "relid-sumo train orlando --algo reled --episodes 160 --curriculum meso:0.8,micro:0.2"
 )
 def train(
     context: typer.Context,
@@ -106,6 +109,15 @@ def train(
     fork: Fork = True,
     agents: Annotated[int | None, typer.Option(help="Number of agents, for an OSM file (default: 10).")] = None,
     bbox: Bbox = None,
+    llm: Annotated[
+        str | None,
+        typer.Option(
+            help="Who writes the programs that make an expert algorithm's demonstrations; see sed run --help."
+        ),
+    ] = None,
+    demonstrations: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Demonstrations that sed run has made, for an expert algorithm.")
+    ] = None,
     changes: Set = None,
 ) -> None:
     """Train vehicles to route. Ctrl-C keeps the last update; go on with --resume."""
@@ -135,6 +147,8 @@ def train(
         content = {"algo": algo, "seed": seed, "episodes": episodes}
         if curriculum is not None:
             content["curriculum"] = runs.parse_curriculum(curriculum)
+        content |= {} if llm is None else {"llm": llm}
+        content |= {} if demonstrations is None else {"demonstrations": str(demonstrations)}
         plan = runs.train_settings(content, own)
         name = Path(str(scenario)).name.split(".")[0]
         folder = out_dir or Path("runs") / f"{name}-{algo}-{seed}"

@@ -134,7 +134,10 @@ def train_settings(content: dict[str, Any], changes: Sequence[str] = (), source:
     content = changed(content, changes)
     if content["algo"] in EXPERT_ALGOS and isinstance(given := content.get("hpo", {}), dict):
         content = {"elite": content["algo"] == "reled", **content, "hpo": {**EXPERT_ALGOS[content["algo"]], **given}}
-    return validate(content, TrainSettings, source)
+    settings = validate(content, TrainSettings, source)
+    if not settings.expert and (settings.llm or settings.demonstrations):
+        raise InputError(f"{settings.algo} has no experts to demonstrate; those that do are {', '.join(EXPERT_ALGOS)}")
+    return settings
 
 
 def parse_curriculum(text: str) -> list[tuple[str, float]]:

@@ -50,7 +50,7 @@ def trained(town_ready: Ready, tmp_path_factory: pytest.TempPathFactory) -> Path
 def test_a_run_keeps_alpha_by_agent_and_looks_at_its_plans(trained: Path, town_ready: Ready) -> None:
     columns = results.read_columns(trained / results.METRICS)
     for i in range(town_ready.task.n_agents):
-        assert all(0.0 <= value <= 0.9 for value in columns[f"alpha_{i}"])
+        assert all(0.5 <= value <= 0.9 for value in columns[f"alpha_{i}"])
     assert columns["imitated"][0] > 0.5, "imitation went before"
     rounds = results.read_columns(trained / results.ROUNDS)
     assert rounds["round"] == [1.0, 2.0]
@@ -80,11 +80,13 @@ def test_demonstrations_may_be_given_and_have_to_fit(
     train(town_ready, tmp_path / "given", settings(demonstrations=given, episodes=2, renew_every=0, algo="bc"))
     assert not (tmp_path / "given" / "sed").exists()
     with pytest.raises(SystemExit) as stop:
-        main(
-            ["train", "town", "--algo", "reled", "--set", f"train.demonstrations={given}", "--out", str(tmp_path / "o")]
-        )
+        main(["train", "town", "--algo", "reled", "--demonstrations", given, "--out", str(tmp_path / "o")])
     assert stop.value.code == 2
     assert "demonstrations of scenario 'small-town', not 'town'" in capsys.readouterr().err
+    with pytest.raises(SystemExit) as stop:
+        main(["train", "town", "--demonstrations", given, "--out", str(tmp_path / "i")])
+    assert stop.value.code == 2
+    assert "ippo has no experts" in capsys.readouterr().err
 
 
 def test_a_checkpoint_of_another_algorithm_is_refused(trained: Path, tmp_path: Path) -> None:
@@ -98,7 +100,7 @@ def test_a_checkpoint_of_another_algorithm_is_refused(trained: Path, tmp_path: P
 
 
 def test_a_loss_that_is_not_finite_names_the_agent_and_the_update(town_ready: Ready, tmp_path: Path) -> None:
-    broken = settings(algo="ippo", ippo={"learning_rate": 1e30, "schedule": "constant"}, episodes=8)
+    broken = settings(algo="ippo", llm="", ippo={"learning_rate": 1e30, "schedule": "constant"}, episodes=8)
     with pytest.raises(
         SimulationError, match=r"update \d+: the loss of agent\d.* is not finite; the last good checkpoint"
     ):

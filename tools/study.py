@@ -34,7 +34,6 @@ from relid_sumo.scenario_files import load_scenario
 HERE = Path(__file__).resolve().parents[1] / "docs" / "results"
 CITIES = ("orlando", "hong_kong")
 NOT_LEARNED = "shortest,reactive,rerouting,hist,bestroute"
-SMOOTHED = 4  # updates, of the learning curve that is compared with a level
 
 Floats = NDArray[np.float64]
 
@@ -100,18 +99,6 @@ def figure(values: Floats) -> dict[str, float | None]:
     }
 
 
-def reached(reled: Sequence[Summary], level: float) -> float:
-    """Return after which share of the budget RELED's training return (over four updates) is at a level; 1 if never."""
-    shares = []
-    for summary in reled:
-        returns = np.array(summary.metrics["mean_return"])
-        smooth = np.convolve(returns, np.ones(SMOOTHED) / SMOOTHED, mode="valid")
-        at = np.flatnonzero(smooth >= level)
-        done = summary.metrics["episodes"]
-        shares.append(done[int(at[0]) + SMOOTHED - 1] / done[-1] if len(at) else 1.0)
-    return float(np.mean(shares))
-
-
 def tables() -> None:
     """Write summary.json and tables.md from what there is."""
     summary: dict[str, Any] = {"straight": {}, "time": {}}
@@ -142,8 +129,6 @@ def tables() -> None:
                 if "bestroute" in returns:
                     room = float(returns["bestroute"]["mean"] or 0.0) - theirs.mean()
                     entry["gap_closed"] = round((ours.mean() - theirs.mean()) / room, 2) if room > 0 else None
-                level = float(np.mean([np.mean(run.metrics["mean_return"][-8:]) for run in rows["ippo"]]))
-                entry["episodes_to_ippo_level_ratio"] = round(reached(rows["reled"], level), 3)
             by_city[city] = entry
             text += [f"## {city}, distance `{distance}`", ""]
             text += [

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
+import shutil
 import textwrap
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -20,6 +21,7 @@ from relid_sumo.task import make_task
 from relid_sumo.toml import changed, load_toml, validate
 
 FILE = "scenario.toml"
+ANSWERS = "answers"  # folder of recorded answers of a language model, beside it
 AGENTS = 10
 TRIP_SEEDS = 3  # trips are chosen on mean travel times of so many training traffic seeds ...
 BUSY_S = 600.0  # ... over so many seconds from the agents' time 0
@@ -231,7 +233,7 @@ def check_new(folder: Path) -> None:
 
 
 def write_scenario(scenario: Scenario, folder: Path, heading: Sequence[str] = ()) -> Path:
-    """Write a scenario's file into a folder, whole, and return the file.
+    """Write a scenario's file into a folder, whole, and its recorded answers if it has some; return the file.
 
     Raises
     ------
@@ -244,6 +246,8 @@ def write_scenario(scenario: Scenario, folder: Path, heading: Sequence[str] = ()
         scenario = scenario.model_copy(update={"network": Path(scenario.network).name})
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        if (scenario.folder / FILE).is_file() and (scenario.folder / ANSWERS).is_dir():
+            shutil.copytree(scenario.folder / ANSWERS, folder / ANSWERS, dirs_exist_ok=True)
         part = file.with_suffix(".part")
         part.write_text(to_toml(scenario, heading), encoding="utf-8")
         part.replace(file)

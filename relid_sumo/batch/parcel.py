@@ -8,7 +8,7 @@ from pathlib import Path
 
 from relid_sumo import atlas, runs
 from relid_sumo.scenario import Scenario
-from relid_sumo.scenario_files import FILE, read_scenario, to_toml
+from relid_sumo.scenario_files import ANSWERS, FILE, read_scenario, to_toml
 
 EXTRACT, RUN, LOG = "extract/", "run/", "log"
 
@@ -33,6 +33,8 @@ def pack_scenario(folder: Path) -> dict[str, bytes]:
         files[own.name] = own.read_bytes()
         demand = scenario.demand.model_copy(update={"route_file": own.name})
         scenario = scenario.model_copy(update={"demand": demand})
+    for answer in sorted((folder / ANSWERS).glob("*")):
+        files[f"{ANSWERS}/{answer.name}"] = answer.read_bytes()
     files[FILE] = to_toml(scenario).encode()
     return files
 

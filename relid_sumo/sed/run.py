@@ -16,7 +16,7 @@ from relid_sumo.network import Network
 from relid_sumo.prepare import Ready, build_network
 from relid_sumo.rollout import Rollouts
 from relid_sumo.scenario import Scenario, Simulator
-from relid_sumo.scenario_files import FILE, read_scenario
+from relid_sumo.scenario_files import ANSWERS, FILE, read_scenario
 from relid_sumo.sed import demonstrate, kept, llm, report, sandbox
 from relid_sumo.sed.bench import Bench, Present, Watch
 from relid_sumo.sed.letters import Mailbox, Recorded, write_record
@@ -28,7 +28,6 @@ from relid_sumo.sed.template import Template
 from relid_sumo.toml import changed, validate
 
 PROVIDERS = ("recorded", "template", "openai", "mailbox")
-ANSWERS = "answers"  # a scenario's folder of recorded answers
 
 
 @dataclass(frozen=True)

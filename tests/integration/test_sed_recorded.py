@@ -9,10 +9,10 @@ import pytest
 from relid_sumo import load_scenario, traffic
 from relid_sumo.prepare import prepare
 from relid_sumo.rollout import Rollouts
+from relid_sumo.scenario_files import ANSWERS
 from relid_sumo.sed import kept, loop
 from relid_sumo.sed.bench import Bench, Present, Watch
 from relid_sumo.sed.letters import Recorded, read_record
-from relid_sumo.sed.run import ANSWERS
 from relid_sumo.sed.settings import SedSettings
 
 pytestmark = [pytest.mark.sumo, pytest.mark.osm, pytest.mark.slow]

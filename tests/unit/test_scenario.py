@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from relid_sumo.atlas import NetworkSettings
 from relid_sumo.errors import InputError
 from relid_sumo.scenario import Demand, Observation, Place, Reward, Scenario, Seeds, Trip
-from relid_sumo.scenario_files import load_scenario, override, to_toml, write_scenario
+from relid_sumo.scenario_files import ANSWERS, load_scenario, override, to_toml, write_scenario
 from relid_sumo.toml import load_toml, validate
 
 HERE = Place(lon=4.9, lat=52.4, bearing=12.5)
@@ -112,6 +112,14 @@ def test_a_scenario_is_not_overwritten(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match="cannot be written"):
         write_scenario(scenario(), tmp_path / "file" / "s")
+
+
+def test_recorded_answers_go_with_a_scenario(tmp_path: Path) -> None:
+    file = write_scenario(scenario(), tmp_path / "s")
+    (file.parent / ANSWERS).mkdir()
+    (file.parent / ANSWERS / "one.md").write_text("an answer")
+    copy = write_scenario(load_scenario(file), tmp_path / "run")
+    assert (copy.parent / ANSWERS / "one.md").read_text() == "an answer"
 
 
 # --- round trip -------------------------------------------------------------------------------------------------------

@@ -22,7 +22,7 @@ from relid_sumo.sed import sandbox
 from relid_sumo.sed.sandbox import EMPTY, SandboxSettings
 
 PLAN = "def plan(network, trips, traffic):\n"
-TIGHT = SandboxSettings(cpu_s=1, wall_s=4.0, memory_mib=512)
+TIGHT = SandboxSettings(cpu_s=1, wall_s=10.0, memory_mib=512)
 KEY = "a-key-that-nobody-may-learn"
 ISOLATED = pytest.mark.usefixtures("isolated")
 

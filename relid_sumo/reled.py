@@ -8,6 +8,7 @@ feel) say something about the learners. They go to rounds.csv.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from relid_sumo.algos.hpo import Hpo
 from relid_sumo.demos import Demonstrations
 from relid_sumo.env import EpisodeRecord
 from relid_sumo.experts import Experts, planned
-from relid_sumo.policies import Policy, Weights
+from relid_sumo.policies import Policy
 from relid_sumo.prepare import Ready, prepare
 from relid_sumo.rollout import Rollouts
 from relid_sumo.runs import TrainSettings
@@ -25,7 +26,6 @@ from relid_sumo.sed import feedback
 from relid_sumo.sed import run as sed
 from relid_sumo.sed.bench import Bench, Present, Watch
 from relid_sumo.sed.settings import SedSettings
-from relid_sumo.task import Bools, Float32s
 
 DEMONSTRATIONS, EXPERTS = "demonstrations.npz", "experts.json"
 Report = Callable[[str], None]
@@ -54,11 +54,15 @@ class Reled:
     ) -> None:
         self._ready, self._folder, self._settings, self._learner = ready, folder, settings, learner
         self._report, self._how = report, SedSettings(rounds=3 if settings.feedback else 1)
-        for_sed = sed.simulators(self._how, ready.scenario)
-        self._on_trial = prepare(ready.scenario, simulators=for_sed, report=report)
         self._demonstrations = self._made(workers)
         routes = planned(self._demonstrations, ready, folder / DEMONSTRATIONS)
         self.experts = Experts(ready.task, routes, elite=settings.elite)
+
+    @cached_property
+    def _on_trial(self) -> Ready:
+        """The scenario ready for what plans are tried in; a run that goes on with both needs it no more."""
+        scenario = self._ready.scenario
+        return prepare(scenario, simulators=sed.simulators(self._how, scenario), report=self._report)
 
     def _made(self, workers: int | None) -> Demonstrations:
         """Return the run's demonstrations; made where it has none yet."""
@@ -112,15 +116,14 @@ class Reled:
         if not every or update % every:
             return
         weights, how = self._learner.weights(), SedSettings()
-        bench = Bench(
-            self._ready, rollouts, how, Present(Policy("learned", weights=weights), _shares(weights)), Watch()
-        )
+        shares = partial(policies.probabilities, weights)
+        bench = Bench(self._ready, rollouts, how, Present(Policy("learned", weights=weights), shares), Watch())
         index = {name: i for i, name in enumerate(self._ready.task.names)}
         subsets = [[index[name] for name in subset["vehicles"]] for subset in self._demonstrations.meta["subsets"]]
         reference = bench.reference()
         tried = bench.try_out([{i: self.experts.demos[i].route for i in agents} for agents in subsets])
         numbers = [
-            feedback.measure(records, reference, agents, (how.weight_out, how.weight_in), _shares(weights))
+            feedback.measure(records, reference, agents, (how.weight_out, how.weight_in), shares)
             for records, agents in zip(tried, subsets, strict=True)
         ]
         row: dict[str, float] = {"round": update // every, "update": update}
@@ -133,10 +136,3 @@ class Reled:
     def state(self) -> dict[str, object]:
         """Return all that training goes on from."""
         return {**self.experts.state(), "rounds": self._n_rounds}
-
-
-def _shares(weights: Weights) -> feedback.Probabilities:
-    def shares(agent: int, observation: Float32s, mask: Bools) -> Any:  # noqa: ANN401 - an array
-        return policies.probabilities(weights, agent, observation, mask)
-
-    return shares

@@ -122,12 +122,17 @@ class Summary(Read):
         return self
 
 
-def write_json(file: Path, content: object) -> None:
-    """Write a file whole."""
+def write(file: Path, content: bytes) -> None:
+    """Write a file whole: beside its place, and then renamed."""
     file.parent.mkdir(parents=True, exist_ok=True)
     part = file.with_name(f"{file.name}.part")
-    part.write_text(json.dumps(content, ensure_ascii=False, separators=(",", ":")) + "\n", encoding="utf-8")
+    part.write_bytes(content)
     part.replace(file)
+
+
+def write_json(file: Path, content: object) -> None:
+    """Write a file whole."""
+    write(file, (json.dumps(content, ensure_ascii=False, separators=(",", ":")) + "\n").encode())
 
 
 def read_json(file: Path, number: int | None = None) -> dict[str, Any]:

@@ -26,6 +26,7 @@ from relid_sumo import results, stats
 from relid_sumo.batch.cell import outcome
 from relid_sumo.demos import Demonstrations
 from relid_sumo.evaluate import baselines, choose_seeds, episodes, worked_out
+from relid_sumo.experts import planned
 from relid_sumo.policies import Policy
 from relid_sumo.prepare import prepare
 from relid_sumo.results import Driven, Summary
@@ -48,11 +49,8 @@ def drive(city: str, demonstrations: Path | None, seeds: int) -> None:
     ready = prepare(load_scenario(city), report=say)
     policies = worked_out(baselines(NOT_LEARNED), ready, report=say)
     if demonstrations is not None:
-        found = Demonstrations.load(demonstrations)
-        index, names = ready.task.graph.index, ready.task.names
-        routes = {name: route for subset in found.meta["subsets"] for name, route in subset["routes"].items()}
-        plan = {names.index(name): [index[edge] for edge in route] for name, route in routes.items()}
-        policies["demonstrations"] = Policy("fixed", routes=plan)
+        routes = planned(Demonstrations.load(demonstrations), ready, demonstrations)
+        policies["demonstrations"] = Policy("fixed", routes=dict(enumerate(routes)))
     records = episodes(ready, policies, choose_seeds(ready, "evaluation", seeds), on_done=lambda _: say("."))
     results.write_json(HERE / "baselines" / f"{city}.json", outcome(ready, records))
 
@@ -140,7 +138,6 @@ def tables() -> None:
                 share = f"{100 * float(arrivals[name]['mean'] or 0.0):.1f} %"
                 text.append(f"| {name} | {count} | {_shown(returns[name])} | {_shown(times[name])} | {share} |")
             text.append("")
-    results.write_json(HERE / "summary.json", summary)
     (HERE / "summary.json").write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")
     (HERE / "tables.md").write_text("\n".join(text).rstrip() + "\n", encoding="utf-8")
 

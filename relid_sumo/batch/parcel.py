@@ -6,7 +6,7 @@ import io
 import tarfile
 from pathlib import Path
 
-from relid_sumo import atlas, runs
+from relid_sumo import atlas, results, runs
 from relid_sumo.scenario import Scenario
 from relid_sumo.scenario_files import ANSWERS, FILE, read_scenario, to_toml
 
@@ -45,7 +45,7 @@ def unpack_scenario(files: dict[str, bytes], folder: Path) -> None:
         extract = name.startswith(EXTRACT)
         file = atlas.cache_folder() / "osm" / name.removeprefix(EXTRACT) if extract else folder / name
         if not (extract and file.is_file()):
-            write(file, content)
+            results.write(file, content)
 
 
 def pack_run(folder: Path, log: Path) -> bytes:
@@ -77,31 +77,23 @@ def unpack_run(content: bytes, folder: Path, log: Path, scenario: Path) -> None:
             assert stream is not None
             file = log if member.name == LOG else folder / member.name.removeprefix(RUN)
             if file == folder / FILE:
-                write(file, _here(stream.read(), folder, read_scenario(scenario / FILE)))
+                results.write(file, _here(stream.read(), folder, read_scenario(scenario / FILE)))
             elif file.parent.name == "tensorboard":
                 grow(file, stream.read())
             else:
-                write(file, stream.read())
+                results.write(file, stream.read())
 
 
 def _here(content: bytes, folder: Path, scenario: Scenario) -> bytes:
     """Return a run's scenario.toml with the paths of this machine."""
     foreign = folder / f"{FILE}.foreign.part"
-    write(foreign, content)
+    results.write(foreign, content)
     here = runs.placed(scenario)
     demand = read_scenario(foreign).demand.model_copy(update={"route_file": here.demand.route_file})
     own = {"network": here.network, "network_options": here.network_options, "demand": demand}
     text = to_toml(read_scenario(foreign).model_copy(update=own), [runs.HEADING])
     foreign.unlink()
     return text.encode()
-
-
-def write(file: Path, content: bytes) -> None:
-    """Write a file whole."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    part = file.with_name(f"{file.name}.part")
-    part.write_bytes(content)
-    part.replace(file)
 
 
 def grow(file: Path, content: bytes) -> None:

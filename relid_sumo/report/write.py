@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from relid_sumo import results
 from relid_sumo.errors import InputError
 from relid_sumo.report import figures as drawing
 from relid_sumo.report import tables
@@ -69,10 +70,7 @@ def write(
         case "tex":
             text = tables.latex(content)
     try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        part = out.with_name(f"{out.name}.part")
-        part.write_text(text, encoding="utf-8")
-        part.replace(out)
+        results.write(out, text.encode())
         drawn = drawing.write(content, figures) if figures is not None else []
     except OSError as error:
         raise InputError(f"{error.filename or out} cannot be written: {error.strerror}") from None

@@ -18,6 +18,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from relid_sumo import results
 from relid_sumo.errors import InputError
 from relid_sumo.sed.llm import Provider, Question
 
@@ -80,9 +81,7 @@ def read(file: Path) -> str:
 
 def write(file: Path, text: str) -> None:
     """Write a text, beside its place and then renamed; byte for byte as it is."""
-    part = file.with_name(f"{file.name}.part")
-    part.write_bytes(text.encode("utf-8", errors="replace"))
-    part.replace(file)
+    results.write(file, text.encode("utf-8", errors="replace"))
 
 
 def write_json(file: Path, content: dict[str, Any]) -> None:

@@ -177,10 +177,7 @@ class Network:
                 continue
             before[edge] = came
             if edge == destination:
-                path = [edge]
-                while (came := before[path[-1]]) is not None:
-                    path.append(came)
-                return path[::-1]
+                return _traced(before, edge)
             for way in self.successors[edge]:
                 if way in to_go and way not in before and way not in shut and not (edge == origin and way in not_first):
                     reach = so_far + cost(way)
@@ -277,16 +274,21 @@ class Traffic:
                 continue
             before[edge] = came
             if edge == destination:
-                path = [edge]
-                while (came := before[path[-1]]) is not None:
-                    path.append(came)
-                return path[::-1]
+                return _traced(before, edge)
             now += self.time_on(edge, now) + max(0.0, more.get(edge, 0.0))
             if now < math.inf:
                 for way in self._network.successors[edge]:
                     if way not in before:
                         heapq.heappush(heap, (now, way, edge))
         return []
+
+
+def _traced(before: Mapping[str, str | None], edge: str) -> list[str]:
+    """Return the path that a search reached an edge by; `before` is the step before each, None at the origin."""
+    path = [edge]
+    while (came := before[path[-1]]) is not None:
+        path.append(came)
+    return path[::-1]
 
 
 def _by_edge(edges: list[str], values: list[Any]) -> dict[str, Any]:

@@ -60,7 +60,7 @@ class Reled:
 
     @cached_property
     def _on_trial(self) -> Ready:
-        """The scenario ready for what plans are tried in; a run that goes on with both needs it no more."""
+        """The scenario ready for what plans are tried in; not worked out before it is needed."""
         scenario = self._ready.scenario
         return prepare(scenario, simulators=sed.simulators(self._how, scenario), report=self._report)
 
@@ -117,7 +117,7 @@ class Reled:
             return
         weights, how = self._learner.weights(), SedSettings()
         shares = partial(policies.probabilities, weights)
-        bench = Bench(self._ready, rollouts, how, Present(Policy("learned", weights=weights), shares), Watch())
+        bench = Bench(self._on_trial, rollouts, how, Present(Policy("learned", weights=weights), shares), Watch())
         index = {name: i for i, name in enumerate(self._ready.task.names)}
         subsets = [[index[name] for name in subset["vehicles"]] for subset in self._demonstrations.meta["subsets"]]
         reference = bench.reference()

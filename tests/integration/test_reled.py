@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -59,6 +60,23 @@ def test_a_run_keeps_alpha_by_agent_and_looks_at_its_plans(trained: Path, town_r
     told = json.loads((trained / "experts.json").read_text())
     assert told["imitated"] > 0.9
     assert Demonstrations.load(trained / "demonstrations.npz").meta["scenario"] == "small-town"
+
+
+def test_plans_are_looked_at_in_a_simulation_that_is_not_trained_in(
+    trained: Path, town_ready: Ready, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def calibrated(*_: object, **__: object) -> Ready:
+        return town_ready
+
+    monkeypatch.setattr("relid_sumo.reled.prepare", calibrated)
+    micro_alone = replace(town_ready, scenario=town_ready.scenario.model_copy(update={"meso": None}))
+    given = str(trained / "demonstrations.npz")
+    train(
+        micro_alone,
+        tmp_path / "run",
+        settings(demonstrations=given, llm="", episodes=2, renew_every=1, curriculum=[("micro", 1.0)]),
+    )
+    assert results.read_columns(tmp_path / "run" / results.ROUNDS)["round"] == [1.0]
 
 
 def test_a_run_goes_on_exactly(trained: Path, town_ready: Ready, tmp_path: Path) -> None:

@@ -1,10 +1,11 @@
 """The agents' experts while training goes on: demonstrations of planned routes, replaced by what agents find better.
 
 A demonstration is one route, driven in every training traffic seed: in each simulation that is trained in, and in the
-microscopic one, in which the policy will have to do. In half of the seeds once more with slips: 15 % of the choices are
-random, and what is kept is what the expert would have chosen from where the vehicle then was. The same advice goes with
-an agent's last own episodes (DAgger, Ross et al. 2011, arXiv 1011.0686): who has left the plan is told how to go on.
-Elite: an agent's own route replaces its demonstration when it came out better in the same three or more traffic seeds.
+microscopic one, in which the policy will have to do. In half of the seeds of the first simulation once more with slips:
+15 % of the choices are random, and what is kept is what the expert would have chosen from where the vehicle then was.
+The same advice goes with an agent's last own episodes (DAgger, Ross et al. 2011, arXiv 1011.0686): who has left the
+plan is told how to go on. Elite: an agent's own route replaces its demonstration when it came out better in the same
+three or more traffic seeds, by more than the standard error.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ from relid_sumo.scenario import Simulator
 from relid_sumo.task import Bools, Float32s, RoutingTask
 
 SLIP = 0.15  # share of random choices in a slipping episode
-ELITE_SEEDS = 3  # traffic seeds in which an own route has to be better
+ELITE_SEEDS = 3  # traffic seeds, at least, in which an own route has to be better
 ADVISED = 16  # last episodes of its own in which an agent is told what its expert would have done
 MOST_ROUTES = 24  # own routes of an agent that are remembered
 Route = tuple[int, ...]
@@ -45,6 +46,7 @@ class Driven:
     """One agent's decisions in one episode, n of them, and its return, s."""
 
     total: float
+    edge: np.ndarray[Any, np.dtype[np.int32]]
     observation: Float32s
     mask: Bools
     action: np.ndarray[Any, np.dtype[np.int64]]
@@ -60,6 +62,12 @@ class _Known:
 
     def mean(self, where: Sequence[Where]) -> float:
         return float(np.mean([self.driven[w].total for w in where]))
+
+
+def _surely(one: _Known, other: _Known, where: Sequence[Where]) -> bool:
+    """Return whether one way came out better than another by more than the standard error of the difference."""
+    ahead = np.array([one.driven[w].total - other.driven[w].total for w in where])
+    return bool(ahead.mean() > ahead.std(ddof=1) / np.sqrt(len(ahead)))
 
 
 class Experts:
@@ -92,7 +100,7 @@ class Experts:
         slips = {s: Policy("fixed", routes=routes, slip=SLIP, seed=seeding.derive(seed, "slip", s)) for s in seeds}
         random = {s: Policy("random", seed=seeding.derive(seed, "untrained", s)) for s in seeds}
         jobs = [(simulator, s, Policy("fixed", routes=routes)) for simulator in simulators for s in seeds]
-        slipping = [(simulator, s, slips[s]) for simulator in simulators for s in seeds[: max(1, len(seeds) // 2)]]
+        slipping = [(simulators[0], s, slips[s]) for s in seeds[: max(1, len(seeds) // 2)]]
         every = [*jobs, *slipping, *((simulators[0], s, random[s]) for s in seeds[:batch])]
         records = rollouts.run([Job(s, ready.options(s, simulator), policy) for simulator, s, policy in every])
         for (simulator, s, _), record in zip(jobs, records, strict=False):
@@ -119,7 +127,7 @@ class Experts:
                 known = self.own[i].setdefault(route, _Known(route))
                 known.driven[simulator, record.traffic_seed] = driven
                 common = [w for w in known.driven if w[0] == simulator and w in self.demos[i].driven]
-                if len(common) >= ELITE_SEEDS and known.mean(common) > self.demos[i].mean(common):
+                if len(common) >= ELITE_SEEDS and _surely(known, self.demos[i], common):
                     self._replace(i, known)
                     changed = True
                 elif len(self.own[i]) > MOST_ROUTES:
@@ -149,6 +157,31 @@ class Experts:
             elif here:
                 lead[i] = float(np.mean(here) - np.mean([r.returns[i] for r in records]))
         return Ways(self._distances(records), self.scale, lead)
+
+    def luck(self, records: Sequence[EpisodeRecord], simulator: Simulator) -> list[Floats]:
+        """Return for each episode how much more than usual the demonstrations still got in its traffic, s, shape (n,).
+
+        At each decision: what the agent's demonstration got in this traffic from this road on, less its mean over all
+        traffic. Off the demonstrated way it stays what it was at the last decision on it.
+        """
+        luck = [np.zeros(len(record.agent)) for record in records]
+        for i, demo in enumerate(self.demos):
+            ahead = {
+                seed: dict(zip(driven.edge.tolist(), driven.returns.tolist(), strict=True))
+                for (where, seed), driven in demo.driven.items()
+                if where == simulator
+            }
+            usual = {
+                edge: float(np.mean([way[edge] for way in ahead.values() if edge in way]))
+                for edge in set().union(*ahead.values())
+            }
+            for record, values in zip(records, luck, strict=True):
+                here, now = ahead.get(record.traffic_seed, {}), 0.0
+                for n in np.flatnonzero(record.agent == i).tolist():
+                    edge = int(record.edge[n])
+                    now = here[edge] - usual[edge] if edge in here else now
+                    values[n] = now
+        return luck
 
     def stacked(self) -> Expert:
         """Return all that is demonstrated, agents in front."""
@@ -257,6 +290,7 @@ def _split(record: EpisodeRecord, labels: np.ndarray[Any, np.dtype[np.int64]] | 
         parts.append(
             Driven(
                 total=float(record.returns[i]),
+                edge=record.edge[mine],
                 observation=record.observation[mine],
                 mask=record.mask[mine],
                 action=np.asarray((record.action if labels is None else labels)[mine], dtype=np.int64),
@@ -267,7 +301,7 @@ def _split(record: EpisodeRecord, labels: np.ndarray[Any, np.dtype[np.int64]] | 
 
 
 def _tensors(driven: Driven) -> dict[str, object]:
-    names = ("observation", "mask", "action", "returns")
+    names = ("edge", "observation", "mask", "action", "returns")
     return {"total": driven.total, **{name: torch.from_numpy(np.array(getattr(driven, name))) for name in names}}
 
 

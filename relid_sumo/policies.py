@@ -103,8 +103,8 @@ def actor_logits(weights: Weights, agent: int, observation: Float32s) -> Float32
     """Return one agent's action logits, shape (m_out,).
 
     The actor is the sum of a slot scorer (one small network applied to each slot's two values and the vehicle's own
-    two) and a network over the whole observation. Arrays have the agents as their leading axis; the same function in
-    torch is `relid_sumo.algos.nets.Actor`.
+    two) and a network over the whole observation and its `waves`. Arrays have the agents as their leading axis. In
+    torch: `relid_sumo.algos.nets.Actor`.
     """
     w = weights
     slots = (len(observation) - 2) // 2
@@ -113,9 +113,22 @@ def actor_logits(weights: Weights, agent: int, observation: Float32s) -> Float32
     features[:, 2:] = observation[-2:]
     hidden = np.tanh(features @ w["slot.0.weight"][agent] + w["slot.0.bias"][agent])
     scored = (hidden @ w["slot.1.weight"][agent] + w["slot.1.bias"][agent])[:, 0]
-    hidden = np.tanh(observation @ w["whole.0.weight"][agent] + w["whole.0.bias"][agent])
+    octaves = (w["whole.0.weight"].shape[1] - len(observation)) // (2 * (slots + 1))
+    seen = np.concatenate([observation, waves(observation, octaves)])
+    hidden = np.tanh(seen @ w["whole.0.weight"][agent] + w["whole.0.bias"][agent])
     whole = hidden @ w["whole.1.weight"][agent] + w["whole.1.bias"][agent]
     return np.asarray(scored + whole, dtype=np.float32)
+
+
+def waves(observation: Float32s, octaves: int) -> Float32s:
+    """Return sines and cosines of an observation's distances x, in octaves: of ``pi x``, ``2 pi x``, ``4 pi x``, ...
+
+    A small network is too smooth to tell two junctions apart whose distances differ by a hundredth; with these it can
+    (Tancik et al. 2020, arXiv 2006.10739). Shape (2 octaves (m_out + 1),): the slots' distances, then the own.
+    """
+    distance = np.append(observation[1:-2:2], observation[-2])
+    phase = (distance[:, None] * (np.pi * 2.0 ** np.arange(octaves))).astype(np.float32).ravel()
+    return np.concatenate([np.sin(phase), np.cos(phase)])
 
 
 def probabilities(weights: Weights, agent: int, observation: Float32s, mask: Bools) -> NDArray[np.float64]:

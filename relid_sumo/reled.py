@@ -12,11 +12,14 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
-from relid_sumo import policies, results, runs
+import numpy as np
+
+from relid_sumo import policies, probes, results, runs
 from relid_sumo.algos.hpo import Hpo
 from relid_sumo.demos import Demonstrations
 from relid_sumo.env import EpisodeRecord
 from relid_sumo.experts import Experts, planned
+from relid_sumo.graph import Floats
 from relid_sumo.policies import Policy
 from relid_sumo.prepare import Ready, prepare
 from relid_sumo.rollout import Rollouts
@@ -27,7 +30,7 @@ from relid_sumo.sed import run as sed
 from relid_sumo.sed.bench import Bench, Present, Watch
 from relid_sumo.sed.settings import SedSettings
 
-DEMONSTRATIONS, EXPERTS = "demonstrations.npz", "experts.json"
+DEMONSTRATIONS, PROBES, EXPERTS = "demonstrations.npz", "probes.json", "experts.json"
 Report = Callable[[str], None]
 
 
@@ -55,8 +58,8 @@ class Reled:
         self._ready, self._folder, self._settings, self._learner = ready, folder, settings, learner
         self._report, self._how = report, SedSettings(rounds=3 if settings.feedback else 1)
         self._demonstrations = self._made(workers)
-        routes = planned(self._demonstrations, ready, folder / DEMONSTRATIONS)
-        self.experts = Experts(ready.task, routes, elite=settings.elite)
+        self._routes = planned(self._demonstrations, ready, folder / DEMONSTRATIONS)
+        self.experts = Experts(ready.task, self._routes, elite=settings.elite)
 
     @cached_property
     def _on_trial(self) -> Ready:
@@ -87,6 +90,12 @@ class Reled:
             self._rounds = runs.Table(self._folder / results.ROUNDS, keep=int(state["rounds"]))
             self._n_rounds = int(state["rounds"])
             return
+        if settings.probes:
+            found = probes.probe(self._on_trial, self._routes, rollouts, self._how.simulator, self._report)
+            self.experts = Experts(self._ready.task, found.routes, elite=settings.elite)
+            gains = {name: round(gain, 1) for name, gain in zip(self._ready.task.names, found.gain_s, strict=True)}
+            results.write_json(self._folder / PROBES, {"episodes_driven": found.episodes, "gain_s": gains})
+            self._report(f"probes: {np.count_nonzero(found.gain_s)} agents have a better way than their demonstration")
         self._report("driving the demonstrations")
         simulators: list[Simulator] = list(dict.fromkeys([*settings.simulators(self._ready.scenario), "micro"]))
         driven = self.experts.start(self._on_trial, rollouts, simulators, settings.seed, settings.episodes_per_update)
@@ -109,6 +118,11 @@ class Reled:
             "replaced": int(self.experts.replaced.sum()),
             **{f"alpha_{i}": float(value) for i, value in enumerate(alpha)},
         }
+
+    def luck(self, records: Sequence[EpisodeRecord], simulator: Simulator) -> list[Floats] | None:
+        """Return what `Batch.luck` is made of; None where the learner is not to know it."""
+        how = self._settings.hpo
+        return self.experts.luck(records, simulator) if how.paired and how.alpha != "none" else None
 
     def after_update(self, rollouts: Rollouts, update: int) -> None:
         """Now and then, score the plans against the policies as they are."""

@@ -74,6 +74,8 @@ class TrainSettings(Settings):
     """Who writes the programs that make demonstrations, as ``sed run --llm``."""
     elite: bool = True
     """Whether an agent's own better route takes its demonstration's place (``reled`` alone)."""
+    probes: bool = True
+    """Whether ways beside the demonstrations are tried before these are imitated (``reled`` alone)."""
     feedback: bool = True
     """Whether programs are refined by what came of them; without, those of the first round are all there is."""
     renew_every: Annotated[int, Field(ge=0)] = 20
@@ -83,6 +85,12 @@ class TrainSettings(Settings):
     def expert(self) -> bool:
         """Whether agents have experts."""
         return self.algo in EXPERT_ALGOS
+
+    @property
+    def unread(self) -> set[str]:
+        """Settings that the algorithm does not look at."""
+        experts = {"hpo", "demonstrations", "llm", "elite", "probes", "feedback", "renew_every"}
+        return {"ippo"} if self.expert else experts
 
     @field_validator("curriculum")
     @classmethod
@@ -133,10 +141,16 @@ def train_settings(content: dict[str, Any], changes: Sequence[str] = (), source:
         raise InputError(f"there is no algorithm '{name}'{did_you_mean(name, known)}; known are {', '.join(known)}")
     content = changed(content, changes)
     if content["algo"] in EXPERT_ALGOS and isinstance(given := content.get("hpo", {}), dict):
-        content = {"elite": content["algo"] == "reled", **content, "hpo": {**EXPERT_ALGOS[content["algo"]], **given}}
+        whole = content["algo"] == "reled"
+        content = {"elite": whole, "probes": whole, **content, "hpo": {**EXPERT_ALGOS[content["algo"]], **given}}
     settings = validate(content, TrainSettings, source)
     if not settings.expert and (settings.llm or settings.demonstrations):
         raise InputError(f"{settings.algo} has no experts to demonstrate; those that do are {', '.join(EXPERT_ALGOS)}")
+    if settings.llm == "mailbox":
+        raise InputError(
+            "training cannot wait for a mailbox; run: relid-sumo sed run SCENARIO --llm mailbox --mailbox DIR --out s; "
+            "then train with --demonstrations s/demonstrations.npz"
+        )
     return settings
 
 

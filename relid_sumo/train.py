@@ -134,7 +134,8 @@ def _run(
                 driven = time.perf_counter()
                 simulator, progress = settings.simulator(ready.scenario, episodes), episodes / settings.episodes
                 follows = {} if expert is None else expert.before_update(records, simulator, progress)
-                batch = make_batch(records, ready.task.n_agents, joint=settings.algo == "mappo")
+                luck = None if expert is None else expert.luck(records, simulator)
+                batch = make_batch(records, ready.task.n_agents, joint=settings.algo == "mappo", luck=luck)
                 learnt = _learn(learner, batch, progress, ready, update + 1, folder)
                 done = time.perf_counter()
                 micro = int(simulator == "micro")

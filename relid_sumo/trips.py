@@ -20,26 +20,40 @@ GAP_S = 8.0  # mean time between two departures
 CANDIDATES = 4000
 
 
-def alternatives(graph: RoadGraph, origin: int, destination: int, k: int = 3) -> list[list[int]]:
+def alternatives(
+    graph: RoadGraph,
+    origin: int,
+    destination: int,
+    k: int = 3,
+    *,
+    seconds: Floats | None = None,
+    most_shared: float = MOST_SHARED,
+) -> list[list[int]]:
     """Return up to k clearly different routes, fastest first, by the penalty method.
 
-    Each route takes at most 1.4 times the fastest one's free-flow time and shares less than 60 % of its length with
+    Each route takes at most 1.4 times as long as the fastest one, and shares less than `most_shared` of its length with
     every earlier one. The list is empty where the destination cannot be reached.
+
+    Parameters
+    ----------
+    seconds
+        Travel time of each edge, s, shape (E,); free flow where not given.
     """
-    cost = graph.free_flow_s.copy()
+    seconds = graph.free_flow_s if seconds is None else seconds
+    cost = seconds.copy()
     best = graph.path(origin, destination, cost)
     if not best:
         return []
-    found, fastest = [best], graph.free_flow_s[best].sum()
+    found, fastest = [best], seconds[best].sum()
     path = best
     for _ in range(4 * k):
         if len(found) == k:
             break
         cost[path[1:-1]] *= PENALTY
         path = graph.path(origin, destination, cost)
-        if graph.free_flow_s[path].sum() > MOST_DETOUR * fastest:
+        if seconds[path].sum() > MOST_DETOUR * fastest:
             continue
-        if all(shared(graph, path, other) < MOST_SHARED for other in found):
+        if all(shared(graph, path, other) < most_shared for other in found):
             found.append(path)
     return found
 

@@ -397,7 +397,7 @@ def _cost(ready: Ready, *, cold: bool = False) -> dict[str, float]:
     from relid_sumo.algos.nets import Actor  # noqa: PLC0415 - in a fork: torch comes into no simulation
 
     task = ready.task
-    weights = in_fork(lambda: Actor(task.n_agents, task.graph.m_out, hidden=64, scorer=32, seed=0).weights())
+    weights = in_fork(lambda: Actor(task.n_agents, task.graph.m_out, hidden=64, octaves=0, scorer=32, seed=0).weights())
     job = Job(0, ready.options(0, "meso"), Policy("learned", weights=weights))
 
     def measured() -> tuple[float, float, float, float]:

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from relid_sumo.env import EpisodeRecord
+from relid_sumo.graph import Floats
 from relid_sumo.task import Bools, Float32s
 
 
@@ -31,6 +32,9 @@ class Batch:
         Whether there is a decision.
     joint : array, shape (N, S, (N + 1) (2 m_out + 2)), or None
         The own observation, then the last one of every agent.
+    luck : array, shape (N, S), or None
+        How much more the present traffic promises at a decision than traffic does on the mean, s: for the advantages a
+        part of the value that no observation shows.
     """
 
     observation: Float32s
@@ -40,10 +44,21 @@ class Batch:
     last: Bools
     valid: Bools
     joint: Float32s | None = None
+    luck: Float32s | None = None
 
 
-def make_batch(records: Sequence[EpisodeRecord], n_agents: int, *, joint: bool = False) -> Batch:
-    """Stack episodes one behind the other, agent by agent; with `joint` what everybody saw goes with each decision."""
+def make_batch(
+    records: Sequence[EpisodeRecord], n_agents: int, *, joint: bool = False, luck: Sequence[Floats] | None = None
+) -> Batch:
+    """Stack episodes one behind the other, agent by agent.
+
+    Parameters
+    ----------
+    joint
+        Whether what everybody saw goes with each decision.
+    luck
+        See `Batch`; of each episode's decisions in turn.
+    """
     agent = np.concatenate([r.agent for r in records])
     episode = np.concatenate([np.full(len(r.agent), i) for i, r in enumerate(records)])
     order = np.lexsort((np.arange(len(agent)), agent))  # by agent, then as they came
@@ -70,6 +85,7 @@ def make_batch(records: Sequence[EpisodeRecord], n_agents: int, *, joint: bool =
         reward=spread([r.reward for r in records], 0.0, np.float32),
         last=last,
         valid=valid,
+        luck=None if luck is None else spread(list(luck), 0.0, np.float32),
         joint=spread([_joint(r, n_agents) for r in records], 0.0, np.float32) if joint else None,
     )
 

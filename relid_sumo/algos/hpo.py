@@ -34,6 +34,8 @@ ALPHAS = ("none", "dtw", "dtw+gate", "router", "decay")
 class HpoSettings(IppoSettings):
     """Settings of HPO, beside those of IPPO."""
 
+    octaves: Annotated[int, Field(ge=0, le=10)] = 6
+    """See `IppoSettings`: who has an expert to imitate must tell junctions apart; who has none learns slower for it."""
     alpha: str = "dtw+gate"
     """How much an agent follows its expert: ``dtw`` (more the further its way is from the expert's), ``dtw+gate`` (and
     only while the expert is better), ``decay`` (falling linearly to 0), ``router`` (a learnt weight), ``fixed:0.5``,
@@ -42,6 +44,8 @@ class HpoSettings(IppoSettings):
     """The largest alpha, of ``dtw``, ``dtw+gate`` and ``decay``."""
     alpha_min: Annotated[float, Field(ge=0, le=1)] = 0.5
     """The least alpha of ``dtw`` and ``dtw+gate``: what holds an agent that is close to its expert where it is."""
+    paired: bool = True
+    """Whether own advantages know how the demonstration fared in the same traffic (not with alpha ``none``)."""
     gate_s: Annotated[float, Field(gt=0)] = 10.0
     """How soon the gate closes, s of return between agent and expert."""
     expert_loss: Literal["ce", "sil", "ve"] = "ce"
@@ -50,7 +54,8 @@ class HpoSettings(IppoSettings):
     imitation_steps: Annotated[int, Field(ge=0)] = 600
     """Gradient steps of imitation before the first episode, at most; 0 for none."""
     imitation_target: Annotated[float, Field(gt=0, le=1)] = 0.97
-    """Mean probability of the expert's actions at which imitation ends."""
+    """Mean probability of the expert's actions at which imitation ends; and who takes one with this probability or more
+    is not drawn to it further: what is left is for trying other ways."""
 
     @field_validator("alpha")
     @classmethod
@@ -205,7 +210,8 @@ class Hpo(Ippo):
             return loss
         alpha = torch.sigmoid(self.gate) if self.gate.requires_grad else self._alpha
         log_p = self.actor(seen.observation, seen.mask).gather(-1, seen.action)[..., 0]
-        expert_loss: Tensor = -(seen.share * self._weight(seen) * log_p).sum(1)
+        missing = (np.log(self.settings.imitation_target) - log_p).clamp(min=0.0)
+        expert_loss: Tensor = (seen.share * self._weight(seen) * missing).sum(1)
         self._told["expert_loss"] = float(expert_loss.detach().mean())
         self._told["imitated"] = float((seen.share * log_p.detach().exp()).sum(1).mean())
         blended: Tensor = (1 - alpha) * loss + alpha * expert_loss

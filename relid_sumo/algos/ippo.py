@@ -48,6 +48,8 @@ class IppoSettings(Settings):
     """Width of the hidden layers."""
     scorer: Annotated[int, Field(ge=1)] = 32
     """Width of the slot scorer."""
+    octaves: Annotated[int, Field(ge=0, le=10)] = 0
+    """Octaves of waves through which the actor sees distances; the finest of k is ``d_max / 2^(k-1)`` long."""
 
 
 class NotFiniteError(ArithmeticError):
@@ -73,7 +75,8 @@ class Ippo:
 
     def __init__(self, agents: int, m_out: int, settings: IppoSettings, seed: int) -> None:
         self.settings = settings
-        self.actor = Actor(agents, m_out, hidden=settings.hidden, scorer=settings.scorer, seed=seed)
+        s = settings
+        self.actor = Actor(agents, m_out, hidden=s.hidden, scorer=s.scorer, octaves=s.octaves, seed=seed)
         self.critic = Critic(agents, m_out, hidden=settings.hidden, seed=seed)
         self._parameters = [*self.actor.parameters(), *self.critic.parameters()]
         self.optimiser = torch.optim.Adam(self._parameters, lr=settings.learning_rate, eps=1e-5)
@@ -111,7 +114,8 @@ class Ippo:
         with torch.no_grad():
             old = self.actor(observation, mask).gather(-1, action)[..., 0]
             value = self.critic(seen)
-        gain = torch.from_numpy(advantages(batch.reward / RETURN_SCALE, value.numpy(), batch.last, s.gae_lambda))
+        promised = value.numpy() if batch.luck is None else value.numpy() + batch.luck / RETURN_SCALE
+        gain = torch.from_numpy(advantages(batch.reward / RETURN_SCALE, promised, batch.last, s.gae_lambda))
         target = gain + value
         gain = normalised(gain, share)
         sums: dict[str, float] = {}

@@ -51,12 +51,14 @@ class Actor(nn.Module):
     """Logits of N agents: a slot scorer plus a network over the whole observation.
 
     The scorer sees each slot's two values and the vehicle's own two, and is the same for all slots of an agent, so what
-    is learnt at one junction serves at every other. In numpy: `relid_sumo.policies.actor_logits`.
+    is learnt at one junction serves at every other. The other network sees distances through `octaves` sines and
+    cosines too (`with_waves`), which tell one junction from the next. In numpy: `relid_sumo.policies.actor_logits`.
     """
 
-    def __init__(self, agents: int, m_out: int, *, hidden: int, scorer: int, seed: int) -> None:
+    def __init__(self, agents: int, m_out: int, *, hidden: int, scorer: int, octaves: int, seed: int) -> None:
         super().__init__()
-        width = 2 * m_out + 2
+        self.octaves = octaves
+        width = (2 * m_out + 2) + 2 * octaves * (m_out + 1)
         self.slot = nn.ModuleList(
             [
                 StackedLinear("actor.slot.0", seed, agents, 4, scorer, HIDDEN_GAIN),
@@ -78,12 +80,25 @@ class Actor(nn.Module):
         own = observation[..., None, -2:].expand(n, b, m_out, 2)
         features = torch.cat([slots, own], dim=-1).reshape(n, b * m_out, 4)
         scored = self.slot[1](torch.tanh(self.slot[0](features))).reshape(n, b, m_out)
-        whole = self.whole[1](torch.tanh(self.whole[0](observation)))
+        whole = self.whole[1](torch.tanh(self.whole[0](with_waves(observation, self.octaves))))
         return torch.log_softmax((scored + whole).masked_fill(~mask, NEVER), dim=-1)
 
     def weights(self) -> Weights:
         """Return the weights as arrays, for processes without torch."""
         return {name: value.detach().numpy().copy() for name, value in self.state_dict().items()}
+
+
+def with_waves(observation: Tensor, octaves: int) -> Tensor:
+    """Return observations (N, B, 2 m_out + 2) with the distances' waves behind, `2 octaves (m_out + 1)` of them.
+
+    See `relid_sumo.policies.waves`.
+    """
+    if not octaves:
+        return observation
+    distance = observation[..., 1::2].clone()
+    distance[..., -1] = observation[..., -2]
+    phase = (distance[..., None] * (np.pi * 2.0 ** torch.arange(octaves))).flatten(-2)
+    return torch.cat([observation, phase.sin(), phase.cos()], dim=-1)
 
 
 class Critic(nn.Module):

@@ -217,7 +217,7 @@ def _cell(
     train: TrainSettings,
     evaluation: EvaluationSettings,
 ) -> Cell:
-    content = [problem, train.model_dump(mode="json"), evaluation.model_dump(mode="json")]
+    content = [problem, train.model_dump(mode="json", exclude=train.unread), evaluation.model_dump(mode="json")]
     return Cell(
         name=f"{'-'.join(labels)}-{train.seed}",
         scenario=labels[0],

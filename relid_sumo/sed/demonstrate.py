@@ -14,6 +14,7 @@ from relid_sumo.demos import Demonstrations
 from relid_sumo.env import EpisodeRecord
 from relid_sumo.policies import Policy
 from relid_sumo.prepare import Ready
+from relid_sumo.scenario import Simulator
 from relid_sumo.sed.bench import Bench
 from relid_sumo.sed.loop import Refined, Subset
 
@@ -44,28 +45,26 @@ class Comparison:
     gain: dict[str, tuple[float, float, float]]
 
 
-def held(bench: Bench, refined: Refined) -> Demonstrations:
-    """Drive the held plans of all subsets together on all training traffic seeds, in what the scenario is trained in.
+def held(bench: Bench, refined: Refined, simulator: Simulator) -> Demonstrations:
+    """Drive the held plans of all subsets together on all training traffic seeds.
 
     Agents of a subset that has no valid plan take the free-flow fastest route; ``meta`` then lists no routes for them.
     """
     ready = bench.ready
-    (records,) = bench.drive(
-        [Policy("fixed", routes=refined.routes)], ready.scenario.seeds.training, ready.scenario.simulator
-    )
+    (records,) = bench.drive([Policy("fixed", routes=refined.routes)], ready.scenario.seeds.training, simulator)
     meta = {
         "scenario": ready.scenario.name,
         "network_key": ready.network.key,
-        "simulator": ready.scenario.simulator,
+        "simulator": simulator,
         "subsets": [_kept(subset, ready) for subset in refined.subsets],
     }
     return demos.collect(ready.task, records, meta)
 
 
 def demonstrate(bench: Bench, refined: Refined) -> tuple[Demonstrations, list[Comparison]]:
-    """Drive the held plans of all subsets together (see `held`), and compare them with the baselines."""
+    """Drive the held plans of all subsets together in what the scenario is trained in, and compare them."""
     plans = Policy("fixed", routes=refined.routes)
-    return held(bench, refined), [
+    return held(bench, refined, bench.ready.scenario.simulator), [
         _compare(bench, plans, "training", bench.seeds),
         _compare(bench, plans, "evaluation", bench.ready.scenario.seeds.evaluation[: bench.settings.held_out]),
     ]

@@ -133,9 +133,9 @@ def plan(
     workers: int | None = None,
     watch: Watch | None = None,
 ) -> Demonstrations:
-    """Make demonstrations as `run` does, without comparing them with anything; kept in the folder."""
+    """Make demonstrations as `run` does, driven in what plans are refined in and compared with nothing."""
     with _refined(ready, folder, settings, ask, workers, None, watch or Watch()) as (bench, refined, _):
-        demonstrations = demonstrate.held(bench, refined)
+        demonstrations = demonstrate.held(bench, refined, settings.simulator)
     demonstrations.save(folder / kept.DEMONSTRATIONS)
     return demonstrations
 

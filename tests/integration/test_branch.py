@@ -159,7 +159,7 @@ def test_branches_through_pettingzoo(town_ready: Ready) -> None:
 
 def test_every_way_tried_while_an_episode_is_driven(town_ready: Ready) -> None:
     task = town_ready.task
-    weights = Actor(task.n_agents, task.graph.m_out, hidden=8, scorer=8, seed=0).weights()
+    weights = Actor(task.n_agents, task.graph.m_out, hidden=8, scorer=8, octaves=3, seed=0).weights()
     job = Job(0, town_ready.options(0), Policy("learned", greedy=True, weights=weights), branches=0.2)
     with Rollouts(task, 1) as rollouts:
         record, without = rollouts.run([job, Job(0, job.options, job.policy)])
@@ -176,7 +176,7 @@ def test_every_way_tried_while_an_episode_is_driven(town_ready: Ready) -> None:
 
 def test_how_good_choices_were_is_evaluated(town_ready: Ready) -> None:
     task = town_ready.task
-    weights = Actor(task.n_agents, task.graph.m_out, hidden=8, scorer=8, seed=0).weights()
+    weights = Actor(task.n_agents, task.graph.m_out, hidden=8, scorer=8, octaves=3, seed=0).weights()
     policies = {"trained": Policy("learned", greedy=True, weights=weights), "shortest": Policy("shortest")}
     result = evaluate(town_ready, policies, n_seeds=1, branches=0.1)
     choices = result.policies["trained"].choices

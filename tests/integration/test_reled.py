@@ -14,7 +14,7 @@ import pytest
 from relid_sumo import results, runs
 from relid_sumo.cli import main
 from relid_sumo.demos import Demonstrations
-from relid_sumo.errors import SimulationError
+from relid_sumo.errors import InputError, SimulationError
 from relid_sumo.evaluate import baselines, worked_out
 from relid_sumo.planners import hist
 from relid_sumo.prepare import Ready
@@ -105,6 +105,8 @@ def test_demonstrations_may_be_given_and_have_to_fit(
         main(["train", "town", "--demonstrations", given, "--out", str(tmp_path / "i")])
     assert stop.value.code == 2
     assert "ippo has no experts" in capsys.readouterr().err
+    with pytest.raises(InputError, match="sed run SCENARIO --llm mailbox"):
+        settings(llm="mailbox")
 
 
 def test_a_checkpoint_of_another_algorithm_is_refused(trained: Path, tmp_path: Path) -> None:

@@ -45,7 +45,7 @@ def nothing_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, descendants
 
 def jobs_of(ready: Ready) -> list[Job]:
     task = ready.task
-    weights = Actor(task.n_agents, task.graph.m_out, hidden=8, scorer=8, seed=0).weights()
+    weights = Actor(task.n_agents, task.graph.m_out, hidden=8, scorer=8, octaves=3, seed=0).weights()
     policies = [
         Policy("learned", seed=5, weights=weights),
         Policy("learned", weights=weights, greedy=True),

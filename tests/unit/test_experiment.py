@@ -96,6 +96,16 @@ def test_a_scenario_can_have_settings_a_budget_and_an_osm_file_of_its_own(tmp_pa
     assert read(tmp_path, text.replace("maps/", "elsewhere/")).cells[1].fingerprint != mine.fingerprint
 
 
+def test_settings_that_an_algorithm_does_not_read_make_no_other_run_of_it(tmp_path: Path) -> None:
+    def fingerprints(setting: str) -> list[str]:
+        text = "scenarios = ['town']\n[algorithms.ippo]\n" + setting + "\n[algorithms.bc]\n" + setting
+        return [cell.fingerprint for cell in read(tmp_path, text).cells]
+
+    (ippo, bc), (ippo_hpo, bc_hpo), (ippo_own, bc_own) = map(fingerprints, ("", "hpo.epochs = 2", "ippo.epochs = 2"))
+    assert ippo == ippo_hpo != ippo_own
+    assert bc == bc_own != bc_hpo
+
+
 def test_a_listed_osm_file_is_called_after_its_name(tmp_path: Path) -> None:
     (tmp_path / "my town.osm").write_bytes(TOWN.read_bytes())
     plan = read(tmp_path, 'scenarios = ["my town.osm"]\n[algorithms.ippo]')

@@ -20,7 +20,7 @@ Drive = Callable[..., EpisodeRecord]
 @pytest.fixture(scope="module")
 def records(crossing: RoutingTask, toy_drive: Drive) -> list[EpisodeRecord]:
     """Return three episodes with observations; agent 4 makes no decision in the last two."""
-    weights = Actor(crossing.n_agents, crossing.graph.m_out, hidden=4, scorer=4, seed=0).weights()
+    weights = Actor(crossing.n_agents, crossing.graph.m_out, hidden=4, scorer=4, octaves=3, seed=0).weights()
     driven = [toy_drive(crossing, Policy("learned", seed=s, weights=weights)) for s in range(3)]
     return [driven[0], *(without(record, 4) for record in driven[1:])]
 
@@ -56,6 +56,16 @@ def test_a_batch_is_what_a_plain_loop_packs(records: list[EpisodeRecord], crossi
         assert batch.mask[i, k:].all()
     kinds = [batch.observation.dtype, batch.mask.dtype, batch.action.dtype, batch.reward.dtype]
     assert kinds == [np.float32, np.bool_, np.int64, np.float32]
+
+
+def test_luck_goes_with_its_decision(records: list[EpisodeRecord], crossing: RoutingTask) -> None:
+    luck = [np.arange(len(r.agent), dtype=np.float64) + 1000 * e for e, r in enumerate(records)]
+    batch = make_batch(records, crossing.n_agents, luck=luck)
+    assert batch.luck is not None
+    for i in range(crossing.n_agents):
+        expected = np.concatenate([values[r.agent == i] for r, values in zip(records, luck, strict=True)])
+        assert batch.luck[i, batch.valid[i]].tolist() == expected.tolist()
+    assert make_batch(records, crossing.n_agents).luck is None
 
 
 def test_nobody_decides(records: list[EpisodeRecord], crossing: RoutingTask) -> None:
@@ -114,6 +124,6 @@ def test_closed_forms(lengths: list[list[int]], seed: int) -> None:
 
 def test_drawn_actions_are_those_the_actor_gives_a_share(records: list[EpisodeRecord], crossing: RoutingTask) -> None:
     batch = make_batch(records, crossing.n_agents)
-    weights = Actor(crossing.n_agents, crossing.graph.m_out, hidden=4, scorer=4, seed=0).weights()
+    weights = Actor(crossing.n_agents, crossing.graph.m_out, hidden=4, scorer=4, octaves=3, seed=0).weights()
     for i, k in zip(*np.nonzero(batch.valid), strict=True):
         assert probabilities(weights, int(i), batch.observation[i, k], batch.mask[i, k])[batch.action[i, k]] > 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -28,7 +29,7 @@ from relid_sumo.runs import train_settings
 from relid_sumo.task import RoutingTask
 
 Drive = Callable[..., EpisodeRecord]
-SIZES: dict[str, Any] = {"hidden": 8, "scorer": 6, "epochs": 3}
+SIZES: dict[str, Any] = {"hidden": 8, "scorer": 6, "octaves": 2, "epochs": 3}
 SLOTS = 3
 
 
@@ -118,8 +119,9 @@ def test_without_alpha_it_is_ippo_bit_for_bit() -> None:
 
 @pytest.mark.parametrize("kind", ["ce", "sil", "ve"])
 def test_the_blended_loss_is_what_the_formula_says(kind: str) -> None:
-    """(1 - alpha) L + alpha L^e, with L^e a weighted mean of -log p over each agent's expert decisions."""
-    learner = Hpo(2, SLOTS, HpoSettings(**SIZES, alpha="fixed:0.25", expert_loss=kind), seed=1)  # type: ignore[arg-type]
+    """(1 - alpha) L + alpha L^e, with L^e a weighted mean of what log p misses of the target over expert decisions."""
+    settings = HpoSettings(**SIZES, alpha="fixed:0.25", expert_loss=kind, imitation_target=1 / 3)  # type: ignore[arg-type]
+    learner = Hpo(2, SLOTS, settings, seed=1)
     batch = random_batch(2, 5, seed=3)
     learner.expert = Expert(batch, np.linspace(-90, 30, 10).reshape(2, 5), np.ones((2, 5), dtype=bool))
     learner.follow(None, 0.0)
@@ -133,8 +135,26 @@ def test_the_blended_loss_is_what_the_formula_says(kind: str) -> None:
         for k in range(5):
             gain = learner.expert.returns[i, k] / 100 - float(value[i, k])
             weight = {"ce": 1.0, "sil": max(gain, 0.0), "ve": min(np.exp(gain), 20.0)}[kind]
-            terms.append(-weight * float(log_p[i, k, batch.action[i, k]]))
+            terms.append(weight * max(0.0, np.log(1 / 3) - float(log_p[i, k, batch.action[i, k]])))
+        assert kind == "sil" or any(term > 0 for term in terms)
+        assert kind != "ce" or not all(term > 0 for term in terms), "some have what they need"
         assert float(loss[i].detach()) == pytest.approx(0.75 * own + 0.25 * np.mean(terms), rel=1e-5)
+
+
+def test_luck_known_to_the_advantages_is_not_learnt_by_the_value_function() -> None:
+    sizes = {**SIZES, "epochs": 400, "gae_lambda": 1.0}
+    batch = random_batch(2, 8, seed=3)
+    lucky = np.where(np.arange(8) < 4, 60.0, -60.0).astype(np.float32)  # of the first episode and of the second
+    reward = batch.reward + np.where(batch.last, lucky, 0.0).astype(np.float32)
+    told = replace(batch, reward=reward, luck=np.tile(lucky, (2, 1)))
+    learners = [Ippo(2, SLOTS, IppoSettings(**sizes), seed=1) for _ in range(2)]
+    for learner, seen in zip(learners, (batch, told), strict=True):
+        learner.update(seen, 0.0)
+    observation = torch.from_numpy(batch.observation)
+    with torch.no_grad():
+        without, with_luck = (learner.actor(observation, torch.from_numpy(batch.mask)) for learner in learners)
+    # A value of 60 s more in lucky traffic, and 60 s more reward: the same advantages, so the same policy.
+    assert torch.allclose(without, with_luck, atol=1e-4)
 
 
 def test_each_value_function_learns_its_own_returns() -> None:
@@ -249,6 +269,23 @@ def test_a_demonstration_is_no_distance_from_itself(experts: Experts, crossing: 
     shortest = [toy_drive(crossing, Policy("fixed"), slow={5: 3.0}, traffic_seed=5)]
     assert (experts.ways(shortest, "micro").distance > 0).any()
     assert (experts.ways(shortest, "micro").lead <= 0).all(), "detours are no faster"
+
+
+def test_luck_is_what_the_demonstration_still_got_over_the_usual(
+    experts: Experts, crossing: RoutingTask, toy_drive: Drive
+) -> None:
+    demo = experts.demos[0]
+    plan = Policy("fixed", routes={i: d.route for i, d in enumerate(experts.demos)})
+    same, other = toy_drive(crossing, plan, traffic_seed=5), toy_drive(crossing, Policy("fixed"), traffic_seed=5)
+    on_plan, off_plan = experts.luck([same, other], "micro")
+    here = demo.driven["micro", 5]
+    usual = np.mean([demo.driven["micro", seed].returns for seed in (5, 9, 11)], axis=0)
+    assert on_plan[same.agent == 0] == pytest.approx(here.returns - usual)
+    known, held = dict(zip(here.edge.tolist(), (here.returns - usual).tolist(), strict=True)), 0.0
+    for edge, value in zip(other.edge[other.agent == 0].tolist(), off_plan[other.agent == 0].tolist(), strict=True):
+        held = known.get(edge, held)
+        assert value == pytest.approx(held)
+    assert not any(values.any() for values in experts.luck([same], "meso")), "nothing was demonstrated there"
 
 
 def test_a_better_own_route_replaces_a_demonstration_after_three_seeds(

@@ -36,7 +36,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("rollout", "demos"),
     ("pettingzoo_env",),
     ("algos", "sed"),
-    ("runs", "experts", "planners"),
+    ("runs", "experts", "planners", "probes"),
     ("reled",),
     ("train",),
     ("evaluate",),

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from relid_sumo.algos.nets import NEVER, Actor
 from relid_sumo.env import Decision, Episode, EpisodeRecord
-from relid_sumo.policies import Choose, Name, Policy, pick, probabilities
+from relid_sumo.policies import Choose, Name, Policy, pick, probabilities, waves
 from relid_sumo.task import RoutingTask
 from relid_sumo.toy import ToyBridge, grid
 
@@ -47,7 +47,7 @@ def roused(actor: Actor, seed: int, scale: float) -> Actor:
 def test_the_actor_is_the_same_in_numpy_and_torch(
     agents: int, slots: int, scale: float, seed: int, data: st.DataObject
 ) -> None:
-    actor = roused(Actor(agents, slots, hidden=8, scorer=5, seed=seed), seed, scale)
+    actor = roused(Actor(agents, slots, hidden=8, scorer=5, octaves=3, seed=seed), seed, scale)
     rng = np.random.default_rng(seed)
     seen = rng.uniform(-2, 2, (agents, 3, 2 * slots + 2)).astype(np.float32)
     mask = rng.random((agents, 3, slots)) < data.draw(st.floats(0, 1))
@@ -64,8 +64,17 @@ def test_the_actor_is_the_same_in_numpy_and_torch(
             assert (shares >= 0).all()
 
 
+def test_waves_are_of_the_distances_alone() -> None:
+    seen = np.array([0.9, 0.5, 0.8, -0.25, 1 / 3, 0.7], dtype=np.float32)  # two slots' congestion and distance, own two
+    sines, cosines = waves(seen, 2).reshape(2, 3, 2)
+    phase = np.pi * np.array([[0.5, 1.0], [-0.25, -0.5], [1 / 3, 2 / 3]])
+    np.testing.assert_allclose(sines, np.sin(phase), atol=1e-6)
+    np.testing.assert_allclose(cosines, np.cos(phase), atol=1e-6)
+    assert not len(waves(seen, 0))
+
+
 def test_masked_slots_have_no_share_in_torch_either() -> None:
-    actor = Actor(1, 3, hidden=4, scorer=4, seed=0)
+    actor = Actor(1, 3, hidden=4, scorer=4, octaves=3, seed=0)
     log_p = actor(torch.zeros(1, 1, 8), torch.tensor([[[True, False, True]]]))
     assert log_p[0, 0, 1] <= NEVER / 2
     assert log_p.exp().sum().item() == pytest.approx(1.0)
@@ -73,12 +82,12 @@ def test_masked_slots_have_no_share_in_torch_either() -> None:
 
 def test_a_new_actor_is_almost_uniform() -> None:
     d = decision(0, 0)
-    weights = Actor(1, 4, hidden=64, scorer=32, seed=3).weights()
+    weights = Actor(1, 4, hidden=64, scorer=32, octaves=3, seed=3).weights()
     np.testing.assert_allclose(probabilities(weights, 0, d.observation, d.mask), 0.25, atol=0.03)
 
 
 def test_each_agent_starts_alike_whoever_else_there_is() -> None:
-    few, many = (Actor(n, 4, hidden=8, scorer=8, seed=5).weights() for n in (2, 6))
+    few, many = (Actor(n, 4, hidden=8, scorer=8, octaves=3, seed=5).weights() for n in (2, 6))
     for name, value in few.items():
         np.testing.assert_array_equal(value, many[name][:2])
         if not name.endswith("bias"):
@@ -109,7 +118,8 @@ def test_pick_follows_the_shares() -> None:
 def drawing(kind: str) -> Policy:
     if kind == "random":
         return Policy("random", seed=11)
-    return Policy("learned", seed=11, weights=roused(Actor(3, 4, hidden=8, scorer=8, seed=0), 0, 1.0).weights())
+    actor = Actor(3, 4, hidden=8, scorer=8, octaves=3, seed=0)
+    return Policy("learned", seed=11, weights=roused(actor, 0, 1.0).weights())
 
 
 def drawn(choose: Choose, agent: int, numbers: int) -> list[int]:

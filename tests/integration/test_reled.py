@@ -59,6 +59,9 @@ def test_a_run_keeps_alpha_by_agent_and_looks_at_its_plans(trained: Path, town_r
     assert all(value >= 0.0 for value in rounds["f_out"])
     told = json.loads((trained / "experts.json").read_text())
     assert told["imitated"] > 0.9
+    probed = json.loads((trained / "probes.json").read_text())
+    assert list(probed["gain_s"]) == list(town_ready.task.names)
+    assert all(gain >= 0 for gain in probed["gain_s"].values())
     assert Demonstrations.load(trained / "demonstrations.npz").meta["scenario"] == "small-town"
 
 

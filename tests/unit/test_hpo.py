@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -14,6 +15,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from relid_sumo import probes
 from relid_sumo.algos import dtw
 from relid_sumo.algos.gae import Batch, make_batch
 from relid_sumo.algos.hpo import Expert, Hpo, HpoSettings, Ways, alphas
@@ -220,9 +222,10 @@ class ToyRollouts:
     """Drives jobs over the grid; the traffic seed is the edge that is slow."""
 
     def __init__(self, task: RoutingTask, drive: Drive) -> None:
-        self._task, self._drive = task, drive
+        self._task, self._drive, self.count = task, drive, 0
 
     def run(self, jobs: Sequence[Job]) -> list[EpisodeRecord]:
+        self.count += len(jobs)
         return [
             self._drive(self._task, job.policy, slow={job.traffic_seed: 3.0}, traffic_seed=job.traffic_seed)
             for job in jobs
@@ -230,7 +233,9 @@ class ToyRollouts:
 
 
 def ready_of(task: RoutingTask, seeds: Sequence[int]) -> Any:  # noqa: ANN401 - stands for a Ready
-    scenario = SimpleNamespace(name="toy", seeds=SimpleNamespace(training=tuple(seeds)))
+    scenario = SimpleNamespace(
+        name="toy", seeds=SimpleNamespace(training=tuple(seeds)), model_dump=lambda **_: {"seeds": list(seeds)}
+    )
     network = SimpleNamespace(name="grid", key="k")
     return SimpleNamespace(task=task, scenario=scenario, network=network, options=lambda seed, _: (str(seed),))
 
@@ -318,6 +323,38 @@ def test_without_elite_demonstrations_stay(crossing: RoutingTask, toy_drive: Dri
     expert = experts.stacked()
     assert expert.batch.valid[0].sum() == before + advised, "own decisions come with the expert's advice"
     assert np.take_along_axis(expert.batch.mask, expert.batch.action[..., None], axis=-1).all()
+
+
+def test_probes_find_a_quicker_way_and_keep_what_is_best(
+    experts: Experts,
+    crossing: RoutingTask,
+    toy_drive: Drive,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    def quiet(*_: object) -> Floats:
+        return crossing.graph.free_flow_s[None].copy()
+
+    monkeypatch.setattr("relid_sumo.probes.traffic.edge_times", quiet)
+    monkeypatch.setenv("RELID_SUMO_CACHE", str(tmp_path))
+    ready, rollouts = ready_of(crossing, (5, 9, 11, 14)), ToyRollouts(crossing, toy_drive)
+    detours = [demo.route for demo in experts.demos]
+    found = probes.probe(ready, detours, rollouts, "meso")  # type: ignore[arg-type]
+    assert max(found.gain_s) > 0
+    for before, now, gain in zip(detours, found.routes, found.gain_s, strict=True):
+        assert (now != before) == (gain > 0)
+    routes = {name: dict(enumerate(ways)) for name, ways in (("before", detours), ("now", found.routes))}
+    total = {
+        name: sum(toy_drive(crossing, Policy("fixed", routes=ways), slow={s: 3.0}).returns.sum() for s in (11, 14))
+        for name, ways in routes.items()
+    }
+    assert total["now"] > total["before"]
+    driven = rollouts.count
+    assert driven == found.episodes
+    again = probes.probe(ready, detours, rollouts, "meso")  # type: ignore[arg-type]
+    assert (again, rollouts.count) == (found, driven), "kept from before"
+    best = probes.probe(ready, found.routes, rollouts, "meso")  # type: ignore[arg-type]
+    assert best.routes == found.routes
 
 
 @pytest.mark.parametrize(

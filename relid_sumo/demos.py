@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import zipfile
 from collections.abc import Mapping, Sequence
@@ -13,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from relid_sumo import results
 from relid_sumo.env import EpisodeRecord
 from relid_sumo.errors import InputError
 from relid_sumo.graph import Floats
@@ -41,7 +43,7 @@ class Demonstrations:
     arrived : array of bool, shape (K, N)
     meta : dict
         JSON: scenario, network_key, simulator; ``subsets``: for each its ``vehicles``, ``routes`` (edge names by
-        vehicle), ``program`` and ``numbers``.
+        vehicle), ``program`` and ``numbers``; ``episodes``: how many were driven to make them.
     """
 
     episode: NDArray[np.int32]
@@ -69,10 +71,9 @@ class Demonstrations:
     def save(self, file: Path) -> None:
         """Write it as one .npz file, whole."""
         arrays = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "meta"}
-        part = file.with_name(f"{file.name}.part")
-        with part.open("wb") as out:
-            np.savez_compressed(out, meta=np.array(json.dumps({"format": FORMAT, **self.meta})), **arrays)
-        part.replace(file)
+        content = io.BytesIO()
+        np.savez_compressed(content, meta=np.array(json.dumps({"format": FORMAT, **self.meta})), **arrays)
+        results.write(file, content.getvalue())
 
     @classmethod
     def load(cls, file: Path) -> Demonstrations:

@@ -10,7 +10,7 @@ three or more traffic seeds, by more than the standard error.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from relid_sumo import seeding
+from relid_sumo import atlas, demos, seeding
 from relid_sumo.algos import dtw
 from relid_sumo.algos.gae import Batch
 from relid_sumo.algos.hpo import Expert, Ways
@@ -96,22 +96,31 @@ class Experts:
     def start(self, ready: Ready, rollouts: Rollouts, simulators: Sequence[Simulator], seed: int, batch: int) -> int:
         """Drive the demonstrations and what goes with them, and return how many episodes that took."""
         seeds = ready.scenario.seeds.training
-        routes = {i: demo.route for i, demo in enumerate(self.demos)}
-        slips = {s: Policy("fixed", routes=routes, slip=SLIP, seed=seeding.derive(seed, "slip", s)) for s in seeds}
-        random = {s: Policy("random", seed=seeding.derive(seed, "untrained", s)) for s in seeds}
-        jobs = [(simulator, s, Policy("fixed", routes=routes)) for simulator in simulators for s in seeds]
-        slipping = [(simulators[0], s, slips[s]) for s in seeds[: max(1, len(seeds) // 2)]]
-        every = [*jobs, *slipping, *((simulators[0], s, random[s]) for s in seeds[:batch])]
-        records = rollouts.run([Job(s, ready.options(s, simulator), policy) for simulator, s, policy in every])
-        for (simulator, s, _), record in zip(jobs, records, strict=False):
-            for i, driven in enumerate(_split(record)):
-                self.demos[i].driven[simulator, s] = driven
-        for record in records[len(jobs) : len(jobs) + len(slipping)]:
+        routes = [demo.route for demo in self.demos]
+        for simulator in simulators:
+            for s, several in _shown(driven_routes(ready, rollouts, routes, simulator)):
+                for demo, driven in zip(self.demos, several, strict=True):
+                    demo.driven[simulator, s] = driven
+        plan = dict(enumerate(routes))
+        jobs = [
+            Job(
+                s,
+                ready.options(s, simulators[0]),
+                Policy("fixed", routes=plan, slip=SLIP, seed=seeding.derive(seed, "slip", s)),
+            )
+            for s in seeds[: max(1, len(seeds) // 2)]
+        ]
+        jobs += [
+            Job(s, ready.options(s, simulators[0]), Policy("random", seed=seeding.derive(seed, "untrained", s)))
+            for s in seeds[:batch]
+        ]
+        records = rollouts.run(jobs)
+        slipped, untrained = records[: -len(seeds[:batch])], records[-len(seeds[:batch]) :]
+        for record in slipped:
             for i, driven in enumerate(_split(record, self._labels(record))):
                 self.slips[i].append(driven)
-        untrained = records[len(jobs) + len(slipping) :]
         self.scale = self._distances(untrained) / 3.0
-        return len(every)
+        return len(simulators) * len(seeds) + len(jobs)
 
     def note(self, records: Sequence[EpisodeRecord], simulator: Simulator) -> bool:
         """Remember what agents drove, with the experts' advice; return whether a demonstration has been replaced."""
@@ -259,6 +268,34 @@ class Experts:
         self._points = {i: self._way(demo.route) for i, demo in enumerate(self.demos)}
 
 
+def driven_routes(ready: Ready, rollouts: Rollouts, routes: Sequence[Route], simulator: Simulator) -> Demonstrations:
+    """Return routes driven in every training traffic seed; cached, as they are the same whoever learns from them."""
+    content = [ready.identity, simulator, [list(map(int, route)) for route in routes]]
+    file = atlas.kept("driven", ready.network.name, content, ".npz")
+    if not file.is_file():
+        plan = Policy("fixed", routes=dict(enumerate(routes)))
+        jobs = [Job(seed, ready.options(seed, simulator), plan) for seed in ready.scenario.seeds.training]
+        demos.collect(ready.task, rollouts.run(jobs), {}).save(file)
+    return Demonstrations.load(file)
+
+
+def _shown(demonstrations: Demonstrations) -> Iterator[tuple[int, list[Driven]]]:
+    """Yield each traffic seed with what every agent did in it."""
+    d = demonstrations
+    for k, seed in enumerate(d.traffic_seed.tolist()):
+        several = []
+        for i in range(d.returns.shape[1]):
+            mine = np.flatnonzero((d.episode == k) & (d.agent == i))
+            parts = d.edge[mine], d.observation[mine], d.mask[mine], d.action[mine].astype(np.int64)
+            several.append(Driven(float(d.returns[k, i]), *parts, _ahead(d.reward[mine])))
+        yield seed, several
+
+
+def _ahead(reward: Floats) -> Floats:
+    """Return what is still to come after each decision."""
+    return np.cumsum(reward[::-1])[::-1].copy()
+
+
 def planned(demonstrations: Demonstrations, ready: Ready, source: Path) -> list[Route]:
     """Return the demonstrated route of every agent.
 
@@ -294,7 +331,7 @@ def _split(record: EpisodeRecord, labels: np.ndarray[Any, np.dtype[np.int64]] | 
                 observation=record.observation[mine],
                 mask=record.mask[mine],
                 action=np.asarray((record.action if labels is None else labels)[mine], dtype=np.int64),
-                returns=np.cumsum(record.reward[mine][::-1])[::-1].copy(),
+                returns=_ahead(record.reward[mine]),
             )
         )
     return parts

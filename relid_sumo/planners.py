@@ -7,15 +7,12 @@ route at the same time). The second is the simple opponent that learning has to 
 
 from __future__ import annotations
 
-import hashlib
 import json
-import os
 from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from relid_sumo import traffic
-from relid_sumo.atlas import cache_folder
+from relid_sumo import atlas, results, traffic
 from relid_sumo.policies import Name, Policy
 from relid_sumo.prepare import Ready
 from relid_sumo.rollout import Job, Rollouts
@@ -51,14 +48,9 @@ def bestroute(ready: Ready, workers: int | None = None, report: Report = lambda 
         for origin, destination in zip(task.origin.tolist(), task.destination.tolist(), strict=True)
     ]
     options = [[route for route in routes if not task.closed & set(route)] or routes[:1] for routes in options]
-    content = [
-        FORMAT,
-        ready.network.key,
-        scenario.model_dump(mode="json", exclude={"name", "meso"}),
-        sorted(task.closed),
-    ]
-    key = hashlib.sha256(json.dumps([*content, options], sort_keys=True).encode()).hexdigest()[:12]
-    file = cache_folder() / "bestroute" / f"{ready.network.name}-{key}.json"
+    own = scenario.model_dump(mode="json", exclude={"name", "meso"})
+    content = [FORMAT, ready.network.key, own, sorted(task.closed), options]
+    file = atlas.kept("bestroute", ready.network.name, content, ".json")
     if not file.is_file():
         rounds, seeds = max(map(len, options)), scenario.seeds.training
         report(f"driving up to {rounds} routes of every vehicle in {len(seeds)} samples of traffic")
@@ -75,9 +67,6 @@ def bestroute(ready: Ready, workers: int | None = None, report: Report = lambda 
             records = rollouts.run(jobs)
         times = np.array([record.travel_time for record in records]).reshape(rounds, len(seeds), -1).mean(axis=1)
         best = [int(np.argmin(times[: len(routes), i])) for i, routes in enumerate(options)]
-        file.parent.mkdir(parents=True, exist_ok=True)
-        part = file.with_suffix(f".{os.getpid()}.part")
-        part.write_text(json.dumps(best), encoding="utf-8")
-        part.replace(file)
+        results.write_json(file, best)
     chosen = json.loads(file.read_text(encoding="utf-8"))
     return [routes[k] for routes, k in zip(options, chosen, strict=True)]

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from relid_sumo import demand, meso, network, traffic
+from relid_sumo import atlas, demand, meso, network, sumo, traffic
 from relid_sumo.atlas import NetworkSettings
 from relid_sumo.errors import InputError, did_you_mean
 from relid_sumo.network import Network
@@ -21,6 +21,12 @@ class Ready:
     scenario: Scenario
     network: Network
     task: RoutingTask
+
+    @property
+    def identity(self) -> list[object]:
+        """What decides an episode, but for traffic seed, simulation and policy; as JSON."""
+        own = self.scenario.model_dump(mode="json", exclude={"name"})
+        return [atlas.code(), sumo.version(), self.network.key, own, sorted(self.task.closed)]
 
     def options(self, traffic_seed: int, simulator: Simulator = "micro") -> tuple[str, ...]:
         """Return SUMO's options for a traffic seed; its demand is made on first use.

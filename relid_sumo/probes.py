@@ -8,15 +8,12 @@ there is better by more than its standard error. Every probe counts as an episod
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 
 import numpy as np
 
-from relid_sumo import results, sumo, traffic
-from relid_sumo.atlas import cache_folder
+from relid_sumo import atlas, results, traffic
 from relid_sumo.graph import Floats
 from relid_sumo.policies import Policy
 from relid_sumo.prepare import Ready
@@ -27,7 +24,6 @@ from relid_sumo.trips import alternatives
 WAYS = 8  # of each agent, beside its demonstration
 MOST_SHARED = 0.85  # of a way's length with any other: a detour around one junction is worth a try
 SIFTED = 2  # ways of each agent that are tried microscopically
-FORMAT = 1
 Route = Sequence[int]
 Report = Callable[[str], None]
 
@@ -55,11 +51,8 @@ def probe(
     sieve
         The simulation for the first look.
     """
-    task, scenario = ready.task, ready.scenario
-    settings = [scenario.model_dump(mode="json", exclude={"name"}), sorted(task.closed), sieve, sumo.version()]
-    content = [FORMAT, ready.network.key, *settings, [list(map(int, route)) for route in demonstrated]]
-    key = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
-    file = cache_folder() / "probes" / f"{ready.network.name}-{key}.json"
+    content = [ready.identity, sieve, [list(map(int, route)) for route in demonstrated]]
+    file = atlas.kept("probes", ready.network.name, content, ".json")
     if not file.is_file():
         results.write_json(file, asdict(_probed(ready, demonstrated, rollouts, sieve, report)))
     found = results.read_json(file)

@@ -85,6 +85,7 @@ class Reled:
         """Drive the demonstrations and imitate them; with the state of a checkpoint go on from that instead."""
         settings, learner = self._settings, self._learner
         if state is not None:
+            self._before = self._driven_before()
             self.experts.restore(state)
             learner.expert = self.experts.stacked()
             self._rounds = runs.Table(self._folder / results.ROUNDS, keep=int(state["rounds"]))
@@ -105,16 +106,27 @@ class Reled:
             f"imitation: {told['steps']:.0f} steps; probability of the experts' actions {told['imitated']:.2f}"
         )
         results.write_json(self._folder / EXPERTS, {"episodes_driven": driven, **told})
+        self._before = self._driven_before()
         self._rounds, self._n_rounds = runs.Table(self._folder / results.ROUNDS), 0
+
+    def _driven_before(self) -> int:
+        """Return how many episodes went before the first update: to make demonstrations, to probe, to show."""
+        files = [file for name in (PROBES, EXPERTS) if (file := self._folder / name).is_file()]
+        driven = [int(results.read_json(file)["episodes_driven"]) for file in files]
+        return int(self._demonstrations.meta.get("episodes", 0)) + sum(driven)
 
     def before_update(
         self, records: Sequence[EpisodeRecord], simulator: Simulator, progress: float
     ) -> dict[str, float]:
-        """Work out alpha from the episodes of a batch; return it agent by agent, and how many plans were replaced."""
+        """Work out alpha from the episodes of a batch; return it agent by agent, and how many plans were replaced.
+
+        ``driven_before`` goes with it: the episodes before the first update, which count in a budget.
+        """
         self.experts.note(records, simulator)
         self._learner.expert = self.experts.stacked()
         alpha = self._learner.follow(self.experts.ways(records, simulator), progress)
         return {
+            "driven_before": self._before,
             "replaced": int(self.experts.replaced.sum()),
             **{f"alpha_{i}": float(value) for i, value in enumerate(alpha)},
         }

@@ -26,6 +26,7 @@ import csv
 import hashlib
 import json
 import math
+import os
 from pathlib import Path
 from typing import Annotated, Any, Self
 
@@ -123,9 +124,9 @@ class Summary(Read):
 
 
 def write(file: Path, content: bytes) -> None:
-    """Write a file whole: beside its place, and then renamed."""
+    """Write a file whole: beside its place, and then renamed; two processes may write the same one."""
     file.parent.mkdir(parents=True, exist_ok=True)
-    part = file.with_name(f"{file.name}.part")
+    part = file.with_name(f"{file.name}.{os.getpid()}.part")
     part.write_bytes(content)
     part.replace(file)
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, get_args
 
-from relid_sumo import traffic
+from relid_sumo import atlas, traffic
 from relid_sumo.demos import Demonstrations
+from relid_sumo.env import EpisodeRecord
 from relid_sumo.errors import InputError, did_you_mean
 from relid_sumo.network import Network
 from relid_sumo.prepare import Ready, build_network
@@ -115,10 +116,11 @@ def run(
     InputError
         The folder is taken, no answers are to be had, or programs cannot be isolated here.
     """
-    with _refined(ready, folder, settings, ask, workers, present, watch or Watch()) as (bench, refined, name):
+    counted = _Counted(watch or Watch())
+    with _refined(ready, folder, settings, ask, workers, present, counted.watch) as (bench, refined, name):
         bench.watch.report("driving the held plans together")
         demonstrations, compared = demonstrate.demonstrate(bench, refined)
-    demonstrations.save(folder / kept.DEMONSTRATIONS)
+    counted.told(demonstrations).save(folder / kept.DEMONSTRATIONS)
     content = report.results(refined, compared, ready.task, name)
     kept.write_json(folder / kept.RESULTS, content)
     return content
@@ -133,11 +135,40 @@ def plan(
     workers: int | None = None,
     watch: Watch | None = None,
 ) -> Demonstrations:
-    """Make demonstrations as `run` does, driven in what plans are refined in and compared with nothing."""
-    with _refined(ready, folder, settings, ask, workers, None, watch or Watch()) as (bench, refined, _):
-        demonstrations = demonstrate.held(bench, refined, settings.simulator)
+    """Make demonstrations as `run` does, driven in what plans are refined in and compared with nothing.
+
+    Kept in the folder; and where the answers were there before, in the cache: whoever asks again gets the same.
+    """
+    name, _ = check(ask, settings, ready.scenario)
+    recorded = ready.scenario.folder / ANSWERS
+    answers = {file.name: file.read_text(encoding="utf-8") for file in sorted(recorded.glob("*.md"))}
+    content = [ready.identity, name, settings.model_dump(mode="json"), answers]
+    file = atlas.kept("demonstrations", ready.network.name, content, ".npz")
+    if name in {"recorded", "template"} and file.is_file():
+        (watch or Watch()).report("the demonstrations are there from before")
+        return Demonstrations.load(file)
+    counted = _Counted(watch or Watch())
+    with _refined(ready, folder, settings, ask, workers, None, counted.watch) as (bench, refined, _):
+        demonstrations = counted.told(demonstrate.held(bench, refined, settings.simulator))
     demonstrations.save(folder / kept.DEMONSTRATIONS)
+    demonstrations.save(file)
     return demonstrations
+
+
+class _Counted:
+    """Counts the episodes that a run drives."""
+
+    def __init__(self, watch: Watch) -> None:
+        self._on_episode, self.episodes = watch.episode, 0
+        self.watch = replace(watch, episode=self._count)
+
+    def _count(self, record: EpisodeRecord) -> None:
+        self.episodes += 1
+        self._on_episode(record)
+
+    def told(self, demonstrations: Demonstrations) -> Demonstrations:
+        """Return demonstrations that say how many episodes they took."""
+        return replace(demonstrations, meta={**demonstrations.meta, "episodes": self.episodes})
 
 
 @contextlib.contextmanager

@@ -233,11 +233,15 @@ class ToyRollouts:
 
 
 def ready_of(task: RoutingTask, seeds: Sequence[int]) -> Any:  # noqa: ANN401 - stands for a Ready
-    scenario = SimpleNamespace(
-        name="toy", seeds=SimpleNamespace(training=tuple(seeds)), model_dump=lambda **_: {"seeds": list(seeds)}
-    )
+    scenario = SimpleNamespace(name="toy", seeds=SimpleNamespace(training=tuple(seeds)))
     network = SimpleNamespace(name="grid", key="k")
-    return SimpleNamespace(task=task, scenario=scenario, network=network, options=lambda seed, _: (str(seed),))
+    options = {"options": lambda seed, _: (str(seed),), "identity": ["toy", *seeds]}
+    return SimpleNamespace(task=task, scenario=scenario, network=network, **options)
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RELID_SUMO_CACHE", str(tmp_path / "cache"))
 
 
 @pytest.fixture
@@ -263,6 +267,23 @@ def test_experts_demonstrate_their_plans_and_how_to_get_back(experts: Experts, c
     assert chosen.all(), "what is to be imitated is open"
     assert (experts.scale > 0).all()
     assert crossing.n_agents == len(experts.demos)
+
+
+def test_demonstrations_kept_from_before_are_those_driven(
+    experts: Experts, crossing: RoutingTask, toy_drive: Drive
+) -> None:
+    rollouts = ToyRollouts(crossing, toy_drive)
+    again = Experts(crossing, [demo.route for demo in experts.demos], elite=True)
+    counted = again.start(ready_of(crossing, (5, 9, 11)), rollouts, ["micro"], 0, 2)  # type: ignore[arg-type]
+    assert rollouts.count == counted - 3, "slips and the untrained policy alone were driven"
+    plan = Policy("fixed", routes={i: demo.route for i, demo in enumerate(experts.demos)})
+    record = toy_drive(crossing, plan, slow={9: 3.0}, traffic_seed=9)
+    for i, demo in enumerate(again.demos):
+        kept, mine = demo.driven["micro", 9], record.agent == i
+        assert kept.total == pytest.approx(record.returns[i])
+        assert np.array_equal(kept.observation, record.observation[mine])
+        assert np.array_equal(kept.action, record.action[mine])
+        assert kept.returns[0] == pytest.approx(record.reward[mine].sum())
 
 
 def test_a_demonstration_is_no_distance_from_itself(experts: Experts, crossing: RoutingTask, toy_drive: Drive) -> None:
@@ -330,13 +351,11 @@ def test_probes_find_a_quicker_way_and_keep_what_is_best(
     crossing: RoutingTask,
     toy_drive: Drive,
     monkeypatch: pytest.MonkeyPatch,
-    tmp_path: Path,
 ) -> None:
     def quiet(*_: object) -> Floats:
         return crossing.graph.free_flow_s[None].copy()
 
     monkeypatch.setattr("relid_sumo.probes.traffic.edge_times", quiet)
-    monkeypatch.setenv("RELID_SUMO_CACHE", str(tmp_path))
     ready, rollouts = ready_of(crossing, (5, 9, 11, 14)), ToyRollouts(crossing, toy_drive)
     detours = [demo.route for demo in experts.demos]
     found = probes.probe(ready, detours, rollouts, "meso")  # type: ignore[arg-type]

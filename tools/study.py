@@ -34,6 +34,7 @@ from relid_sumo.scenario_files import load_scenario
 
 HERE = Path(__file__).resolve().parents[1] / "docs" / "results"
 CITIES = ("orlando", "hong_kong")
+SPAN = 3  # updates
 NOT_LEARNED = "shortest,reactive,rerouting,hist,bestroute"
 
 Floats = NDArray[np.float64]
@@ -97,6 +98,27 @@ def figure(values: Floats) -> dict[str, float | None]:
     }
 
 
+def level_ratio(ours: Sequence[Summary], theirs: Sequence[Summary]) -> float | None:
+    """Return after which share of IPPO's budget RELED has the best level that IPPO has at any time; None where never.
+
+    A level is a mean over `SPAN` updates, of sampled episodes of training, and over runs. What was driven before the
+    first update (to make demonstrations, to probe and to show them) counts.
+    """
+    level = max(_levels(theirs))
+    reached = [k for k, value in enumerate(_levels(ours)) if value >= level]
+    if not reached:
+        return None
+    metrics = ours[0].metrics
+    at = reached[0] + SPAN - 1
+    driven = metrics["episodes"][at] + metrics.get("driven_before", [0.0])[0]
+    return round(driven / theirs[0].metrics["episodes"][-1], 3)
+
+
+def _levels(runs: Sequence[Summary]) -> Floats:
+    curves = np.array([run.metrics["mean_return"] for run in runs]).mean(axis=0)
+    return np.convolve(curves, np.ones(SPAN) / SPAN, mode="valid")
+
+
 def tables() -> None:
     """Write summary.json and tables.md from what there is."""
     summary: dict[str, Any] = {"straight": {}, "time": {}}
@@ -124,6 +146,7 @@ def tables() -> None:
                 ours, theirs = trained(rows["reled"], "return_s"), trained(rows["ippo"], "return_s")
                 entry["reled_return"], entry["ippo_return"] = round(ours.mean(), 1), round(theirs.mean(), 1)
                 entry["reled_over_ippo_percent"] = round(100 * (ours.mean() - theirs.mean()) / abs(theirs.mean()), 1)
+                entry["episodes_to_ippo_level_ratio"] = level_ratio(rows["reled"], rows["ippo"])
                 if "bestroute" in returns:
                     room = float(returns["bestroute"]["mean"] or 0.0) - theirs.mean()
                     entry["gap_closed"] = round((ours.mean() - theirs.mean()) / room, 2) if room > 0 else None

@@ -1,0 +1,299 @@
+"""Is the project's own IPPO a fair opponent? The same scenario learnt by TorchRL's PPO, and both side by side.
+
+    pip install 'relid_sumo[torchrl]'
+    python tools/torchrl_ippo.py town --episodes 200 --seed 0 --simulator meso --out town-0.json
+
+The traffic is that of the PettingZoo environment, the learning TorchRL's: `ProbabilisticActor` over a masked
+categorical, `GAE` and `ClipPPOLoss`, one actor and one critic per agent, nothing shared. Budget, settings and the order
+of the training traffic are the same on both sides; draws and first weights are each side's own. Both policies are then
+driven greedily in the validation traffic, through the same environment.
+
+Transitions are collected here, agent by agent, and not by TorchRL's PettingZooWrapper and collectors. Those take every
+moment for a step of every agent. In `town` an agent decides in 27 of 240 moments: the others would fill its batch with
+forced actions on empty observations, and GAE would weigh by lambda per moment of anybody, not per decision of its own.
+(Nor does the wrapper run: it makes a tensor of every info, and the status of a trip that ends is text.)
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from relid_sumo import results, seeding
+from relid_sumo.algos.ippo import RETURN_SCALE, IppoSettings
+from relid_sumo.algos.nets import Actor
+from relid_sumo.env import ARRIVED
+from relid_sumo.errors import RelidSumoError
+from relid_sumo.evaluate import load_policy
+from relid_sumo.pettingzoo_env import Observation, RoutingEnv, parallel_env
+from relid_sumo.policies import Policy
+from relid_sumo.prepare import prepare
+from relid_sumo.rollout import Job, Rollouts
+from relid_sumo.runs import TrainSettings, train_settings
+from relid_sumo.scenario import Scenario, Simulator
+from relid_sumo.scenario_files import load_scenario, override
+from relid_sumo.task import Bools, Float32s
+from relid_sumo.train import train
+
+try:
+    from tensordict import TensorDict
+    from tensordict.nn import InteractionType, TensorDictModule, set_interaction_type
+    from torchrl.modules import MLP, MaskedCategorical, ProbabilisticActor, ValueOperator
+    from torchrl.objectives import ClipPPOLoss
+    from torchrl.objectives.value import GAE
+except ImportError as error:
+    sys.exit(f"TorchRL cannot be imported ({error}); install it with: pip install 'relid_sumo[torchrl]'")
+
+Net = Literal["mlp", "own"]
+Choose = Callable[[str, Observation], int]
+MEASURES = ("return_s", "travel_time_s", "arrival_rate")
+
+
+@dataclass(eq=False)
+class Step:
+    """One decision of one agent, and the reward until its next, s."""
+
+    observation: Float32s
+    mask: Bools
+    slot: int
+    reward: float = 0.0
+
+
+@dataclass(frozen=True, eq=False)
+class Drive:
+    """One episode: each agent's decisions; return [s], travel time [s] and share of arrivals, means over agents."""
+
+    steps: dict[str, list[Step]]
+    return_s: float
+    travel_time_s: float
+    arrival_rate: float
+
+
+def drive(env: RoutingEnv, traffic_seed: int, choose: Choose) -> Drive:
+    """Drive one episode in a traffic.
+
+    What an agent earns before its first decision is in its return and no step's; only whoever decides in the very first
+    moment has it in its first step, because `reset` pays nothing.
+    """
+    seen, infos = env.reset(options={"traffic_seed": traffic_seed})
+    steps: dict[str, list[Step]] = {name: [] for name in env.possible_agents}
+    earned, seconds, arrived = 0.0, 0.0, 0
+    while env.agents:
+        actions = {name: choose(name, seen[name]) for name in env.agents if infos[name]["decides"]}
+        for name, slot in actions.items():
+            steps[name].append(Step(seen[name]["observation"], seen[name]["action_mask"] > 0, slot))
+        seen, rewards, ended, _, infos = env.step(actions)
+        for name, reward in rewards.items():
+            earned += reward
+            if steps[name]:
+                steps[name][-1].reward += reward
+            if ended[name]:
+                seconds += infos[name]["travel_time_s"]
+                arrived += infos[name]["status"] == ARRIVED
+    return Drive(steps, earned / len(steps), seconds / len(steps), arrived / len(steps))
+
+
+def batch_of(episodes: Sequence[Sequence[Step]]) -> TensorDict:
+    """Return one agent's decisions, episodes one behind the other, as TorchRL wants them; rewards over 100 s."""
+    steps = [step for episode in episodes for step in episode]
+    ends = [k == len(episode) - 1 for episode in episodes for k in range(len(episode))]
+    observation = torch.from_numpy(np.array([step.observation for step in steps]))
+    end = torch.tensor(ends)[:, None]
+    following = {
+        "observation": observation.roll(-1, 0),  # GAE looks at none that stands behind an end
+        "reward": torch.tensor([[step.reward / RETURN_SCALE] for step in steps], dtype=torch.float32),
+        "done": end,
+        "terminated": end,
+    }
+    return TensorDict(
+        {
+            "observation": observation,
+            "action_mask": torch.from_numpy(np.array([step.mask for step in steps])),
+            "action": torch.tensor([step.slot for step in steps]),
+            "next": TensorDict(following, batch_size=len(steps)),
+        },
+        batch_size=len(steps),
+    )
+
+
+class OwnNet(nn.Module):
+    """The project's actor of one agent, as a network that TorchRL can take: observations (..., width) to logits."""
+
+    def __init__(self, m_out: int, settings: IppoSettings, seed: int) -> None:
+        super().__init__()
+        self.actor = Actor(1, m_out, hidden=settings.hidden, scorer=settings.scorer, seed=seed)
+
+    def forward(self, observation: Tensor) -> Tensor:
+        """Return log-probabilities without a mask, which are logits under any mask."""
+        flat = observation.reshape(1, -1, observation.shape[-1])
+        every = torch.ones(1, flat.shape[1], (flat.shape[2] - 2) // 2, dtype=torch.bool)
+        return torch.as_tensor(self.actor(flat, every)).reshape(*observation.shape[:-1], -1)
+
+
+class Learner:
+    """One agent's actor, critic and PPO, all TorchRL's (the actor's network is the project's where `net` says so)."""
+
+    def __init__(self, m_out: int, settings: IppoSettings, net: Net, seed: int) -> None:
+        self.settings = s = settings
+        width, hidden = 2 * m_out + 2, [settings.hidden, settings.hidden]
+        torch.manual_seed(seed)
+        self.critic_net = MLP(width, 1, num_cells=hidden, activation_class=nn.Tanh)
+        self.net = (
+            OwnNet(m_out, s, seed) if net == "own" else MLP(width, m_out, num_cells=hidden, activation_class=nn.Tanh)
+        )
+        self.actor = ProbabilisticActor(
+            TensorDictModule(self.net, in_keys=["observation"], out_keys=["logits"]),
+            in_keys={"logits": "logits", "mask": "action_mask"},
+            distribution_class=MaskedCategorical,
+        )
+        critic = ValueOperator(self.critic_net, in_keys=["observation"])
+        self.gae = GAE(gamma=1.0, lmbda=s.gae_lambda, value_network=critic)
+        self.loss = ClipPPOLoss(
+            self.actor,
+            critic,
+            clip_epsilon=s.clip,
+            entropy_coeff=s.entropy,
+            critic_coeff=0.5,
+            loss_critic_type="l2",
+            normalize_advantage=True,
+        )
+        self.optimiser = torch.optim.Adam(self.loss.parameters(), lr=s.learning_rate, eps=1e-5)
+
+    def act(self, observation: Observation, how: InteractionType) -> int:
+        """Return a slot, drawn or the most probable."""
+        seen = {name: torch.from_numpy(observation[name]) for name in ("observation", "action_mask")}
+        with torch.no_grad(), set_interaction_type(how):
+            return int(self.actor(TensorDict(seen | {"action_mask": seen["action_mask"] > 0}))["action"])
+
+    def learn(self, batch: TensorDict, progress: float) -> None:
+        """Learn from one batch of own decisions; `progress` is the share of the run that is over."""
+        s, left = self.settings, 1.0 - progress
+        for group in self.optimiser.param_groups:
+            group["lr"] = s.learning_rate * (left if s.schedule == "linear" else 1.0)
+        self.loss.entropy_coeff.fill_(s.entropy * left)
+        with torch.no_grad():
+            batch["action_log_prob"] = self.actor.get_dist(batch).log_prob(batch["action"])
+            self.gae(batch)
+        for _ in range(s.epochs):
+            losses = self.loss(batch)
+            self.optimiser.zero_grad()
+            (losses["loss_objective"] + losses["loss_entropy"] + losses["loss_critic"]).backward()
+            nn.utils.clip_grad_norm_(self.loss.parameters(), s.max_grad_norm)
+            self.optimiser.step()
+
+
+def train_torchrl(scenario: Scenario, settings: TrainSettings, net: Net) -> tuple[list[float], Choose]:
+    """Train by TorchRL; return the mean sampled return of each update [s], and the greedy policy."""
+    env, seeds = parallel_env(scenario), scenario.seeds.training
+    curve: list[float] = []
+    of = {
+        name: Learner(env.task.graph.m_out, settings.ippo, net, seeding.derive(settings.seed, "torchrl", i))
+        for i, name in enumerate(env.possible_agents)
+    }
+    torch.manual_seed(seeding.derive(settings.seed, "torchrl", "draws"))
+    for first in range(0, settings.episodes, settings.episodes_per_update):
+        episodes = []
+        for number in range(first, min(first + settings.episodes_per_update, settings.episodes)):
+            turn, place = divmod(number, len(seeds))  # every traffic once per pass, in the order of relid_sumo.train
+            traffic = int(seeding.stream(settings.seed, "traffic order", turn).permutation(seeds)[place])
+            episodes.append(drive(env, traffic, lambda name, seen: of[name].act(seen, InteractionType.RANDOM)))
+        for name, learner in of.items():
+            if any(episode.steps[name] for episode in episodes):
+                learner.learn(batch_of([episode.steps[name] for episode in episodes]), first / settings.episodes)
+        curve.append(float(np.mean([episode.return_s for episode in episodes])))
+    env.close()
+    return curve, lambda name, seen: of[name].act(seen, InteractionType.MODE)
+
+
+def train_own(scenario: Scenario, settings: TrainSettings) -> tuple[list[float], Choose]:
+    """Train by the project's own IPPO; return the same."""
+    with tempfile.TemporaryDirectory() as folder:
+        run = Path(folder) / "run"
+        train(prepare(scenario, simulators=(scenario.simulator,)), run, settings, workers=1)
+        return results.read_columns(run / results.METRICS)["mean_return"], load_policy(run, greedy=True)
+
+
+def validate(scenario: Scenario, policies: dict[str, Choose]) -> dict[str, dict[str, list[float]]]:
+    """Drive policies, and `shortest`, in the validation traffic: means over agents, one per traffic seed."""
+    seeds = scenario.seeds.validation
+    env = parallel_env(scenario, traffic="validation")
+    driven = {name: [drive(env, seed, choose) for seed in seeds] for name, choose in policies.items()}
+    env.close()
+    ready = prepare(scenario, simulators=(scenario.simulator,))
+    with Rollouts(ready.task, workers=1) as rollouts:
+        jobs = [Job(seed, ready.options(seed, scenario.simulator), Policy("shortest")) for seed in seeds]
+        driven["shortest"] = [
+            Drive({}, float(one.returns.mean()), float(one.travel_time.mean()), one.arrival_rate)
+            for one in rollouts.run(jobs)
+        ]
+    return {name: {key: [getattr(one, key) for one in drives] for key in MEASURES} for name, drives in driven.items()}
+
+
+def show(told: dict[str, Any]) -> None:
+    """Print both curves at up to ten updates, and both evaluations."""
+    curves = told["curves"]
+    print(f"{'update':>10}" + "".join(f"{name:>14}" for name in curves) + "   mean sampled return, s")
+    count = min(map(len, curves.values()))
+    for k in sorted({round(k) for k in np.linspace(0, count - 1, 10)}):
+        print(f"{k + 1:>10}" + "".join(f"{curve[k]:>14.1f}" for curve in curves.values()))
+    for simulator, found in told["validation"].items():
+        print(f"\nvalidation traffic, {simulator}: return, s; travel time, s; arrived (greedy, means over seeds)")
+        for name, values in found.items():
+            print(f"{name:>14}" + "".join(f"{np.mean(values[key]):>10.2f}" for key in MEASURES))
+
+
+def compare(scenario: Scenario, settings: TrainSettings, net: Net) -> dict[str, Any]:
+    """Train both ways and drive both policies, in the simulation of the training and in the microscopic one."""
+    start = time.perf_counter()
+    theirs, their_policy = train_torchrl(scenario, settings, net)
+    between = time.perf_counter()
+    ours, our_policy = train_own(scenario, settings)
+    done = time.perf_counter()
+    policies = {"torchrl": their_policy, "relid_sumo": our_policy}
+    return {
+        "scenario": scenario.name,
+        "simulator": scenario.simulator,
+        "net": net,
+        "settings": settings.model_dump(mode="json", include={"seed", "episodes", "episodes_per_update", "ippo"}),
+        "seconds": {"torchrl": round(between - start, 1), "relid_sumo": round(done - between, 1)},
+        "curves": {"torchrl": theirs, "relid_sumo": ours},
+        "validation": {
+            simulator: validate(override(scenario, [f"simulator={simulator}"]), policies)
+            for simulator in dict.fromkeys((scenario.simulator, "micro"))
+        },
+    }
+
+
+def main() -> None:
+    """Do what the arguments say."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("scenario", help="name, folder or OSM file")
+    parser.add_argument("--episodes", type=int, default=200, help="budget of each side (default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=0, help="default: %(default)s")
+    parser.add_argument("--simulator", choices=get_args(Simulator), default="meso", help="default: %(default)s")
+    parser.add_argument("--net", choices=get_args(Net), default="mlp", help="TorchRL's actor: its MLP, or our network")
+    parser.add_argument("--out", type=Path, required=True, help="JSON file to write")
+    given = parser.parse_args()
+    torch.set_num_threads(1)
+    try:
+        scenario = override(load_scenario(given.scenario), [f"simulator={given.simulator}"])
+        settings = train_settings({"algo": "ippo", "seed": given.seed, "episodes": given.episodes}, source="arguments")
+        told = compare(scenario, settings, given.net)
+    except RelidSumoError as error:
+        parser.error(str(error))
+    results.write_json(given.out, told)
+    show(told)
+
+
+if __name__ == "__main__":
+    main()

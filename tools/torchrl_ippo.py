@@ -131,7 +131,8 @@ class OwnNet(nn.Module):
 
     def __init__(self, m_out: int, settings: IppoSettings, seed: int) -> None:
         super().__init__()
-        self.actor = Actor(1, m_out, hidden=settings.hidden, scorer=settings.scorer, seed=seed)
+        s = settings
+        self.actor = Actor(1, m_out, hidden=s.hidden, scorer=s.scorer, octaves=s.octaves, seed=seed)
 
     def forward(self, observation: Tensor) -> Tensor:
         """Return log-probabilities without a mask, which are logits under any mask."""

@@ -45,10 +45,10 @@ def say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
-def drive(city: str, demonstrations: Path | None, seeds: int) -> None:
+def drive(city: str, names: str, demonstrations: Path | None, seeds: int) -> None:
     """Drive what is not learned in a city's evaluation traffic."""
     ready = prepare(load_scenario(city), report=say)
-    policies = worked_out(baselines(NOT_LEARNED), ready, report=say)
+    policies = worked_out(baselines(names), ready, report=say)
     if demonstrations is not None:
         routes = planned(Demonstrations.load(demonstrations), ready, demonstrations)
         policies["demonstrations"] = Policy("fixed", routes=dict(enumerate(routes)))
@@ -176,14 +176,15 @@ def main() -> None:
     commands = parser.add_subparsers(dest="command", required=True)
     one = commands.add_parser("baselines")
     one.add_argument("city", choices=CITIES)
-    one.add_argument("--demonstrations", type=Path)
+    one.add_argument("--names", default=NOT_LEARNED, help="default: %(default)s")
+    one.add_argument("--demonstrations", type=Path, help="file that `sed run` made, driven as it is")
     one.add_argument("--seeds", type=int, default=10)
     commands.add_parser("collect").add_argument("folders", type=Path, nargs="+")
     commands.add_parser("tables")
     given = parser.parse_args()
     match given.command:
         case "baselines":
-            drive(given.city, given.demonstrations, given.seeds)
+            drive(given.city, given.names, given.demonstrations, given.seeds)
         case "collect":
             collect(given.folders)
         case _:

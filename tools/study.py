@@ -15,14 +15,14 @@ import argparse
 import json
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from relid_sumo import results, stats
+from relid_sumo import results, seeding
 from relid_sumo.batch.cell import outcome
 from relid_sumo.demos import Demonstrations
 from relid_sumo.evaluate import baselines, choose_seeds, episodes, worked_out
@@ -34,10 +34,14 @@ from relid_sumo.scenario_files import load_scenario
 
 HERE = Path(__file__).resolve().parents[1] / "docs" / "results"
 CITIES = ("orlando", "hong_kong")
+MEASURES = ("travel_time_s", "arrival_rate", "return_s")
+SHOWN = ("return_s", "travel_time_s")
 SPAN = 3  # updates
+RESAMPLES = 10_000
 NOT_LEARNED = "shortest,reactive,rerouting,hist,bestroute"
 
 Floats = NDArray[np.float64]
+Indices = NDArray[np.int64]
 
 
 def say(text: str) -> None:
@@ -76,26 +80,44 @@ def cells(distance: str) -> dict[tuple[str, str], list[Summary]]:
     return found
 
 
+def by_seed(driven: Driven, name: str) -> Floats:
+    """Return a figure per traffic seed, a mean over agents; `name` may be ``arrival_rate``."""
+    rows = [[status == "arrived" for status in row] for row in driven.status]
+    values: Floats = np.array(rows if name == "arrival_rate" else getattr(driven, name), dtype=np.float64)
+    return np.asarray(values.mean(axis=1))
+
+
 def trained(summaries: Sequence[Summary], name: str) -> Floats:
-    """Return one figure per training seed: its mean over agents and traffic seeds."""
-    values = []
-    for summary in summaries:
-        assert summary.evaluation is not None
-        driven = summary.evaluation.policies["trained"]
-        values.append(_arrived(driven) if name == "arrival_rate" else float(np.mean(getattr(driven, name))))
-    return np.array(values)
+    """Return the same of each run's policy, shape (training seeds, traffic seeds)."""
+    evaluations = [summary.evaluation for summary in summaries]
+    return np.array([by_seed(e.policies["trained"], name) for e in evaluations if e is not None])
 
 
-def _arrived(driven: Driven) -> float:
-    return float(np.mean([[status == "arrived" for status in row] for row in driven.status]))
+def resampled(values: Floats, columns: Indices, stream: str) -> Floats:
+    """Return bootstrap means of an array (training seeds, traffic seeds), both drawn anew; traffic as given."""
+    rows = seeding.stream(0, "study", stream).integers(0, len(values), (len(columns), len(values)))
+    return np.asarray(values[rows[:, :, None], columns[:, None, :]].mean(axis=(1, 2)))
 
 
-def figure(values: Floats) -> dict[str, float | None]:
-    """Return a mean with its bootstrap interval over training seeds."""
-    one = stats.estimate(values)
-    return {"mean": round(one.mean, 2)} | {
-        name: None if value is None else round(value, 2) for name, value in (("low", one.low), ("high", one.high))
-    }
+def traffic_draws(values: Floats) -> Indices:
+    """Return draws of traffic seeds, the same for all policies: what is compared is compared in the same traffic."""
+    count = values.shape[1]
+    return seeding.stream(0, "study", "traffic").integers(0, count, (RESAMPLES, count))
+
+
+def figure(values: Floats, digits: int = 1) -> dict[str, float]:
+    """Return a mean with its 95 % interval over training and traffic seeds (over traffic alone if there is one row)."""
+    low, high = np.percentile(resampled(values, traffic_draws(values), "own"), [2.5, 97.5])
+    return {name: round(float(v), digits) for name, v in (("mean", values.mean()), ("low", low), ("high", high))}
+
+
+def over(ours: Floats, theirs: Floats) -> dict[str, float]:
+    """Return 100 (R - R') / |R'| of mean returns, with its interval."""
+    columns = traffic_draws(ours)
+    a, b = resampled(ours, columns, "ours"), resampled(theirs, columns, "theirs")
+    low, high = np.percentile(100 * (a - b) / np.abs(b), [2.5, 97.5])
+    mean = 100 * (ours.mean() - theirs.mean()) / abs(theirs.mean())
+    return {name: round(float(v), 1) for name, v in (("mean", mean), ("low", low), ("high", high))}
 
 
 def level_ratio(ours: Sequence[Summary], theirs: Sequence[Summary]) -> float | None:
@@ -122,52 +144,63 @@ def _levels(runs: Sequence[Summary]) -> Floats:
 def tables() -> None:
     """Write summary.json and tables.md from what there is."""
     summary: dict[str, Any] = {"straight": {}, "time": {}}
-    text = ["<!-- written by tools/study.py tables -->", ""]
+    text = [
+        "<!-- written by tools/study.py tables -->",
+        "",
+        "Greedy, microscopic, evaluation traffic. In brackets 95 % bootstrap intervals over training and traffic seeds, "
+        "or over traffic seeds alone where nothing was trained.",
+        "",
+    ]
     for distance, by_city in summary.items():
         found = cells(distance)
         for city in CITIES:
             rows = {algo: runs for (where, algo), runs in found.items() if where == city}
-            if not rows:
-                continue
-            file = HERE / "baselines" / f"{city}.json"
-            not_learned = results.read_json(file)["policies"] if file.is_file() else {}
-            entry: dict[str, Any] = {"seeds": {algo: len(runs) for algo, runs in rows.items()}}
-            times = {algo: figure(trained(runs, "travel_time_s")) for algo, runs in rows.items()}
-            arrivals = {algo: figure(trained(runs, "arrival_rate")) for algo, runs in rows.items()}
-            returns = {algo: figure(trained(runs, "return_s")) for algo, runs in rows.items()}
-            for name, content in not_learned.items():
-                driven = Driven.model_validate(content)
-                by_seed = np.array(driven.travel_time_s).mean(axis=1)
-                times[name] = figure(by_seed)
-                returns[name] = figure(np.array(driven.return_s).mean(axis=1))
-                arrivals[name] = {"mean": round(_arrived(driven), 3), "low": None, "high": None}
-            entry |= {"travel_time_s": times, "arrival_rate": arrivals, "return_s": returns}
-            if "ippo" in rows and "reled" in rows:
-                ours, theirs = trained(rows["reled"], "return_s"), trained(rows["ippo"], "return_s")
-                entry["reled_return"], entry["ippo_return"] = round(ours.mean(), 1), round(theirs.mean(), 1)
-                entry["reled_over_ippo_percent"] = round(100 * (ours.mean() - theirs.mean()) / abs(theirs.mean()), 1)
-                entry["episodes_to_ippo_level_ratio"] = level_ratio(rows["reled"], rows["ippo"])
-                if "bestroute" in returns:
-                    room = float(returns["bestroute"]["mean"] or 0.0) - theirs.mean()
-                    entry["gap_closed"] = round((ours.mean() - theirs.mean()) / room, 2) if room > 0 else None
-            by_city[city] = entry
-            text += [f"## {city}, distance `{distance}`", ""]
-            text += [
-                "| policy | training seeds | return, s | travel time, s | arrived |",
-                "| --- | --- | --- | --- | --- |",
-            ]
-            for name in sorted(times, key=lambda name: float(times[name]["mean"] or 0.0)):
-                count = len(rows[name]) if name in rows else "-"
-                share = f"{100 * float(arrivals[name]['mean'] or 0.0):.1f} %"
-                text.append(f"| {name} | {count} | {_shown(returns[name])} | {_shown(times[name])} | {share} |")
-            text.append("")
+            if rows:
+                by_city[city] = entry(city, rows)
+                text += table(f"{city}, distance `{distance}`", by_city[city])
     (HERE / "summary.json").write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")
     (HERE / "tables.md").write_text("\n".join(text).rstrip() + "\n", encoding="utf-8")
 
 
-def _shown(values: dict[str, float | None]) -> str:
-    mean = f"{values['mean']:.0f}"
-    return mean if values["low"] is None else f"{mean} [{values['low']:.0f}, {values['high']:.0f}]"
+def entry(city: str, rows: Mapping[str, Sequence[Summary]]) -> dict[str, Any]:
+    """Return what summary.json says of a city."""
+    file = HERE / "baselines" / f"{city}.json"
+    not_learned = results.read_json(file)["policies"] if file.is_file() else {}
+    measured = {
+        name: {algo: trained(runs, name) for algo, runs in rows.items()}
+        | {algo: by_seed(Driven.model_validate(content), name)[None] for algo, content in not_learned.items()}
+        for name in MEASURES
+    }
+    said: dict[str, Any] = {"seeds": {algo: len(runs) for algo, runs in rows.items()}}
+    said |= {
+        key: {algo: figure(values, 3 if key == "arrival_rate" else 1) for algo, values in by_algo.items()}
+        for key, by_algo in measured.items()
+    }
+    if "ippo" in rows and "reled" in rows:
+        returns = measured["return_s"]
+        ours, theirs = returns["reled"], returns["ippo"]
+        said |= {"reled_return": round(ours.mean(), 1), "ippo_return": round(theirs.mean(), 1)}
+        said["reled_over_ippo_percent"], said["reled_over_ippo"] = (change := over(ours, theirs))["mean"], change
+        said["episodes_to_ippo_level_ratio"] = level_ratio(rows["reled"], rows["ippo"])
+        if "bestroute" in returns:
+            room = returns["bestroute"].mean() - theirs.mean()
+            said["gap_closed"] = round((ours.mean() - theirs.mean()) / room, 2) if room > 0 else None
+    return said
+
+
+def table(title: str, said: Mapping[str, Any]) -> list[str]:
+    """Return a city's figures as Markdown, the quickest first."""
+    lines = [f"## {title}", ""]
+    lines += ["| policy | training seeds | return, s | travel time, s | arrived |", "| --- | --- | --- | --- | --- |"]
+    for name in sorted(said["travel_time_s"], key=lambda name: float(said["travel_time_s"][name]["mean"])):
+        count, share = said["seeds"].get(name, "-"), 100 * said["arrival_rate"][name]["mean"]
+        shown = (f"{v['mean']:.0f} [{v['low']:.0f}, {v['high']:.0f}]" for v in (said[k][name] for k in SHOWN))
+        lines.append(f"| {name} | {count} | {' | '.join(shown)} | {share:.1f} % |")
+    if "reled_over_ippo" in said:
+        v, ratio = said["reled_over_ippo"], said["episodes_to_ippo_level_ratio"]
+        lines += ["", f"Return of reled over ippo: {v['mean']:+.0f} % [{v['low']:+.0f}, {v['high']:+.0f}]. "]
+        lines[-1] += f"Episodes until reled has ippo's best level, over ippo's budget: {ratio}."
+    return [*lines, ""]
 
 
 def main() -> None:

@@ -28,7 +28,7 @@ $(STAMP): pyproject.toml constraints.txt
 
 demo: $(STAMP)  ## learn to route on the embedded town and compare with the baselines
 	rm -rf $(DEMO)
-	$(BIN)/relid-sumo train town --algo reled --seed 0 --episodes 120 --curriculum meso:0.8,micro:0.2 --out $(DEMO)
+	$(BIN)/relid-sumo train town --algo reled --seed 0 --episodes 64 --curriculum meso:0.8,micro:0.2 --out $(DEMO)
 	$(BIN)/relid-sumo evaluate $(DEMO) --seeds 5 --baselines random,shortest,reactive,rerouting
 
 # Two workers: SUMO is one process per test, and more of them only wait for memory. A file stays on one worker, so that

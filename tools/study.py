@@ -147,8 +147,8 @@ def tables() -> None:
     text = [
         "<!-- written by tools/study.py tables -->",
         "",
-        "Greedy, microscopic, evaluation traffic. In brackets 95 % bootstrap intervals over training and traffic seeds, "
-        "or over traffic seeds alone where nothing was trained.",
+        "Greedy, microscopic, evaluation traffic. In brackets 95 % bootstrap intervals over training and traffic",
+        "seeds, or over traffic seeds alone where nothing was trained.",
         "",
     ]
     for distance, by_city in summary.items():

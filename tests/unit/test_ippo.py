@@ -18,7 +18,7 @@ from relid_sumo.policies import Policy
 from relid_sumo.task import RoutingTask
 
 Drive = Callable[..., EpisodeRecord]
-STACKED = [f.name for f in fields(Batch) if f.name != "joint"]
+STACKED = [f.name for f in fields(Batch) if f.name not in {"joint", "luck"}]
 SMALL = IppoSettings(hidden=8, scorer=6, epochs=4)
 
 

@@ -172,7 +172,8 @@ def evaluate(
     traffic: Annotated[str, typer.Option(help="Which traffic seeds: evaluation, validation, training.")] = "evaluation",
     sampled: Sampled = False,
     baselines: Annotated[
-        str, typer.Option(help="What to compare with, of random, shortest, reactive, rerouting, hist, bestroute.")
+        str,
+        typer.Option(help="Compare with: random, shortest, reactive, rerouting, hist, turns, bestroute."),
     ] = "shortest,reactive,rerouting",
     branches: Annotated[
         float,

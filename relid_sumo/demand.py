@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import ConvexHull
 
-from relid_sumo import seeding, sumo
+from relid_sumo import results, seeding, sumo
 from relid_sumo.atlas import cache_folder
 from relid_sumo.errors import InputError
 from relid_sumo.graph import RoadGraph
@@ -377,10 +377,7 @@ def calibrate(scenario: Scenario, network: Network, report: Report = lambda _: N
     if file.is_file():
         return Traffic(**json.loads(file.read_text(encoding="utf-8")))
     result = _bisect(scenario, network, report) if demand.level > 0 else Traffic(0.0, 0.0, 0.0, 0.0, 0.0, 0)
-    file.parent.mkdir(parents=True, exist_ok=True)
-    part = file.with_suffix(f".{os.getpid()}")
-    part.write_text(json.dumps(result.__dict__), encoding="utf-8")
-    part.replace(file)
+    results.write_json(file, result.__dict__)
     return result
 
 

@@ -1,8 +1,9 @@
 """The agents' experts while training goes on: demonstrations of planned routes, replaced by what agents find better.
 
-A demonstration is one route, driven in every training traffic seed: in each simulation that is trained in, and in the
-microscopic one, in which the policy will have to do. In half of the seeds of the first simulation once more with slips:
-15 % of the choices are random, and what is kept is what the expert would have chosen from where the vehicle then was.
+A demonstration is one route, driven in every training traffic seed: in each simulation that is trained in, once it is
+entered, and in the microscopic one, in which the policy will have to do. In half of the seeds of the first simulation
+once more with slips: 15 % of the choices are random, and what is kept is what the expert would have chosen from where
+the vehicle then was.
 The same advice goes with an agent's last own episodes (DAgger, Ross et al. 2011, arXiv 1011.0686): who has left the
 plan is told how to go on. Elite: an agent's own route replaces its demonstration when it came out better in the same
 three or more traffic seeds, by more than the standard error.
@@ -93,25 +94,20 @@ class Experts:
         self.replaced = np.zeros(len(routes), dtype=np.int64)
         self._points = {i: self._way(demo.route) for i, demo in enumerate(self.demos)}
 
-    def start(self, ready: Ready, rollouts: Rollouts, simulators: Sequence[Simulator], seed: int, batch: int) -> int:
-        """Drive the demonstrations and what goes with them, and return how many episodes that took."""
+    def start(self, ready: Ready, rollouts: Rollouts, simulator: Simulator, seed: int, batch: int) -> int:
+        """Drive the plans with slips, and an untrained policy for alpha's scale; return how many episodes that took."""
         seeds = ready.scenario.seeds.training
-        routes = [demo.route for demo in self.demos]
-        for simulator in simulators:
-            for s, several in _shown(driven_routes(ready, rollouts, routes, simulator)):
-                for demo, driven in zip(self.demos, several, strict=True):
-                    demo.driven[simulator, s] = driven
-        plan = dict(enumerate(routes))
+        plan = dict(enumerate(demo.route for demo in self.demos))
         jobs = [
             Job(
                 s,
-                ready.options(s, simulators[0]),
+                ready.options(s, simulator),
                 Policy("fixed", routes=plan, slip=SLIP, seed=seeding.derive(seed, "slip", s)),
             )
             for s in seeds[: max(1, len(seeds) // 2)]
         ]
         jobs += [
-            Job(s, ready.options(s, simulators[0]), Policy("random", seed=seeding.derive(seed, "untrained", s)))
+            Job(s, ready.options(s, simulator), Policy("random", seed=seeding.derive(seed, "untrained", s)))
             for s in seeds[:batch]
         ]
         records = rollouts.run(jobs)
@@ -120,7 +116,17 @@ class Experts:
             for i, driven in enumerate(_split(record, self._labels(record))):
                 self.slips[i].append(driven)
         self.scale = self._distances(untrained) / 3.0
-        return len(simulators) * len(seeds) + len(jobs)
+        return len(jobs)
+
+    def show(self, demonstrations: Demonstrations, simulator: Simulator) -> None:
+        """Take what agents drove on their demonstrated routes in a simulation."""
+        for s, several in _shown(demonstrations):
+            for demo, driven in zip(self.demos, several, strict=True):
+                demo.driven[simulator, s] = driven
+
+    def take(self, agent: int, route: Route) -> None:
+        """Let another route be an agent's demonstration; it has to be shown."""
+        self._replace(agent, _Known(route))
 
     def note(self, records: Sequence[EpisodeRecord], simulator: Simulator) -> bool:
         """Remember what agents drove, with the experts' advice; return whether a demonstration has been replaced."""
@@ -145,9 +151,10 @@ class Experts:
         return changed
 
     def _replace(self, agent: int, better: _Known) -> None:
-        self.own[agent].pop(better.route)
+        self.own[agent].pop(better.route, None)
         self.own[agent][self.demos[agent].route] = self.demos[agent]
         self.demos[agent] = better
+        self.slips[agent], self.advised[agent] = [], []  # advice to keep to another plan
         self.replaced[agent] += 1
         self._points[agent] = self._way(better.route)
 
@@ -270,7 +277,7 @@ class Experts:
 
 def driven_routes(ready: Ready, rollouts: Rollouts, routes: Sequence[Route], simulator: Simulator) -> Demonstrations:
     """Return routes driven in every training traffic seed; cached, as they are the same whoever learns from them."""
-    content = [ready.identity, simulator, [list(map(int, route)) for route in routes]]
+    content = [ready.identity(), simulator, [list(map(int, route)) for route in routes]]
     file = atlas.kept("driven", ready.network.name, content, ".npz")
     if not file.is_file():
         plan = Policy("fixed", routes=dict(enumerate(routes)))

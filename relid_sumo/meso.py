@@ -8,8 +8,6 @@ as in the microscopic simulation, in light and in loaded traffic.
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -19,8 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import qmc
 
-from relid_sumo import seeding, sumo
-from relid_sumo.atlas import cache_folder, sha256
+from relid_sumo import atlas, results, seeding, sumo
 from relid_sumo.demand import TripTimes, routes, trip_times
 from relid_sumo.network import Network
 from relid_sumo.scenario import Meso, Scenario, Simulator
@@ -141,16 +138,12 @@ def calibrate(scenario: Scenario, network: Network, report: Report = lambda _: N
     seeds = scenario.seeds.training[:CALIBRATED_ON]
     settings = scenario.demand.model_dump(mode="json")
     timing = [scenario.horizon_s, scenario.step_length_s, scenario.teleport_after_s]
-    own = None if scenario.demand.route_file is None else sha256(routes(scenario, network, seeds[0]))
-    text = json.dumps([FORMAT, network.key, sumo.version(), settings, timing, own, seeds], sort_keys=True)
-    key = hashlib.sha256(text.encode()).hexdigest()[:12]
-    file = cache_folder() / "meso" / f"{network.name}-{key}.json"
+    own = None if scenario.demand.route_file is None else atlas.sha256(routes(scenario, network, seeds[0]))
+    content = [FORMAT, network.key, sumo.version(), settings, timing, own, seeds]
+    file = atlas.kept("meso", network.name, content, ".json")
     if not file.is_file():
         best = _search(scenario, network, seeds, report)
-        file.parent.mkdir(parents=True, exist_ok=True)
-        part = file.with_suffix(f".{os.getpid()}")
-        part.write_text(best.model_dump_json(indent=1) + "\n", encoding="utf-8")
-        part.replace(file)
+        results.write(file, (best.model_dump_json(indent=1) + "\n").encode())
     return Meso.model_validate_json(file.read_text(encoding="utf-8"))
 
 

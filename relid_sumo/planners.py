@@ -1,6 +1,7 @@
 """Routes that a traffic engineer would plan from training traffic, one per vehicle, without learning a policy.
 
-``hist``: the fastest path on mean travel times of the training traffic. ``bestroute``: of up to eight clearly different
+``hist``: the fastest path on mean travel times of the training traffic. ``turns``: the same on times by turn and by the
+minute of the journey (see `relid_sumo.turns`). ``bestroute``: of up to eight clearly different
 routes the one with the lowest mean travel time, each driven in every training traffic seed (all vehicles on their k-th
 route at the same time). The second is the simple opponent that learning has to beat.
 """
@@ -12,13 +13,13 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from relid_sumo import atlas, results, traffic
+from relid_sumo import atlas, results, traffic, turns
 from relid_sumo.policies import Name, Policy
 from relid_sumo.prepare import Ready
 from relid_sumo.rollout import Job, Rollouts
 from relid_sumo.trips import alternatives
 
-PLANNERS: tuple[Name, ...] = ("hist", "bestroute")
+PLANNERS: tuple[Name, ...] = ("hist", "turns", "bestroute")
 K_ROUTES = 8
 FORMAT = 1
 Route = Sequence[int]
@@ -27,7 +28,13 @@ Report = Callable[[str], None]
 
 def policy(name: str, ready: Ready, workers: int | None = None, report: Report = lambda _: None) -> Policy:
     """Return what a planner's vehicles follow."""
-    routes = hist(ready, report) if name == "hist" else bestroute(ready, workers, report)
+    match name:
+        case "hist":
+            routes = hist(ready, report)
+        case "turns":
+            routes = by_turns(ready, report)
+        case _:
+            routes = bestroute(ready, workers, report)
     return Policy("fixed", routes=dict(enumerate(routes)))
 
 
@@ -40,6 +47,13 @@ def hist(ready: Ready, report: Report = lambda _: None) -> list[list[int]]:
     return [task.graph.path(origin, destination, cost) for origin, destination in pairs]
 
 
+def by_turns(ready: Ready, report: Report = lambda _: None) -> list[list[int]]:
+    """Return every agent's fastest path on the turn times of the training traffic, from its departure on."""
+    task, times = ready.task, turns.measured(ready.scenario, ready.network, report)
+    trips = zip(task.origin.tolist(), task.destination.tolist(), task.depart_s.tolist(), strict=True)
+    return [times.fastest(o, d, depart_s, closed=task.closed) for o, d, depart_s in trips]
+
+
 def bestroute(ready: Ready, workers: int | None = None, report: Report = lambda _: None) -> list[list[int]]:
     """Return every agent's best of `K_ROUTES` routes by mean travel time in training traffic, microscopic; cached."""
     task, scenario = ready.task, ready.scenario
@@ -48,7 +62,7 @@ def bestroute(ready: Ready, workers: int | None = None, report: Report = lambda 
         for origin, destination in zip(task.origin.tolist(), task.destination.tolist(), strict=True)
     ]
     options = [[route for route in routes if not task.closed & set(route)] or routes[:1] for routes in options]
-    own = scenario.model_dump(mode="json", exclude={"name", "meso"})
+    own = scenario.model_dump(mode="json", exclude={"name", "meso", "observation", "reward"})
     content = [FORMAT, ready.network.key, own, sorted(task.closed), options]
     file = atlas.kept("bestroute", ready.network.name, content, ".json")
     if not file.is_file():

@@ -22,10 +22,12 @@ class Ready:
     network: Network
     task: RoutingTask
 
-    @property
-    def identity(self) -> list[object]:
-        """What decides an episode, but for traffic seed, simulation and policy; as JSON."""
-        own = self.scenario.model_dump(mode="json", exclude={"name"})
+    def identity(self, *unseen: str) -> list[object]:
+        """Return what decides an episode, but for traffic seed, simulation and policy, as JSON.
+
+        Parts of the scenario that the policy does not see may be left out.
+        """
+        own = self.scenario.model_dump(mode="json", exclude={"name", "network", *unseen})
         return [atlas.code(), sumo.version(), self.network.key, own, sorted(self.task.closed)]
 
     def options(self, traffic_seed: int, simulator: Simulator = "micro") -> tuple[str, ...]:

@@ -1,29 +1,31 @@
-"""Probes: a look around each demonstration, before it is imitated, for a way that is quicker in traffic.
+"""Probes: a look around each demonstration for a way that is quicker in traffic.
 
-All agents try their k-th way at the same time, beside their demonstrations in the same traffic: first in the simulation
-that plans were refined in, in one half of the training traffic; then the best few of each agent microscopically, in the
-other half, so that what was lucky in the first is found out. A way takes the demonstration's place when its mean return
-there is better by more than its standard error. Every probe counts as an episode of the budget.
+Where queues differ by turn and by the minute, the ways to try are those that are quickest by the turn times of the
+training traffic (`relid_sumo.turns`). All agents try their k-th way at the same time, beside their demonstrations in
+the same traffic, microscopically, in every training traffic seed. What a way gains is then known twice: as the turn
+times say, give or take `DOUBT_S`, and as it was driven, give or take its standard error; the two are weighted by their
+precision. The best way takes the demonstration's place. Every probe counts as an episode of the budget.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 
 import numpy as np
 
-from relid_sumo import atlas, results, traffic
+from relid_sumo import atlas, results, turns
 from relid_sumo.graph import Floats
 from relid_sumo.policies import Policy
 from relid_sumo.prepare import Ready
 from relid_sumo.rollout import Job, Rollouts
-from relid_sumo.scenario import Simulator
-from relid_sumo.trips import alternatives
+from relid_sumo.trips import different
+from relid_sumo.turns import TurnTimes
 
-WAYS = 8  # of each agent, beside its demonstration
+WAYS = 3  # of each agent, beside its demonstration
 MOST_SHARED = 0.85  # of a way's length with any other: a detour around one junction is worth a try
-SIFTED = 2  # ways of each agent that are tried microscopically
+DOUBT_S = 20.0  # standard deviation of what turn times say that a way gains
 Route = Sequence[int]
 Report = Callable[[str], None]
 
@@ -37,75 +39,78 @@ class Probed:
     episodes: int
 
 
-def probe(
-    ready: Ready, demonstrated: Sequence[Route], rollouts: Rollouts, sieve: Simulator, report: Report = lambda _: None
-) -> Probed:
+def probe(ready: Ready, demonstrated: Sequence[Route], rollouts: Rollouts, report: Report = lambda _: None) -> Probed:
     """Return every agent's best way; cached, as nothing that learns has a part in it.
 
     Parameters
     ----------
-    ready
-        The scenario, prepared for `sieve` and ``micro``.
     demonstrated
         The demonstrated route of every agent, edges.
-    sieve
-        The simulation for the first look.
     """
-    content = [ready.identity, sieve, [list(map(int, route)) for route in demonstrated]]
+    content = [ready.identity("observation", "reward"), [list(map(int, route)) for route in demonstrated]]
     file = atlas.kept("probes", ready.network.name, content, ".json")
     if not file.is_file():
-        results.write_json(file, asdict(_probed(ready, demonstrated, rollouts, sieve, report)))
+        results.write_json(file, asdict(_probed(ready, demonstrated, rollouts, report)))
     found = results.read_json(file)
     return Probed(tuple(map(tuple, found["routes"])), tuple(found["gain_s"]), found["episodes"])
 
 
-def _probed(
-    ready: Ready, demonstrated: Sequence[Route], rollouts: Rollouts, sieve: Simulator, report: Report
-) -> Probed:
-    seeds = ready.scenario.seeds.training
-    half = max(1, len(seeds) // 2)
-    ways = _ways(ready, demonstrated)
+def _probed(ready: Ready, demonstrated: Sequence[Route], rollouts: Rollouts, report: Report) -> Probed:
+    times = turns.measured(ready.scenario, ready.network, report)
+    ways = _ways(ready, demonstrated, times)
     report(f"probing {sum(map(len, ways)) - len(ways)} ways beside the demonstrations")
-    quick = _driven(ready, ways, rollouts, seeds[:half], sieve)
-    few = []
-    for routes, returns in zip(ways, quick, strict=True):
-        best = 1 + np.argsort(-returns[1:].mean(axis=1), kind="stable")[:SIFTED]
-        few.append([routes[0], *(routes[k] for k in best.tolist())])
     chosen, gains = [], []
-    for routes, returns in zip(few, _driven(ready, few, rollouts, seeds[-half:], "micro"), strict=True):
-        ahead = returns - returns[0]
-        sure = ahead.mean(axis=1) - ahead.std(axis=1) / np.sqrt(max(1, half - 1))
-        k = int(np.argmax(np.where(sure > 0, ahead.mean(axis=1), 0.0)))
+    for routes, driven, depart_s in zip(ways, _driven(ready, ways, rollouts), ready.task.depart_s, strict=True):
+        expected = np.array([times.duration(route, float(depart_s)) for route in routes])
+        gain = weighed(expected[0] - expected, driven[0] - driven)
+        k = int(np.argmax(gain))
         chosen.append(tuple(map(int, routes[k])))
-        gains.append(float(ahead[k].mean()))
-    return Probed(tuple(chosen), tuple(gains), half * (max(map(len, ways)) + max(map(len, few))))
+        gains.append(float(gain[k]))
+    return Probed(tuple(chosen), tuple(gains), max(map(len, ways)) * len(ready.scenario.seeds.training))
 
 
-def _ways(ready: Ready, demonstrated: Sequence[Route]) -> list[list[Route]]:
-    """Return each agent's demonstration and ways beside it, quickest in mean training traffic first."""
-    task = ready.task
-    seconds = traffic.edge_times(ready.scenario, ready.network).mean(axis=0)
-    seconds[sorted(task.closed)] = np.inf
-    found: list[list[Route]] = []
-    for route, origin, destination in zip(demonstrated, task.origin.tolist(), task.destination.tolist(), strict=True):
-        others = alternatives(task.graph, origin, destination, WAYS + 1, seconds=seconds, most_shared=MOST_SHARED)
+def weighed(expected: Floats, driven: Floats) -> Floats:
+    """Return what ways gain over the first, s, shape (ways,), by what is expected and what was driven.
+
+    Parameters
+    ----------
+    expected
+        Shape (ways,), s, with a standard deviation of `DOUBT_S`.
+    driven
+        Shape (ways, seeds), s.
+    """
+    count = driven.shape[1]
+    if count < 2:  # nothing is known of how far chance goes
+        return expected
+    weight = count / np.maximum(driven.var(axis=1, ddof=1), 1e-6)
+    gain = (expected / DOUBT_S**2 + driven.mean(axis=1) * weight) / (1 / DOUBT_S**2 + weight)
+    gain[0] = 0.0
+    return np.asarray(gain)
+
+
+def _ways(ready: Ready, demonstrated: Sequence[Route], times: TurnTimes) -> list[list[Route]]:
+    """Return each agent's demonstration and ways beside it, quickest by the turn times first."""
+    task, found = ready.task, []
+    ends = zip(demonstrated, task.origin.tolist(), task.destination.tolist(), task.depart_s.tolist(), strict=True)
+    for route, origin, destination, depart_s in ends:
+        fastest = partial(times.fastest, origin, destination, depart_s, closed=task.closed)
+        duration = partial(times.duration, depart_s=depart_s)
+        others = different(task.graph, fastest, duration, WAYS + 1, MOST_SHARED)
         found.append([route, *[way for way in others if way != list(route)][:WAYS]])
     return found
 
 
-def _driven(
-    ready: Ready, ways: Sequence[Sequence[Route]], rollouts: Rollouts, seeds: Sequence[int], simulator: Simulator
-) -> list[Floats]:
-    """Return the return of each agent's ways, s, shape (ways, seeds); who has no k-th way drives its first."""
-    rounds = max(map(len, ways))
+def _driven(ready: Ready, ways: Sequence[Sequence[Route]], rollouts: Rollouts) -> list[Floats]:
+    """Return the travel times of each agent's ways, s, shape (ways, seeds); who has no k-th way drives its first."""
+    rounds, seeds = max(map(len, ways)), ready.scenario.seeds.training
     jobs = [
         Job(
             seed,
-            ready.options(seed, simulator),
+            ready.options(seed),
             Policy("fixed", routes={i: routes[k if k < len(routes) else 0] for i, routes in enumerate(ways)}),
         )
         for k in range(rounds)
         for seed in seeds
     ]
-    returns = np.array([record.returns for record in rollouts.run(jobs)]).reshape(rounds, len(seeds), -1)
-    return [returns[: len(routes), :, i] for i, routes in enumerate(ways)]
+    times = np.array([record.travel_time for record in rollouts.run(jobs)]).reshape(rounds, len(seeds), -1)
+    return [times[: len(routes), :, i] for i, routes in enumerate(ways)]

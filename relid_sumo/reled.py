@@ -1,5 +1,8 @@
 """RELED = SED and HPO: demonstrations before training, alpha before each update, and now and then a look at both.
 
+Demonstrations are shown and imitated when a simulation is entered: those that SED has made in the first. Before the
+last one of the curriculum ways beside them are probed, and what is quicker is shown instead.
+
 Every `renew_every` updates the demonstrated plans are driven again, subset by subset, with everybody else on the
 policies as they are then: only now do D_in (how far a plan is from what its agents would do) and F_out (what the others
 feel) say something about the learners. They go to rounds.csv.
@@ -18,7 +21,7 @@ from relid_sumo import policies, probes, results, runs
 from relid_sumo.algos.hpo import Hpo
 from relid_sumo.demos import Demonstrations
 from relid_sumo.env import EpisodeRecord
-from relid_sumo.experts import Experts, planned
+from relid_sumo.experts import Experts, driven_routes, planned
 from relid_sumo.graph import Floats
 from relid_sumo.policies import Policy
 from relid_sumo.prepare import Ready, prepare
@@ -56,10 +59,12 @@ class Reled:
         self, ready: Ready, folder: Path, settings: TrainSettings, learner: Hpo, workers: int | None, report: Report
     ) -> None:
         self._ready, self._folder, self._settings, self._learner = ready, folder, settings, learner
-        self._report, self._how = report, SedSettings(rounds=3 if settings.feedback else 1)
+        rounds = 3 if settings.feedback else 1
+        self._report, self._how = report, SedSettings(rounds=rounds, seeds=settings.score_seeds)
         self._demonstrations = self._made(workers)
         self._routes = planned(self._demonstrations, ready, folder / DEMONSTRATIONS)
-        self.experts = Experts(ready.task, self._routes, elite=settings.elite)
+        self.experts = Experts(ready.task, self._routes, elite=False)
+        self._driven, self._n_rounds, self._shown = int(self._demonstrations.meta.get("episodes", 0)), 0, set[str]()
 
     @cached_property
     def _on_trial(self) -> Ready:
@@ -82,51 +87,84 @@ class Reled:
         return made
 
     def begin(self, rollouts: Rollouts, state: Mapping[str, Any] | None) -> None:
-        """Drive the demonstrations and imitate them; with the state of a checkpoint go on from that instead."""
-        settings, learner = self._settings, self._learner
-        if state is not None:
-            self._before = self._driven_before()
+        """Drive what goes with the demonstrations; with the state of a checkpoint go on from that instead."""
+        settings, keep = self._settings, None
+        if state is None:
+            first = settings.simulators(self._ready.scenario)[0]
+            self._report("driving what slips and chance come to")
+            self._driven += self.experts.start(
+                self._on_trial, rollouts, first, settings.seed, settings.episodes_per_update
+            )
+        else:
             self.experts.restore(state)
-            learner.expert = self.experts.stacked()
-            self._rounds = runs.Table(self._folder / results.ROUNDS, keep=int(state["rounds"]))
-            self._n_rounds = int(state["rounds"])
+            self._driven, self._n_rounds, self._shown = state["driven"], state["rounds"], set(state["shown"])
+            self.experts.elite = settings.elite and self._last in self._shown
+            keep = self._n_rounds
+        self._learner.expert = self.experts.stacked()
+        self._rounds = runs.Table(self._folder / results.ROUNDS, keep=keep or 0)
+
+    @property
+    def _last(self) -> Simulator:
+        return self._settings.simulators(self._ready.scenario)[-1]
+
+    def enter(self, rollouts: Rollouts, simulator: Simulator) -> None:
+        """Before a simulation is first trained in: show the demonstrations there, and imitate them."""
+        if simulator in self._shown:
             return
-        if settings.probes:
-            found = probes.probe(self._on_trial, self._routes, rollouts, self._how.simulator, self._report)
-            self.experts = Experts(self._ready.task, found.routes, elite=settings.elite)
-            gains = {name: round(gain, 1) for name, gain in zip(self._ready.task.names, found.gain_s, strict=True)}
-            results.write_json(self._folder / PROBES, {"episodes_driven": found.episodes, "gain_s": gains})
-            self._report(f"probes: {np.count_nonzero(found.gain_s)} agents have a better way than their demonstration")
+        if simulator == self._last:
+            self.experts.elite = self._settings.elite  # what is better mesoscopically need not be so
+            if self._settings.probes:
+                self._probe(rollouts)
         self._report("driving the demonstrations")
-        simulators: list[Simulator] = list(dict.fromkeys([*settings.simulators(self._ready.scenario), "micro"]))
-        driven = self.experts.start(self._on_trial, rollouts, simulators, settings.seed, settings.episodes_per_update)
-        learner.expert = self.experts.stacked()
-        told = learner.imitate()
+        driven = 0
+        shown: list[Simulator] = [simulator, "micro"] if simulator == self._last else [simulator]
+        for name in dict.fromkeys(shown):
+            driven += self._show(rollouts, name)
+        self._driven += driven
+        self._learner.expert = self.experts.stacked()
+        told = self._learner.imitate()
         self._report(
             f"imitation: {told['steps']:.0f} steps; probability of the experts' actions {told['imitated']:.2f}"
         )
-        results.write_json(self._folder / EXPERTS, {"episodes_driven": driven, **told})
-        self._before = self._driven_before()
-        self._rounds, self._n_rounds = runs.Table(self._folder / results.ROUNDS), 0
+        self._shown.update(shown)
+        self._write(EXPERTS, {simulator: {"episodes_driven": driven, **told}})
 
-    def _driven_before(self) -> int:
-        """Return how many episodes went before the first update: to make demonstrations, to probe, to show."""
-        files = [file for name in (PROBES, EXPERTS) if (file := self._folder / name).is_file()]
-        driven = [int(results.read_json(file)["episodes_driven"]) for file in files]
-        return int(self._demonstrations.meta.get("episodes", 0)) + sum(driven)
+    def _probe(self, rollouts: Rollouts) -> None:
+        found = probes.probe(self._on_trial, self._routes, rollouts, self._report)
+        for i, (before, now) in enumerate(zip(self._routes, found.routes, strict=True)):
+            if tuple(now) != tuple(before):
+                self.experts.take(i, now)
+        gains = {name: round(gain, 1) for name, gain in zip(self._ready.task.names, found.gain_s, strict=True)}
+        results.write_json(self._folder / PROBES, {"episodes_driven": found.episodes, "gain_s": gains})
+        self._report(f"probes: {np.count_nonzero(found.gain_s)} agents have a better way than their demonstration")
+        self._driven += found.episodes
+
+    def _show(self, rollouts: Rollouts, simulator: Simulator) -> int:
+        """Show the demonstrations in a simulation; return how many episodes had to be driven."""
+        routes, made = [demo.route for demo in self.experts.demos], self._demonstrations
+        if not self._settings.demonstrations and made.meta["simulator"] == simulator and routes == self._routes:
+            self.experts.show(made, simulator)  # driven when they were made
+            return 0
+        self.experts.show(driven_routes(self._on_trial, rollouts, routes, simulator), simulator)
+        return len(self._ready.scenario.seeds.training)
+
+    def _write(self, name: str, content: Mapping[str, object]) -> None:
+        file = self._folder / name
+        before = results.read_json(file) if file.is_file() else {}
+        results.write_json(file, {**before, **content})
 
     def before_update(
         self, records: Sequence[EpisodeRecord], simulator: Simulator, progress: float
     ) -> dict[str, float]:
         """Work out alpha from the episodes of a batch; return it agent by agent, and how many plans were replaced.
 
-        ``driven_before`` goes with it: the episodes before the first update, which count in a budget.
+        ``driven_beside`` goes with it: episodes so far that were not trained on, and count in a budget.
         """
         self.experts.note(records, simulator)
         self._learner.expert = self.experts.stacked()
         alpha = self._learner.follow(self.experts.ways(records, simulator), progress)
         return {
-            "driven_before": self._before,
+            "driven_beside": self._driven,
             "replaced": int(self.experts.replaced.sum()),
             **{f"alpha_{i}": float(value) for i, value in enumerate(alpha)},
         }
@@ -143,7 +181,8 @@ class Reled:
             return
         weights, how = self._learner.weights(), SedSettings()
         shares = partial(policies.probabilities, weights)
-        bench = Bench(self._on_trial, rollouts, how, Present(Policy("learned", weights=weights), shares), Watch())
+        present = Present(Policy("learned", weights=weights), shares)
+        bench = Bench(self._on_trial, rollouts, how, present, Watch(episode=self._count))
         index = {name: i for i, name in enumerate(self._ready.task.names)}
         subsets = [[index[name] for name in subset["vehicles"]] for subset in self._demonstrations.meta["subsets"]]
         reference = bench.reference()
@@ -159,6 +198,10 @@ class Reled:
         self._rounds.add(row)
         self._n_rounds += 1
 
+    def _count(self, _: EpisodeRecord) -> None:
+        self._driven += 1
+
     def state(self) -> dict[str, object]:
         """Return all that training goes on from."""
-        return {**self.experts.state(), "rounds": self._n_rounds}
+        own = {"rounds": self._n_rounds, "driven": self._driven, "shown": sorted(self._shown)}
+        return {**self.experts.state(), **own}

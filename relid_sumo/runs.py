@@ -75,9 +75,11 @@ class TrainSettings(Settings):
     elite: bool = True
     """Whether an agent's own better route takes its demonstration's place (``reled`` alone)."""
     probes: bool = True
-    """Whether ways beside the demonstrations are tried before these are imitated (``reled`` alone)."""
+    """Whether ways beside the demonstrations are tried before the curriculum's last simulation (``reled`` alone)."""
     feedback: bool = True
     """Whether programs are refined by what came of them; without, those of the first round are all there is."""
+    score_seeds: Annotated[int, Field(ge=1)] = 3
+    """Training traffic seeds that programs are scored in, to make demonstrations: each of them costs episodes."""
     renew_every: Annotated[int, Field(ge=0)] = 20
     """Updates between two looks at D_in and F_out of the demonstrations under the present policies; 0 for none."""
 
@@ -89,7 +91,7 @@ class TrainSettings(Settings):
     @property
     def unread(self) -> set[str]:
         """Settings that the algorithm does not look at."""
-        experts = {"hpo", "demonstrations", "llm", "elite", "probes", "feedback", "renew_every"}
+        experts = {"hpo", "demonstrations", "llm", "elite", "probes", "feedback", "score_seeds", "renew_every"}
         return {"ippo"} if self.expert else experts
 
     @field_validator("curriculum")

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
+import io
 import os
 import tempfile
 import xml.etree.ElementTree as ET
@@ -13,15 +12,15 @@ from pathlib import Path
 
 import numpy as np
 
-from relid_sumo import sumo
-from relid_sumo.atlas import cache_folder, sha256
+from relid_sumo import atlas, results, sumo
 from relid_sumo.demand import routes, simulation_options
 from relid_sumo.graph import Floats
 from relid_sumo.network import Network
 from relid_sumo.scenario import Scenario
 
 BIN_S = 300.0
-NOT_TRAFFIC = {"trips", "seeds", "observation", "reward", "name", "simulator", "meso"}  # changes nothing measured here
+# What changes nothing measured here; of the network, its key counts.
+NOT_TRAFFIC = {"trips", "network", "seeds", "observation", "reward", "name", "simulator", "meso"}
 FORMAT = 1  # part of the cache key: raise it when what is cached changes its meaning
 
 
@@ -42,10 +41,9 @@ def edge_times(
     """
     seeds = tuple(scenario.seeds.training if traffic_seeds is None else traffic_seeds)
     settings = scenario.model_dump(mode="json", exclude=NOT_TRAFFIC)
-    own = None if scenario.demand.route_file is None else sha256(routes(scenario, network, seeds[0]))
-    text = json.dumps([FORMAT, network.key, settings, own, seeds, sumo.version()], sort_keys=True)
-    key = hashlib.sha256(text.encode()).hexdigest()[:12]
-    file = cache_folder() / "traffic" / f"{network.name}-{key}.npy"
+    own = None if scenario.demand.route_file is None else atlas.sha256(routes(scenario, network, seeds[0]))
+    content = [FORMAT, network.key, settings, own, seeds, sumo.version()]
+    file = atlas.kept("traffic", network.name, content, ".npy")
     if not file.is_file():
         report(f"measuring travel times over {len(seeds)} samples of traffic")
         with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
@@ -53,10 +51,9 @@ def edge_times(
         total, vehicles = (np.sum([part[i] for part in parts], axis=0) for i in (0, 1))
         free = np.broadcast_to(network.graph.free_flow_s, total.shape)
         mean = np.where(vehicles > 0, total / np.maximum(vehicles, 1), free)
-        file.parent.mkdir(parents=True, exist_ok=True)
-        part = file.with_suffix(f".{os.getpid()}.npy")
-        np.save(part, np.maximum(mean, free))
-        part.replace(file)
+        measured = io.BytesIO()
+        np.save(measured, np.maximum(mean, free))
+        results.write(file, measured.getvalue())
     return np.asarray(np.load(file))
 
 

@@ -128,11 +128,13 @@ def _run(
             if expert is not None:
                 expert.begin(rollouts, None if state is None else state["experts"])  # type: ignore[arg-type]
             while episodes < settings.episodes:
+                simulator, progress = settings.simulator(ready.scenario, episodes), episodes / settings.episodes
+                if expert is not None:
+                    expert.enter(rollouts, simulator)
                 start = time.perf_counter()
                 jobs = _jobs(ready, settings, episodes, learner)
                 records = rollouts.run(jobs, watch.episode)
                 driven = time.perf_counter()
-                simulator, progress = settings.simulator(ready.scenario, episodes), episodes / settings.episodes
                 follows = {} if expert is None else expert.before_update(records, simulator, progress)
                 luck = None if expert is None else expert.luck(records, simulator)
                 batch = make_batch(records, ready.task.n_agents, joint=settings.algo == "mappo", luck=luck)

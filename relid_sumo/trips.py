@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -29,6 +31,30 @@ def alternatives(
     seconds: Floats | None = None,
     most_shared: float = MOST_SHARED,
 ) -> list[list[int]]:
+    """Return up to k clearly different routes, fastest first; see `different`.
+
+    Parameters
+    ----------
+    seconds
+        Travel time of each edge, s, shape (E,); free flow where not given.
+    """
+    times = graph.free_flow_s if seconds is None else seconds
+    return different(
+        graph,
+        lambda weight: graph.path(origin, destination, times * weight),
+        lambda path: float(times[path].sum()),
+        k,
+        most_shared,
+    )
+
+
+def different(
+    graph: RoadGraph,
+    fastest: Callable[[Floats], list[int]],
+    seconds: Callable[[list[int]], float],
+    k: int,
+    most_shared: float = MOST_SHARED,
+) -> list[list[int]]:
     """Return up to k clearly different routes, fastest first, by the penalty method.
 
     Each route takes at most 1.4 times as long as the fastest one, and shares less than `most_shared` of its length with
@@ -36,22 +62,23 @@ def alternatives(
 
     Parameters
     ----------
+    fastest
+        The fastest path where the time of each edge is multiplied by a weight, shape (E,).
     seconds
-        Travel time of each edge, s, shape (E,); free flow where not given.
+        How long a path takes, s.
     """
-    seconds = graph.free_flow_s if seconds is None else seconds
-    cost = seconds.copy()
-    best = graph.path(origin, destination, cost)
+    weight = np.ones(graph.n_edges)
+    best = fastest(weight)
     if not best:
         return []
-    found, fastest = [best], seconds[best].sum()
+    found, limit = [best], MOST_DETOUR * seconds(best)
     path = best
     for _ in range(4 * k):
         if len(found) == k:
             break
-        cost[path[1:-1]] *= PENALTY
-        path = graph.path(origin, destination, cost)
-        if seconds[path].sum() > MOST_DETOUR * fastest:
+        weight[path[1:-1]] *= PENALTY
+        path = fastest(weight)
+        if seconds(path) > limit:
             continue
         if all(shared(graph, path, other) < most_shared for other in found):
             found.append(path)

@@ -1,12 +1,13 @@
 """The study of docs/results: what is not learned, driven once a city, and the tables from the cells that are there.
 
-    relid-sumo batch experiments/study-straight.toml --out study/straight      # then study-time.toml
-    python tools/study.py baselines orlando --demonstrations s/demonstrations.npz
-    python tools/study.py collect study/straight study/time
+    relid-sumo batch experiments/study-straight.toml --out study/straight    # then -ablations and -time
+    python tools/study.py baselines orlando --demonstrations study/straight/runs/orlando-reled-0/demonstrations.npz
+    python tools/study.py collect study/straight study/straight-ablations study/time
     python tools/study.py tables
 
 `collect` copies the summaries of finished cells to docs/results/cells (no weights, no map data), and `tables` writes
-docs/results/summary.json and docs/results/tables.md from what lies there.
+docs/results/summary.json and docs/results/tables.md from what lies there. What is not learned is driven once a city: it
+does not look at the distance, so that its travel times go with both; its returns are those of `straight`.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ MEASURES = ("travel_time_s", "arrival_rate", "return_s")
 SHOWN = ("return_s", "travel_time_s")
 SPAN = 3  # updates
 RESAMPLES = 10_000
-NOT_LEARNED = "shortest,reactive,rerouting,hist,bestroute"
+NOT_LEARNED = "shortest,reactive,rerouting,hist,turns,bestroute"
 
 Floats = NDArray[np.float64]
 Indices = NDArray[np.int64]
@@ -50,14 +51,18 @@ def say(text: str) -> None:
 
 
 def drive(city: str, names: str, demonstrations: Path | None, seeds: int) -> None:
-    """Drive what is not learned in a city's evaluation traffic."""
+    """Drive what is not learned in a city's evaluation traffic, beside what was driven before."""
     ready = prepare(load_scenario(city), report=say)
     policies = worked_out(baselines(names), ready, report=say)
     if demonstrations is not None:
         routes = planned(Demonstrations.load(demonstrations), ready, demonstrations)
         policies["demonstrations"] = Policy("fixed", routes=dict(enumerate(routes)))
     records = episodes(ready, policies, choose_seeds(ready, "evaluation", seeds), on_done=lambda _: say("."))
-    results.write_json(HERE / "baselines" / f"{city}.json", outcome(ready, records))
+    file, content = HERE / "baselines" / f"{city}.json", dict[str, Any](outcome(ready, records))
+    before = results.read_json(file) if file.is_file() else {}
+    if before.get("traffic_seeds") == content["traffic_seeds"]:
+        content["policies"] = {**before["policies"], **content["policies"]}
+    results.write_json(file, content)
 
 
 def collect(folders: Sequence[Path]) -> None:
@@ -71,9 +76,9 @@ def collect(folders: Sequence[Path]) -> None:
 
 
 def cells(distance: str) -> dict[tuple[str, str], list[Summary]]:
-    """Return finished cells by city and algorithm."""
+    """Return finished cells by city and algorithm, those of ablations among them."""
     found: dict[tuple[str, str], list[Summary]] = {}
-    for file in sorted((HERE / "cells" / distance).glob("*.json")):
+    for file in sorted((HERE / "cells").glob(f"{distance}*/*.json")):
         summary = results.read_summary(file)
         if summary.cell is not None and summary.evaluation is not None:
             found.setdefault((summary.cell.scenario, summary.cell.algorithm), []).append(summary)
@@ -132,7 +137,7 @@ def level_ratio(ours: Sequence[Summary], theirs: Sequence[Summary]) -> float | N
         return None
     metrics = ours[0].metrics
     at = reached[0] + SPAN - 1
-    driven = metrics["episodes"][at] + metrics.get("driven_before", [0.0])[0]
+    driven = metrics["episodes"][at] + metrics.get("driven_beside", [0.0] * (at + 1))[at]
     return round(driven / theirs[0].metrics["episodes"][-1], 3)
 
 
@@ -156,19 +161,23 @@ def tables() -> None:
         for city in CITIES:
             rows = {algo: runs for (where, algo), runs in found.items() if where == city}
             if rows:
-                by_city[city] = entry(city, rows)
+                by_city[city] = entry(city, rows, returns=distance == "straight")
                 text += table(f"{city}, distance `{distance}`", by_city[city])
     (HERE / "summary.json").write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")
     (HERE / "tables.md").write_text("\n".join(text).rstrip() + "\n", encoding="utf-8")
 
 
-def entry(city: str, rows: Mapping[str, Sequence[Summary]]) -> dict[str, Any]:
-    """Return what summary.json says of a city."""
+def entry(city: str, rows: Mapping[str, Sequence[Summary]], *, returns: bool) -> dict[str, Any]:
+    """Return what summary.json says of a city; `returns`: whether those of what is not learned are of its distance."""
     file = HERE / "baselines" / f"{city}.json"
     not_learned = results.read_json(file)["policies"] if file.is_file() else {}
     measured = {
         name: {algo: trained(runs, name) for algo, runs in rows.items()}
-        | {algo: by_seed(Driven.model_validate(content), name)[None] for algo, content in not_learned.items()}
+        | {
+            algo: by_seed(Driven.model_validate(content), name)[None]
+            for algo, content in not_learned.items()
+            if returns or name != "return_s"
+        }
         for name in MEASURES
     }
     said: dict[str, Any] = {"seeds": {algo: len(runs) for algo, runs in rows.items()}}
@@ -177,13 +186,13 @@ def entry(city: str, rows: Mapping[str, Sequence[Summary]]) -> dict[str, Any]:
         for key, by_algo in measured.items()
     }
     if "ippo" in rows and "reled" in rows:
-        returns = measured["return_s"]
-        ours, theirs = returns["reled"], returns["ippo"]
+        by_algo = measured["return_s"]
+        ours, theirs = by_algo["reled"], by_algo["ippo"]
         said |= {"reled_return": round(ours.mean(), 1), "ippo_return": round(theirs.mean(), 1)}
         said["reled_over_ippo_percent"], said["reled_over_ippo"] = (change := over(ours, theirs))["mean"], change
         said["episodes_to_ippo_level_ratio"] = level_ratio(rows["reled"], rows["ippo"])
-        if "bestroute" in returns:
-            room = returns["bestroute"].mean() - theirs.mean()
+        if "bestroute" in by_algo:
+            room = by_algo["bestroute"].mean() - theirs.mean()
             said["gap_closed"] = round((ours.mean() - theirs.mean()) / room, 2) if room > 0 else None
     return said
 
@@ -194,7 +203,10 @@ def table(title: str, said: Mapping[str, Any]) -> list[str]:
     lines += ["| policy | training seeds | return, s | travel time, s | arrived |", "| --- | --- | --- | --- | --- |"]
     for name in sorted(said["travel_time_s"], key=lambda name: float(said["travel_time_s"][name]["mean"])):
         count, share = said["seeds"].get(name, "-"), 100 * said["arrival_rate"][name]["mean"]
-        shown = (f"{v['mean']:.0f} [{v['low']:.0f}, {v['high']:.0f}]" for v in (said[k][name] for k in SHOWN))
+        shown = (
+            f"{v['mean']:.0f} [{v['low']:.0f}, {v['high']:.0f}]" if v else "-"
+            for v in (said[k].get(name) for k in SHOWN)
+        )
         lines.append(f"| {name} | {count} | {' | '.join(shown)} | {share:.1f} % |")
     if "reled_over_ippo" in said:
         v, ratio = said["reled_over_ippo"], said["episodes_to_ippo_level_ratio"]

@@ -94,8 +94,14 @@ class Recorded:
 
     def answer(self, questions: Sequence[Question]) -> Iterator[tuple[Question, str]]:
         """Yield the recorded answers; see `Provider`."""
+        other = [question.place for question in questions if _name(question) not in self._files]
         for question in questions:
             yield question, self._text(question)
+        if other:
+            self._report(
+                f"{len(other)} of {len(questions)} recorded answers were given to prompts with other figures: "
+                f"{', '.join(other)}"
+            )
 
     def _text(self, question: Question) -> str:
         file = self._files.get(_name(question))
@@ -105,7 +111,6 @@ class Recorded:
         for name, other in self._files.items():
             header, text = read_record(other)
             if name.startswith(f"{question.place}-") and header.get("vehicles") == vehicles:
-                self._report(f"{question.place}: the recorded answer was given to a prompt with other figures")
                 return text
         raise InputError(
             f"{self._folder}: no answer is recorded for {question.place} ({vehicles}); use --llm template, or ask a "

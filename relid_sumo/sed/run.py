@@ -142,7 +142,7 @@ def plan(
     name, _ = check(ask, settings, ready.scenario)
     recorded = ready.scenario.folder / ANSWERS
     answers = {file.name: file.read_text(encoding="utf-8") for file in sorted(recorded.glob("*.md"))}
-    content = [ready.identity, name, settings.model_dump(mode="json"), answers]
+    content = [ready.identity(), name, settings.model_dump(mode="json"), answers]
     file = atlas.kept("demonstrations", ready.network.name, content, ".npz")
     if name in {"recorded", "template"} and file.is_file():
         (watch or Watch()).report("the demonstrations are there from before")

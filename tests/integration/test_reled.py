@@ -11,13 +11,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from relid_sumo import results, runs
+from relid_sumo import results, runs, turns
 from relid_sumo.cli import main
 from relid_sumo.demos import Demonstrations
 from relid_sumo.errors import InputError, SimulationError
 from relid_sumo.evaluate import baselines, worked_out
-from relid_sumo.planners import hist
+from relid_sumo.planners import by_turns, hist
+from relid_sumo.policies import Policy
 from relid_sumo.prepare import Ready
+from relid_sumo.rollout import Job, Rollouts
 from relid_sumo.train import Watch, resume, train
 
 pytestmark = [pytest.mark.sumo, pytest.mark.slow]
@@ -35,7 +37,7 @@ def settings(**content: object) -> runs.TrainSettings:
             "episodes": 10,
             "episodes_per_update": 2,
             "renew_every": 2,
-            "curriculum": [("meso", 1.0)],
+            "curriculum": [("meso", 0.6), ("micro", 0.4)],
             **content,
         }
     )
@@ -58,11 +60,26 @@ def test_a_run_keeps_alpha_by_agent_and_looks_at_its_plans(trained: Path, town_r
     assert all(0.0 <= value <= 1.0 for value in rounds["d_in"])
     assert all(value >= 0.0 for value in rounds["f_out"])
     told = json.loads((trained / "experts.json").read_text())
-    assert told["imitated"] > 0.9
+    assert all(told[simulator]["imitated"] > 0.9 for simulator in ("meso", "micro"))
+    assert Demonstrations.load(trained / "demonstrations.npz").meta["scenario"] == "small-town"
+
+
+def test_ways_are_probed_before_the_last_simulation_and_count_in_the_budget(trained: Path, town_ready: Ready) -> None:
+    columns = results.read_columns(trained / results.METRICS)
+    told = json.loads((trained / "experts.json").read_text())
     probed = json.loads((trained / "probes.json").read_text())
     assert list(probed["gain_s"]) == list(town_ready.task.names)
     assert all(gain >= 0 for gain in probed["gain_s"].values())
-    assert Demonstrations.load(trained / "demonstrations.npz").meta["scenario"] == "small-town"
+    made = Demonstrations.load(trained / "demonstrations.npz").meta["episodes"]
+    slips_and_chance = max(1, len(town_ready.scenario.seeds.training) // 2) + 2
+    assert told["meso"]["episodes_driven"] == 0, "they were driven when they were made"
+    assert columns["driven_beside"][0] == made + slips_and_chance
+    looked = columns["driven_beside"][3] - columns["driven_beside"][0]
+    renewed = looked - probed["episodes_driven"] - told["micro"]["episodes_driven"]
+    assert renewed > 0, "the plans were driven against the present policies, too"
+    assert list(columns["micro"]) == [0, 0, 0, 1, 1]
+    assert not any(columns["replaced"][:3]), "what is better mesoscopically replaces nothing"
+    assert columns["replaced"][3] >= sum(gain > 0 for gain in probed["gain_s"].values())
 
 
 def test_plans_are_looked_at_in_a_simulation_that_is_not_trained_in(
@@ -136,6 +153,27 @@ def test_routes_on_mean_travel_times_of_training_traffic(town_ready: Ready) -> N
         assert route[0] == task.origin[i]
         assert route[-1] == task.destination[i]
         assert all(b in task.graph.slots[a] for a, b in pairwise(route))
-    policies = worked_out(baselines("hist,shortest"), town_ready)
-    assert {name: policy.name for name, policy in policies.items()} == {"hist": "fixed", "shortest": "shortest"}
+    policies = worked_out(baselines("hist,turns,shortest"), town_ready)
+    assert {n: policy.name for n, policy in policies.items()} == {
+        "hist": "fixed",
+        "turns": "fixed",
+        "shortest": "shortest",
+    }
     assert np.array_equal(list(policies["hist"].routes), range(task.n_agents))
+
+
+def test_turn_times_foretell_what_routes_on_them_take(town_ready: Ready) -> None:
+    task, times = town_ready.task, turns.measured(town_ready.scenario, town_ready.network)
+    routes = by_turns(town_ready)
+    departures = list(zip(routes, task.depart_s.tolist(), strict=True))
+    expected = np.array([times.duration(route, depart_s) for route, depart_s in departures])
+    plain = np.array(
+        [times.duration(route, depart_s) for route, (_, depart_s) in zip(hist(town_ready), departures, strict=True)]
+    )
+    assert (expected <= plain + 1e-6).mean() > 0.8, "they are the fastest, but for bins that change under way"
+    plan = Policy("fixed", routes=dict(enumerate(routes)))
+    seeds = town_ready.scenario.seeds.training
+    with Rollouts(task, 2) as rollouts:
+        driven = rollouts.run([Job(seed, town_ready.options(seed), plan) for seed in seeds])
+    took = np.mean([record.travel_time for record in driven])
+    assert expected.mean() == pytest.approx(took, rel=0.25)

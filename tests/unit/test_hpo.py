@@ -23,12 +23,13 @@ from relid_sumo.algos.ippo import Ippo, IppoSettings
 from relid_sumo.algos.mappo import Mappo
 from relid_sumo.env import EpisodeRecord
 from relid_sumo.errors import InputError
-from relid_sumo.experts import Experts, planned
+from relid_sumo.experts import Experts, driven_routes, planned
 from relid_sumo.graph import Floats
 from relid_sumo.policies import Policy
 from relid_sumo.rollout import Job
 from relid_sumo.runs import train_settings
 from relid_sumo.task import RoutingTask
+from relid_sumo.turns import TurnTimes
 
 Drive = Callable[..., EpisodeRecord]
 SIZES: dict[str, Any] = {"hidden": 8, "scorer": 6, "octaves": 2, "epochs": 3}
@@ -235,7 +236,7 @@ class ToyRollouts:
 def ready_of(task: RoutingTask, seeds: Sequence[int]) -> Any:  # noqa: ANN401 - stands for a Ready
     scenario = SimpleNamespace(name="toy", seeds=SimpleNamespace(training=tuple(seeds)))
     network = SimpleNamespace(name="grid", key="k")
-    options = {"options": lambda seed, _: (str(seed),), "identity": ["toy", *seeds]}
+    options = {"options": lambda seed, _="micro": (str(seed),), "identity": lambda *_: ["toy", *seeds]}
     return SimpleNamespace(task=task, scenario=scenario, network=network, **options)
 
 
@@ -253,7 +254,9 @@ def experts(crossing: RoutingTask, toy_drive: Drive) -> Experts:
         cost[graph.path(origin, destination)[1:-1]] *= 5.0
         routes.append(tuple(graph.path(origin, destination, cost)))
     made = Experts(crossing, routes, elite=True)
-    made.start(ready_of(crossing, (5, 9, 11)), ToyRollouts(crossing, toy_drive), ["micro"], 0, 2)  # type: ignore[arg-type]
+    ready, rollouts = ready_of(crossing, (5, 9, 11)), ToyRollouts(crossing, toy_drive)
+    made.start(ready, rollouts, "micro", 0, 2)  # type: ignore[arg-type]
+    made.show(driven_routes(ready, rollouts, routes, "micro"), "micro")  # type: ignore[arg-type]
     return made
 
 
@@ -272,10 +275,10 @@ def test_experts_demonstrate_their_plans_and_how_to_get_back(experts: Experts, c
 def test_demonstrations_kept_from_before_are_those_driven(
     experts: Experts, crossing: RoutingTask, toy_drive: Drive
 ) -> None:
-    rollouts = ToyRollouts(crossing, toy_drive)
-    again = Experts(crossing, [demo.route for demo in experts.demos], elite=True)
-    counted = again.start(ready_of(crossing, (5, 9, 11)), rollouts, ["micro"], 0, 2)  # type: ignore[arg-type]
-    assert rollouts.count == counted - 3, "slips and the untrained policy alone were driven"
+    rollouts, routes = ToyRollouts(crossing, toy_drive), [demo.route for demo in experts.demos]
+    again = Experts(crossing, routes, elite=True)
+    again.show(driven_routes(ready_of(crossing, (5, 9, 11)), rollouts, routes, "micro"), "micro")  # type: ignore[arg-type]
+    assert not rollouts.count
     plan = Policy("fixed", routes={i: demo.route for i, demo in enumerate(experts.demos)})
     record = toy_drive(crossing, plan, slow={9: 3.0}, traffic_seed=9)
     for i, demo in enumerate(again.demos):
@@ -352,13 +355,14 @@ def test_probes_find_a_quicker_way_and_keep_what_is_best(
     toy_drive: Drive,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    def quiet(*_: object) -> Floats:
-        return crossing.graph.free_flow_s[None].copy()
+    def quiet(*_: object) -> TurnTimes:
+        free = crossing.graph.free_flow_s
+        return TurnTimes(crossing.graph, np.repeat(free[None, :, None], crossing.graph.m_out, axis=2), free)
 
-    monkeypatch.setattr("relid_sumo.probes.traffic.edge_times", quiet)
+    monkeypatch.setattr("relid_sumo.probes.turns.measured", quiet)
     ready, rollouts = ready_of(crossing, (5, 9, 11, 14)), ToyRollouts(crossing, toy_drive)
     detours = [demo.route for demo in experts.demos]
-    found = probes.probe(ready, detours, rollouts, "meso")  # type: ignore[arg-type]
+    found = probes.probe(ready, detours, rollouts)  # type: ignore[arg-type]
     assert max(found.gain_s) > 0
     for before, now, gain in zip(detours, found.routes, found.gain_s, strict=True):
         assert (now != before) == (gain > 0)
@@ -370,10 +374,35 @@ def test_probes_find_a_quicker_way_and_keep_what_is_best(
     assert total["now"] > total["before"]
     driven = rollouts.count
     assert driven == found.episodes
-    again = probes.probe(ready, detours, rollouts, "meso")  # type: ignore[arg-type]
+    again = probes.probe(ready, detours, rollouts)  # type: ignore[arg-type]
     assert (again, rollouts.count) == (found, driven), "kept from before"
-    best = probes.probe(ready, found.routes, rollouts, "meso")  # type: ignore[arg-type]
+    best = probes.probe(ready, found.routes, rollouts)  # type: ignore[arg-type]
     assert best.routes == found.routes
+
+
+def test_what_a_way_gains_is_weighed_by_how_well_it_is_known() -> None:
+    driven = np.array([[0.0, 0.0], [10.0, 30.0], [-50.0, -50.0]])  # means 0, 20, -50; squared standard errors 0, 100, 0
+    assert probes.weighed(np.array([0.0, 40.0, 9.0]), driven) == pytest.approx(
+        [0.0, (40 / 400 + 20 / 100) / (1 / 400 + 1 / 100), -50.0], abs=1e-4
+    )
+    assert probes.weighed(np.array([0.0, 7.0]), np.array([[0.0], [99.0]])) == pytest.approx([0.0, 7.0])
+
+
+def test_a_route_taken_as_demonstration_has_yet_to_be_shown(
+    experts: Experts, crossing: RoutingTask, toy_drive: Drive
+) -> None:
+    before, free = experts.demos[0].route, tuple(crossing.route(0, int(crossing.origin[0])))
+    assert free != before
+    experts.take(0, free)
+    assert not experts.demos[0].driven
+    assert not experts.slips[0], "they tell how to get back to another plan"
+    assert experts.slips[1]
+    assert not experts.stacked().batch.valid[0].any()
+    routes = [demo.route for demo in experts.demos]
+    ready, rollouts = ready_of(crossing, (5, 9, 11)), ToyRollouts(crossing, toy_drive)
+    experts.show(driven_routes(ready, rollouts, routes, "micro"), "micro")  # type: ignore[arg-type]
+    assert len(experts.demos[0].driven) == 3
+    assert before in experts.own[0], "it may come back"
 
 
 @pytest.mark.parametrize(

@@ -27,6 +27,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("scenario",),
     ("trips", "demand"),
     ("traffic", "meso"),
+    ("turns",),
     ("bridge", "toy", "task"),
     ("env",),
     ("prepare",),

@@ -110,7 +110,7 @@ def test_where_figures_differ_the_answer_of_the_same_place_is_taken_and_told(tmp
     told: list[str] = []
     ((_, text),) = Recorded(tmp_path, told.append).answer([question(prompt="write, 413 s")])
     assert text == "answer"
-    assert told == ["subset1-round1-sample1: the recorded answer was given to a prompt with other figures"]
+    assert told == ["1 of 1 recorded answers were given to prompts with other figures: subset1-round1-sample1"]
 
 
 @pytest.mark.parametrize("other", [question(place="subset1-round2-sample1"), question(prompt="x", vehicles=("a", "c"))])

@@ -1,0 +1,175 @@
+"""What training traffic says of every turn: how long a road takes by the road that is taken next, and when.
+
+The mean travel time of a road hides what its queues are about: at a signal the left turn may wait for minutes while
+those who go straight on flow past. The times are those of the background's own vehicles, entry to exit, road by road.
+"""
+
+from __future__ import annotations
+
+import heapq
+import io
+import os
+import tempfile
+import xml.etree.ElementTree as ET
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from relid_sumo import atlas, results, sumo
+from relid_sumo.demand import routes, simulation_options
+from relid_sumo.graph import Floats, RoadGraph
+from relid_sumo.network import Network
+from relid_sumo.scenario import Scenario
+from relid_sumo.traffic import BIN_S, NOT_TRAFFIC
+
+DOUBT = 5.0  # vehicles: so many at the mean of the road (or turn) are added to those of a turn (in a bin)
+UNSEEN_S = 10.0  # what a turn that nobody took is taken to cost beyond the mean of its road
+FORMAT = 1  # part of the cache key: raise it when what is cached changes its meaning
+Ints = NDArray[np.int64]
+
+
+@dataclass(frozen=True, eq=False)
+class TurnTimes:
+    """Mean travel times in training traffic.
+
+    Attributes
+    ----------
+    seconds : array, shape (bins, E, m_out)
+        From entering edge e to leaving it by its slot, s, for those who enter in a bin of `BIN_S`.
+    last : array, shape (E,)
+        To the end of an edge, whatever comes next, s.
+    """
+
+    graph: RoadGraph
+    seconds: Floats
+    last: Floats
+
+    @cached_property
+    def _lists(self) -> list[list[list[float]]]:
+        return self.seconds.tolist()  # type: ignore[no-any-return]
+
+    @cached_property
+    def _ways(self) -> list[list[int]]:
+        return self.graph.slots.tolist()  # type: ignore[no-any-return]
+
+    def _bin(self, at_s: float) -> int:
+        return min(len(self.seconds) - 1, max(0, int(at_s // BIN_S)))
+
+    def fastest(
+        self,
+        origin: int,
+        destination: int,
+        depart_s: float,
+        weight: Floats | None = None,
+        closed: frozenset[int] = frozenset(),
+    ) -> list[int]:
+        """Return the fastest path by edges for who enters its first at `depart_s`; empty where there is none.
+
+        Time-dependent Dijkstra over edges (Dreyfus 1969): an edge costs what it costs when it is entered.
+
+        Parameters
+        ----------
+        weight
+            Multiplies the time of each edge, shape (E,).
+        closed
+            Edges not to be used.
+        """
+        ways, seconds, heavy = self._ways, self._lists, None if weight is None else weight.tolist()
+        before: dict[int, int] = {}
+        heap = [(depart_s, origin, -1)]
+        while heap:
+            at_s, edge, came = heapq.heappop(heap)
+            if edge in before:
+                continue
+            before[edge] = came
+            if edge == destination:
+                break
+            costs, factor = seconds[self._bin(at_s)][edge], 1.0 if heavy is None else heavy[edge]
+            for slot, way in enumerate(ways[edge]):
+                if way >= 0 and way not in before and way not in closed:
+                    heapq.heappush(heap, (at_s + factor * costs[slot], way, edge))
+        if destination not in before:
+            return []
+        path = [destination]
+        while before[path[-1]] >= 0:
+            path.append(before[path[-1]])
+        return path[::-1]
+
+    def duration(self, route: Sequence[int], depart_s: float) -> float:
+        """Return how long a route takes, s."""
+        at_s = depart_s
+        for edge, way in pairwise(route):
+            at_s += self._lists[self._bin(at_s)][edge][self._ways[edge].index(way)]
+        return at_s + float(self.last[route[-1]]) - depart_s
+
+
+def measured(scenario: Scenario, network: Network, report: Callable[[str], None] = lambda _: None) -> TurnTimes:
+    """Return the turn times of the training traffic, microscopic; cached.
+
+    A turn's mean in a bin leans on its mean over all bins, that on the road's mean, and that on free flow, each by the
+    weight of `DOUBT` vehicles.
+    """
+    seeds = scenario.seeds.training
+    own = None if scenario.demand.route_file is None else atlas.sha256(routes(scenario, network, seeds[0]))
+    settings = scenario.model_dump(mode="json", exclude=NOT_TRAFFIC)
+    file = atlas.kept("turns", network.name, [FORMAT, network.key, settings, own, seeds, sumo.version()], ".npz")
+    if not file.is_file():
+        report(f"measuring turns over {len(seeds)} samples of traffic")
+        with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
+            parts = list(pool.map(lambda seed: _one(scenario, network, seed), seeds))
+        seconds, last = _means(network.graph, *(np.sum([part[i] for part in parts], axis=0) for i in (0, 1)))
+        content = io.BytesIO()
+        np.savez(content, seconds=seconds, last=last)
+        results.write(file, content.getvalue())
+    with np.load(file) as data:
+        return TurnTimes(network.graph, data["seconds"], data["last"])
+
+
+def _means(graph: RoadGraph, total: Floats, vehicles: Floats) -> tuple[Floats, Floats]:
+    """Return what `TurnTimes` holds of summed seconds and vehicles, both of shape (bins, E, m_out)."""
+
+    def leaning(seconds: Floats, count: Floats, on: Floats) -> Floats:
+        return np.asarray((seconds + DOUBT * on) / (count + DOUBT))
+
+    edge = leaning(total.sum(axis=(0, 2)), vehicles.sum(axis=(0, 2)), graph.free_flow_s)
+    turn = leaning(total.sum(axis=0), vehicles.sum(axis=0), edge[:, None])
+    turn = np.where(vehicles.sum(axis=0) > 0, turn, edge[:, None] + UNSEEN_S)
+    return leaning(total, vehicles, turn[None]), edge
+
+
+def _one(scenario: Scenario, network: Network, seed: int) -> tuple[Floats, Floats]:
+    """Return summed travel times [s] and vehicles counted, each of shape (bins, E, m_out), of one traffic seed."""
+    graph = network.graph
+    bins = max(1, int(np.ceil(scenario.horizon_s / BIN_S)))
+    total, vehicles = (np.zeros((bins, *graph.slots.shape)) for _ in range(2))
+    slot = {(e, way): k for e, ways in enumerate(graph.slots.tolist()) for k, way in enumerate(ways) if way >= 0}
+    with tempfile.TemporaryDirectory(prefix="relid-sumo-") as name:
+        result = Path(name) / "driven.xml"
+        options = [*simulation_options(scenario, network, routes(scenario, network, seed), seed), "--no-step-log"]
+        options += ["--end", str(scenario.end_s), "--vehroute-output", str(result)]
+        sumo.run("sumo", [*options, "--vehroute-output.exit-times", "--vehroute-output.write-unfinished"])
+        for _, element in ET.iterparse(result):
+            if element.tag == "vehicle":
+                for edge, way, enter_s, left_s in _turns(element, graph, scenario.start_s):
+                    k = slot.get((edge, way))
+                    if k is not None and enter_s >= 0:
+                        at = min(bins - 1, int(enter_s // BIN_S))
+                        total[at, edge, k] += left_s - enter_s
+                        vehicles[at, edge, k] += 1
+                element.clear()
+    return total, vehicles
+
+
+def _turns(vehicle: ET.Element, graph: RoadGraph, start_s: float) -> list[tuple[int, int, float, float]]:
+    """Return (edge, next edge, entered, left) of a vehicle, s after `start_s`; not of the edge it departs on."""
+    route = vehicle.findall(".//route")[-1]  # the one driven comes after those that it replaced
+    edges = [graph.index.get(name, -1) for name in route.get("edges", "").split()]
+    left = [float(word) - start_s for word in route.get("exitTimes", "").split()]
+    done = next((k for k, at_s in enumerate(left) if at_s + start_s < 0), len(left))
+    return [(edges[k], edges[k + 1], left[k - 1], left[k]) for k in range(1, min(done, len(edges) - 1))]

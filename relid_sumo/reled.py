@@ -15,8 +15,6 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from relid_sumo import policies, probes, results, runs
 from relid_sumo.algos.hpo import Hpo
 from relid_sumo.demos import Demonstrations
@@ -88,7 +86,7 @@ class Reled:
 
     def begin(self, rollouts: Rollouts, state: Mapping[str, Any] | None) -> None:
         """Drive what goes with the demonstrations; with the state of a checkpoint go on from that instead."""
-        settings, keep = self._settings, None
+        settings = self._settings
         if state is None:
             first = settings.simulators(self._ready.scenario)[0]
             self._report("driving what slips and chance come to")
@@ -99,45 +97,48 @@ class Reled:
             self.experts.restore(state)
             self._driven, self._n_rounds, self._shown = state["driven"], state["rounds"], set(state["shown"])
             self.experts.elite = settings.elite and self._last in self._shown
-            keep = self._n_rounds
         self._learner.expert = self.experts.stacked()
-        self._rounds = runs.Table(self._folder / results.ROUNDS, keep=keep or 0)
+        self._rounds = runs.Table(self._folder / results.ROUNDS, keep=self._n_rounds)
 
     @property
     def _last(self) -> Simulator:
         return self._settings.simulators(self._ready.scenario)[-1]
 
     def enter(self, rollouts: Rollouts, simulator: Simulator) -> None:
-        """Before a simulation is first trained in: show the demonstrations there, and imitate them."""
+        """Before a simulation is first trained in: show the demonstrations there; imitate those that are new."""
         if simulator in self._shown:
             return
-        if simulator == self._last:
+        is_last, is_new = simulator == self._last, not self._shown
+        if is_last:
             self.experts.elite = self._settings.elite  # what is better mesoscopically need not be so
-            if self._settings.probes:
-                self._probe(rollouts)
+            is_new |= self._settings.probes and self._probe(rollouts)
         self._report("driving the demonstrations")
-        driven = 0
-        shown: list[Simulator] = [simulator, "micro"] if simulator == self._last else [simulator]
-        for name in dict.fromkeys(shown):
-            driven += self._show(rollouts, name)
+        shown: list[Simulator] = [simulator, "micro"] if is_last else [simulator]
+        driven = sum(self._show(rollouts, name) for name in dict.fromkeys(shown))
         self._driven += driven
-        self._learner.expert = self.experts.stacked()
-        told = self._learner.imitate()
-        self._report(
-            f"imitation: {told['steps']:.0f} steps; probability of the experts' actions {told['imitated']:.2f}"
-        )
         self._shown.update(shown)
-        self._write(EXPERTS, {simulator: {"episodes_driven": driven, **told}})
+        self._learner.expert = self.experts.stacked()
+        told = self._learner.imitate() if is_new else {"steps": 0.0}
+        if is_new:
+            self._report(
+                f"imitation: {told['steps']:.0f} steps; probability of the experts' actions {told['imitated']:.2f}"
+            )
+        file = self._folder / EXPERTS
+        before = results.read_json(file) if file.is_file() else {}
+        results.write_json(file, {**before, simulator: {"episodes_driven": driven, **told}})
 
-    def _probe(self, rollouts: Rollouts) -> None:
+    def _probe(self, rollouts: Rollouts) -> bool:
+        """Let the probed ways that are better be the demonstrations; return whether there are any."""
         found = probes.probe(self._on_trial, self._routes, rollouts, self._report)
         for i, (before, now) in enumerate(zip(self._routes, found.routes, strict=True)):
             if tuple(now) != tuple(before):
                 self.experts.take(i, now)
         gains = {name: round(gain, 1) for name, gain in zip(self._ready.task.names, found.gain_s, strict=True)}
         results.write_json(self._folder / PROBES, {"episodes_driven": found.episodes, "gain_s": gains})
-        self._report(f"probes: {np.count_nonzero(found.gain_s)} agents have a better way than their demonstration")
+        better = sum(gain > 0 for gain in found.gain_s)
+        self._report(f"probes: {better} agents have a better way than their demonstration")
         self._driven += found.episodes
+        return better > 0
 
     def _show(self, rollouts: Rollouts, simulator: Simulator) -> int:
         """Show the demonstrations in a simulation; return how many episodes had to be driven."""
@@ -147,11 +148,6 @@ class Reled:
             return 0
         self.experts.show(driven_routes(self._on_trial, rollouts, routes, simulator), simulator)
         return len(self._ready.scenario.seeds.training)
-
-    def _write(self, name: str, content: Mapping[str, object]) -> None:
-        file = self._folder / name
-        before = results.read_json(file) if file.is_file() else {}
-        results.write_json(file, {**before, **content})
 
     def before_update(
         self, records: Sequence[EpisodeRecord], simulator: Simulator, progress: float

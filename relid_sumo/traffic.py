@@ -9,6 +9,7 @@ import xml.etree.ElementTree as ET
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
@@ -21,6 +22,7 @@ from relid_sumo.scenario import Scenario
 BIN_S = 300.0
 # What changes nothing measured here; of the network, its key counts.
 NOT_TRAFFIC = {"trips", "network", "seeds", "observation", "reward", "name", "simulator", "meso"}
+Measured = TypeVar("Measured")
 FORMAT = 1  # part of the cache key: raise it when what is cached changes its meaning
 
 
@@ -40,14 +42,10 @@ def edge_times(
         The training seeds where not given.
     """
     seeds = tuple(scenario.seeds.training if traffic_seeds is None else traffic_seeds)
-    settings = scenario.model_dump(mode="json", exclude=NOT_TRAFFIC)
-    own = None if scenario.demand.route_file is None else atlas.sha256(routes(scenario, network, seeds[0]))
-    content = [FORMAT, network.key, settings, own, seeds, sumo.version()]
-    file = atlas.kept("traffic", network.name, content, ".npy")
+    file = atlas.kept("traffic", network.name, [FORMAT, *identity(scenario, network, seeds)], ".npy")
     if not file.is_file():
         report(f"measuring travel times over {len(seeds)} samples of traffic")
-        with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
-            parts = list(pool.map(lambda seed: _one(scenario, network, seed), seeds))
+        parts = each(lambda seed: _one(scenario, network, seed), seeds)
         total, vehicles = (np.sum([part[i] for part in parts], axis=0) for i in (0, 1))
         free = np.broadcast_to(network.graph.free_flow_s, total.shape)
         mean = np.where(vehicles > 0, total / np.maximum(vehicles, 1), free)
@@ -55,6 +53,19 @@ def edge_times(
         np.save(measured, np.maximum(mean, free))
         results.write(file, measured.getvalue())
     return np.asarray(np.load(file))
+
+
+def identity(scenario: Scenario, network: Network, seeds: Sequence[int]) -> list[object]:
+    """Return what decides the background traffic of some seeds, microscopic, without the agents; as JSON."""
+    settings = scenario.model_dump(mode="json", exclude=NOT_TRAFFIC)
+    own = None if scenario.demand.route_file is None else atlas.sha256(routes(scenario, network, seeds[0]))
+    return [network.key, settings, own, list(seeds), sumo.version()]
+
+
+def each(measure: Callable[[int], Measured], seeds: Sequence[int]) -> list[Measured]:
+    """Return what was measured in each traffic seed; as many SUMO processes at a time as there are cores."""
+    with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
+        return list(pool.map(measure, seeds))
 
 
 def _one(scenario: Scenario, network: Network, seed: int) -> tuple[Floats, Floats]:

@@ -8,11 +8,9 @@ from __future__ import annotations
 
 import heapq
 import io
-import os
 import tempfile
 import xml.etree.ElementTree as ET
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
@@ -21,12 +19,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from relid_sumo import atlas, results, sumo
+from relid_sumo import atlas, results, sumo, traffic
 from relid_sumo.demand import routes, simulation_options
 from relid_sumo.graph import Floats, RoadGraph
 from relid_sumo.network import Network
 from relid_sumo.scenario import Scenario
-from relid_sumo.traffic import BIN_S, NOT_TRAFFIC
+from relid_sumo.traffic import BIN_S
 
 DOUBT = 5.0  # vehicles: so many at the mean of the road (or turn) are added to those of a turn (in a bin)
 UNSEEN_S = 10.0  # what a turn that nobody took is taken to cost beyond the mean of its road
@@ -116,13 +114,10 @@ def measured(scenario: Scenario, network: Network, report: Callable[[str], None]
     weight of `DOUBT` vehicles.
     """
     seeds = scenario.seeds.training
-    own = None if scenario.demand.route_file is None else atlas.sha256(routes(scenario, network, seeds[0]))
-    settings = scenario.model_dump(mode="json", exclude=NOT_TRAFFIC)
-    file = atlas.kept("turns", network.name, [FORMAT, network.key, settings, own, seeds, sumo.version()], ".npz")
+    file = atlas.kept("turns", network.name, [FORMAT, *traffic.identity(scenario, network, seeds)], ".npz")
     if not file.is_file():
         report(f"measuring turns over {len(seeds)} samples of traffic")
-        with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
-            parts = list(pool.map(lambda seed: _one(scenario, network, seed), seeds))
+        parts = traffic.each(lambda seed: _one(scenario, network, seed), seeds)
         seconds, last = _means(network.graph, *(np.sum([part[i] for part in parts], axis=0) for i in (0, 1)))
         content = io.BytesIO()
         np.savez(content, seconds=seconds, last=last)

@@ -16,7 +16,7 @@ import argparse
 import json
 import shutil
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -116,13 +116,22 @@ def figure(values: Floats, digits: int = 1) -> dict[str, float]:
     return {name: round(float(v), digits) for name, v in (("mean", values.mean()), ("low", low), ("high", high))}
 
 
-def over(ours: Floats, theirs: Floats) -> dict[str, float]:
-    """Return 100 (R - R') / |R'| of mean returns, with its interval."""
+def compared(ours: Floats, theirs: Floats, how: Callable[[Floats, Floats], Floats]) -> dict[str, float]:
+    """Return what two policies' means come to, in the same traffic, with its interval."""
     columns = traffic_draws(ours)
-    a, b = resampled(ours, columns, "ours"), resampled(theirs, columns, "theirs")
-    low, high = np.percentile(100 * (a - b) / np.abs(b), [2.5, 97.5])
-    mean = 100 * (ours.mean() - theirs.mean()) / abs(theirs.mean())
+    low, high = np.percentile(how(resampled(ours, columns, "ours"), resampled(theirs, columns, "theirs")), [2.5, 97.5])
+    mean = how(ours.mean(keepdims=True), theirs.mean(keepdims=True)).item()
     return {name: round(float(v), 1) for name, v in (("mean", mean), ("low", low), ("high", high))}
+
+
+def over(ours: Floats, theirs: Floats) -> Floats:
+    """Return 100 (R - R') / |R'| of returns."""
+    return np.asarray(100 * (ours - theirs) / np.abs(theirs))
+
+
+def quicker(ours: Floats, theirs: Floats) -> Floats:
+    """Return by how much travel times are shorter, s."""
+    return np.asarray(theirs - ours)
 
 
 def level_ratio(ours: Sequence[Summary], theirs: Sequence[Summary]) -> float | None:
@@ -185,11 +194,19 @@ def entry(city: str, rows: Mapping[str, Sequence[Summary]], *, returns: bool) ->
         key: {algo: figure(values, 3 if key == "arrival_rate" else 1) for algo, values in by_algo.items()}
         for key, by_algo in measured.items()
     }
+    if "reled" in rows:
+        times = measured["travel_time_s"]
+        said["reled_quicker_s"] = {
+            algo: compared(times["reled"], values, quicker) for algo, values in times.items() if algo != "reled"
+        }
     if "ippo" in rows and "reled" in rows:
         by_algo = measured["return_s"]
         ours, theirs = by_algo["reled"], by_algo["ippo"]
         said |= {"reled_return": round(ours.mean(), 1), "ippo_return": round(theirs.mean(), 1)}
-        said["reled_over_ippo_percent"], said["reled_over_ippo"] = (change := over(ours, theirs))["mean"], change
+        said["reled_over_ippo_percent"], said["reled_over_ippo"] = (
+            (change := compared(ours, theirs, over))["mean"],
+            change,
+        )
         said["episodes_to_ippo_level_ratio"] = level_ratio(rows["reled"], rows["ippo"])
         if "bestroute" in by_algo:
             room = by_algo["bestroute"].mean() - theirs.mean()
@@ -200,14 +217,17 @@ def entry(city: str, rows: Mapping[str, Sequence[Summary]], *, returns: bool) ->
 def table(title: str, said: Mapping[str, Any]) -> list[str]:
     """Return a city's figures as Markdown, the quickest first."""
     lines = [f"## {title}", ""]
-    lines += ["| policy | training seeds | return, s | travel time, s | arrived |", "| --- | --- | --- | --- | --- |"]
+    lines += ["| policy | training seeds | return, s | travel time, s | RELED is quicker by, s | arrived |"]
+    lines += ["| --- | --- | --- | --- | --- | --- |"]
     for name in sorted(said["travel_time_s"], key=lambda name: float(said["travel_time_s"][name]["mean"])):
         count, share = said["seeds"].get(name, "-"), 100 * said["arrival_rate"][name]["mean"]
         shown = (
             f"{v['mean']:.0f} [{v['low']:.0f}, {v['high']:.0f}]" if v else "-"
             for v in (said[k].get(name) for k in SHOWN)
         )
-        lines.append(f"| {name} | {count} | {' | '.join(shown)} | {share:.1f} % |")
+        less = said.get("reled_quicker_s", {}).get(name)
+        by = f"{less['mean']:+.0f} [{less['low']:+.0f}, {less['high']:+.0f}]" if less else "-"
+        lines.append(f"| {name} | {count} | {' | '.join(shown)} | {by} | {share:.1f} % |")
     if "reled_over_ippo" in said:
         v, ratio = said["reled_over_ippo"], said["episodes_to_ippo_level_ratio"]
         lines += ["", f"Return of reled over ippo: {v['mean']:+.0f} % [{v['low']:+.0f}, {v['high']:+.0f}]. "]

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from scipy.spatial import ConvexHull
 
 from relid_sumo import results, seeding, sumo
-from relid_sumo.atlas import cache_folder
+from relid_sumo.atlas import cache_folder, sha256
 from relid_sumo.errors import InputError
 from relid_sumo.graph import RoadGraph
 from relid_sumo.network import Network
@@ -59,6 +59,13 @@ def routes(scenario: Scenario, network: Network, traffic_seed: int, closed: froz
     if demand.rate_vph is None:
         raise InputError(f"scenario '{scenario.name}': demand.rate_vph is missing; calibrate it first")
     return _routes(demand, demand.rate_vph, network, traffic_seed, scenario.end_s, closed)
+
+
+def own_demand(scenario: Scenario, network: Network) -> str | None:
+    """Return the checksum of a scenario's own route file; None where its demand is generated."""
+    if scenario.demand.route_file is None:
+        return None
+    return sha256(routes(scenario, network, scenario.seeds.training[0]))
 
 
 def _routes(

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from scipy.stats import qmc
 
 from relid_sumo import atlas, results, seeding, sumo
-from relid_sumo.demand import TripTimes, routes, trip_times
+from relid_sumo.demand import TripTimes, own_demand, trip_times
 from relid_sumo.network import Network
 from relid_sumo.scenario import Meso, Scenario, Simulator
 
@@ -138,8 +138,7 @@ def calibrate(scenario: Scenario, network: Network, report: Report = lambda _: N
     seeds = scenario.seeds.training[:CALIBRATED_ON]
     settings = scenario.demand.model_dump(mode="json")
     timing = [scenario.horizon_s, scenario.step_length_s, scenario.teleport_after_s]
-    own = None if scenario.demand.route_file is None else atlas.sha256(routes(scenario, network, seeds[0]))
-    content = [FORMAT, network.key, sumo.version(), settings, timing, own, seeds]
+    content = [FORMAT, network.key, sumo.version(), settings, timing, own_demand(scenario, network), seeds]
     file = atlas.kept("meso", network.name, content, ".json")
     if not file.is_file():
         best = _search(scenario, network, seeds, report)

@@ -28,7 +28,8 @@ class Ready:
         Parts of the scenario that the policy does not see may be left out.
         """
         own = self.scenario.model_dump(mode="json", exclude={"name", "network", *unseen})
-        return [atlas.code(), sumo.version(), self.network.key, own, sorted(self.task.closed)]
+        traffic = demand.own_demand(self.scenario, self.network)
+        return [atlas.code(), sumo.version(), self.network.key, own, traffic, sorted(self.task.closed)]
 
     def options(self, traffic_seed: int, simulator: Simulator = "micro") -> tuple[str, ...]:
         """Return SUMO's options for a traffic seed; its demand is made on first use.

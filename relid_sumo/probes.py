@@ -1,6 +1,6 @@
 """Probes: a look around each demonstration for a way that is quicker in traffic.
 
-Where queues differ by turn and by the minute, the ways to try are those that are quickest by the turn times of the
+Where queues differ by turn and from time to time, the ways to try are those that are quickest by the turn times of the
 training traffic (`relid_sumo.turns`). All agents try their k-th way at the same time, beside their demonstrations in
 the same traffic, microscopically, in every training traffic seed. What a way gains is then known twice: as the turn
 times say, give or take `DOUBT_S`, and as it was driven, give or take its standard error; the two are weighted by their
@@ -24,7 +24,7 @@ from relid_sumo.trips import different
 from relid_sumo.turns import TurnTimes
 
 WAYS = 3  # of each agent, beside its demonstration
-MOST_SHARED = 0.85  # of a way's length with any other: a detour around one junction is worth a try
+MOST_SHARED = 0.85  # of a way's length with one tried before: a detour around one junction is worth a try
 DOUBT_S = 20.0  # standard deviation of what turn times say that a way gains
 Route = Sequence[int]
 Report = Callable[[str], None]

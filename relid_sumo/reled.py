@@ -1,7 +1,7 @@
 """RELED = SED and HPO: demonstrations before training, alpha before each update, and now and then a look at both.
 
-Demonstrations are shown and imitated when a simulation is entered: those that SED has made in the first. Before the
-last one of the curriculum ways beside them are probed, and what is quicker is shown instead.
+Demonstrations are shown in each simulation when it is entered, and imitated in the first. Before the last one of the
+curriculum ways beside them are probed; what is quicker is shown instead, and imitated.
 
 Every `renew_every` updates the demonstrated plans are driven again, subset by subset, with everybody else on the
 policies as they are then: only now do D_in (how far a plan is from what its agents would do) and F_out (what the others
@@ -84,20 +84,13 @@ class Reled:
         made.save(file)
         return made
 
-    def begin(self, rollouts: Rollouts, state: Mapping[str, Any] | None) -> None:
-        """Drive what goes with the demonstrations; with the state of a checkpoint go on from that instead."""
-        settings = self._settings
-        if state is None:
-            first = settings.simulators(self._ready.scenario)[0]
-            self._report("driving what slips and chance come to")
-            self._driven += self.experts.start(
-                self._on_trial, rollouts, first, settings.seed, settings.episodes_per_update
-            )
-        else:
+    def begin(self, state: Mapping[str, Any] | None) -> None:
+        """Make ready for the first update; with the state of a checkpoint, for what comes after it."""
+        if state is not None:
             self.experts.restore(state)
             self._driven, self._n_rounds, self._shown = state["driven"], state["rounds"], set(state["shown"])
-            self.experts.elite = settings.elite and self._last in self._shown
-        self._learner.expert = self.experts.stacked()
+            self.experts.elite = self._settings.elite and self._last in self._shown
+            self._learner.expert = self.experts.stacked()
         self._rounds = runs.Table(self._folder / results.ROUNDS, keep=self._n_rounds)
 
     @property
@@ -108,18 +101,23 @@ class Reled:
         """Before a simulation is first trained in: show the demonstrations there; imitate those that are new."""
         if simulator in self._shown:
             return
-        is_last, is_new = simulator == self._last, not self._shown
+        settings, is_last = self._settings, simulator == self._last
+        new: list[int] = []
         if is_last:
-            self.experts.elite = self._settings.elite  # what is better mesoscopically need not be so
-            is_new |= self._settings.probes and self._probe(rollouts)
+            self.experts.elite = settings.elite  # what is better mesoscopically need not be so
+            new = self._probe(rollouts) if settings.probes else []
         self._report("driving the demonstrations")
+        if not self._shown:
+            new = list(range(self._ready.task.n_agents))
+            batch = settings.episodes_per_update
+            self._driven += self.experts.start(self._on_trial, rollouts, simulator, settings.seed, batch)
         shown: list[Simulator] = [simulator, "micro"] if is_last else [simulator]
         driven = sum(self._show(rollouts, name) for name in dict.fromkeys(shown))
         self._driven += driven
         self._shown.update(shown)
         self._learner.expert = self.experts.stacked()
-        told = self._learner.imitate() if is_new else {"steps": 0.0}
-        if is_new:
+        told = self._learner.imitate(new) if new else {"steps": 0.0}
+        if new:
             self._report(
                 f"imitation: {told['steps']:.0f} steps; probability of the experts' actions {told['imitated']:.2f}"
             )
@@ -127,18 +125,17 @@ class Reled:
         before = results.read_json(file) if file.is_file() else {}
         results.write_json(file, {**before, simulator: {"episodes_driven": driven, **told}})
 
-    def _probe(self, rollouts: Rollouts) -> bool:
-        """Let the probed ways that are better be the demonstrations; return whether there are any."""
+    def _probe(self, rollouts: Rollouts) -> list[int]:
+        """Let the probed ways that are better be the demonstrations; return whose they are."""
         found = probes.probe(self._on_trial, self._routes, rollouts, self._report)
-        for i, (before, now) in enumerate(zip(self._routes, found.routes, strict=True)):
-            if tuple(now) != tuple(before):
-                self.experts.take(i, now)
+        better = [i for i, (old, new) in enumerate(zip(self._routes, found.routes, strict=True)) if old != new]
+        for i in better:
+            self.experts.take(i, found.routes[i])
         gains = {name: round(gain, 1) for name, gain in zip(self._ready.task.names, found.gain_s, strict=True)}
         results.write_json(self._folder / PROBES, {"episodes_driven": found.episodes, "gain_s": gains})
-        better = sum(gain > 0 for gain in found.gain_s)
-        self._report(f"probes: {better} agents have a better way than their demonstration")
+        self._report(f"probes: {len(better)} agents have a better way than their demonstration")
         self._driven += found.episodes
-        return better > 0
+        return better
 
     def _show(self, rollouts: Rollouts, simulator: Simulator) -> int:
         """Show the demonstrations in a simulation; return how many episodes had to be driven."""

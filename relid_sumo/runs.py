@@ -99,6 +99,8 @@ class TrainSettings(Settings):
     def _shares_are_whole(cls, curriculum: tuple[tuple[Simulator, float], ...]) -> tuple[tuple[Simulator, float], ...]:
         if curriculum and not math.isclose(sum(share for _, share in curriculum), 1.0, abs_tol=1e-6):
             raise ValueError("the shares must add up to 1, as in meso:0.8,micro:0.2")
+        if len({name for name, _ in curriculum}) < len(curriculum):
+            raise ValueError("each simulation may be there once, as in meso:0.8,micro:0.2")
         return curriculum
 
     def stages(self, scenario: Scenario) -> tuple[tuple[Simulator, float], ...]:

@@ -14,7 +14,7 @@ from typing import TypeVar
 import numpy as np
 
 from relid_sumo import atlas, results, sumo
-from relid_sumo.demand import routes, simulation_options
+from relid_sumo.demand import own_demand, routes, simulation_options
 from relid_sumo.graph import Floats
 from relid_sumo.network import Network
 from relid_sumo.scenario import Scenario
@@ -58,8 +58,7 @@ def edge_times(
 def identity(scenario: Scenario, network: Network, seeds: Sequence[int]) -> list[object]:
     """Return what decides the background traffic of some seeds, microscopic, without the agents; as JSON."""
     settings = scenario.model_dump(mode="json", exclude=NOT_TRAFFIC)
-    own = None if scenario.demand.route_file is None else atlas.sha256(routes(scenario, network, seeds[0]))
-    return [network.key, settings, own, list(seeds), sumo.version()]
+    return [network.key, settings, own_demand(scenario, network), list(seeds), sumo.version()]
 
 
 def each(measure: Callable[[int], Measured], seeds: Sequence[int]) -> list[Measured]:

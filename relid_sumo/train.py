@@ -126,7 +126,7 @@ def _run(
     try:
         with Rollouts(ready.task, workers, fork=fork, report=watch.report) as rollouts:
             if expert is not None:
-                expert.begin(rollouts, None if state is None else state["experts"])  # type: ignore[arg-type]
+                expert.begin(None if state is None else state["experts"])  # type: ignore[arg-type]
             while episodes < settings.episodes:
                 simulator, progress = settings.simulator(ready.scenario, episodes), episodes / settings.episodes
                 if expert is not None:

@@ -15,7 +15,7 @@ from relid_sumo.scenario import Place, Trip
 
 MIN_M, MAX_M = 1000.0, 4000.0  # straight-line length aimed at
 MOST_SHARED = 0.6  # routes that share less than this of their length are clearly different
-MOST_DETOUR = 1.4  # an alternative takes at most this many times the fastest route's free-flow time
+MOST_DETOUR = 1.4  # an alternative takes at most this many times the fastest route's time
 PENALTY = 2.0  # what a used edge costs more when looking for the next alternative
 NEARLY_SAME = 0.8  # trips whose fastest routes share more than this are nearly the same
 GAP_S = 8.0  # mean time between two departures
@@ -27,24 +27,14 @@ def alternatives(
     origin: int,
     destination: int,
     k: int = 3,
-    *,
-    seconds: Floats | None = None,
-    most_shared: float = MOST_SHARED,
 ) -> list[list[int]]:
-    """Return up to k clearly different routes, fastest first; see `different`.
-
-    Parameters
-    ----------
-    seconds
-        Travel time of each edge, s, shape (E,); free flow where not given.
-    """
-    times = graph.free_flow_s if seconds is None else seconds
+    """Return up to k clearly different routes, fastest on free roads first; see `different`."""
+    free = graph.free_flow_s
     return different(
         graph,
-        lambda weight: graph.path(origin, destination, times * weight),
-        lambda path: float(times[path].sum()),
+        lambda weight: graph.path(origin, destination, free * weight),
+        lambda path: float(free[path].sum()),
         k,
-        most_shared,
     )
 
 

@@ -69,29 +69,30 @@ class TurnTimes:
     ) -> list[int]:
         """Return the fastest path by edges for who enters its first at `depart_s`; empty where there is none.
 
-        Time-dependent Dijkstra over edges (Dreyfus 1969): an edge costs what it costs when it is entered.
+        Time-dependent Dijkstra over edges (Dreyfus 1969): an edge takes what it takes when it is entered. Where a later
+        bin is so much quicker that who enters later leaves earlier, the path may be a little slower than the fastest.
 
         Parameters
         ----------
         weight
-            Multiplies the time of each edge, shape (E,).
+            What a second on each edge counts, shape (E,); 1 where not given.
         closed
             Edges not to be used.
         """
         ways, seconds, heavy = self._ways, self._lists, None if weight is None else weight.tolist()
         before: dict[int, int] = {}
-        heap = [(depart_s, origin, -1)]
+        heap = [(0.0, depart_s, origin, -1)]
         while heap:
-            at_s, edge, came = heapq.heappop(heap)
+            cost, at_s, edge, came = heapq.heappop(heap)
             if edge in before:
                 continue
             before[edge] = came
             if edge == destination:
                 break
-            costs, factor = seconds[self._bin(at_s)][edge], 1.0 if heavy is None else heavy[edge]
+            takes, factor = seconds[self._bin(at_s)][edge], 1.0 if heavy is None else heavy[edge]
             for slot, way in enumerate(ways[edge]):
                 if way >= 0 and way not in before and way not in closed:
-                    heapq.heappush(heap, (at_s + factor * costs[slot], way, edge))
+                    heapq.heappush(heap, (cost + factor * takes[slot], at_s + takes[slot], way, edge))
         if destination not in before:
             return []
         path = [destination]

@@ -51,7 +51,7 @@ def say(text: str) -> None:
 
 
 def drive(city: str, names: str, demonstrations: Path | None, seeds: int) -> None:
-    """Drive what is not learned in a city's evaluation traffic, beside what was driven before."""
+    """Drive what is not learned in a city's evaluation traffic, beside what was driven before in the same seeds."""
     ready = prepare(load_scenario(city), report=say)
     policies = worked_out(baselines(names), ready, report=say)
     if demonstrations is not None:
@@ -118,6 +118,8 @@ def figure(values: Floats, digits: int = 1) -> dict[str, float]:
 
 def compared(ours: Floats, theirs: Floats, how: Callable[[Floats, Floats], Floats]) -> dict[str, float]:
     """Return what two policies' means come to, in the same traffic, with its interval."""
+    if ours.shape[1] != theirs.shape[1]:
+        raise ValueError("driven in other traffic seeds: drive or train anew what has fewer")
     columns = traffic_draws(ours)
     low, high = np.percentile(how(resampled(ours, columns, "ours"), resampled(theirs, columns, "theirs")), [2.5, 97.5])
     mean = how(ours.mean(keepdims=True), theirs.mean(keepdims=True)).item()
@@ -137,8 +139,8 @@ def quicker(ours: Floats, theirs: Floats) -> Floats:
 def level_ratio(ours: Sequence[Summary], theirs: Sequence[Summary]) -> float | None:
     """Return after which share of IPPO's budget RELED has the best level that IPPO has at any time; None where never.
 
-    A level is a mean over `SPAN` updates, of sampled episodes of training, and over runs. What was driven before the
-    first update (to make demonstrations, to probe and to show them) counts.
+    A level is a mean over `SPAN` updates, of sampled episodes of training, and over runs. What was driven until then
+    beside training (to make demonstrations, to probe and to show them) counts.
     """
     level = max(_levels(theirs))
     reached = [k for k, value in enumerate(_levels(ours)) if value >= level]
@@ -146,7 +148,7 @@ def level_ratio(ours: Sequence[Summary], theirs: Sequence[Summary]) -> float | N
         return None
     metrics = ours[0].metrics
     at = reached[0] + SPAN - 1
-    driven = metrics["episodes"][at] + metrics.get("driven_beside", [0.0] * (at + 1))[at]
+    driven = metrics["episodes"][at] + metrics["driven_beside"][at]
     return round(driven / theirs[0].metrics["episodes"][-1], 3)
 
 

@@ -14,6 +14,7 @@ With ``alpha = "none"`` this is IPPO, bit for bit. Before the first update `imit
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Literal, Self
 
@@ -151,22 +152,28 @@ class Hpo(Ippo):
         self.expert: Expert | None = None
         self._alpha = torch.zeros(agents)
 
-    def imitate(self) -> dict[str, float]:
+    def imitate(self, agents: Sequence[int] | None = None) -> dict[str, float]:
         """Bring the actors to their experts, and both value functions to what the experts' decisions came to.
+
+        Parameters
+        ----------
+        agents
+            Whose; all where not given.
 
         Returns
         -------
         dict
-            ``steps``, and ``imitated``: the mean probability of the expert's actions at the end.
+            ``steps``, and ``imitated``: the mean probability of these experts' actions at the end.
         """
         assert self.expert is not None
-        seen = _Seen(self.expert)
+        seen, chosen = _Seen(self.expert), torch.zeros(len(self._alpha))
+        chosen[slice(None) if agents is None else list(agents)] = 1.0
         everything = [*self._parameters, *self._expert_parameters]
         optimiser = torch.optim.Adam(everything, lr=self.settings.learning_rate, eps=1e-5)
         reached, steps = 0.0, 0
         for steps in range(self.settings.imitation_steps + 1):
             log_p = self.actor(seen.observation, seen.mask).gather(-1, seen.action)[..., 0]
-            reached = float((seen.share * log_p.detach().exp()).sum(1).mean())
+            reached = float(((seen.share * log_p.detach().exp()).sum(1) * chosen).sum() / chosen.sum())
             if reached >= self.settings.imitation_target or steps == self.settings.imitation_steps:
                 break
             values = sum(
@@ -174,7 +181,7 @@ class Hpo(Ippo):
                 for critic in (self.critic, self.expert_critic)
             )
             optimiser.zero_grad()
-            (values - (seen.share * log_p).sum(1)).sum().backward()
+            ((values - (seen.share * log_p).sum(1)) * chosen).sum().backward()
             clip_each(everything, self.settings.max_grad_norm)
             optimiser.step()
         return {"steps": steps, "imitated": reached}

@@ -103,7 +103,7 @@ def test_plans_are_looked_at_in_a_simulation_that_is_not_trained_in(
 
 def test_a_run_goes_on_exactly(trained: Path, town_ready: Ready, tmp_path: Path) -> None:
     def stop(row: dict[str, float]) -> None:
-        if row["update"] == 3:
+        if row["update"] == 4:  # after the probes
             raise StopHereError
 
     with pytest.raises(StopHereError):

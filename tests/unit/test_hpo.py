@@ -188,6 +188,17 @@ def test_imitation_reaches_the_expert_and_stops() -> None:
     assert all(torch.equal(before[name], value) for name, value in idle.actor.state_dict().items())
 
 
+def test_imitation_may_be_of_some_agents_and_leaves_the_others_alone() -> None:
+    learner = Hpo(3, SLOTS, HpoSettings(**SIZES, imitation_steps=400), seed=3)
+    learner.expert = expert_of(random_batch(3, 6, seed=8))
+    before = [value.detach().clone() for value in (*learner.actor.parameters(), *learner.expert_critic.parameters())]
+    assert learner.imitate([1])["imitated"] >= 0.97
+    after = [*learner.actor.parameters(), *learner.expert_critic.parameters()]
+    for old, new in zip(before, after, strict=True):
+        assert torch.equal(old[[0, 2]], new[[0, 2]])
+        assert not torch.equal(old[1], new[1])
+
+
 def test_a_learnt_gate_moves_to_the_lower_loss() -> None:
     learner = Hpo(1, SLOTS, HpoSettings(**SIZES, alpha="router", schedule="constant"), seed=3)
     learner.expert = expert_of(random_batch(1, 6, seed=8))

@@ -8,6 +8,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import study
 
@@ -50,3 +51,5 @@ def test_the_ratio_counts_what_was_driven_beside_training() -> None:
     late = run([-90.0, -55.0, -55.0, -55.0], [10.0, 10.0, 10.0, 30.0])
     assert study.level_ratio([late], [theirs]) == round((16 + 30) / 24, 3)
     assert study.level_ratio([run([-90.0] * 4, [0.0] * 4)], [theirs]) is None
+    with pytest.raises(ValueError, match="other traffic seeds"):
+        study.compared(np.zeros((1, 10)), np.zeros((1, 5)), study.quicker)

@@ -5,11 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import os
 import tempfile
 import xml.etree.ElementTree as ET
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -222,8 +220,7 @@ def measure(scenario: Scenario, network: Network, rate_vph: float | None = None,
     if rate_vph is not None:
         scenario = scenario.model_copy(update={"demand": scenario.demand.model_copy(update={"rate_vph": rate_vph})})
     seeds = scenario.seeds.training[:samples]
-    with ThreadPoolExecutor(max_workers=min(len(seeds), os.cpu_count() or 1)) as pool:
-        parts = list(pool.map(lambda seed: trip_times(scenario, network, seed), seeds))
+    parts = sumo.each(lambda seed: trip_times(scenario, network, seed), seeds)
     light = np.array([seconds for part in parts for seconds in part.light.values()])
     loaded = np.array([seconds for part in parts for seconds in part.loaded.values()])
     departed, teleports = sum(part.departed for part in parts), sum(part.teleports for part in parts)

@@ -25,6 +25,7 @@ from relid_sumo.algos import dtw
 from relid_sumo.algos.gae import Batch
 from relid_sumo.algos.hpo import Expert, Ways
 from relid_sumo.demos import Demonstrations
+from relid_sumo.drive import in_traffic
 from relid_sumo.env import ARRIVED, EpisodeRecord
 from relid_sumo.errors import InputError
 from relid_sumo.graph import Floats
@@ -80,12 +81,10 @@ class Experts:
         Whose agents.
     routes
         The demonstrated route of every agent, edges.
-    elite
-        Whether an agent's own better route takes the demonstration's place.
     """
 
-    def __init__(self, task: RoutingTask, routes: Sequence[Route], *, elite: bool) -> None:
-        self.task, self.elite = task, elite
+    def __init__(self, task: RoutingTask, routes: Sequence[Route]) -> None:
+        self.task = task
         self.demos = [_Known(tuple(route)) for route in routes]
         self.own: list[dict[Route, _Known]] = [{} for _ in routes]
         self.slips: list[list[Driven]] = [[] for _ in routes]
@@ -128,13 +127,19 @@ class Experts:
         """Let another route be an agent's demonstration; it has to be shown."""
         self._replace(agent, _Known(route))
 
-    def note(self, records: Sequence[EpisodeRecord], simulator: Simulator) -> bool:
-        """Remember what agents drove, with the experts' advice; return whether a demonstration has been replaced."""
+    def note(self, records: Sequence[EpisodeRecord], simulator: Simulator, *, elite: bool) -> bool:
+        """Remember what agents drove, with the experts' advice; return whether a demonstration has been replaced.
+
+        Parameters
+        ----------
+        elite
+            Whether an agent's own better route takes its demonstration's place.
+        """
         for record in records:
             for i, driven in enumerate(_split(record, self._labels(record))):
                 self.advised[i] = [*self.advised[i], driven][-ADVISED:]
         changed = False
-        for record in records if self.elite else ():
+        for record in records if elite else ():
             for i, driven in enumerate(_split(record)):
                 route = tuple(record.routes[i].tolist())
                 if record.status[i] != ARRIVED or route == self.demos[i].route:
@@ -281,8 +286,8 @@ def driven_routes(ready: Ready, rollouts: Rollouts, routes: Sequence[Route], sim
     file = atlas.kept("driven", ready.network.name, content, ".npz")
     if not file.is_file():
         plan = Policy("fixed", routes=dict(enumerate(routes)))
-        jobs = [Job(seed, ready.options(seed, simulator), plan) for seed in ready.scenario.seeds.training]
-        demos.collect(ready.task, rollouts.run(jobs), {}).save(file)
+        (records,) = in_traffic(ready, rollouts, [plan], ready.scenario.seeds.training, simulator)
+        demos.collect(ready.task, records, {}).save(file)
     return Demonstrations.load(file)
 
 

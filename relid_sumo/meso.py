@@ -8,9 +8,7 @@ as in the microscopic simulation, in light and in loaded traffic.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -99,8 +97,7 @@ def _times(
     *,
     again: int = 0,
 ) -> list[TripTimes]:
-    with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
-        return list(pool.map(lambda seed: trip_times(scenario, network, seed, simulator, again=again), traffic_seeds))
+    return sumo.each(lambda seed: trip_times(scenario, network, seed, simulator, again=again), traffic_seeds)
 
 
 def _gap(micro: Sequence[TripTimes], other: Sequence[TripTimes]) -> Gap:

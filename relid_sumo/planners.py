@@ -14,9 +14,11 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from relid_sumo import atlas, results, traffic, turns
+from relid_sumo.demand import own_demand
+from relid_sumo.drive import in_traffic
 from relid_sumo.policies import Name, Policy
 from relid_sumo.prepare import Ready
-from relid_sumo.rollout import Job, Rollouts
+from relid_sumo.rollout import Rollouts
 from relid_sumo.trips import alternatives
 
 PLANNERS: tuple[Name, ...] = ("hist", "turns", "bestroute")
@@ -63,23 +65,18 @@ def bestroute(ready: Ready, workers: int | None = None, report: Report = lambda 
     ]
     options = [[route for route in routes if not task.closed & set(route)] or routes[:1] for routes in options]
     own = scenario.model_dump(mode="json", exclude={"name", "meso", "observation", "reward"})
-    content = [FORMAT, ready.network.key, own, sorted(task.closed), options]
+    content = [FORMAT, ready.network.key, own, own_demand(scenario, ready.network), sorted(task.closed), options]
     file = atlas.kept("bestroute", ready.network.name, content, ".json")
     if not file.is_file():
         rounds, seeds = max(map(len, options)), scenario.seeds.training
         report(f"driving up to {rounds} routes of every vehicle in {len(seeds)} samples of traffic")
-        jobs = [
-            Job(
-                seed,
-                ready.options(seed),
-                Policy("fixed", routes={i: routes[min(k, len(routes) - 1)] for i, routes in enumerate(options)}),
-            )
+        plans = [
+            Policy("fixed", routes={i: routes[min(k, len(routes) - 1)] for i, routes in enumerate(options)})
             for k in range(rounds)
-            for seed in seeds
         ]
         with Rollouts(task, workers) as rollouts:
-            records = rollouts.run(jobs)
-        times = np.array([record.travel_time for record in records]).reshape(rounds, len(seeds), -1).mean(axis=1)
+            driven = in_traffic(ready, rollouts, plans, seeds)
+        times = np.array([[record.travel_time for record in records] for records in driven]).mean(axis=1)
         best = [int(np.argmin(times[: len(routes), i])) for i, routes in enumerate(options)]
         results.write_json(file, best)
     chosen = json.loads(file.read_text(encoding="utf-8"))

@@ -16,10 +16,11 @@ from functools import partial
 import numpy as np
 
 from relid_sumo import atlas, results, turns
+from relid_sumo.drive import in_traffic
 from relid_sumo.graph import Floats
 from relid_sumo.policies import Policy
 from relid_sumo.prepare import Ready
-from relid_sumo.rollout import Job, Rollouts
+from relid_sumo.rollout import Rollouts
 from relid_sumo.trips import different
 from relid_sumo.turns import TurnTimes
 
@@ -102,15 +103,10 @@ def _ways(ready: Ready, demonstrated: Sequence[Route], times: TurnTimes) -> list
 
 def _driven(ready: Ready, ways: Sequence[Sequence[Route]], rollouts: Rollouts) -> list[Floats]:
     """Return the travel times of each agent's ways, s, shape (ways, seeds); who has no k-th way drives its first."""
-    rounds, seeds = max(map(len, ways)), ready.scenario.seeds.training
-    jobs = [
-        Job(
-            seed,
-            ready.options(seed),
-            Policy("fixed", routes={i: routes[k if k < len(routes) else 0] for i, routes in enumerate(ways)}),
-        )
-        for k in range(rounds)
-        for seed in seeds
+    plans = [
+        Policy("fixed", routes={i: routes[k if k < len(routes) else 0] for i, routes in enumerate(ways)})
+        for k in range(max(map(len, ways)))
     ]
-    times = np.array([record.travel_time for record in rollouts.run(jobs)]).reshape(rounds, len(seeds), -1)
+    driven = in_traffic(ready, rollouts, plans, ready.scenario.seeds.training)
+    times = np.array([[record.travel_time for record in records] for records in driven])
     return [times[: len(routes), :, i] for i, routes in enumerate(ways)]

@@ -61,7 +61,7 @@ class Reled:
         self._report, self._how = report, SedSettings(rounds=rounds, seeds=settings.score_seeds)
         self._demonstrations = self._made(workers)
         self._routes = planned(self._demonstrations, ready, folder / DEMONSTRATIONS)
-        self.experts = Experts(ready.task, self._routes, elite=False)
+        self.experts = Experts(ready.task, self._routes)
         self._driven, self._n_rounds, self._shown = int(self._demonstrations.meta.get("episodes", 0)), 0, set[str]()
 
     @cached_property
@@ -89,7 +89,6 @@ class Reled:
         if state is not None:
             self.experts.restore(state)
             self._driven, self._n_rounds, self._shown = state["driven"], state["rounds"], set(state["shown"])
-            self.experts.elite = self._settings.elite and self._last in self._shown
             self._learner.expert = self.experts.stacked()
         self._rounds = runs.Table(self._folder / results.ROUNDS, keep=self._n_rounds)
 
@@ -102,10 +101,7 @@ class Reled:
         if simulator in self._shown:
             return
         settings, is_last = self._settings, simulator == self._last
-        new: list[int] = []
-        if is_last:
-            self.experts.elite = settings.elite  # what is better mesoscopically need not be so
-            new = self._probe(rollouts) if settings.probes else []
+        new = self._probe(rollouts) if is_last and settings.probes else []
         self._report("driving the demonstrations")
         if not self._shown:
             new = list(range(self._ready.task.n_agents))
@@ -116,8 +112,9 @@ class Reled:
         self._driven += driven
         self._shown.update(shown)
         self._learner.expert = self.experts.stacked()
-        told = self._learner.imitate(new) if new else {"steps": 0.0}
+        told = {"steps": 0.0}
         if new:
+            told = self._learner.imitate(new)
             self._report(
                 f"imitation: {told['steps']:.0f} steps; probability of the experts' actions {told['imitated']:.2f}"
             )
@@ -153,7 +150,8 @@ class Reled:
 
         ``driven_beside`` goes with it: episodes so far that were not trained on, and count in a budget.
         """
-        self.experts.note(records, simulator)
+        elite = self._settings.elite and simulator == self._last  # what is better mesoscopically need not be so
+        self.experts.note(records, simulator, elite=elite)
         self._learner.expert = self.experts.stacked()
         alpha = self._learner.follow(self.experts.ways(records, simulator), progress)
         return {

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import os
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from importlib.metadata import version as package_version
 from pathlib import Path
+from typing import TypeVar
 
 from relid_sumo.errors import InputError, SimulationError
+
+Measured = TypeVar("Measured")
 
 
 @cache
@@ -68,3 +72,9 @@ def run(program: str, arguments: Sequence[str | Path], *, timeout_s: float = 360
     if done.returncode != 0:
         raise SimulationError(f"{program} failed (exit code {done.returncode}): {error_line(log)}")
     return log
+
+
+def each(measure: Callable[[int], Measured], traffic_seeds: Sequence[int]) -> list[Measured]:
+    """Return what was measured in each traffic seed; as many SUMO processes at a time as there are cores."""
+    with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
+        return list(pool.map(measure, traffic_seeds))

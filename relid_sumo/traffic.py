@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import io
-import os
 import tempfile
 import xml.etree.ElementTree as ET
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
 
@@ -22,7 +19,6 @@ from relid_sumo.scenario import Scenario
 BIN_S = 300.0
 # What changes nothing measured here; of the network, its key counts.
 NOT_TRAFFIC = {"trips", "network", "seeds", "observation", "reward", "name", "simulator", "meso"}
-Measured = TypeVar("Measured")
 FORMAT = 1  # part of the cache key: raise it when what is cached changes its meaning
 
 
@@ -45,7 +41,7 @@ def edge_times(
     file = atlas.kept("traffic", network.name, [FORMAT, *identity(scenario, network, seeds)], ".npy")
     if not file.is_file():
         report(f"measuring travel times over {len(seeds)} samples of traffic")
-        parts = each(lambda seed: _one(scenario, network, seed), seeds)
+        parts = sumo.each(lambda seed: _one(scenario, network, seed), seeds)
         total, vehicles = (np.sum([part[i] for part in parts], axis=0) for i in (0, 1))
         free = np.broadcast_to(network.graph.free_flow_s, total.shape)
         mean = np.where(vehicles > 0, total / np.maximum(vehicles, 1), free)
@@ -59,12 +55,6 @@ def identity(scenario: Scenario, network: Network, seeds: Sequence[int]) -> list
     """Return what decides the background traffic of some seeds, microscopic, without the agents; as JSON."""
     settings = scenario.model_dump(mode="json", exclude=NOT_TRAFFIC)
     return [network.key, settings, own_demand(scenario, network), list(seeds), sumo.version()]
-
-
-def each(measure: Callable[[int], Measured], seeds: Sequence[int]) -> list[Measured]:
-    """Return what was measured in each traffic seed; as many SUMO processes at a time as there are cores."""
-    with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
-        return list(pool.map(measure, seeds))
 
 
 def _one(scenario: Scenario, network: Network, seed: int) -> tuple[Floats, Floats]:

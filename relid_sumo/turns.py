@@ -17,7 +17,6 @@ from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from relid_sumo import atlas, results, sumo, traffic
 from relid_sumo.demand import routes, simulation_options
@@ -29,7 +28,6 @@ from relid_sumo.traffic import BIN_S
 DOUBT = 5.0  # vehicles: so many at the mean of the road (or turn) are added to those of a turn (in a bin)
 UNSEEN_S = 10.0  # what a turn that nobody took is taken to cost beyond the mean of its road
 FORMAT = 1  # part of the cache key: raise it when what is cached changes its meaning
-Ints = NDArray[np.int64]
 
 
 @dataclass(frozen=True, eq=False)
@@ -118,7 +116,7 @@ def measured(scenario: Scenario, network: Network, report: Callable[[str], None]
     file = atlas.kept("turns", network.name, [FORMAT, *traffic.identity(scenario, network, seeds)], ".npz")
     if not file.is_file():
         report(f"measuring turns over {len(seeds)} samples of traffic")
-        parts = traffic.each(lambda seed: _one(scenario, network, seed), seeds)
+        parts = sumo.each(lambda seed: _one(scenario, network, seed), seeds)
         seconds, last = _means(network.graph, *(np.sum([part[i] for part in parts], axis=0) for i in (0, 1)))
         content = io.BytesIO()
         np.savez(content, seconds=seconds, last=last)

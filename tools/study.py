@@ -112,8 +112,13 @@ def traffic_draws(values: Floats) -> Indices:
 
 def figure(values: Floats, digits: int = 1) -> dict[str, float]:
     """Return a mean with its 95 % interval over training and traffic seeds (over traffic alone if there is one row)."""
-    low, high = np.percentile(resampled(values, traffic_draws(values), "own"), [2.5, 97.5])
-    return {name: round(float(v), digits) for name, v in (("mean", values.mean()), ("low", low), ("high", high))}
+    return interval(values.mean(), resampled(values, traffic_draws(values), "own"), digits)
+
+
+def interval(mean: float, draws: Floats, digits: int = 1) -> dict[str, float]:
+    """Return a mean with the 95 % interval of its bootstrap draws."""
+    low, high = np.percentile(draws, [2.5, 97.5])
+    return {name: round(float(v), digits) for name, v in (("mean", mean), ("low", low), ("high", high))}
 
 
 def compared(ours: Floats, theirs: Floats, how: Callable[[Floats, Floats], Floats]) -> dict[str, float]:
@@ -121,9 +126,8 @@ def compared(ours: Floats, theirs: Floats, how: Callable[[Floats, Floats], Float
     if ours.shape[1] != theirs.shape[1]:
         raise ValueError("driven in other traffic seeds: drive or train anew what has fewer")
     columns = traffic_draws(ours)
-    low, high = np.percentile(how(resampled(ours, columns, "ours"), resampled(theirs, columns, "theirs")), [2.5, 97.5])
     mean = how(ours.mean(keepdims=True), theirs.mean(keepdims=True)).item()
-    return {name: round(float(v), 1) for name, v in (("mean", mean), ("low", low), ("high", high))}
+    return interval(mean, how(resampled(ours, columns, "ours"), resampled(theirs, columns, "theirs")))
 
 
 def over(ours: Floats, theirs: Floats) -> Floats:
@@ -205,15 +209,21 @@ def entry(city: str, rows: Mapping[str, Sequence[Summary]], *, returns: bool) ->
         by_algo = measured["return_s"]
         ours, theirs = by_algo["reled"], by_algo["ippo"]
         said |= {"reled_return": round(ours.mean(), 1), "ippo_return": round(theirs.mean(), 1)}
-        said["reled_over_ippo_percent"], said["reled_over_ippo"] = (
-            (change := compared(ours, theirs, over))["mean"],
-            change,
-        )
+        change = compared(ours, theirs, over)
+        said |= {"reled_over_ippo_percent": change["mean"], "reled_over_ippo": change}
         said["episodes_to_ippo_level_ratio"] = level_ratio(rows["reled"], rows["ippo"])
         if "bestroute" in by_algo:
             room = by_algo["bestroute"].mean() - theirs.mean()
             said["gap_closed"] = round((ours.mean() - theirs.mean()) / room, 2) if room > 0 else None
     return said
+
+
+def written(value: Mapping[str, float] | None, sign: str = "") -> str:
+    """Return a figure and its interval as text, rounded; with `sign` ``+`` signed."""
+    if value is None:
+        return "-"
+    mean, low, high = (f"{value[name]:{sign}.0f}" for name in ("mean", "low", "high"))
+    return f"{mean} [{low}, {high}]"
 
 
 def table(title: str, said: Mapping[str, Any]) -> list[str]:
@@ -223,13 +233,9 @@ def table(title: str, said: Mapping[str, Any]) -> list[str]:
     lines += ["| --- | --- | --- | --- | --- | --- |"]
     for name in sorted(said["travel_time_s"], key=lambda name: float(said["travel_time_s"][name]["mean"])):
         count, share = said["seeds"].get(name, "-"), 100 * said["arrival_rate"][name]["mean"]
-        shown = (
-            f"{v['mean']:.0f} [{v['low']:.0f}, {v['high']:.0f}]" if v else "-"
-            for v in (said[k].get(name) for k in SHOWN)
-        )
-        less = said.get("reled_quicker_s", {}).get(name)
-        by = f"{less['mean']:+.0f} [{less['low']:+.0f}, {less['high']:+.0f}]" if less else "-"
-        lines.append(f"| {name} | {count} | {' | '.join(shown)} | {by} | {share:.1f} % |")
+        figures = [written(said[key].get(name)) for key in SHOWN]
+        figures.append(written(said.get("reled_quicker_s", {}).get(name), "+"))
+        lines.append(f"| {name} | {count} | {' | '.join(figures)} | {share:.1f} % |")
     if "reled_over_ippo" in said:
         v, ratio = said["reled_over_ippo"], said["episodes_to_ippo_level_ratio"]
         lines += ["", f"Return of reled over ippo: {v['mean']:+.0f} % [{v['low']:+.0f}, {v['high']:+.0f}]. "]

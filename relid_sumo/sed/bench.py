@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from relid_sumo.drive import in_traffic
 from relid_sumo.env import EpisodeRecord
 from relid_sumo.policies import Policy
 from relid_sumo.prepare import Ready
@@ -62,8 +63,7 @@ class Bench:
         self, policies: Sequence[Policy], seeds: Sequence[int], simulator: Simulator
     ) -> list[list[EpisodeRecord]]:
         """Return the episodes of each policy, over some traffic seeds."""
-        jobs = [Job(seed, self.ready.options(seed, simulator), policy) for policy in policies for seed in seeds]
-        return _chunks(self.rollouts.run(jobs, self.watch.episode), len(seeds))
+        return in_traffic(self.ready, self.rollouts, policies, seeds, simulator, self.watch.episode)
 
     def try_out(self, plans: Sequence[Routes]) -> list[list[EpisodeRecord]]:
         """Return the episodes of each plan over the training seeds, everybody else on the present policies."""
@@ -73,8 +73,9 @@ class Bench:
     def reference(self) -> Reference:
         """Drive what plans are compared with."""
         simulator, policy = self.settings.simulator, self.present.policy
-        shortest, reactive = self.drive([Policy("shortest"), Policy("reactive")], self.seeds, simulator)
-        present = shortest if policy.name == "shortest" else self.drive([policy], self.seeds, simulator)[0]
+        others = [] if policy.name == "shortest" else [policy]
+        shortest, reactive, *rest = self.drive([Policy("shortest"), Policy("reactive"), *others], self.seeds, simulator)
+        present = rest[0] if rest else shortest
         with tempfile.TemporaryDirectory(prefix="relid-sumo-placebo-") as name:
             jobs = []
             for seed in self.seeds:
@@ -84,7 +85,3 @@ class Bench:
                 jobs.append(Job(seed, without_one_vehicle(options, folder, self.ready.scenario.start_s), policy))
             placebo = self.rollouts.run(jobs, self.watch.episode)
         return Reference(shortest, reactive, present, placebo)
-
-
-def _chunks(records: list[EpisodeRecord], size: int) -> list[list[EpisodeRecord]]:
-    return [records[i : i + size] for i in range(0, len(records), size)]

@@ -236,7 +236,8 @@ class ToyRollouts:
     def __init__(self, task: RoutingTask, drive: Drive) -> None:
         self._task, self._drive, self.count = task, drive, 0
 
-    def run(self, jobs: Sequence[Job]) -> list[EpisodeRecord]:
+    def run(self, jobs: Sequence[Job], on_done: Callable[[EpisodeRecord], None] | None = None) -> list[EpisodeRecord]:
+        del on_done
         self.count += len(jobs)
         return [
             self._drive(self._task, job.policy, slow={job.traffic_seed: 3.0}, traffic_seed=job.traffic_seed)
@@ -264,7 +265,7 @@ def experts(crossing: RoutingTask, toy_drive: Drive) -> Experts:
         cost = graph.free_flow_s.copy()
         cost[graph.path(origin, destination)[1:-1]] *= 5.0
         routes.append(tuple(graph.path(origin, destination, cost)))
-    made = Experts(crossing, routes, elite=True)
+    made = Experts(crossing, routes)
     ready, rollouts = ready_of(crossing, (5, 9, 11)), ToyRollouts(crossing, toy_drive)
     made.start(ready, rollouts, "micro", 0, 2)  # type: ignore[arg-type]
     made.show(driven_routes(ready, rollouts, routes, "micro"), "micro")  # type: ignore[arg-type]
@@ -287,7 +288,7 @@ def test_demonstrations_kept_from_before_are_those_driven(
     experts: Experts, crossing: RoutingTask, toy_drive: Drive
 ) -> None:
     rollouts, routes = ToyRollouts(crossing, toy_drive), [demo.route for demo in experts.demos]
-    again = Experts(crossing, routes, elite=True)
+    again = Experts(crossing, routes)
     again.show(driven_routes(ready_of(crossing, (5, 9, 11)), rollouts, routes, "micro"), "micro")  # type: ignore[arg-type]
     assert not rollouts.count
     plan = Policy("fixed", routes={i: demo.route for i, demo in enumerate(experts.demos)})
@@ -333,7 +334,9 @@ def test_a_better_own_route_replaces_a_demonstration_after_three_seeds(
 ) -> None:
     before = [demo.route for demo in experts.demos]
     for count, seed in enumerate((5, 9, 11), 1):
-        changed = experts.note([toy_drive(crossing, Policy("fixed"), slow={seed: 3.0}, traffic_seed=seed)], "micro")
+        changed = experts.note(
+            [toy_drive(crossing, Policy("fixed"), slow={seed: 3.0}, traffic_seed=seed)], "micro", elite=True
+        )
         assert changed == (count == 3)
     assert experts.replaced.sum() > 0
     for i, demo in enumerate(experts.demos):
@@ -341,7 +344,7 @@ def test_a_better_own_route_replaces_a_demonstration_after_three_seeds(
             assert demo.route != before[i]
             old = experts.own[i][before[i]]
             assert demo.mean(list(demo.driven)) > old.mean(list(demo.driven))
-    again = Experts(crossing, before, elite=True)
+    again = Experts(crossing, before)
     again.restore(experts.state())
     assert [demo.route for demo in again.demos] == [demo.route for demo in experts.demos]
     ours, theirs = again.stacked(), experts.stacked()
@@ -350,10 +353,9 @@ def test_a_better_own_route_replaces_a_demonstration_after_three_seeds(
 
 
 def test_without_elite_demonstrations_stay(crossing: RoutingTask, toy_drive: Drive, experts: Experts) -> None:
-    experts.elite = False
     before = int(experts.stacked().batch.valid[0].sum())
     records = [toy_drive(crossing, Policy("fixed"), slow={s: 3.0}, traffic_seed=s) for s in (5, 9, 11)]
-    assert not experts.note(records, "micro")
+    assert not experts.note(records, "micro", elite=False)
     advised = sum(int((record.agent == 0).sum()) for record in records)
     expert = experts.stacked()
     assert expert.batch.valid[0].sum() == before + advised, "own decisions come with the expert's advice"

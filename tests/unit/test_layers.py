@@ -35,6 +35,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("policies",),
     ("snapshot",),
     ("rollout", "demos"),
+    ("drive",),
     ("pettingzoo_env",),
     ("algos", "sed"),
     ("runs", "experts", "planners", "probes"),

@@ -37,7 +37,7 @@ from relid_sumo.toml import changed, validate
 
 SETTINGS, METRICS, TIMING, CHECKPOINT = results.SETTINGS, results.METRICS, results.TIMING, "checkpoint.pt"
 PACKAGES = ("relid_sumo", "eclipse-sumo", "torch", "numpy", "scipy", "pettingzoo")
-FORMAT = results.RUN_FORMAT
+FORMAT, CHECKPOINT_FORMAT = results.RUN_FORMAT, 2
 HEADING = "The scenario as this run drives it."
 
 
@@ -112,11 +112,16 @@ class TrainSettings(Settings):
         return tuple(dict.fromkeys(name for name, _ in self.stages(scenario)))
 
     def simulator(self, scenario: Scenario, episode: int) -> Simulator:
-        """Return the simulation that an episode, counted from 0, is driven in."""
+        """Return the simulation of the batch that begins with an episode, counted from 0.
+
+        The last simulations have a batch each, however small their share: what comes before gives way.
+        """
         stages, reach = self.stages(scenario), 0.0
-        for name, share in stages:
+        batches = math.ceil(self.episodes / self.episodes_per_update)
+        for k, (name, share) in enumerate(stages):
             reach += share * self.episodes
-            if episode < reach - 1e-6:
+            left = batches - (len(stages) - 1 - k)
+            if episode < min(reach - 1e-6, left * self.episodes_per_update):
                 return name
         return stages[-1][0]
 
@@ -223,9 +228,8 @@ def create(folder: Path, ready: Ready, train: TrainSettings) -> None:
         train=train, network_key=ready.network.key, m_out=ready.task.graph.m_out, versions=versions()
     )
     write_scenario(placed(ready.scenario), folder, [HEADING])
-    part = folder / f"{SETTINGS}.part"
-    part.write_text(json.dumps(settings.model_dump(mode="json"), indent=1) + "\n", encoding="utf-8")
-    part.replace(folder / SETTINGS)
+    text = json.dumps(settings.model_dump(mode="json"), indent=1) + "\n"
+    results.write(folder / SETTINGS, text.encode())
 
 
 def load(folder: Path) -> tuple[RunSettings, Scenario]:
@@ -269,7 +273,7 @@ def check_same(settings: RunSettings, ready: Ready, folder: Path) -> None:
 def save_checkpoint(folder: Path, state: Mapping[str, Any]) -> None:
     """Write a checkpoint whole."""
     part = folder / f"{CHECKPOINT}.part"
-    torch.save(dict(state), part)
+    torch.save({"format": CHECKPOINT_FORMAT, **state}, part)
     part.replace(folder / CHECKPOINT)
 
 
@@ -304,9 +308,7 @@ class Table:
     def __init__(self, file: Path, keep: int = 0) -> None:
         self._file = file
         lines = file.read_text(encoding="utf-8").splitlines(keepends=True)[: keep + 1] if keep else []
-        part = file.with_suffix(".part")
-        part.write_text("".join(lines), encoding="utf-8")
-        part.replace(file)
+        results.write(file, "".join(lines).encode())
         self._empty = not lines
 
     def add(self, row: Mapping[str, float]) -> None:

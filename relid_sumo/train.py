@@ -94,6 +94,11 @@ def resume(
             f"{folder}: its checkpoint is of '{state['algo']}', and its {runs.SETTINGS} says '{settings.train.algo}'; "
             "put back the settings that it was trained with"
         )
+    if state is not None and state.get("format") != runs.CHECKPOINT_FORMAT:
+        raise InputError(
+            f"{folder}: its checkpoint was written by another version of relid_sumo and cannot be gone on from; "
+            "evaluate it as it is, or train again"
+        )
     if state is not None and state["episodes"] >= settings.train.episodes:
         raise InputError(f"{folder}: the run is finished ({settings.train.episodes} episodes); evaluate it instead")
     return _run(ready, folder, settings.train, state, watch, workers=workers, fork=fork)

@@ -150,7 +150,7 @@ def _one(scenario: Scenario, network: Network, seed: int) -> tuple[Floats, Float
         sumo.run("sumo", [*options, "--vehroute-output.exit-times", "--vehroute-output.write-unfinished"])
         for _, element in ET.iterparse(result):
             if element.tag == "vehicle":
-                for edge, way, enter_s, left_s in _turns(element, graph, scenario.start_s):
+                for edge, way, enter_s, left_s in passages(element, graph, scenario.start_s):
                     k = slot.get((edge, way))
                     if k is not None and enter_s >= 0:
                         at = min(bins - 1, int(enter_s // BIN_S))
@@ -160,7 +160,7 @@ def _one(scenario: Scenario, network: Network, seed: int) -> tuple[Floats, Float
     return total, vehicles
 
 
-def _turns(vehicle: ET.Element, graph: RoadGraph, start_s: float) -> list[tuple[int, int, float, float]]:
+def passages(vehicle: ET.Element, graph: RoadGraph, start_s: float) -> list[tuple[int, int, float, float]]:
     """Return (edge, next edge, entered, left) of a vehicle, s after `start_s`; not of the edge it departs on."""
     route = vehicle.findall(".//route")[-1]  # the one driven comes after those that it replaced
     edges = [graph.index.get(name, -1) for name in route.get("edges", "").split()]

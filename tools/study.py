@@ -5,9 +5,13 @@
     python tools/study.py collect study/straight study/straight-ablations study/time
     python tools/study.py tables
 
+    python tools/study.py unseen orlando study/straight/runs/orlando-reled-0 study/straight/runs/orlando-ippo-3
+
 `collect` copies the summaries of finished cells to docs/results/cells (no weights, no map data), and `tables` writes
 docs/results/summary.json and docs/results/tables.md from what lies there. What is not learned is driven once a city: it
-does not look at the distance, so that its travel times go with both; its returns are those of `straight`.
+does not look at the distance, so that its travel times go with both; its returns are those of `straight`. `unseen`
+drives trained policies in all evaluation traffic, greedy and sampled, then greedy in more traffic than they were
+trained in, and with a road closed that most plans use.
 """
 
 from __future__ import annotations
@@ -16,20 +20,23 @@ import argparse
 import json
 import shutil
 import sys
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from relid_sumo import results, seeding
+from relid_sumo import results, runs, seeding
 from relid_sumo.batch.cell import outcome
 from relid_sumo.demos import Demonstrations
-from relid_sumo.evaluate import baselines, choose_seeds, episodes, worked_out
+from relid_sumo.errors import InputError
+from relid_sumo.evaluate import baselines, choose_seeds, episodes, load_trained, worked_out
 from relid_sumo.experts import planned
 from relid_sumo.policies import Policy
-from relid_sumo.prepare import prepare
+from relid_sumo.prepare import Ready, prepare
 from relid_sumo.results import Driven, Summary
 from relid_sumo.scenario_files import load_scenario
 
@@ -39,6 +46,8 @@ MEASURES = ("travel_time_s", "arrival_rate", "return_s")
 SHOWN = ("return_s", "travel_time_s")
 SPAN = 3  # updates
 RESAMPLES = 10_000
+PLANNED = "rerouting,hist,turns"
+MORE = 1.2  # times the traffic that policies were trained in
 NOT_LEARNED = "shortest,reactive,rerouting,hist,turns,bestroute"
 
 Floats = NDArray[np.float64]
@@ -63,6 +72,52 @@ def drive(city: str, names: str, demonstrations: Path | None, seeds: int) -> Non
     if before.get("traffic_seeds") == content["traffic_seeds"]:
         content["policies"] = {**before["policies"], **content["policies"]}
     results.write_json(file, content)
+
+
+def unseen(city: str, folders: Sequence[Path], seeds: int) -> None:
+    """Drive trained policies where they have not been, beside what was planned from the same training traffic.
+
+    All evaluation seeds are driven as trained, `seeds` of them with more traffic and with a road closed. Planners know
+    of the closed road, but not of more traffic.
+    """
+    ready, _ = load_trained(folders[0], report=say)
+    plans = worked_out(baselines(PLANNED), ready, report=say)
+    rate, road = ready.scenario.demand.rate_vph, busiest(ready, [plans["hist"].routes, plans["turns"].routes])
+    assert rate is not None
+    content: dict[str, Any] = {"more_traffic": MORE, "closed": road, "cases": {}}
+    cases: dict[str, tuple[list[str], list[str]]] = {
+        "as trained": ([], []),
+        "more traffic": ([f"demand.rate_vph={MORE * rate}"], []),
+        "a road closed": ([], [road]),
+    }
+    for case, (changes, closed) in cases.items():
+        say(case)
+        policies: dict[str, Policy] = {}
+        for folder in folders:
+            ready, policy = load_trained(folder, changes=changes, closed=closed, report=say)
+            settings, _ = runs.load(folder)
+            policies[f"{settings.train.algo}-{settings.train.seed}"] = policy
+            if case == "as trained":
+                policies[f"{settings.train.algo} sampled-{settings.train.seed}"] = replace(policy, greedy=False)
+        policies |= worked_out(baselines(PLANNED), ready, report=say) if closed else plans
+        count = None if case == "as trained" else seeds
+        records = episodes(ready, policies, choose_seeds(ready, "evaluation", count), on_done=lambda _: say("."))
+        content["cases"][case] = dict(outcome(ready, records))
+        results.write_json(HERE / "unseen" / f"{city}.json", content)
+
+
+def busiest(ready: Ready, plans: Sequence[Mapping[int, Sequence[int]]]) -> str:
+    """Return the road that most vehicles are to take by some plans, and without which all still get there."""
+    ends = {*ready.task.origin.tolist(), *ready.task.destination.tolist()}
+    used = Counter(edge for plan in plans for route in plan.values() for edge in set(route) - ends)
+    for edge, _ in used.most_common():
+        name = str(ready.network.graph.edge_ids[edge])
+        try:
+            prepare(ready.scenario, closed=[name])
+        except InputError:
+            continue
+        return name
+    raise InputError("every road that is planned with is the only way for somebody")
 
 
 def collect(folders: Sequence[Path]) -> None:
@@ -178,6 +233,9 @@ def tables() -> None:
             if rows:
                 by_city[city] = entry(city, rows, returns=distance == "straight")
                 text += table(f"{city}, distance `{distance}`", by_city[city])
+    for file in sorted((HERE / "unseen").glob("*.json")):
+        said = summary["straight"][file.stem]["unseen"] = elsewhere(results.read_json(file))
+        text += [f"## {file.stem}, distance `straight`, where policies were not trained", "", *elsewhere_table(said)]
     (HERE / "summary.json").write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")
     (HERE / "tables.md").write_text("\n".join(text).rstrip() + "\n", encoding="utf-8")
 
@@ -218,6 +276,40 @@ def entry(city: str, rows: Mapping[str, Sequence[Summary]], *, returns: bool) ->
     return said
 
 
+def elsewhere(content: Mapping[str, Any]) -> dict[str, Any]:
+    """Return travel times and arrival rates by case and policy, from what `unseen` drove."""
+    said: dict[str, Any] = {}
+    for case, driven in content["cases"].items():
+        by_algo: dict[str, list[Driven]] = {}
+        for name, figures in driven["policies"].items():
+            algo = name.rpartition("-")[0] or name
+            by_algo.setdefault(algo, []).append(Driven.model_validate(figures))
+        said[case] = {
+            algo: {
+                name: figure(np.array([by_seed(one, name) for one in several]), digits)
+                for name, digits in (("travel_time_s", 1), ("arrival_rate", 3))
+            }
+            | {"training_seeds": len(several), "traffic_seeds": len(driven["traffic_seeds"])}
+            for algo, several in by_algo.items()
+        }
+    return said
+
+
+def elsewhere_table(said: Mapping[str, Any]) -> list[str]:
+    """Return what `elsewhere` returned as Markdown."""
+    lines = ["| policy | " + " | ".join(f"{case}, s | arrived" for case in said) + " |"]
+    lines += ["| --- |" + " --- | --- |" * len(said)]
+    for algo in next(iter(said.values())):
+        cells = [algo]
+        for case in said.values():
+            one = case.get(algo)
+            cells += (
+                [written(one["travel_time_s"]), f"{100 * one['arrival_rate']['mean']:.1f} %"] if one else ["-", "-"]
+            )
+        lines.append(f"| {' | '.join(cells)} |")
+    return [*lines, ""]
+
+
 def written(value: Mapping[str, float] | None, sign: str = "") -> str:
     """Return a figure and its interval as text, rounded; with `sign` ``+`` signed."""
     if value is None:
@@ -252,12 +344,18 @@ def main() -> None:
     one.add_argument("--names", default=NOT_LEARNED, help="default: %(default)s")
     one.add_argument("--demonstrations", type=Path, help="file that `sed run` made, driven as it is")
     one.add_argument("--seeds", type=int, default=10)
+    other = commands.add_parser("unseen")
+    other.add_argument("city", choices=CITIES)
+    other.add_argument("runs", type=Path, nargs="+", help="folders of trained runs")
+    other.add_argument("--seeds", type=int, default=10, help="traffic seeds of what is changed (default: %(default)s)")
     commands.add_parser("collect").add_argument("folders", type=Path, nargs="+")
     commands.add_parser("tables")
     given = parser.parse_args()
     match given.command:
         case "baselines":
             drive(given.city, given.names, given.demonstrations, given.seeds)
+        case "unseen":
+            unseen(given.city, given.runs, given.seeds)
         case "collect":
             collect(given.folders)
         case _:

@@ -17,7 +17,7 @@ from relid_sumo.policies import Policy
 from relid_sumo.prepare import Ready, prepare
 from relid_sumo.rollout import Job, drive
 from relid_sumo.runs import TrainSettings, train_settings
-from relid_sumo.scenario import Demand, Simulator
+from relid_sumo.scenario import Demand, Scenario, Simulator
 from relid_sumo.scenario_files import load_scenario
 from relid_sumo.train import resume, train
 
@@ -173,9 +173,22 @@ def test_the_scenario_says_what_is_trained_in(town_ready: Ready) -> None:
     meso_scenario = town_ready.scenario.model_copy(update={"simulator": "meso"})
     assert settings.simulators(meso_scenario) == ("meso",)
     mixed = TrainSettings(episodes=10, curriculum=(("meso", 0.8), ("micro", 0.2)))
-    assert [mixed.simulator(meso_scenario, k) for k in range(10)] == ["meso"] * 8 + ["micro"] * 2
-    thirds = TrainSettings(episodes=3, curriculum=(("meso", 1 / 3), ("micro", 2 / 3)))
-    assert [thirds.simulator(meso_scenario, k) for k in range(3)] == ["meso", "micro", "micro"]
+    assert batches(mixed, meso_scenario) == ["meso", "meso", "micro"]
+    thirds = TrainSettings(episodes=12, curriculum=(("meso", 1 / 3), ("micro", 2 / 3)))
+    assert batches(thirds, meso_scenario) == ["meso", "micro", "micro"]
+
+
+def test_the_last_simulation_has_a_batch_however_short_the_run(town_ready: Ready) -> None:
+    two = TrainSettings(episodes=8, curriculum=(("meso", 0.8), ("micro", 0.2)))
+    assert batches(two, town_ready.scenario) == ["meso", "micro"]
+    assert batches(two.model_copy(update={"episodes": 3}), town_ready.scenario) == ["micro"]
+    uneven = two.model_copy(update={"episodes": 9})
+    assert batches(uneven, town_ready.scenario) == ["meso", "meso", "micro"]
+
+
+def batches(settings: TrainSettings, scenario: Scenario) -> list[str]:
+    """Return the simulation of each batch of a run."""
+    return [settings.simulator(scenario, k) for k in range(0, settings.episodes, settings.episodes_per_update)]
 
 
 def test_evaluation_is_microscopic_whatever_was_trained_in(town_ready: Ready) -> None:

@@ -10,17 +10,20 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from relid_sumo import results, runs, turns
 from relid_sumo.cli import main
 from relid_sumo.demos import Demonstrations
+from relid_sumo.drive import in_traffic
 from relid_sumo.errors import InputError, SimulationError
 from relid_sumo.evaluate import baselines, worked_out
-from relid_sumo.planners import by_turns, hist
+from relid_sumo.planners import bestroute, by_turns, hist
 from relid_sumo.policies import Policy
 from relid_sumo.prepare import Ready
 from relid_sumo.rollout import Job, Rollouts
 from relid_sumo.train import Watch, resume, train
+from relid_sumo.trips import alternatives
 
 pytestmark = [pytest.mark.sumo, pytest.mark.slow]
 
@@ -141,6 +144,16 @@ def test_a_checkpoint_of_another_algorithm_is_refused(trained: Path, tmp_path: P
         resume(folder)
 
 
+def test_a_checkpoint_of_another_version_is_refused(trained: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "old"
+    shutil.copytree(trained, folder)
+    state = runs.load_checkpoint(folder)
+    del state["format"]
+    torch.save(state, folder / runs.CHECKPOINT)
+    with pytest.raises(InputError, match="written by another version"):
+        resume(folder)
+
+
 def test_a_loss_that_is_not_finite_names_the_agent_and_the_update(town_ready: Ready, tmp_path: Path) -> None:
     broken = settings(algo="ippo", llm="", ippo={"learning_rate": 1e30, "schedule": "constant"}, episodes=8)
     with pytest.raises(
@@ -162,6 +175,30 @@ def test_routes_on_mean_travel_times_of_training_traffic(town_ready: Ready) -> N
         "shortest": "shortest",
     }
     assert np.array_equal(list(policies["hist"].routes), range(task.n_agents))
+
+
+def test_bestroute_takes_each_vehicles_quickest_of_several_routes(town_ready: Ready) -> None:
+    task, seeds = town_ready.task, town_ready.scenario.seeds.training
+    told: list[str] = []
+    chosen = bestroute(town_ready, report=told.append)
+    assert "samples of traffic" in told[0]
+    assert bestroute(town_ready, report=told.append) == chosen
+    assert len(told) == 1, "nothing is driven twice"
+    ends = zip(task.origin.tolist(), task.destination.tolist(), strict=True)
+    options = [[list(route) for route in alternatives(task.graph, o, d, 2)] for o, d in ends]
+    with Rollouts(task, 2) as rollouts:
+        plans = [
+            Policy("fixed", routes={i: routes[min(k, len(routes) - 1)] for i, routes in enumerate(options)})
+            for k in (0, 1)
+        ]
+        first, second = (
+            np.mean([record.travel_time for record in records], axis=0)
+            for records in in_traffic(town_ready, rollouts, plans, seeds)
+        )
+    for i, routes in enumerate(options):
+        if len(routes) > 1:
+            worse = routes[int(first[i] < second[i])]
+            assert chosen[i] != worse, task.names[i]
 
 
 def test_turn_times_foretell_what_routes_on_them_take(town_ready: Ready) -> None:

@@ -11,7 +11,7 @@ import pytest
 from relid_sumo.graph import RoadGraph
 from relid_sumo.task import RoutingTask
 from relid_sumo.traffic import BIN_S
-from relid_sumo.turns import DOUBT, UNSEEN_S, TurnTimes, _means, _turns
+from relid_sumo.turns import DOUBT, UNSEEN_S, TurnTimes, _means, passages
 
 
 @pytest.fixture
@@ -89,4 +89,4 @@ def test_a_record_gives_its_turns_but_for_its_first_road_and_what_it_did_not_fin
         f'<vehicle id="v" depart="600"><routeDistribution><route edges="old" exitTimes="1"/>'
         f'<route edges="{names}" exitTimes="610 640 700 -1 -1"/></routeDistribution></vehicle>'
     )
-    assert _turns(record, graph, 600.0) == [(1, 2, 10.0, 40.0), (2, 3, 40.0, 100.0)]
+    assert passages(record, graph, 600.0) == [(1, 2, 10.0, 40.0), (2, 3, 40.0, 100.0)]

@@ -1,0 +1,125 @@
+"""How much of a road's travel time can be told from what stands on it now: what reacting could gain.
+
+    python tools/foresight.py orlando
+    python tools/foresight.py hong_kong --seeds 6
+
+Background traffic alone, microscopic, training traffic seeds. A vehicle's time on a road is compared with the mean of
+its turn, and what is left is regressed on how many more vehicles than usual were on that road (then on how many more
+stood) some time before the vehicle came. The last two seeds are kept out, and what is printed is the share of what was
+left (R^2) that the regression explains there, and how far its forecasts spread. Where a minute ahead little is
+explained, a vehicle that reacts to queues can do little better than one that keeps to a good plan.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+import xml.etree.ElementTree as ET
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from relid_sumo import turns
+from relid_sumo.bridge import SumoBridge
+from relid_sumo.demand import routes, simulation_options
+from relid_sumo.prepare import Ready, prepare
+from relid_sumo.scenario_files import load_scenario
+
+EVERY_S = 10  # between two looks at the roads
+AHEAD_S = (0, 60, 120, 300)
+HELD_OUT = 2  # traffic seeds
+DOUBT = 5.0  # vehicles: weight of a road's mean beside that of a turn
+SMOOTH = 13  # looks over which "usual" is averaged
+
+Floats = NDArray[np.float64]
+
+
+def watched(ready: Ready, seed: int) -> tuple[Floats, Floats]:
+    """Drive a traffic seed.
+
+    Returns
+    -------
+    passages : array, shape (P, 4)
+        Edge, slot, when it was entered [s], and for how long [s].
+    counts : array, shape (2, looks, E)
+        Vehicles on each edge, and those that stand there.
+    """
+    scenario, network = ready.scenario, ready.network
+    graph, names = network.graph, [str(name) for name in network.graph.edge_ids]
+    slot = {(e, way): k for e, ways in enumerate(graph.slots.tolist()) for k, way in enumerate(ways) if way >= 0}
+    looks: list[tuple[list[int], list[int]]] = []
+    with tempfile.TemporaryDirectory(prefix="relid-sumo-") as folder:
+        result = Path(folder) / "driven.xml"
+        options = [*simulation_options(scenario, network, routes(scenario, network, seed), seed)]
+        options += ["--vehroute-output", str(result), "--vehroute-output.exit-times"]
+        bridge = SumoBridge([*options, "--vehroute-output.write-unfinished"])
+        edge, now = bridge.api.edge, 0.0
+        while now < scenario.end_s:
+            now = bridge.step() + scenario.step_length_s
+            if now >= scenario.start_s + EVERY_S * len(looks):
+                every = zip(
+                    *((edge.getLastStepVehicleNumber(n), edge.getLastStepHaltingNumber(n)) for n in names), strict=True
+                )
+                looks.append(tuple(map(list, every)))  # type: ignore[arg-type]
+        bridge.close()
+        passages = [
+            (e, slot[e, way], entered, left - entered)
+            for _, element in ET.iterparse(result)
+            if element.tag == "vehicle"
+            for e, way, entered, left in turns.passages(element, graph, scenario.start_s)
+            if (e, way) in slot and entered >= 0
+        ]
+    return np.array(passages), np.array(looks, dtype=np.float64).transpose(1, 0, 2)
+
+
+def usual(counts: Floats) -> Floats:
+    """Return the mean over seeds, smoothed over time; counts of shape (seeds, looks, E)."""
+    kernel, pad = np.full(SMOOTH, 1 / SMOOTH), SMOOTH // 2
+    mean = np.pad(counts.mean(axis=0), ((pad, pad), (0, 0)), mode="edge")
+    return np.apply_along_axis(lambda column: np.convolve(column, kernel, "valid"), 0, mean)
+
+
+def leaning(key: NDArray[np.int64], values: Floats, on: Floats) -> Floats:
+    """Return means by key that lean on others by the weight of `DOUBT` values."""
+    total, count = (np.bincount(key, weights, minlength=len(on)) for weights in (values, None))
+    return np.asarray((total + DOUBT * on) / (count + DOUBT))
+
+
+def main() -> None:
+    """Do what the arguments say."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("scenario")
+    parser.add_argument("--seeds", type=int, default=6, help=f"traffic seeds, {HELD_OUT} of them kept out (default: 6)")
+    given = parser.parse_args()
+    if given.seeds <= HELD_OUT:
+        parser.error(f"--seeds {given.seeds}: {HELD_OUT} are kept out, so give at least {HELD_OUT + 1}")
+    ready = prepare(load_scenario(given.scenario))
+    parts = [watched(ready, seed) for seed in ready.scenario.seeds.training[: given.seeds]]
+    passages = np.concatenate([rows for rows, _ in parts])
+    run = np.repeat(np.arange(len(parts)), [len(rows) for rows, _ in parts])
+    known, n_edges, m_out = run < len(parts) - HELD_OUT, ready.network.graph.n_edges, ready.network.graph.m_out
+    edge, turn = passages[:, 0].astype(int), (passages[:, 0] * m_out + passages[:, 1]).astype(int)
+    entered, took = passages[:, 2:].T
+    by_edge = leaning(edge[known], took[known], np.full(n_edges, took[known].mean()))
+    expected = leaning(turn[known], took[known], np.repeat(by_edge, m_out))[turn]
+    left = took - expected
+    explained = 1 - left[~known].var() / took[~known].var()
+    print(f"{given.scenario}: {len(took)} passages, {took.mean():.1f} s each, standard deviation {took.std():.1f} s")
+    print(f"the mean of its turn explains {100 * explained:.0f} %; {left[~known].std():.1f} s are left")
+    for k, name in enumerate(("vehicles on the road", "vehicles that stand")):
+        counts = np.array([looks[k] for _, looks in parts])
+        mean = usual(counts[: len(parts) - HELD_OUT])
+        for ahead_s in AHEAD_S:
+            look = ((entered - ahead_s) // EVERY_S).astype(int)
+            at = (look >= 0) & (look < counts.shape[1])
+            more = counts[run[at], look[at], edge[at]] - mean[look[at], edge[at]]
+            features = np.stack([more, more * expected[at] / (mean[look[at], edge[at]] + 1), np.ones(at.sum())], axis=1)
+            fit = np.linalg.lstsq(features[known[at]], left[at][known[at]])[0]
+            told, there = (features @ fit)[~known[at]], left[at][~known[at]]
+            share = 1 - (there - told).var() / there.var()
+            print(f"{name}, {ahead_s:3d} s before: {100 * share:5.1f} %, forecasts spread {told.std():.1f} s")
+
+
+if __name__ == "__main__":
+    main()

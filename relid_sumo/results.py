@@ -38,6 +38,8 @@ from relid_sumo.toml import read_toml, validate
 SETTINGS, SCENARIO, METRICS, TIMING = "settings.json", "scenario.toml", "metrics.csv", "timing.csv"
 EVALUATION, ROUTES, ROUNDS = "evaluation.json", "routes.json", "rounds.csv"
 RUN_FORMAT, SUMMARY_FORMAT = 1, 1
+ALONE = {"ippo", "mappo"}  # algorithms without experts
+OF_EXPERTS = {"hpo", "demonstrations", "llm", "elite", "probes", "feedback", "score_seeds", "renew_every"}
 
 Columns = dict[str, list[float]]
 
@@ -121,6 +123,11 @@ class Summary(Read):
         if not self.metrics.get("episodes") or not self.metrics.get("mean_return"):
             raise ValueError("metrics: the run ended before its first update")
         return self
+
+
+def unread(algo: str) -> set[str]:
+    """Return settings of a training run that an algorithm does not look at."""
+    return OF_EXPERTS if algo in ALONE else {"ippo"}
 
 
 def write(file: Path, content: bytes) -> None:

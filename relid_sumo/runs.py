@@ -86,13 +86,12 @@ class TrainSettings(Settings):
     @property
     def expert(self) -> bool:
         """Whether agents have experts."""
-        return self.algo in EXPERT_ALGOS
+        return self.algo not in results.ALONE
 
     @property
     def unread(self) -> set[str]:
         """Settings that the algorithm does not look at."""
-        experts = {"hpo", "demonstrations", "llm", "elite", "probes", "feedback", "score_seeds", "renew_every"}
-        return {"ippo"} if self.expert else experts
+        return results.unread(self.algo)
 
     @field_validator("curriculum")
     @classmethod

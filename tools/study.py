@@ -124,7 +124,7 @@ def collect(folders: Sequence[Path]) -> None:
     """Copy the summaries of finished cells, under the name of their batch."""
     for folder in folders:
         for file in sorted((folder / "summaries").glob("*.json")):
-            to = HERE / "cells" / folder.name / file.name
+            to = HERE / "cells" / folder.name / "summaries" / file.name
             to.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(file, to)
             say(f"{to}")
@@ -133,7 +133,7 @@ def collect(folders: Sequence[Path]) -> None:
 def cells(distance: str) -> dict[tuple[str, str], list[Summary]]:
     """Return finished cells by city and algorithm, those of ablations among them."""
     found: dict[tuple[str, str], list[Summary]] = {}
-    for file in sorted((HERE / "cells").glob(f"{distance}*/*.json")):
+    for file in sorted((HERE / "cells").glob(f"{distance}*/summaries/*.json")):
         summary = results.read_summary(file)
         if summary.cell is not None and summary.evaluation is not None:
             found.setdefault((summary.cell.scenario, summary.cell.algorithm), []).append(summary)

@@ -57,8 +57,9 @@ class Run:
 
     @property
     def setup(self) -> str:
-        """All settings of the training but its seed, as text."""
-        return json.dumps({**self.settings, "seed": 0}, sort_keys=True)
+        """All settings that the training looked at, but its seed, as text."""
+        left_out = {"seed", *results.unread(str(self.settings.get("algo")))}
+        return json.dumps({k: v for k, v in self.settings.items() if k not in left_out}, sort_keys=True)
 
 
 @dataclass(frozen=True)

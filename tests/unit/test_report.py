@@ -85,6 +85,12 @@ def test_what_has_one_name_and_other_settings_is_not_pooled(tmp_path: Path, writ
     shutil.copytree(tmp_path / "a" / "run", tmp_path / "c" / "run")
     runs, _ = read.find([tmp_path / "a", tmp_path / "b", tmp_path / "c"])
     assert [run.algorithm for run in runs] == ["ippo", "ippo #2"], "and the same run twice is one"
+    unread = write_run(tmp_path / "e" / "run", seed=1) / results.SETTINGS
+    content = json.loads(unread.read_text())
+    content["train"] |= {"probes": False, "score_seeds": 8}
+    unread.write_text(json.dumps(content))
+    runs, _ = read.find([tmp_path / "a", tmp_path / "e"])
+    assert [run.algorithm for run in runs] == ["ippo", "ippo"], "ippo does not look at them"
     other = write_run(tmp_path / "d" / "run", seed=1)
     scenario = other / results.SCENARIO
     scenario.write_text(scenario.read_text().replace("900.0", "600.0"))

@@ -12,6 +12,8 @@ import numpy as np
 import pytest
 import study
 
+from relid_sumo.errors import InputError
+
 RESULTS = Path(study.HERE)
 
 
@@ -53,3 +55,41 @@ def test_the_ratio_counts_what_was_driven_beside_training() -> None:
     assert study.level_ratio([run([-90.0] * 4, [0.0] * 4)], [theirs]) is None
     with pytest.raises(ValueError, match="other traffic seeds"):
         study.compared(np.zeros((1, 10)), np.zeros((1, 5)), study.quicker)
+
+
+def test_training_seeds_are_one_policy_where_they_were_not_trained() -> None:
+    def drove(*times: float) -> dict[str, Any]:
+        rows = [[time] for time in times]
+        status = [["arrived"] if time < 900 else ["horizon"] for time in times]
+        nothing = [0] * len(times)
+        return {
+            "return_s": rows,
+            "travel_time_s": rows,
+            "status": status,
+            "teleports": nothing,
+            "background_vehicle_s": nothing,
+        }
+
+    policies = {"reled-0": drove(300, 320), "reled-1": drove(340, 360), "hist": drove(350, 900)}
+    said = study.elsewhere({"cases": {"a road closed": {"policies": policies, "traffic_seeds": [200, 201]}}})
+    row = said["a road closed"]
+    assert row.keys() == {"reled", "hist"}
+    assert row["reled"]["training_seeds"] == 2
+    assert row["reled"]["travel_time_s"]["mean"] == 330
+    assert row["hist"]["arrival_rate"]["mean"] == 0.5
+    assert "| reled | 330 [300, 360] | 100.0 % |" in study.elsewhere_table(said)
+
+
+def test_the_road_closed_is_the_busiest_that_can_be_spared(monkeypatch: pytest.MonkeyPatch) -> None:
+    def prepare(_: object, closed: list[str]) -> None:
+        if closed == ["c"]:
+            raise InputError("somebody cannot get there")
+
+    monkeypatch.setattr(study, "prepare", prepare)
+    task = SimpleNamespace(origin=np.array([0, 0]), destination=np.array([4, 4]))
+    graph = SimpleNamespace(edge_ids=np.array(["a", "b", "c", "d", "e"]))
+    ready: Any = SimpleNamespace(task=task, network=SimpleNamespace(graph=graph), scenario=None)
+    plans = [{0: [0, 2, 4], 1: [0, 2, 3, 4]}, {0: [0, 1, 3, 4], 1: [0, 2, 4]}]
+    assert study.busiest(ready, plans) == "d", "c is busier, and the only way for somebody"
+    with pytest.raises(InputError, match="only way"):
+        study.busiest(ready, [{0: [0, 2, 4]}])

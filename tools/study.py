@@ -10,8 +10,8 @@
 `collect` copies the summaries of finished cells to docs/results/cells (no weights, no map data), and `tables` writes
 docs/results/summary.json and docs/results/tables.md from what lies there. What is not learned is driven once a city: it
 does not look at the distance, so that its travel times go with both; its returns are those of `straight`. `unseen`
-drives trained policies in all evaluation traffic, greedy and sampled, then greedy in more traffic than they were
-trained in, and with a road closed that most plans use.
+drives trained policies in evaluation traffic, greedy and sampled, then greedy in more traffic than they were trained
+in, and with a road closed that most plans use.
 """
 
 from __future__ import annotations
@@ -77,8 +77,8 @@ def drive(city: str, names: str, demonstrations: Path | None, seeds: int) -> Non
 def unseen(city: str, folders: Sequence[Path], seeds: int) -> None:
     """Drive trained policies where they have not been, beside what was planned from the same training traffic.
 
-    All evaluation seeds are driven as trained, `seeds` of them with more traffic and with a road closed. Planners know
-    of the closed road, but not of more traffic.
+    As trained (drawn actions beside the most probable), with more traffic, and with a road closed: planners know of
+    that road, but not of more traffic.
     """
     ready, _ = load_trained(folders[0], report=say)
     plans = worked_out(baselines(PLANNED), ready, report=say)
@@ -100,8 +100,7 @@ def unseen(city: str, folders: Sequence[Path], seeds: int) -> None:
             if case == "as trained":
                 policies[f"{settings.train.algo} sampled-{settings.train.seed}"] = replace(policy, greedy=False)
         policies |= worked_out(baselines(PLANNED), ready, report=say) if closed else plans
-        count = None if case == "as trained" else seeds
-        records = episodes(ready, policies, choose_seeds(ready, "evaluation", count), on_done=lambda _: say("."))
+        records = episodes(ready, policies, choose_seeds(ready, "evaluation", seeds), on_done=lambda _: say("."))
         content["cases"][case] = dict(outcome(ready, records))
         results.write_json(HERE / "unseen" / f"{city}.json", content)
 
@@ -347,7 +346,7 @@ def main() -> None:
     other = commands.add_parser("unseen")
     other.add_argument("city", choices=CITIES)
     other.add_argument("runs", type=Path, nargs="+", help="folders of trained runs")
-    other.add_argument("--seeds", type=int, default=10, help="traffic seeds of what is changed (default: %(default)s)")
+    other.add_argument("--seeds", type=int, default=10, help="traffic seeds (default: %(default)s)")
     commands.add_parser("collect").add_argument("folders", type=Path, nargs="+")
     commands.add_parser("tables")
     given = parser.parse_args()

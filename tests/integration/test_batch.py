@@ -356,6 +356,7 @@ def test_a_folder_that_cannot_be_used_is_one_message(
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::ResourceWarning")  # Ray leaves its log files open
+@pytest.mark.timeout(600)  # on a slow machine
 def test_on_ray_a_node_that_dies_loses_nothing_and_nothing_is_run_twice(
     grid: Path, done: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

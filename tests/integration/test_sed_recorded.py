@@ -22,6 +22,7 @@ CITIES = [name for name in ("orlando", "hong_kong") if (load_scenario(name).fold
 
 @pytest.mark.usefixtures("isolated", "osm_dir")
 @pytest.mark.parametrize("city", CITIES)
+@pytest.mark.timeout(600)  # on a slow machine
 def test_recorded_answers_answer_todays_prompts(city: str, tmp_path: Path) -> None:
     """As `sed run CITY --llm recorded`, without the comparison at the end."""
     scenario, settings, told = load_scenario(city), SedSettings(), list[str]()

@@ -127,14 +127,15 @@ def measured(scenario: Scenario, network: Network, report: Callable[[str], None]
 
 def _means(graph: RoadGraph, total: Floats, vehicles: Floats) -> tuple[Floats, Floats]:
     """Return what `TurnTimes` holds of summed seconds and vehicles, both of shape (bins, E, m_out)."""
-
-    def leaning(seconds: Floats, count: Floats, on: Floats) -> Floats:
-        return np.asarray((seconds + DOUBT * on) / (count + DOUBT))
-
     edge = leaning(total.sum(axis=(0, 2)), vehicles.sum(axis=(0, 2)), graph.free_flow_s)
     turn = leaning(total.sum(axis=0), vehicles.sum(axis=0), edge[:, None])
     turn = np.where(vehicles.sum(axis=0) > 0, turn, edge[:, None] + UNSEEN_S)
     return leaning(total, vehicles, turn[None]), edge
+
+
+def leaning(seconds: Floats, count: Floats, on: Floats) -> Floats:
+    """Return means of summed seconds that lean on others, s, by the weight of `DOUBT` vehicles."""
+    return np.asarray((seconds + DOUBT * on) / (count + DOUBT))
 
 
 def _one(scenario: Scenario, network: Network, seed: int) -> tuple[Floats, Floats]:

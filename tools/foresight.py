@@ -29,7 +29,6 @@ from relid_sumo.scenario_files import load_scenario
 EVERY_S = 10  # between two looks at the roads
 AHEAD_S = (0, 60, 120, 300)
 HELD_OUT = 2  # traffic seeds
-DOUBT = 5.0  # vehicles: weight of a road's mean beside that of a turn
 SMOOTH = 13  # looks over which "usual" is averaged
 
 Floats = NDArray[np.float64]
@@ -80,10 +79,10 @@ def usual(counts: Floats) -> Floats:
     return np.apply_along_axis(lambda column: np.convolve(column, kernel, "valid"), 0, mean)
 
 
-def leaning(key: NDArray[np.int64], values: Floats, on: Floats) -> Floats:
-    """Return means by key that lean on others by the weight of `DOUBT` values."""
-    total, count = (np.bincount(key, weights, minlength=len(on)) for weights in (values, None))
-    return np.asarray((total + DOUBT * on) / (count + DOUBT))
+def means(key: NDArray[np.int64], took: Floats, on: Floats) -> Floats:
+    """Return mean times by key, leaning on others as turn times do, s."""
+    total, count = (np.bincount(key, weights, len(on)).astype(np.float64) for weights in (took, None))
+    return turns.leaning(total, count, on)
 
 
 def main() -> None:
@@ -101,8 +100,8 @@ def main() -> None:
     known, n_edges, m_out = run < len(parts) - HELD_OUT, ready.network.graph.n_edges, ready.network.graph.m_out
     edge, turn = passages[:, 0].astype(int), (passages[:, 0] * m_out + passages[:, 1]).astype(int)
     entered, took = passages[:, 2:].T
-    by_edge = leaning(edge[known], took[known], np.full(n_edges, took[known].mean()))
-    expected = leaning(turn[known], took[known], np.repeat(by_edge, m_out))[turn]
+    by_edge = means(edge[known], took[known], np.full(n_edges, took[known].mean()))
+    expected = means(turn[known], took[known], np.repeat(by_edge, m_out))[turn]
     left = took - expected
     explained = 1 - left[~known].var() / took[~known].var()
     print(f"{given.scenario}: {len(took)} passages, {took.mean():.1f} s each, standard deviation {took.std():.1f} s")

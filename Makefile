@@ -32,9 +32,10 @@ demo: $(STAMP)  ## learn to route on the embedded town and compare with the base
 	$(BIN)/relid-sumo evaluate $(DEMO) --seeds 5 --baselines random,shortest,reactive,rerouting
 
 # Two workers: SUMO is one process per test, and more of them only wait for memory. A file stays on one worker, so that
-# what its tests share (a network, a scenario) is made once.
+# what its tests share (a network, a scenario) is made once. In the order of the folders: files with few tests, which
+# pytest-xdist would put last, are the slowest here, and one worker would wait for the other.
 test: $(STAMP)  ## run all tests (PYTEST_ARGS="-k name" for some)
-	$(BIN)/python -m pytest -n 2 --dist loadfile $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
 
 lint: $(STAMP)  ## style and types
 	$(BIN)/ruff check

@@ -173,7 +173,7 @@ def evaluate(
     sampled: Sampled = False,
     baselines: Annotated[
         str,
-        typer.Option(help="Compare with: random, shortest, reactive, rerouting, hist, turns, bestroute."),
+        typer.Option(help="Compare with: random, shortest, reactive, rerouting, hist, turns, bestroute, due."),
     ] = "shortest,reactive,rerouting",
     branches: Annotated[
         float,

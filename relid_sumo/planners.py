@@ -3,17 +3,18 @@
 ``hist``: the fastest path on mean travel times of the training traffic. ``turns``: the same on times by turn and by the
 five minutes it falls into (see `relid_sumo.turns`). ``bestroute``: of up to eight clearly different routes the one with
 the lowest mean travel time, each driven in every training traffic seed (all vehicles on their k-th route at the same
-time). The last is the simple opponent that learning has to beat.
+time); the simple opponent that learning has to beat. ``due``: user equilibrium (see `relid_sumo.due`).
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import numpy as np
 
-from relid_sumo import atlas, results, traffic, turns
+from relid_sumo import atlas, due, meso, results, traffic, turns
 from relid_sumo.demand import own_demand
 from relid_sumo.drive import in_traffic
 from relid_sumo.policies import Name, Policy
@@ -21,7 +22,7 @@ from relid_sumo.prepare import Ready
 from relid_sumo.rollout import Rollouts
 from relid_sumo.trips import alternatives
 
-PLANNERS: tuple[Name, ...] = ("hist", "turns", "bestroute")
+PLANNERS: tuple[Name, ...] = ("hist", "turns", "bestroute", "due")
 K_ROUTES = 8
 FORMAT = 1
 Route = Sequence[int]
@@ -35,6 +36,9 @@ def policy(name: str, ready: Ready, workers: int | None = None, report: Report =
             routes = hist(ready, report)
         case "turns":
             routes = by_turns(ready, report)
+        case "due":
+            calibrated = meso.calibrated(ready.scenario, ready.network, report)
+            routes = due.equilibrium(replace(ready, scenario=calibrated), report)
         case _:
             routes = bestroute(ready, workers, report)
     return Policy("fixed", routes=dict(enumerate(routes)))

@@ -17,7 +17,7 @@ from relid_sumo import seeding
 from relid_sumo.env import Decision, Episode
 from relid_sumo.task import Bools, Float32s
 
-Name = Literal["learned", "random", "shortest", "reactive", "rerouting", "hist", "turns", "bestroute", "fixed"]
+Name = Literal["learned", "random", "shortest", "reactive", "rerouting", "hist", "turns", "bestroute", "due", "fixed"]
 BASELINES: tuple[Name, ...] = ("shortest", "reactive", "rerouting")
 Weights = Mapping[str, NDArray[np.float32]]
 Choose = Callable[[Episode, Decision], int]
@@ -32,8 +32,8 @@ class Policy:
     name : str
         ``learned``; ``random`` (uniform over open slots); ``shortest`` (free-flow fastest path); ``reactive`` (at every
         junction the fastest path on smoothed travel times); ``rerouting`` (SUMO's rerouting device, nobody decides);
-        ``fixed`` (agents follow the routes they are given); ``hist``, ``turns`` and ``bestroute`` stand for routes that
-        `relid_sumo.planners` still has to work out.
+        ``fixed`` (agents follow the routes they are given); ``hist``, ``turns``, ``bestroute`` and ``due`` stand for
+        routes that `relid_sumo.planners` still has to work out.
     seed : int
         Seed of the draws, each keyed by (seed, agent, number of the decision).
     greedy : bool

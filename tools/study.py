@@ -45,10 +45,11 @@ CITIES = ("orlando", "hong_kong")
 MEASURES = ("travel_time_s", "arrival_rate", "return_s")
 SHOWN = ("return_s", "travel_time_s")
 SPAN = 3  # updates
+CASES = ("as trained", "more traffic", "a road closed")
 RESAMPLES = 10_000
 PLANNED = "rerouting,hist,turns"
 MORE = 1.2  # times the traffic that policies were trained in
-NOT_LEARNED = "shortest,reactive,rerouting,hist,turns,bestroute"
+NOT_LEARNED = "shortest,reactive,rerouting,hist,turns,bestroute,due"
 
 Floats = NDArray[np.float64]
 Indices = NDArray[np.int64]
@@ -74,7 +75,7 @@ def drive(city: str, names: str, demonstrations: Path | None, seeds: int) -> Non
     results.write_json(file, content)
 
 
-def unseen(city: str, folders: Sequence[Path], seeds: int) -> None:
+def unseen(city: str, folders: Sequence[Path], chosen: Sequence[str], seeds: int) -> None:
     """Drive trained policies where they have not been, beside what was planned from the same training traffic.
 
     As trained (drawn actions beside the most probable), with more traffic, and with a road closed: planners know of
@@ -84,14 +85,12 @@ def unseen(city: str, folders: Sequence[Path], seeds: int) -> None:
     plans = worked_out(baselines(PLANNED), ready, report=say)
     rate, road = ready.scenario.demand.rate_vph, busiest(ready, [plans["hist"].routes, plans["turns"].routes])
     assert rate is not None
-    content: dict[str, Any] = {"more_traffic": MORE, "closed": road, "cases": {}}
-    cases: dict[str, tuple[list[str], list[str]]] = {
-        "as trained": ([], []),
-        "more traffic": ([f"demand.rate_vph={MORE * rate}"], []),
-        "a road closed": ([], [road]),
-    }
-    for case, (changes, closed) in cases.items():
+    distance = ready.scenario.observation.distance
+    content: dict[str, Any] = {"distance": distance, "more_traffic": MORE, "closed": road, "cases": {}}
+    for case in chosen:
         say(case)
+        changes = [f"demand.rate_vph={MORE * rate}"] if case == "more traffic" else []
+        closed = [road] if case == "a road closed" else []
         policies: dict[str, Policy] = {}
         for folder in folders:
             ready, policy = load_trained(folder, changes=changes, closed=closed, report=say)
@@ -102,7 +101,7 @@ def unseen(city: str, folders: Sequence[Path], seeds: int) -> None:
         policies |= worked_out(baselines(PLANNED), ready, report=say) if closed else plans
         records = episodes(ready, policies, choose_seeds(ready, "evaluation", seeds), on_done=lambda _: say("."))
         content["cases"][case] = dict(outcome(ready, records))
-        results.write_json(HERE / "unseen" / f"{city}.json", content)
+        results.write_json(HERE / "unseen" / f"{city}-{distance}.json", content)
 
 
 def busiest(ready: Ready, plans: Sequence[Mapping[int, Sequence[int]]]) -> str:
@@ -129,10 +128,10 @@ def collect(folders: Sequence[Path]) -> None:
             say(f"{to}")
 
 
-def cells(distance: str) -> dict[tuple[str, str], list[Summary]]:
-    """Return finished cells by city and algorithm, those of ablations among them."""
+def cells(*batches: str) -> dict[tuple[str, str], list[Summary]]:
+    """Return finished cells of batches by scenario and algorithm."""
     found: dict[tuple[str, str], list[Summary]] = {}
-    for file in sorted((HERE / "cells").glob(f"{distance}*/summaries/*.json")):
+    for file in (file for batch in batches for file in sorted((HERE / "cells" / batch / "summaries").glob("*.json"))):
         summary = results.read_summary(file)
         if summary.cell is not None and summary.evaluation is not None:
             found.setdefault((summary.cell.scenario, summary.cell.algorithm), []).append(summary)
@@ -226,15 +225,22 @@ def tables() -> None:
         "",
     ]
     for distance, by_city in summary.items():
-        found = cells(distance)
+        found = cells(distance, f"{distance}-ablations")
         for city in CITIES:
             rows = {algo: runs for (where, algo), runs in found.items() if where == city}
             if rows:
                 by_city[city] = entry(city, rows, returns=distance == "straight")
                 text += table(f"{city}, distance `{distance}`", by_city[city])
+                text += costs_table(by_city[city]["costs"])
     for file in sorted((HERE / "unseen").glob("*.json")):
-        said = summary["straight"][file.stem]["unseen"] = elsewhere(results.read_json(file))
-        text += [f"## {file.stem}, distance `straight`, where policies were not trained", "", *elsewhere_table(said)]
+        content = results.read_json(file)
+        said, distance = elsewhere(content), content["distance"]
+        city = file.stem.removesuffix(f"-{distance}")
+        summary[distance][city]["unseen"] = said
+        text += [f"## {city}, distance `{distance}`, where policies were not trained", "", *elsewhere_table(said)]
+    if grown := scaling():
+        summary["scaling"] = grown
+        text += ["## orlando with more agents, distance `straight`", "", *scaling_table(grown)]
     (HERE / "summary.json").write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")
     (HERE / "tables.md").write_text("\n".join(text).rstrip() + "\n", encoding="utf-8")
 
@@ -253,6 +259,7 @@ def entry(city: str, rows: Mapping[str, Sequence[Summary]], *, returns: bool) ->
         for name in MEASURES
     }
     said: dict[str, Any] = {"seeds": {algo: len(runs) for algo, runs in rows.items()}}
+    said["costs"] = {algo: costs(runs) for algo, runs in rows.items()}
     said |= {
         key: {algo: figure(values, 3 if key == "arrival_rate" else 1) for algo, values in by_algo.items()}
         for key, by_algo in measured.items()
@@ -273,6 +280,59 @@ def entry(city: str, rows: Mapping[str, Sequence[Summary]], *, returns: bool) ->
             room = by_algo["bestroute"].mean() - theirs.mean()
             said["gap_closed"] = round((ours.mean() - theirs.mean()) / room, 2) if room > 0 else None
     return said
+
+
+def costs(runs: Sequence[Summary]) -> dict[str, float]:
+    """Return what a run took, as a mean: episodes, those beside training, and of what was trained on the rest."""
+    totals = {name: np.mean([sum(run.metrics[name]) for run in runs]) for name in ("decisions", "simulated_s")}
+    beside = [run.metrics["driven_beside"][-1] if "driven_beside" in run.metrics else 0 for run in runs]
+    return {
+        "episodes": round(np.mean([run.metrics["episodes"][-1] for run in runs])),
+        "episodes_beside": round(np.mean(beside)),
+        "decisions": round(totals["decisions"]),
+        "simulated_h": round(float(totals["simulated_s"]) / 3600, 1),
+        "training_min": round(float(np.mean([sum(run.seconds.values()) for run in runs])) / 60, 1),
+    }
+
+
+def costs_table(said: Mapping[str, Mapping[str, float]]) -> list[str]:
+    """Return what `costs` returned, by algorithm, as Markdown."""
+    lines = ["| policy | episodes | beside | decisions | simulated, h | training, min |", "| --- |" + " --- |" * 5]
+    return lines + [f"| {algo} | {' | '.join(f'{v:g}' for v in one.values())} |" for algo, one in said.items()] + [""]
+
+
+def scaling() -> dict[str, Any]:
+    """Return figures of the cells with more agents, by scenario: what was learned, and what was driven beside it."""
+    said: dict[str, Any] = {}
+    for (scenario, algo), (run, *_) in cells("straight-scale").items():
+        driven = {algo if name == "trained" else name: one for name, one in _evaluation(run).policies.items()}
+        about = said.setdefault(scenario, {"agents": len(_evaluation(run).agents), "costs": {}})
+        about["costs"][algo] = costs([run])
+        for name, digits in (("return_s", 1), ("travel_time_s", 1), ("arrival_rate", 3)):
+            about.setdefault(name, {}).update(
+                {a: figure(by_seed(one, name)[None], digits) for a, one in driven.items()}
+            )
+    return dict(sorted(said.items(), key=lambda item: int(item[1]["agents"])))
+
+
+def _evaluation(run: Summary) -> results.Evaluation:
+    assert run.evaluation is not None  # `cells` leaves others out
+    return run.evaluation
+
+
+def scaling_table(said: Mapping[str, Any]) -> list[str]:
+    """Return what `scaling` returned as Markdown."""
+    lines = ["| scenario | policy | return, s | travel time, s | arrived | episodes | beside | training, min |"]
+    lines += ["| --- |" + " --- |" * 7]
+    for scenario, one in said.items():
+        for algo in sorted(one["travel_time_s"], key=lambda algo: float(one["travel_time_s"][algo]["mean"])):
+            share, took = 100 * one["arrival_rate"][algo]["mean"], one["costs"].get(algo)
+            spent = (
+                [f"{took[name]:g}" for name in ("episodes", "episodes_beside", "training_min")] if took else ["-"] * 3
+            )
+            figures = [written(one[key][algo]) for key in SHOWN]
+            lines.append(f"| {scenario} | {algo} | {' | '.join(figures)} | {share:.1f} % | {' | '.join(spent)} |")
+    return [*lines, ""]
 
 
 def elsewhere(content: Mapping[str, Any]) -> dict[str, Any]:
@@ -346,6 +406,7 @@ def main() -> None:
     other = commands.add_parser("unseen")
     other.add_argument("city", choices=CITIES)
     other.add_argument("runs", type=Path, nargs="+", help="folders of trained runs")
+    other.add_argument("--cases", choices=CASES, nargs="+", default=CASES, help="default: all")
     other.add_argument("--seeds", type=int, default=10, help="traffic seeds (default: %(default)s)")
     commands.add_parser("collect").add_argument("folders", type=Path, nargs="+")
     commands.add_parser("tables")
@@ -354,7 +415,7 @@ def main() -> None:
         case "baselines":
             drive(given.city, given.names, given.demonstrations, given.seeds)
         case "unseen":
-            unseen(given.city, given.runs, given.seeds)
+            unseen(given.city, given.runs, given.cases, given.seeds)
         case "collect":
             collect(given.folders)
         case _:

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from relid_sumo import results, runs, turns
+from relid_sumo import due, results, runs, turns
 from relid_sumo.cli import main
 from relid_sumo.demos import Demonstrations
 from relid_sumo.drive import in_traffic
@@ -175,6 +175,22 @@ def test_routes_on_mean_travel_times_of_training_traffic(town_ready: Ready) -> N
         "shortest": "shortest",
     }
     assert np.array_equal(list(policies["hist"].routes), range(task.n_agents))
+
+
+def test_due_routes_the_agents_by_sumos_own_assignment(town_ready: Ready) -> None:
+    task, seeds = town_ready.task, town_ready.scenario.seeds.training[:2]
+    few = town_ready.scenario.seeds.model_copy(update={"training": seeds})
+    ready, told = replace(town_ready, scenario=town_ready.scenario.model_copy(update={"seeds": few})), list[str]()
+    routes = due.equilibrium(ready, told.append)
+    assert due.equilibrium(ready, told.append) == routes
+    assert len(told) == 1, "nothing is driven twice"
+    assert [route[0] for route in routes] == task.origin.tolist()
+    assert [route[-1] for route in routes] == task.destination.tolist()
+    assert all(b in task.graph.slots[a] for route in routes for a, b in pairwise(route))
+    free = [task.route(i, int(task.origin[i])) for i in range(task.n_agents)]
+    assert routes != free, "traffic moves some off the free-flow fastest path"
+    with pytest.raises(InputError, match="knows nothing of closed roads"):
+        due.equilibrium(replace(ready, task=replace(task, closed=frozenset({0}))))
 
 
 def test_bestroute_takes_each_vehicles_quickest_of_several_routes(town_ready: Ready) -> None:

@@ -31,7 +31,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("bridge", "toy", "task"),
     ("env",),
     ("prepare",),
-    ("scenario_files",),
+    ("scenario_files", "due"),
     ("policies",),
     ("snapshot",),
     ("rollout", "demos"),

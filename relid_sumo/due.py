@@ -1,0 +1,92 @@
+"""User equilibrium of the agents over fixed background traffic, by SUMO's own duaIterate.
+
+In each training traffic seed the agents are routed and driven in turn, `STEPS` times, each time on the travel times of
+the time before (Gawron 1998); the background keeps to its routes. Mesoscopically, as such assignments are made: a
+microscopic one takes many times as long. An agent follows the route that is quickest for it at the end in most traffic
+seeds.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import tempfile
+import xml.etree.ElementTree as ET
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from xml.sax.saxutils import quoteattr
+
+from relid_sumo import atlas, demand, results, sumo, traffic
+from relid_sumo.errors import InputError, SimulationError
+from relid_sumo.prepare import Ready
+
+STEPS = 5  # after the third hardly a route is new
+
+
+def equilibrium(ready: Ready, report: Callable[[str], None] = lambda _: None) -> list[list[int]]:
+    """Return every agent's route; cached. The scenario's mesoscopic simulation must be calibrated.
+
+    Raises
+    ------
+    InputError
+        Roads are closed.
+    SimulationError
+        duaIterate failed; the message holds its last line.
+    """
+    if ready.task.closed:
+        raise InputError("SUMO's duaIterate knows nothing of closed roads: leave 'due' out")
+    file = atlas.kept("due", ready.network.name, [STEPS, ready.identity("observation", "reward")], ".json")
+    if not file.is_file():
+        seeds = ready.scenario.seeds.training
+        report(f"user equilibrium of the agents in {len(seeds)} samples of traffic, {STEPS} steps each")
+        parts = sumo.each(lambda seed: _one(ready, seed), seeds)
+        votes = [Counter(part[name] for part in parts) for name in ready.task.names]
+        results.write_json(file, [max(sorted(vote), key=vote.__getitem__).split() for vote in votes])
+    index = ready.task.graph.index
+    return [[index[edge] for edge in route] for route in json.loads(file.read_text(encoding="utf-8"))]
+
+
+def _one(ready: Ready, seed: int) -> dict[str, str]:
+    """Return the edges of each agent's quickest route in a traffic seed, as known after the last step."""
+    scenario, background = ready.scenario, demand.routes(ready.scenario, ready.network, seed)
+    with tempfile.TemporaryDirectory(prefix="relid-sumo-") as name:
+        folder = Path(name)
+        (folder / "agents.trips.xml").write_text(_trips(ready), encoding="utf-8")
+        words = [sys.executable, str(sumo.home() / "tools" / "assign" / "duaIterate.py")]
+        words += ["-n", str(ready.network.net_file), "-t", "agents.trips.xml", "-+", str(background.resolve())]
+        words += ["--end", f"{scenario.end_s:g}", "--aggregation", f"{traffic.BIN_S:g}", "--last-step", str(STEPS)]
+        words += ["--time-to-teleport", f"{scenario.teleport_after_s:g}", "--route-steps", "0"]
+        words += ["--disable-summary", "--disable-tripinfos", "--disable-warnings", "--no-gzip"]
+        words += _passed_on(demand.simulation_options(scenario, ready.network, background, seed, "meso"))
+        done = subprocess.run(words, cwd=folder, capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False)
+        last = folder / f"{STEPS - 1:03}" / f"agents_{STEPS - 1:03}.rou.alt.xml"
+        if done.returncode or not last.is_file():
+            raise SimulationError(f"duaIterate failed in traffic seed {seed}: {sumo.error_line(done.stderr)}")
+        return {vehicle.get("id", ""): _quickest(vehicle) for vehicle in ET.parse(last).getroot().iter("vehicle")}
+
+
+def _trips(ready: Ready) -> str:
+    task, ids = ready.task, ready.task.graph.edge_ids
+    trips = [
+        f"<trip id={quoteattr(agent)} type='agent' depart='{ready.scenario.start_s + at_s:g}' "
+        f"from={quoteattr(str(ids[o]))} to={quoteattr(str(ids[d]))}/>"
+        for agent, at_s, o, d in zip(task.names, task.depart_s, task.origin, task.destination, strict=True)
+    ]
+    return f"<routes><vType id='agent' vClass='passenger'/>{''.join(trips)}</routes>"
+
+
+def _passed_on(options: list[str]) -> list[str]:
+    """Return those of SUMO's options that duaIterate does not set itself, as it takes them."""
+    own = {"-n", "-r", "--time-to-teleport", "--no-warnings", "--route-steps"}
+    words, leave = list[str](), False
+    for word in options:
+        leave = word in own if word.startswith("-") else leave
+        if not leave:
+            words.append(f"sumo{word}" if word.startswith("--") else word)
+    return words
+
+
+def _quickest(vehicle: ET.Element) -> str:
+    return min(vehicle.iter("route"), key=lambda route: float(route.get("cost", "inf"))).get("edges", "")

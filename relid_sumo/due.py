@@ -63,7 +63,9 @@ def _one(ready: Ready, seed: int) -> dict[str, str]:
         done = subprocess.run(words, cwd=folder, capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False)
         last = folder / f"{STEPS - 1:03}" / f"agents_{STEPS - 1:03}.rou.alt.xml"
         if done.returncode or not last.is_file():
-            raise SimulationError(f"duaIterate failed in traffic seed {seed}: {sumo.error_line(done.stderr)}")
+            log = folder / "dua.log"  # where it leaves what SUMO said
+            said = log.read_text(encoding="utf-8") if log.is_file() else done.stderr
+            raise SimulationError(f"duaIterate failed in traffic seed {seed}: {sumo.error_line(said)}")
         return {vehicle.get("id", ""): _quickest(vehicle) for vehicle in ET.parse(last).getroot().iter("vehicle")}
 
 

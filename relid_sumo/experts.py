@@ -142,7 +142,10 @@ class Experts:
         for record in records if elite else ():
             for i, driven in enumerate(_split(record)):
                 route = tuple(record.routes[i].tolist())
-                if record.status[i] != ARRIVED or route == self.demos[i].route:
+                if record.status[i] != ARRIVED:
+                    continue
+                if route == self.demos[i].route:  # an elite route was known in a few traffic seeds when it was taken
+                    self.demos[i].driven.setdefault((simulator, record.traffic_seed), driven)
                     continue
                 known = self.own[i].setdefault(route, _Known(route))
                 known.driven[simulator, record.traffic_seed] = driven
@@ -151,7 +154,7 @@ class Experts:
                     self._replace(i, known)
                     changed = True
                 elif len(self.own[i]) > MOST_ROUTES:
-                    worst = min(self.own[i].values(), key=lambda k: k.mean(list(k.driven)))
+                    worst = min((k for k in self.own[i].values() if k.driven), key=lambda k: k.mean(list(k.driven)))
                     del self.own[i][worst.route]
         return changed
 

@@ -60,28 +60,37 @@ def by_turns(ready: Ready, report: Report = lambda _: None) -> list[list[int]]:
     return [times.fastest(o, d, depart_s, closed=task.closed) for o, d, depart_s in trips]
 
 
-def bestroute(ready: Ready, workers: int | None = None, report: Report = lambda _: None) -> list[list[int]]:
-    """Return every agent's best of `K_ROUTES` routes by mean travel time in training traffic, microscopic; cached."""
-    task, scenario = ready.task, ready.scenario
-    options = [
+def options(ready: Ready) -> list[list[list[int]]]:
+    """Return up to `K_ROUTES` clearly different routes of every agent, open ones where there are such."""
+    task = ready.task
+    every = [
         [list(route) for route in alternatives(task.graph, origin, destination, K_ROUTES)]
         for origin, destination in zip(task.origin.tolist(), task.destination.tolist(), strict=True)
     ]
-    options = [[route for route in routes if not task.closed & set(route)] or routes[:1] for routes in options]
+    return [[route for route in routes if not task.closed & set(route)] or routes[:1] for routes in every]
+
+
+def in_turn(routes: Sequence[Sequence[Route]]) -> list[Policy]:
+    """Return plans in the k-th of which every agent is on its k-th route, or on its last where it has fewer."""
+    return [
+        Policy("fixed", routes={i: own[min(k, len(own) - 1)] for i, own in enumerate(routes)})
+        for k in range(max(map(len, routes)))
+    ]
+
+
+def bestroute(ready: Ready, workers: int | None = None, report: Report = lambda _: None) -> list[list[int]]:
+    """Return every agent's best of `K_ROUTES` routes by mean travel time in training traffic, microscopic; cached."""
+    task, scenario, ways = ready.task, ready.scenario, options(ready)
     own = scenario.model_dump(mode="json", exclude={"name", "meso", "observation", "reward"})
-    content = [FORMAT, ready.network.key, own, own_demand(scenario, ready.network), sorted(task.closed), options]
+    content = [FORMAT, ready.network.key, own, own_demand(scenario, ready.network), sorted(task.closed), ways]
     file = atlas.kept("bestroute", ready.network.name, content, ".json")
     if not file.is_file():
-        rounds, seeds = max(map(len, options)), scenario.seeds.training
-        report(f"driving up to {rounds} routes of every vehicle in {len(seeds)} samples of traffic")
-        plans = [
-            Policy("fixed", routes={i: routes[min(k, len(routes) - 1)] for i, routes in enumerate(options)})
-            for k in range(rounds)
-        ]
+        plans, seeds = in_turn(ways), scenario.seeds.training
+        report(f"driving up to {len(plans)} routes of every vehicle in {len(seeds)} samples of traffic")
         with Rollouts(task, workers) as rollouts:
             driven = in_traffic(ready, rollouts, plans, seeds)
         times = np.array([[record.travel_time for record in records] for records in driven]).mean(axis=1)
-        best = [int(np.argmin(times[: len(routes), i])) for i, routes in enumerate(options)]
+        best = [int(np.argmin(times[: len(routes), i])) for i, routes in enumerate(ways)]
         results.write_json(file, best)
     chosen = json.loads(file.read_text(encoding="utf-8"))
-    return [routes[k] for routes, k in zip(options, chosen, strict=True)]
+    return [routes[k] for routes, k in zip(ways, chosen, strict=True)]

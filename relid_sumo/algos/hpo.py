@@ -39,8 +39,8 @@ class HpoSettings(IppoSettings):
     """See `IppoSettings`: who has an expert to imitate must tell junctions apart; who has none learns slower for it."""
     alpha: str = "dtw+gate"
     """How much an agent follows its expert: ``dtw`` (more the further its way is from the expert's), ``dtw+gate`` (and
-    only while the expert is better), ``decay`` (falling linearly to 0), ``router`` (a learnt weight), ``fixed:0.5``,
-    ``none``."""
+    no more than ``alpha_min`` once the expert is worse), ``decay`` (falling linearly to 0), ``router`` (a learnt
+    weight), ``fixed:0.5``, ``none``."""
     alpha_max: Annotated[float, Field(ge=0, le=1)] = 0.9
     """The largest alpha, of ``dtw``, ``dtw+gate`` and ``decay``."""
     alpha_min: Annotated[float, Field(ge=0, le=1)] = 0.5
@@ -122,7 +122,7 @@ def alphas(settings: HpoSettings, ways: Ways | None, agents: int, progress: floa
     """Return alpha of each agent, shape (N,); 0 where there is no expert.
 
     ``dtw``: from ``alpha_min`` towards ``alpha_max`` by ``1 - exp(-d / s)`` with d the DTW distance and s the scale;
-    ``dtw+gate``: by that times ``sigmoid(lead / gate_s)``, so that an agent leaves a worse expert behind.
+    ``dtw+gate``: by that times ``sigmoid(lead / gate_s)``, so that ``alpha_min`` alone holds who is ahead of it.
     """
     kind, _, number = settings.alpha.partition(":")
     if kind == "fixed":
@@ -184,6 +184,7 @@ class Hpo(Ippo):
             ((values - (seen.share * log_p).sum(1)) * chosen).sum().backward()
             clip_each(everything, self.settings.max_grad_norm)
             optimiser.step()
+        optimiser.zero_grad()  # the next step of the expert critic would add to what is left
         return {"steps": steps, "imitated": reached}
 
     def follow(self, ways: Ways | None, progress: float) -> Floats:

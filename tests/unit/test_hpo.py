@@ -352,6 +352,31 @@ def test_a_better_own_route_replaces_a_demonstration_after_three_seeds(
     assert np.array_equal(ours.returns, theirs.returns)
 
 
+def test_a_demonstration_is_known_in_all_traffic_that_its_agent_drives_it_in(
+    experts: Experts, crossing: RoutingTask, toy_drive: Drive
+) -> None:
+    plan = Policy("fixed", routes={i: demo.route for i, demo in enumerate(experts.demos)})
+    before = {i: demo.driven["micro", 5] for i, demo in enumerate(experts.demos)}
+    records = [toy_drive(crossing, plan, traffic_seed=seed) for seed in (5, 13)]
+    assert not experts.note(records, "micro", elite=True)
+    for i, demo in enumerate(experts.demos):
+        assert demo.driven["micro", 13].total == pytest.approx(records[1].returns[i])
+        assert demo.driven["micro", 5] is before[i], "as it was demonstrated"
+
+
+def test_a_plan_that_was_never_driven_is_not_the_worst(
+    experts: Experts, crossing: RoutingTask, toy_drive: Drive, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("relid_sumo.experts.MOST_ROUTES", 1)
+    plans = [demo.route for demo in experts.demos]
+    fastest = [tuple(crossing.route(i, plan[0])) for i, plan in enumerate(plans)]
+    unseen = Experts(crossing, fastest)
+    unseen.take(0, plans[0][:-1])  # in place of a plan that was not shown yet
+    record = toy_drive(crossing, Policy("fixed", routes=dict(enumerate(plans))), traffic_seed=5)
+    unseen.note([record], "micro", elite=True)
+    assert list(unseen.own[0]) == [fastest[0]]
+
+
 def test_without_elite_demonstrations_stay(crossing: RoutingTask, toy_drive: Drive, experts: Experts) -> None:
     before = int(experts.stacked().batch.valid[0].sum())
     records = [toy_drive(crossing, Policy("fixed"), slow={s: 3.0}, traffic_seed=s) for s in (5, 9, 11)]

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from relid_sumo import atlas, demos, seeding
+from relid_sumo import atlas, demos, seeding, stats
 from relid_sumo.algos import dtw
 from relid_sumo.algos.gae import Batch
 from relid_sumo.algos.hpo import Expert, Ways
@@ -68,8 +68,7 @@ class _Known:
 
 def _surely(one: _Known, other: _Known, where: Sequence[Where]) -> bool:
     """Return whether one way came out better than another by more than the standard error of the difference."""
-    ahead = np.array([one.driven[w].total - other.driven[w].total for w in where])
-    return bool(ahead.mean() > ahead.std(ddof=1) / np.sqrt(len(ahead)))
+    return stats.above_zero(np.array([one.driven[w].total - other.driven[w].total for w in where]))
 
 
 class Experts:

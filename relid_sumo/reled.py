@@ -3,9 +3,9 @@
 Demonstrations are shown in each simulation when it is entered, and imitated in the first. Before the last one of the
 curriculum ways beside them are probed; what is quicker is shown instead, and imitated.
 
-Every `renew_every` updates the demonstrated plans are driven again, subset by subset, with everybody else on the
-policies as they are then: only now do D_in (how far a plan is from what its agents would do) and F_out (what the others
-feel) say something about the learners. They go to rounds.csv.
+Every `renew_every` updates programs plan again with the policies as they are then (`relid_sumo.renewal`): only now do
+D_in (how far a plan is from what its agents would do) and F_out (what the others feel) say something about the
+learners. They go to rounds.csv.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
-from relid_sumo import policies, probes, results, runs
+from relid_sumo import policies, probes, renewal, results, runs
 from relid_sumo.algos.hpo import Hpo
 from relid_sumo.demos import Demonstrations
 from relid_sumo.env import EpisodeRecord
@@ -26,12 +26,11 @@ from relid_sumo.prepare import Ready, prepare
 from relid_sumo.rollout import Rollouts
 from relid_sumo.runs import TrainSettings
 from relid_sumo.scenario import Simulator
-from relid_sumo.sed import feedback
 from relid_sumo.sed import run as sed
 from relid_sumo.sed.bench import Bench, Present, Watch
 from relid_sumo.sed.settings import SedSettings
 
-DEMONSTRATIONS, PROBES, EXPERTS = "demonstrations.npz", "probes.json", "experts.json"
+DEMONSTRATIONS, PROBES, EXPERTS, RENEWED = "demonstrations.npz", "probes.json", "experts.json", "renewed"
 Report = Callable[[str], None]
 
 
@@ -62,7 +61,11 @@ class Reled:
         self._demonstrations = self._made(workers)
         self._routes = planned(self._demonstrations, ready, folder / DEMONSTRATIONS)
         self.experts = Experts(ready.task, self._routes)
-        self._driven, self._n_rounds, self._shown = int(self._demonstrations.meta.get("episodes", 0)), 0, set[str]()
+        self._driven, self._n_rounds, self._shown = (
+            int(self._demonstrations.meta.get("episodes", 0)),
+            0,
+            set[Simulator](),
+        )
 
     @cached_property
     def _on_trial(self) -> Ready:
@@ -124,8 +127,9 @@ class Reled:
 
     def _probe(self, rollouts: Rollouts) -> list[int]:
         """Let the probed ways that are better be the demonstrations; return whose they are."""
-        found = probes.probe(self._on_trial, self._routes, rollouts, self._report)
-        better = [i for i, (old, new) in enumerate(zip(self._routes, found.routes, strict=True)) if old != new]
+        now = [demo.route for demo in self.experts.demos]
+        found = probes.probe(self._on_trial, now, rollouts, self._report)
+        better = [i for i, (old, new) in enumerate(zip(now, found.routes, strict=True)) if old != new]
         for i in better:
             self.experts.take(i, found.routes[i])
         gains = {name: round(gain, 1) for name, gain in zip(self._ready.task.names, found.gain_s, strict=True)}
@@ -166,27 +170,29 @@ class Reled:
         return self.experts.luck(records, simulator) if how.paired and how.alpha != "none" else None
 
     def after_update(self, rollouts: Rollouts, update: int) -> None:
-        """Now and then, score the plans against the policies as they are."""
+        """Now and then, renew the demonstrations with the policies as they are; `reled` alone exchanges some."""
         every = self._settings.renew_every
         if not every or update % every:
             return
-        weights, how = self._learner.weights(), SedSettings()
-        shares = partial(policies.probabilities, weights)
-        present = Present(Policy("learned", weights=weights), shares)
-        bench = Bench(self._on_trial, rollouts, how, present, Watch(episode=self._count))
+        weights, number = self._learner.weights(), update // every
+        present = Present(Policy("learned", weights=weights), partial(policies.probabilities, weights))
+        bench = Bench(self._on_trial, rollouts, self._how, present, Watch(episode=self._count, report=self._report))
+        own = self._settings.algo == "reled" and not self._settings.demonstrations
+        ask = sed.Ask(self._settings.llm) if own else None
         index = {name: i for i, name in enumerate(self._ready.task.names)}
         subsets = [[index[name] for name in subset["vehicles"]] for subset in self._demonstrations.meta["subsets"]]
-        reference = bench.reference()
-        tried = bench.try_out([{i: self.experts.demos[i].route for i in agents} for agents in subsets])
-        numbers = [
-            feedback.measure(records, reference, agents, (how.weight_out, how.weight_in), shares)
-            for records, agents in zip(tried, subsets, strict=True)
-        ]
-        row: dict[str, float] = {"round": update // every, "update": update}
-        for name in ("d_in", "f_out", "f_out_floor", "score", "travel_time_s"):
-            values = [float(getattr(one, name) or 0.0) for one in numbers]
-            row[name] = sum(values) / len(values)
-        self._rounds.add(row)
+        now = [demo.route for demo in self.experts.demos]
+        found = renewal.renew(bench, now, subsets, ask, self._folder / RENEWED / str(number), self._last)
+        new = [i for i, (old, route) in enumerate(zip(now, found.routes, strict=True)) if old != route]
+        for i in new:
+            self.experts.take(i, found.routes[i])
+        if new:
+            for simulator in sorted(self._shown):
+                self._driven += self._show(rollouts, simulator)
+            self._learner.expert = self.experts.stacked()
+            self._learner.imitate(new)
+        self._report(f"renewal {number}: {len(new)} agents have a better demonstration")
+        self._rounds.add({"round": number, "update": update, **found.numbers, "renewed": len(new)})
         self._n_rounds += 1
 
     def _count(self, _: EpisodeRecord) -> None:

@@ -81,7 +81,8 @@ class TrainSettings(Settings):
     score_seeds: Annotated[int, Field(ge=1)] = 3
     """Training traffic seeds that programs are scored in, to make demonstrations: each of them costs episodes."""
     renew_every: Annotated[int, Field(ge=0)] = 20
-    """Updates between two looks at D_in and F_out of the demonstrations under the present policies; 0 for none."""
+    """Updates between two renewals: demonstrations are scored under the present policies, and programs plan again
+    (``reled`` without ``demonstrations``); 0 for none."""
 
     @property
     def expert(self) -> bool:

@@ -34,6 +34,11 @@ class Estimate:
     high: float | None
 
 
+def above_zero(differences: Floats) -> bool:
+    """Return whether two or more paired differences are above 0 by more than the standard error of their mean."""
+    return len(differences) > 1 and bool(differences.mean() > differences.std(ddof=1) / np.sqrt(len(differences)))
+
+
 def estimate(values: Floats) -> Estimate:
     """Return the mean of a figure per seed with its 95 % percentile bootstrap interval (Efron 1979)."""
     mean = float(values.mean())

@@ -43,7 +43,7 @@ from relid_sumo.scenario_files import load_scenario
 CASES = ("as trained", "more traffic", "a road closed")
 PLANNED = "rerouting,hist,turns"
 MORE = 1.2  # times the traffic that policies were trained in
-PLANS = "hist,turns,bestroute,due"  # each vehicle on one route in all traffic
+PLANS = "hist,turns,due"  # each vehicle on one route in all traffic, other than the routes of `bestroute`
 NOT_LEARNED = "shortest,reactive,rerouting,hist,turns,bestroute,due"
 
 

@@ -117,7 +117,8 @@ def run(
         The folder is taken, no answers are to be had, or programs cannot be isolated here.
     """
     counted = _Counted(watch or Watch())
-    with _refined(ready, folder, settings, ask, workers, present, counted.watch) as (bench, refined, name):
+    name, _ = check(ask, settings, ready.scenario)
+    with _refined(ready, folder, settings, ask, workers, present, counted.watch) as (bench, refined):
         bench.watch.report("driving the held plans together")
         demonstrations, compared = demonstrate.demonstrate(bench, refined)
     counted.told(demonstrations).save(folder / kept.DEMONSTRATIONS)
@@ -148,7 +149,7 @@ def plan(
         (watch or Watch()).report("the demonstrations are there from before")
         return Demonstrations.load(file)
     counted = _Counted(watch or Watch())
-    with _refined(ready, folder, settings, ask, workers, None, counted.watch) as (bench, refined, _):
+    with _refined(ready, folder, settings, ask, workers, None, counted.watch) as (bench, refined):
         demonstrations = counted.told(demonstrate.held(bench, refined, settings.simulator))
     demonstrations.save(folder / kept.DEMONSTRATIONS)
     demonstrations.save(file)
@@ -180,8 +181,22 @@ def _refined(
     workers: int | None,
     present: Present | None,
     watch: Watch,
-) -> Iterator[tuple[Bench, Refined, str]]:
-    """Run the loop; yield where it was run, what it left and who was asked, while simulations are still warm."""
+) -> Iterator[tuple[Bench, Refined]]:
+    """Run the loop; yield where it was run and what it left, while simulations are still warm."""
+    with Rollouts(ready.task, workers) as rollouts:
+        bench = Bench(ready, rollouts, settings, present or Present(), watch)
+        yield bench, looped(bench, folder, ask)
+
+
+def looped(bench: Bench, folder: Path, ask: Ask) -> Refined:
+    """Run the loop on a bench, and keep prompts, answers and programs in a folder, which may hold some from before.
+
+    Raises
+    ------
+    InputError
+        The folder is taken, no answers are to be had, or programs cannot be isolated here.
+    """
+    ready, settings, watch = bench.ready, bench.settings, bench.watch
     scenario = ready.scenario
     name, how = check(ask, settings, scenario)
     beside = scenario.folder / scenario.network
@@ -190,9 +205,7 @@ def _refined(
     kept.open_run(folder, name, {**known, "isolation": how, "settings": settings.model_dump(mode="json")})
     provider = _provider(name, ask, settings, scenario, folder, watch.report)
     times = traffic.edge_times(scenario, ready.network, report=watch.report)
-    with Rollouts(ready.task, workers) as rollouts:
-        bench = Bench(ready, rollouts, settings, present or Present(), watch)
-        yield bench, refine(bench, folder, provider, how, times), name
+    return refine(bench, folder, provider, how, times)
 
 
 def _provider(

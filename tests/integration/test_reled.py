@@ -62,6 +62,9 @@ def test_a_run_keeps_alpha_by_agent_and_looks_at_its_plans(trained: Path, town_r
     assert rounds["round"] == [1.0, 2.0]
     assert all(0.0 <= value <= 1.0 for value in rounds["d_in"])
     assert all(value >= 0.0 for value in rounds["f_out"])
+    assert all(0 <= value <= town_ready.task.n_agents for value in rounds["renewed"])
+    for number in (1, 2):
+        assert list((trained / "renewed" / str(number) / "programs").glob("*.py")), "programs planned again"
     told = json.loads((trained / "experts.json").read_text())
     assert told["meso"]["imitated"] > 0.9
     assert Demonstrations.load(trained / "demonstrations.npz").meta["scenario"] == "small-town"
@@ -81,7 +84,6 @@ def test_ways_are_probed_before_the_last_simulation_and_count_in_the_budget(trai
     renewed = looked - probed["episodes_driven"] - told["micro"]["episodes_driven"]
     assert renewed > 0, "the plans were driven against the present policies, too"
     assert list(columns["micro"]) == [0, 0, 0, 1, 1]
-    assert not any(columns["replaced"][:3]), "what is better mesoscopically replaces nothing"
     better = sum(gain > 0 for gain in probed["gain_s"].values())
     assert columns["replaced"][3] >= better
     assert ("imitated" in told["micro"]) == (better > 0), "what is the same need not be imitated again"

@@ -15,7 +15,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from relid_sumo import probes
+from relid_sumo import probes, renewal
 from relid_sumo.algos import dtw
 from relid_sumo.algos.gae import Batch, make_batch
 from relid_sumo.algos.hpo import Expert, Hpo, HpoSettings, Ways, alphas
@@ -28,6 +28,10 @@ from relid_sumo.graph import Floats
 from relid_sumo.policies import Policy
 from relid_sumo.rollout import Job
 from relid_sumo.runs import train_settings
+from relid_sumo.sed.bench import Bench, Present, Watch
+from relid_sumo.sed.feedback import Reference
+from relid_sumo.sed.run import Ask
+from relid_sumo.sed.settings import SedSettings
 from relid_sumo.task import RoutingTask
 from relid_sumo.turns import TurnTimes
 
@@ -385,6 +389,40 @@ def test_without_elite_demonstrations_stay(crossing: RoutingTask, toy_drive: Dri
     expert = experts.stacked()
     assert expert.batch.valid[0].sum() == before + advised, "own decisions come with the expert's advice"
     assert np.take_along_axis(expert.batch.mask, expert.batch.action[..., None], axis=-1).all()
+
+
+def test_renewal_takes_plans_that_score_better_and_are_so_in_company(
+    experts: Experts, crossing: RoutingTask, toy_drive: Drive, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rollouts, plans = ToyRollouts(crossing, toy_drive), [demo.route for demo in experts.demos]
+    bench = Bench(ready_of(crossing, (5, 9, 11)), rollouts, SedSettings(seeds=3), Present(), Watch())  # type: ignore[arg-type]
+    shortest, detours = bench.drive(
+        [Policy("shortest"), Policy("fixed", routes=dict(enumerate(plans)))], (5, 9, 11), "micro"
+    )
+    gains = np.array([s.returns - d.returns for s, d in zip(shortest, detours, strict=True)])
+    quick, other = np.argsort(-gains.min(axis=0))[:2].tolist()
+    assert gains[:, [quick, other]].min() > 0
+    fastest = {i: tuple(crossing.route(i, plans[i][0])) for i in (quick, other)}
+    reference, groups, answers = Reference(shortest, shortest, shortest, shortest), [[quick], [other]], list[Any]()
+
+    def planned(agent: int, route: tuple[int, ...], score: float) -> SimpleNamespace:
+        best = SimpleNamespace(routes={agent: route}, numbers=SimpleNamespace(score=score))
+        return SimpleNamespace(agents=(agent,), best=best)
+
+    def renewed(*subsets: SimpleNamespace, asking: bool = True) -> list[tuple[int, ...]]:
+        answers[:], ask = subsets, Ask("template") if asking else None
+        return list(renewal.renew(bench, plans, groups, ask, tmp_path, "micro").routes)
+
+    monkeypatch.setattr(Bench, "reference", lambda _: reference)
+    looped = SimpleNamespace(subsets=answers, reference=reference)
+    monkeypatch.setattr("relid_sumo.renewal.sed.looped", lambda *_: looped)
+    expected = [fastest[quick] if i == quick else route for i, route in enumerate(plans)]
+    assert renewed(planned(quick, fastest[quick], 9.0), planned(other, fastest[other], -9.0)) == expected
+    detour, plans[quick] = plans[quick], fastest[quick]
+    assert renewed(planned(quick, detour, 9.0)) == plans, "scored better, and slower beside the demonstrations"
+    before = rollouts.count
+    assert renewed(planned(quick, detour, 9.0), asking=False) == plans
+    assert rollouts.count - before == 3 * len(groups), "the demonstrations are scored, and nothing else"
 
 
 def test_probes_find_a_quicker_way_and_keep_what_is_best(

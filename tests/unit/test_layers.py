@@ -38,7 +38,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("drive",),
     ("pettingzoo_env",),
     ("algos", "sed"),
-    ("runs", "experts", "planners", "probes"),
+    ("runs", "experts", "planners", "probes", "renewal"),
     ("reled",),
     ("train",),
     ("evaluate",),

@@ -1,0 +1,94 @@
+"""Renewal: programs plan again while the agents are as far as they are, and better plans become demonstrations.
+
+The loop of SED is run once more with everybody outside a subset on the present policies, so that D_in and F_out are of
+the learners: a model or the template is asked for new programs, recorded programs are run and scored again. A plan that
+scores better than the demonstration of its subset is tried beside it, all other agents on their demonstrations, in the
+simulation that the agents will have to do in; it takes the demonstration's place where it is better by more than the
+standard error.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from relid_sumo import stats
+from relid_sumo.policies import Policy
+from relid_sumo.scenario import Simulator
+from relid_sumo.sed import feedback
+from relid_sumo.sed import run as sed
+from relid_sumo.sed.bench import Bench
+from relid_sumo.sed.plans import Routes
+
+TRIED_SEEDS = 8  # training traffic seeds in which a plan is tried beside the demonstrations
+LOGGED = ("d_in", "f_out", "f_out_floor", "score", "travel_time_s")
+Route = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Renewed:
+    """Every agent's route, and means over subsets of what the demonstrations came to under the present policies."""
+
+    routes: tuple[Route, ...]
+    numbers: dict[str, float]
+
+
+def renew(
+    bench: Bench,
+    routes: Sequence[Route],
+    subsets: Sequence[Sequence[int]],
+    ask: sed.Ask | None,
+    folder: Path,
+    simulator: Simulator,
+) -> Renewed:
+    """Score the demonstrations under the present policies, and exchange those for which better plans are found.
+
+    Parameters
+    ----------
+    routes
+        The demonstrated route of every agent, edges.
+    subsets
+        Who plans together.
+    ask
+        Who writes programs; nobody where None, and nothing is exchanged then.
+    folder
+        Where prompts, answers and programs are kept.
+    simulator
+        What better plans are confirmed in.
+    """
+    refined = None if ask is None else sed.looped(bench, folder, ask)
+    reference = bench.reference() if refined is None else refined.reference
+    tried = bench.try_out([{i: routes[i] for i in agents} for agents in subsets])
+    weights = bench.settings.weight_out, bench.settings.weight_in
+    numbers = [
+        feedback.measure(records, reference, agents, weights, bench.present.probabilities)
+        for records, agents in zip(tried, subsets, strict=True)
+    ]
+    score = {tuple(agents): own.score for agents, own in zip(subsets, numbers, strict=True)}
+    rivals = [
+        best.routes
+        for subset in (refined.subsets if refined is not None else ())
+        if (best := subset.best) is not None and best.routes is not None and best.numbers is not None
+        if any(best.routes[i] != routes[i] for i in subset.agents)
+        if best.numbers.score > score.get(subset.agents, -np.inf)
+    ]
+    means = {name: float(np.mean([getattr(own, name) or 0.0 for own in numbers])) for name in LOGGED}
+    return Renewed(_confirmed(bench, routes, rivals, simulator), means)
+
+
+def _confirmed(
+    bench: Bench, routes: Sequence[Route], rivals: Sequence[Routes], simulator: Simulator
+) -> tuple[Route, ...]:
+    """Return the routes with those of rivals that are better in their company, by more than the standard error."""
+    now = dict(enumerate(routes))
+    if rivals:
+        plans = [Policy("fixed", routes=now | rival) for rival in [{}, *rivals]]
+        driven = bench.drive(plans, bench.ready.scenario.seeds.training[:TRIED_SEEDS], simulator)
+        returns = np.array([[record.returns.mean() for record in records] for records in driven])
+        for rival, gain in zip(rivals, returns[1:] - returns[0], strict=True):
+            if stats.above_zero(gain):
+                now |= rival
+    return tuple(now[i] for i in range(len(routes)))

@@ -22,7 +22,7 @@ from relid_sumo import atlas, demand, results, sumo, traffic
 from relid_sumo.errors import InputError, SimulationError
 from relid_sumo.prepare import Ready
 
-STEPS = 5  # after the third hardly a route is new
+STEPS = 5  # after the second hardly a route is new (hong_kong)
 
 
 def equilibrium(ready: Ready, report: Callable[[str], None] = lambda _: None) -> list[list[int]]:
@@ -33,7 +33,7 @@ def equilibrium(ready: Ready, report: Callable[[str], None] = lambda _: None) ->
     InputError
         Roads are closed.
     SimulationError
-        duaIterate failed; the message holds its last line.
+        duaIterate failed; the message holds SUMO's own line.
     """
     if ready.task.closed:
         raise InputError("SUMO's duaIterate knows nothing of closed roads: leave 'due' out")

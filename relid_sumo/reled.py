@@ -61,11 +61,8 @@ class Reled:
         self._demonstrations = self._made(workers)
         self._routes = planned(self._demonstrations, ready, folder / DEMONSTRATIONS)
         self.experts = Experts(ready.task, self._routes)
-        self._driven, self._n_rounds, self._shown = (
-            int(self._demonstrations.meta.get("episodes", 0)),
-            0,
-            set[Simulator](),
-        )
+        self._driven, self._n_rounds = int(self._demonstrations.meta.get("episodes", 0)), 0
+        self._shown: set[Simulator] = set()
 
     @cached_property
     def _on_trial(self) -> Ready:

@@ -1,9 +1,9 @@
 """The study of docs/results: what is not learned, driven once a city, and the tables from the cells that are there.
 
-    relid-sumo batch experiments/study-straight.toml --out study/straight    # then -ablations and -time
+    relid-sumo batch experiments/study-straight.toml --out study/straight    # then -ablations, -time and -scale
     python tools/study.py baselines orlando --demonstrations study/straight/runs/orlando-reled-0/demonstrations.npz
     python tools/study.py hindsight orlando
-    python tools/study.py collect study/straight study/straight-ablations study/time
+    python tools/study.py collect study/straight study/straight-ablations study/time study/straight-scale
     python tools/study.py tables
 
     python tools/study.py unseen orlando study/straight/runs/orlando-reled-0 study/straight/runs/orlando-ippo-3

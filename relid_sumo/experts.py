@@ -95,7 +95,7 @@ class Experts:
     def start(self, ready: Ready, rollouts: Rollouts, simulator: Simulator, seed: int, batch: int) -> int:
         """Drive the plans with slips, and an untrained policy for alpha's scale; return how many episodes that took."""
         seeds = ready.scenario.seeds.training
-        plan = dict(enumerate(demo.route for demo in self.demos))
+        plan = dict(enumerate(self.routes))
         jobs = [
             Job(
                 s,
@@ -121,6 +121,18 @@ class Experts:
         for s, several in _shown(demonstrations):
             for demo, driven in zip(self.demos, several, strict=True):
                 demo.driven[simulator, s] = driven
+
+    @property
+    def routes(self) -> list[Route]:
+        """The demonstrated route of every agent, edges."""
+        return [demo.route for demo in self.demos]
+
+    def exchange(self, routes: Sequence[Route]) -> list[int]:
+        """Let other routes be the demonstrations; return whose are new, which have to be shown."""
+        new = [i for i, (old, route) in enumerate(zip(self.routes, routes, strict=True)) if old != route]
+        for i in new:
+            self.take(i, routes[i])
+        return new
 
     def take(self, agent: int, route: Route) -> None:
         """Let another route be an agent's demonstration; it has to be shown."""

@@ -124,11 +124,8 @@ class Reled:
 
     def _probe(self, rollouts: Rollouts) -> list[int]:
         """Let the probed ways that are better be the demonstrations; return whose they are."""
-        now = [demo.route for demo in self.experts.demos]
-        found = probes.probe(self._on_trial, now, rollouts, self._report)
-        better = [i for i, (old, new) in enumerate(zip(now, found.routes, strict=True)) if old != new]
-        for i in better:
-            self.experts.take(i, found.routes[i])
+        found = probes.probe(self._on_trial, self.experts.routes, rollouts, self._report)
+        better = self.experts.exchange(found.routes)
         gains = {name: round(gain, 1) for name, gain in zip(self._ready.task.names, found.gain_s, strict=True)}
         results.write_json(self._folder / PROBES, {"episodes_driven": found.episodes, "gain_s": gains})
         self._report(f"probes: {len(better)} agents have a better way than their demonstration")
@@ -137,7 +134,7 @@ class Reled:
 
     def _show(self, rollouts: Rollouts, simulator: Simulator) -> int:
         """Show the demonstrations in a simulation; return how many episodes had to be driven."""
-        routes, made = [demo.route for demo in self.experts.demos], self._demonstrations
+        routes, made = self.experts.routes, self._demonstrations
         if not self._settings.demonstrations and made.meta["simulator"] == simulator and routes == self._routes:
             self.experts.show(made, simulator)  # driven when they were made
             return 0
@@ -178,11 +175,9 @@ class Reled:
         ask = sed.Ask(self._settings.llm) if own else None
         index = {name: i for i, name in enumerate(self._ready.task.names)}
         subsets = [[index[name] for name in subset["vehicles"]] for subset in self._demonstrations.meta["subsets"]]
-        now = [demo.route for demo in self.experts.demos]
-        found = renewal.renew(bench, now, subsets, ask, self._folder / RENEWED / str(number), self._last)
-        new = [i for i, (old, route) in enumerate(zip(now, found.routes, strict=True)) if old != route]
-        for i in new:
-            self.experts.take(i, found.routes[i])
+        folder = self._folder / RENEWED / str(number)
+        found = renewal.renew(bench, self.experts.routes, subsets, ask, folder, self._last)
+        new = self.experts.exchange(found.routes)
         if new:
             for simulator in sorted(self._shown):
                 self._driven += self._show(rollouts, simulator)

@@ -15,7 +15,7 @@ from relid_sumo.results import Driven, Summary
 
 HERE = Path(__file__).resolve().parents[1] / "docs" / "results"
 CITIES = ("orlando", "hong_kong")
-MEASURES = ("travel_time_s", "arrival_rate", "return_s")
+DIGITS = {"travel_time_s": 1, "arrival_rate": 3, "return_s": 1}  # of each measure
 SHOWN = ("return_s", "travel_time_s")
 SPAN = 3  # updates
 RESAMPLES = 10_000
@@ -154,12 +154,12 @@ def entry(city: str, rows: Mapping[str, Sequence[Summary]], *, returns: bool) ->
             for algo, content in not_learned.items()
             if returns or name != "return_s"
         }
-        for name in MEASURES
+        for name in DIGITS
     }
     said: dict[str, Any] = {"seeds": {algo: len(runs) for algo, runs in rows.items()}}
     said["costs"] = {algo: costs(runs) for algo, runs in rows.items()}
     said |= {
-        key: {algo: figure(values, 3 if key == "arrival_rate" else 1) for algo, values in by_algo.items()}
+        key: {algo: figure(values, DIGITS[key]) for algo, values in by_algo.items()}
         for key, by_algo in measured.items()
     }
     if "reled" in rows:
@@ -211,7 +211,7 @@ def scaling() -> dict[str, Any]:
         driven = {algo if name == "trained" else name: one for name, one in _evaluation(run).policies.items()}
         about = said.setdefault(scenario, {"agents": len(_evaluation(run).agents), "costs": {}})
         about["costs"][algo] = costs([run])
-        for name, digits in (("return_s", 1), ("travel_time_s", 1), ("arrival_rate", 3)):
+        for name, digits in DIGITS.items():
             about.setdefault(name, {}).update(
                 {a: figure(by_seed(one, name)[None], digits) for a, one in driven.items()}
             )
@@ -248,8 +248,8 @@ def elsewhere(content: Mapping[str, Any]) -> dict[str, Any]:
             by_algo.setdefault(algo, []).append(Driven.model_validate(figures))
         said[case] = {
             algo: {
-                name: figure(np.array([by_seed(one, name) for one in several]), digits)
-                for name, digits in (("travel_time_s", 1), ("arrival_rate", 3))
+                name: figure(np.array([by_seed(one, name) for one in several]), DIGITS[name])
+                for name in ("travel_time_s", "arrival_rate")
             }
             | {"training_seeds": len(several), "traffic_seeds": len(driven["traffic_seeds"])}
             for algo, several in by_algo.items()

@@ -84,8 +84,11 @@ def test_ways_are_probed_before_the_last_simulation_and_count_in_the_budget(trai
     renewed = looked - probed["episodes_driven"] - told["micro"]["episodes_driven"]
     assert renewed > 0, "the plans were driven against the present policies, too"
     assert list(columns["micro"]) == [0, 0, 0, 1, 1]
+    rounds = results.read_columns(trained / results.ROUNDS)
+    before = [0.0, 0.0, rounds["renewed"][0]]  # renewed after the second update
+    assert columns["replaced"][:3] == before, "what is better mesoscopically replaces nothing by itself"
     better = sum(gain > 0 for gain in probed["gain_s"].values())
-    assert columns["replaced"][3] >= better
+    assert columns["replaced"][3] >= before[-1] + better
     assert ("imitated" in told["micro"]) == (better > 0), "what is the same need not be imitated again"
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 import shlex
 import shutil
 import signal
@@ -168,7 +169,7 @@ def test_a_dry_run_shows_the_grid_and_writes_nothing(
     printed = capsys.readouterr().err
     assert "2 cells, 2 to run:" in printed
     assert "2 waiting" in printed
-    assert " s at most, with " in printed
+    assert re.search(r" (s|min) at most, with ", printed)
     assert not (tmp_path / "b").exists()
 
 
@@ -183,13 +184,14 @@ def episodes(folder: Path) -> dict[str, int]:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)  # on a slow machine
 def test_a_batch_killed_again_and_again_ends_as_if_left_alone(
     grid: Path, done: Path, tmp_path: Path, descendants: Callable[[], dict[int, str]]
 ) -> None:
     folder, before = tmp_path / "b", dict.fromkeys(CELLS, 0)
     for further in (1, 2):  # kill it when a cell is so many updates on
         batch = process_of("batch", grid, "--out", folder, "--workers", "1")
-        deadline = time.monotonic() + 120
+        deadline = time.monotonic() + 250
         while time.monotonic() < deadline and batch.poll() is None:
             if (folder / "runs").is_dir() and max(episodes(folder).values()) >= 2 * further:
                 break
@@ -212,7 +214,7 @@ def test_ctrl_c_keeps_what_there_is_and_says_how_to_go_on(
 ) -> None:
     folder = tmp_path / "b"
     batch = process_of("batch", grid, "--out", folder)
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 250
     while not list(folder.glob("runs/*.part/checkpoint.pt")) and time.monotonic() < deadline:
         time.sleep(0.05)
     assert store.is_locked(folder)

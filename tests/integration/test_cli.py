@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from relid_sumo import meso
 from relid_sumo.cli import main
 from relid_sumo.errors import InputError
 
@@ -161,10 +162,12 @@ def test_scenario_check_says_what_the_traffic_looks_like(capsys: pytest.CaptureF
 def test_an_osm_file_is_all_it_takes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     source = Path(__file__).parents[2] / "scenarios" / "town" / "town.osm"
-    options = ["--set", "demand.rate_vph=300", "--set", "demand.warmup_s=60", "--episodes", "1", "--agents", "3"]
-    assert run("train", source, *options) == 0
+    monkeypatch.setattr(meso, "SPREAD", 4)
+    monkeypatch.setattr(meso, "REFINED", 2)
+    light = [*("--set", "demand.rate_vph=300", "--set", "demand.warmup_s=60"), *("--set", "horizon_s=700")]
+    assert run("train", source, *light, "--episodes", "1", "--agents", "3") == 0
     assert (tmp_path / "runs" / "town-ippo-0" / "checkpoint.pt").is_file()
-    assert run("scenario", "new", "mine", "--osm", source, "--agents", "4", "--set", "demand.rate_vph=300") == 0
+    assert run("scenario", "new", "mine", "--osm", source, "--agents", "4", *light) == 0
     assert run("scenario", "new", "mine", "--osm", source) == 2, "never overwritten"
     assert run("scenario", "check", "mine") == 0
 

@@ -131,12 +131,8 @@ class Experts:
         """Let other routes be the demonstrations; return whose are new, which have to be shown."""
         new = [i for i, (old, route) in enumerate(zip(self.routes, routes, strict=True)) if old != route]
         for i in new:
-            self.take(i, routes[i])
+            self._replace(i, _Known(routes[i]))
         return new
-
-    def take(self, agent: int, route: Route) -> None:
-        """Let another route be an agent's demonstration; it has to be shown."""
-        self._replace(agent, _Known(route))
 
     def note(self, records: Sequence[EpisodeRecord], simulator: Simulator, *, elite: bool) -> bool:
         """Remember what agents drove, with the experts' advice; return whether a demonstration has been replaced.

@@ -19,10 +19,8 @@ from relid_sumo.errors import InputError
 
 pytestmark = pytest.mark.sumo
 
-SMALL = [
-    *("--set", "demand.rate_vph=300", "--set", "demand.warmup_s=60"),
-    *("--set", "horizon_s=700", "--set", "train.episodes_per_update=2"),
-]
+LIGHT = ["--set", "demand.rate_vph=300", "--set", "demand.warmup_s=60", "--set", "horizon_s=700"]
+SMALL = [*LIGHT, "--set", "train.episodes_per_update=2"]
 SHORT_TRAINING = ["train", "town", *SMALL, "--episodes", "6"]
 
 
@@ -164,10 +162,9 @@ def test_an_osm_file_is_all_it_takes(tmp_path: Path, monkeypatch: pytest.MonkeyP
     source = Path(__file__).parents[2] / "scenarios" / "town" / "town.osm"
     monkeypatch.setattr(meso, "SPREAD", 4)
     monkeypatch.setattr(meso, "REFINED", 2)
-    light = [*("--set", "demand.rate_vph=300", "--set", "demand.warmup_s=60"), *("--set", "horizon_s=700")]
-    assert run("train", source, *light, "--episodes", "1", "--agents", "3") == 0
+    assert run("train", source, *SMALL, "--episodes", "1", "--agents", "3") == 0
     assert (tmp_path / "runs" / "town-ippo-0" / "checkpoint.pt").is_file()
-    assert run("scenario", "new", "mine", "--osm", source, "--agents", "4", *light) == 0
+    assert run("scenario", "new", "mine", "--osm", source, "--agents", "4", *LIGHT) == 0
     assert run("scenario", "new", "mine", "--osm", source) == 2, "never overwritten"
     assert run("scenario", "check", "mine") == 0
 

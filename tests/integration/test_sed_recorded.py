@@ -38,6 +38,7 @@ def test_recorded_answers_answer_todays_prompts(city: str, tmp_path: Path) -> No
     assert len(attempts) == 3 * 2 * len(refined.subsets)
     later = [one for one in attempts if one.round > 1]
     assert sum(one.problem is None for one in later) >= 0.95 * len(later)
+    assert all(one.sandbox_s < 5.0 for one in attempts)
     held = [subset.best.numbers for subset in refined.subsets if subset.best is not None]
     assert all(numbers is not None and numbers.score > -1.0 for numbers in held)
     headers = [read_record(file)[0] for file in sorted((scenario.folder / ANSWERS).glob("*.md"))]

@@ -375,7 +375,7 @@ def test_a_plan_that_was_never_driven_is_not_the_worst(
     plans = [demo.route for demo in experts.demos]
     fastest = [tuple(crossing.route(i, plan[0])) for i, plan in enumerate(plans)]
     unseen = Experts(crossing, fastest)
-    unseen.take(0, plans[0][:-1])  # in place of a plan that was not shown yet
+    unseen.exchange([plans[0][:-1], *fastest[1:]])  # in place of a plan that was not shown yet
     record = toy_drive(crossing, Policy("fixed", routes=dict(enumerate(plans))), traffic_seed=5)
     unseen.note([record], "micro", elite=True)
     assert list(unseen.own[0]) == [fastest[0]]
@@ -469,7 +469,7 @@ def test_a_route_taken_as_demonstration_has_yet_to_be_shown(
 ) -> None:
     before, free = experts.demos[0].route, tuple(crossing.route(0, int(crossing.origin[0])))
     assert free != before
-    experts.take(0, free)
+    assert experts.exchange([free, *experts.routes[1:]]) == [0]
     assert not experts.demos[0].driven
     assert not experts.slips[0], "they tell how to get back to another plan"
     assert experts.slips[1]

@@ -9,6 +9,7 @@ import shutil
 import socket
 import subprocess
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
@@ -249,6 +250,21 @@ def write_run() -> Callable[..., Path]:
         return folder
 
     return write
+
+
+@pytest.fixture(scope="session")
+def wait_until() -> Callable[..., Any]:
+    """Return what waits until a condition holds, and returns what it gave: `wait_until(condition, seconds)`."""
+
+    def wait(condition: Callable[[], Any], seconds: float, every: float = 0.05) -> Any:  # noqa: ANN401 - as condition
+        deadline = time.monotonic() + seconds
+        while not (given := condition()):
+            if time.monotonic() > deadline:
+                pytest.fail(f"waited {seconds:g} s in vain")
+            time.sleep(every)
+        return given
+
+    return wait
 
 
 @pytest.fixture(scope="session")

@@ -11,8 +11,8 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -182,25 +182,26 @@ def episodes(folder: Path) -> dict[str, int]:
     return found
 
 
+def reached(batch: subprocess.Popen[str], folder: Path, wanted: int) -> bool:
+    return batch.poll() is not None or max(episodes(folder).values()) >= wanted
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(600)  # on a slow machine
 def test_a_batch_killed_again_and_again_ends_as_if_left_alone(
-    grid: Path, done: Path, tmp_path: Path, descendants: Callable[[], dict[int, str]]
+    grid: Path,
+    done: Path,
+    tmp_path: Path,
+    descendants: Callable[[], dict[int, str]],
+    wait_until: Callable[..., None],
 ) -> None:
     folder, before = tmp_path / "b", dict.fromkeys(CELLS, 0)
     for further in (1, 2):  # kill it when a cell is so many updates on
         batch = process_of("batch", grid, "--out", folder, "--workers", "1")
-        deadline = time.monotonic() + 250
-        while time.monotonic() < deadline and batch.poll() is None:
-            if (folder / "runs").is_dir() and max(episodes(folder).values()) >= 2 * further:
-                break
-            time.sleep(0.02)
+        wait_until(partial(reached, batch, folder, 2 * further), 250, every=0.02)
         batch.kill()
         batch.communicate()
-        deadline = time.monotonic() + 20
-        while descendants() and time.monotonic() < deadline:
-            time.sleep(0.05)
-        assert not descendants(), "no process outlives its batch"
+        wait_until(lambda: not descendants(), 20)  # no process outlives its batch
         now = episodes(folder)
         assert all(now[name] >= before[name] for name in CELLS), "no update is lost"
         before = now
@@ -209,13 +210,11 @@ def test_a_batch_killed_again_and_again_ends_as_if_left_alone(
 
 
 def test_ctrl_c_keeps_what_there_is_and_says_how_to_go_on(
-    grid: Path, tmp_path: Path, descendants: Callable[[], dict[int, str]]
+    grid: Path, tmp_path: Path, descendants: Callable[[], dict[int, str]], wait_until: Callable[..., None]
 ) -> None:
     folder = tmp_path / "b"
     batch = process_of("batch", grid, "--out", folder)
-    deadline = time.monotonic() + 250
-    while not list(folder.glob("runs/*.part/checkpoint.pt")) and time.monotonic() < deadline:
-        time.sleep(0.05)
+    wait_until(lambda: list(folder.glob("runs/*.part/checkpoint.pt")), 250)
     assert store.is_locked(folder)
     with pytest.raises(InputError, match=rf"another batch runs on it \(process {batch.pid} on "):
         run.batch(grid, folder, run.Settings(), run.Watch())

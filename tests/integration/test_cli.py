@@ -8,7 +8,7 @@ import os
 import signal
 import subprocess
 import sys
-import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -61,14 +61,14 @@ def test_the_same_seed_gives_the_same_bytes_and_another_seed_does_not(trained: P
 
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
-def test_a_killed_run_resumed_equals_one_left_alone(trained: Path, tmp_path: Path, how: signal.Signals) -> None:
+def test_a_killed_run_resumed_equals_one_left_alone(
+    trained: Path, tmp_path: Path, how: signal.Signals, wait_until: Callable[..., None]
+) -> None:
     folder = tmp_path / "killed"
     process = subprocess.Popen(
         command(*SHORT_TRAINING, "--out", folder), stderr=subprocess.PIPE, text=True, start_new_session=True
     )
-    deadline = time.monotonic() + 120
-    while not (folder / "checkpoint.pt").exists() and time.monotonic() < deadline:
-        time.sleep(0.05)
+    wait_until((folder / "checkpoint.pt").exists, 120)
     process.send_signal(how)
     _, printed = process.communicate(timeout=60)
     if how == signal.SIGINT:
@@ -290,18 +290,18 @@ def simulations(pid: int) -> list[int]:
     return found
 
 
-def test_a_sumo_that_dies_in_mid_episode_ends_in_one_message(tmp_path: Path) -> None:
+def test_a_sumo_that_dies_in_mid_episode_ends_in_one_message(tmp_path: Path, wait_until: Callable[..., None]) -> None:
+    def ended() -> bool:
+        for child in simulations(process.pid):  # every one: a single death is made good
+            os.kill(child, signal.SIGKILL)
+        return process.poll() is not None
+
     folder = tmp_path / "run"
     process = subprocess.Popen(
         command("train", "town", *SMALL, "--episodes", "200", "--out", folder), stderr=subprocess.PIPE, text=True
     )
-    deadline = time.monotonic() + 120
-    while not (folder / "checkpoint.pt").exists() and time.monotonic() < deadline:
-        time.sleep(0.05)
-    while process.poll() is None and time.monotonic() < deadline + 60:  # every one: a single death is made good
-        for child in simulations(process.pid):
-            os.kill(child, signal.SIGKILL)
-        time.sleep(0.2)
+    wait_until((folder / "checkpoint.pt").exists, 120)
+    wait_until(ended, 120, every=0.2)
     _, printed = process.communicate(timeout=60)
     assert process.returncode == 2
     assert "died" in printed

@@ -112,7 +112,7 @@ def train(
     llm: Annotated[
         str | None,
         typer.Option(
-            help="Who writes the programs that make an expert algorithm's demonstrations; see sed run --help."
+            help="Who writes the programs that make an expert algorithm's demonstrations: recorded, template or openai."
         ),
     ] = None,
     demonstrations: Annotated[
@@ -421,7 +421,7 @@ def batch_run(
     workers: CellWorkers = None,
     quiet: Quiet = False,
 ) -> None:
-    """Run the cells of an experiment that are not done. Ctrl-C keeps what there is; the same command goes on."""
+    """Run the cells that are neither done nor failed. Ctrl-C keeps what there is; the same command goes on."""
     from relid_sumo.batch import run
 
     settings = run.Settings(backend, address, workers)

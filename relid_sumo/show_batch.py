@@ -38,7 +38,7 @@ def grid_table(grid: Grid) -> Table:
     for name, side in (("scenario", "left"), ("algorithm", "left"), ("seeds", "left"), ("episodes", "right")):
         table.add_column(name, justify="right" if side == "right" else "left")
     table.add_column("cells")
-    table.add_column("time, at most", justify="right")
+    table.add_column("time, about", justify="right")
     groups: dict[tuple[str, str, int], list[Standing]] = {}
     for standing in grid.standings:
         cell = standing.cell
@@ -57,7 +57,7 @@ def grid_text(grid: Grid) -> str:
         return f"{len(grid.standings)} cells, nothing to run"
     each = f"{grid.workers} simulation process{'es' if grid.workers > 1 else ''} each"
     at_once = f"with {grid.slots} at once, {each}" if grid.slots else f"one after the other, {each}"
-    return f"{len(grid.standings)} cells, {todo} to run: {duration(grid.total_s)} at most, {at_once}"
+    return f"{len(grid.standings)} cells, {todo} to run: about {duration(grid.total_s)}, {at_once}"
 
 
 def counts(standings: Sequence[Standing]) -> str:

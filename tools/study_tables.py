@@ -115,7 +115,9 @@ def tables() -> None:
         "<!-- written by tools/study.py tables -->",
         "",
         "Greedy, microscopic, evaluation traffic. In brackets 95 % bootstrap intervals over training and traffic",
-        "seeds, or over traffic seeds alone where nothing was trained.",
+        "seeds, or over traffic seeds alone with no training seed or one. Decisions, simulated hours and minutes are",
+        "of the training episodes alone: what is driven and imitated beside them is in none. Minutes are by the clock,",
+        "beside other work, and differ up to eightfold between seeds of one cell: no measure of what a method costs.",
         "",
     ]
     for distance, by_city in summary.items():

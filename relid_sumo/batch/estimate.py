@@ -26,10 +26,11 @@ def speed(ready: Ready, simulator: Simulator) -> float:
 
 
 def seconds(standing: Standing, ready: Ready, speeds: Speeds, workers: int) -> float:
-    """Return the wall-clock seconds that what remains of a cell takes at most.
+    """Return about how many wall-clock seconds what remains of a cell takes.
 
     Every episode is taken to last to the horizon, as those of agents who have yet to learn do, and every traffic seed
-    to be warmed up once. The learner's own time is left out: with ten agents it is a hundredth of the whole.
+    to be warmed up once. Left out are the learner's own time (with ten agents a hundredth of the whole) and what is
+    driven beside training for experts.
     """
     scenario, cell = ready.scenario, standing.cell
     left = cell.train.episodes - standing.episodes

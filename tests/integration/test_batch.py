@@ -167,7 +167,7 @@ def test_a_dry_run_shows_the_grid_and_writes_nothing(
 ) -> None:
     assert command("batch", grid, "--out", tmp_path / "b", "--dry-run") == 0
     printed = capsys.readouterr().err
-    assert re.search(r"2 cells, 2 to run: \d+ (s|min) at most, with ", printed)
+    assert re.search(r"2 cells, 2 to run: about \d+ (s|min), with ", printed)
     assert "2 waiting" in printed
     assert not (tmp_path / "b").exists()
 
@@ -472,7 +472,7 @@ def test_the_view_on_a_terminal_shows_what_runs_what_failed_and_when_it_ends(gri
     console.file.close()
     shown = console.export_text()
     for said in (
-        "2 cells, 2 to run: 3 min at most, with 1 at once",
+        "2 cells, 2 to run: about 3 min, with 1 at once",
         "1 running, 0 done, 0 failed, 1 waiting of 2; ETA",
         "4/6",
         "-512",

@@ -256,7 +256,8 @@ def load_trained(
     greedy
         Take the most probable action rather than a draw.
     changes, closed
-        What-if: settings of the scenario replaced, edges closed to everybody.
+        What-if: settings of the scenario replaced, edges closed to everybody. The mean travel times that agents know
+        (``observation.distance = "time"``) stay those they have learnt with.
 
     Raises
     ------
@@ -265,7 +266,7 @@ def load_trained(
     """
     settings, scenario = runs.load(folder)
     state = runs.load_checkpoint(folder)
-    ready = prepare(override(scenario, changes), closed=closed, report=report)
+    ready = prepare(override(scenario, changes), closed=closed, known=scenario, report=report)
     runs.check_same(settings, ready, folder)
     weights = _actor(state)
     agents = len(next(iter(weights.values())))

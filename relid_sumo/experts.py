@@ -149,7 +149,10 @@ class Experts:
         for record in records if elite else ():
             for i, driven in enumerate(_split(record)):
                 route = tuple(record.routes[i].tolist())
-                if record.status[i] != ARRIVED:
+                if record.status[i] != ARRIVED:  # counts against every known way that it may have been on
+                    for known in self.own[i].values():
+                        if known.route[: len(route)] == route:
+                            known.driven[simulator, record.traffic_seed] = driven
                     continue
                 if route == self.demos[i].route:  # an elite route was known in a few traffic seeds when it was taken
                     self.demos[i].driven.setdefault((simulator, record.traffic_seed), driven)

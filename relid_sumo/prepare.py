@@ -95,6 +95,7 @@ def prepare(
     *,
     simulators: Sequence[Simulator] = ("micro",),
     closed: Sequence[str] = (),
+    known: Scenario | None = None,
     report: Callable[[str], None] = lambda _: None,
 ) -> Ready:
     """Build, calibrate and measure what a scenario needs; everything is cached.
@@ -105,6 +106,9 @@ def prepare(
         What it will be driven in; the mesoscopic simulation is calibrated where it is among them.
     closed
         Edges (SUMO's names) that nobody may use.
+    known
+        The scenario whose mean travel times agents know (``observation.distance = "time"``), calibrated; its own where
+        not given.
     report
         Told what is being done.
 
@@ -120,7 +124,7 @@ def prepare(
         scenario = meso.calibrated(scenario, built, report)
     times = None
     if scenario.observation.distance == "time":
-        times = traffic.edge_times(scenario, built, report=report).mean(axis=0)
+        times = traffic.edge_times(known or scenario, built, report=report).mean(axis=0)
     if shut and scenario.demand.route_file is not None:
         raise InputError("a road can be closed with generated demand alone: own demand is not routed anew around it")
     ready = Ready(scenario, built, make_task(scenario, built.graph, ends(scenario, built), times, shut))

@@ -149,9 +149,10 @@ class Reled:
         ``driven_beside`` goes with it: episodes so far that were not trained on, and count in a budget.
         """
         elite = self._settings.elite and simulator == self._last  # what is better mesoscopically need not be so
+        ways = self.experts.ways(records, simulator)
         self.experts.note(records, simulator, elite=elite)
         self._learner.expert = self.experts.stacked()
-        alpha = self._learner.follow(self.experts.ways(records, simulator), progress)
+        alpha = self._learner.follow(ways, progress)
         return {
             "driven_beside": self._driven,
             "replaced": int(self.experts.replaced.sum()),

@@ -21,10 +21,10 @@ import platform
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal, Self, get_args
 
 import torch
-from pydantic import Field, field_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from relid_sumo import results
 from relid_sumo.algos.hpo import HpoSettings
@@ -32,7 +32,7 @@ from relid_sumo.algos.ippo import IppoSettings
 from relid_sumo.errors import InputError, did_you_mean
 from relid_sumo.prepare import Ready
 from relid_sumo.scenario import Scenario, Settings, Simulator
-from relid_sumo.scenario_files import FILE, read_scenario, write_scenario
+from relid_sumo.scenario_files import FILE, placed, read_scenario, write_scenario
 from relid_sumo.toml import changed, validate
 
 SETTINGS, METRICS, TIMING, CHECKPOINT = results.SETTINGS, results.METRICS, results.TIMING, "checkpoint.pt"
@@ -41,13 +41,13 @@ FORMAT, CHECKPOINT_FORMAT = results.RUN_FORMAT, 2
 HEADING = "The scenario as this run drives it."
 
 
-# Algorithms with experts, and what each sets of HPO where it is not given.
-EXPERT_ALGOS: dict[str, dict[str, str]] = {
-    "reled": {"alpha": "dtw+gate"},
-    "leed": {"alpha": "decay"},
-    "bc": {"alpha": "fixed:1"},
-    "bc+ippo": {"alpha": "none"},
-}
+# Algorithms with experts, and the alpha of each where it is not given.
+EXPERT_ALGOS = {"reled": "dtw+gate", "leed": "decay", "bc": "fixed:1", "bc+ippo": "none"}
+
+
+def _is_whole(data: dict[str, Any]) -> bool:
+    """Return whether an algorithm has all of RELED where nothing else is given; others with experts are parts of it."""
+    return data.get("algo") not in EXPERT_ALGOS or data["algo"] == "reled"
 
 
 class TrainSettings(Settings):
@@ -66,16 +66,17 @@ class TrainSettings(Settings):
     empty."""
     ippo: IppoSettings = IppoSettings()
     """Settings of ``ippo`` and ``mappo``."""
-    hpo: HpoSettings = HpoSettings()
-    """Settings of the others, which have experts; what is not given is the algorithm's own (`EXPERT_ALGOS`)."""
+    hpo: Annotated[HpoSettings, Field(validate_default=True)] = HpoSettings()
+    """Settings of the others, which have experts; where no alpha is given, it is the algorithm's (`EXPERT_ALGOS`)."""
     demonstrations: str = ""
     """File that ``sed run`` made, for algorithms with experts; made before training where not given."""
     llm: str = ""
     """Who writes the programs that make demonstrations, as ``sed run --llm``."""
-    elite: bool = True
-    """Whether an agent's own better route takes its demonstration's place (``reled`` alone)."""
-    probes: bool = True
-    """Whether ways beside the demonstrations are tried before the curriculum's last simulation (``reled`` alone)."""
+    elite: bool = Field(default_factory=_is_whole)
+    """Whether an agent's own better route takes its demonstration's place; where not given, with ``reled`` alone."""
+    probes: bool = Field(default_factory=_is_whole)
+    """Whether ways beside the demonstrations are tried before the curriculum's last simulation; where not given, with
+    ``reled`` alone."""
     feedback: bool = True
     """Whether programs are refined by what came of them; without, those of the first round are all there is."""
     score_seeds: Annotated[int, Field(ge=1)] = 3
@@ -93,6 +94,18 @@ class TrainSettings(Settings):
     def unread(self) -> set[str]:
         """Settings that the algorithm does not look at."""
         return results.unread(self.algo)
+
+    @field_validator("hpo")
+    @classmethod
+    def _with_its_alpha(cls, hpo: HpoSettings, info: ValidationInfo) -> HpoSettings:
+        alpha = EXPERT_ALGOS.get(info.data.get("algo", ""))
+        return hpo if alpha is None or "alpha" in hpo.model_fields_set else hpo.model_copy(update={"alpha": alpha})
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Self:
+        if self.expert and self.hpo.alpha.startswith("dtw") and self.hpo.alpha_min > self.hpo.alpha_max:
+            raise ValueError("hpo.alpha_min must not be above hpo.alpha_max")
+        return self
 
     @field_validator("curriculum")
     @classmethod
@@ -148,11 +161,7 @@ def train_settings(content: dict[str, Any], changes: Sequence[str] = (), source:
     if content.get("algo") not in known:
         name = str(content.get("algo"))
         raise InputError(f"there is no algorithm '{name}'{did_you_mean(name, known)}; known are {', '.join(known)}")
-    content = changed(content, changes)
-    if content["algo"] in EXPERT_ALGOS and isinstance(given := content.get("hpo", {}), dict):
-        whole = content["algo"] == "reled"
-        content = {"elite": whole, "probes": whole, **content, "hpo": {**EXPERT_ALGOS[content["algo"]], **given}}
-    settings = validate(content, TrainSettings, source)
+    settings = validate(changed(content, changes), TrainSettings, source)
     if not settings.expert and (settings.llm or settings.demonstrations):
         raise InputError(f"{settings.algo} has no experts to demonstrate; those that do are {', '.join(EXPERT_ALGOS)}")
     if settings.llm == "mailbox":
@@ -200,19 +209,6 @@ def check_free(folder: Path) -> None:
 def versions() -> dict[str, str]:
     """Return the versions that results depend on."""
     return {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}}
-
-
-def placed(scenario: Scenario) -> Scenario:
-    """Return a scenario that can be written anywhere: the paths of its own files made absolute."""
-    beside = scenario.folder / scenario.network
-    if beside.is_file():
-        scenario = scenario.model_copy(update={"network": str(beside.resolve())})
-    if scenario.demand.route_file is not None:
-        own = scenario.demand.model_copy(
-            update={"route_file": str((scenario.folder / scenario.demand.route_file).resolve())}
-        )
-        scenario = scenario.model_copy(update={"demand": own})
-    return scenario
 
 
 def create(folder: Path, ready: Ready, train: TrainSettings) -> None:

@@ -89,6 +89,19 @@ def read_scenario(file: Path) -> Scenario:
     return load_toml(file, Scenario).model_copy(update={"folder": file.parent.resolve()})
 
 
+def placed(scenario: Scenario) -> Scenario:
+    """Return a scenario that can be written anywhere: the paths of its own files made absolute."""
+    beside = scenario.folder / scenario.network
+    if beside.is_file():
+        scenario = scenario.model_copy(update={"network": str(beside.resolve())})
+    if scenario.demand.route_file is not None:
+        own = scenario.demand.model_copy(
+            update={"route_file": str((scenario.folder / scenario.demand.route_file).resolve())}
+        )
+        scenario = scenario.model_copy(update={"demand": own})
+    return scenario
+
+
 def override(scenario: Scenario, changes: Sequence[str], source: str = "--set") -> Scenario:
     """Return a scenario with settings replaced; a demand whose level or shape changes is calibrated anew.
 

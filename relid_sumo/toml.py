@@ -75,7 +75,11 @@ def validate(content: object, model: type[Model], source: str) -> Model:
     try:
         return model.model_validate_json(json.dumps(content, default=str), strict=True)  # as in TOML, 1 is not "1"
     except ValidationError as error:
-        faults = [_fault(cast(dict[str, object], fault), model) for fault in error.errors(include_url=False)]
+        faults = [
+            _fault(cast(dict[str, object], fault), model)
+            for fault in error.errors(include_url=False)
+            if fault["type"] != "default_factory_not_called"  # it only follows from the others
+        ]
         raise InputError("\n".join(f"{source}: {fault}" for fault in faults)) from None
 
 

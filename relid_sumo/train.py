@@ -140,8 +140,9 @@ def _run(
                 jobs = _jobs(ready, settings, episodes, learner)
                 records = rollouts.run(jobs, watch.episode)
                 driven = time.perf_counter()
-                follows = {} if expert is None else expert.before_update(records, simulator, progress)
+                # Before the experts take note of these very episodes, which would then be held against themselves
                 luck = None if expert is None else expert.luck(records, simulator)
+                follows = {} if expert is None else expert.before_update(records, simulator, progress)
                 batch = make_batch(records, ready.task.n_agents, joint=settings.algo == "mappo", luck=luck)
                 learnt = _learn(learner, batch, progress, ready, update + 1, folder)
                 done = time.perf_counter()
@@ -154,7 +155,7 @@ def _run(
                 for name, value in row.items():
                     board.add_scalar(name, value, episodes)
                 board.flush()  # TensorBoard is to follow a run; of itself it writes every two minutes
-                if expert is not None:
+                if expert is not None and episodes < settings.episodes:  # nothing would be learnt from it any more
                     expert.after_update(rollouts, update)
                 content = {"algo": settings.algo, "update": update, "episodes": episodes, "learner": learner.state()}
                 runs.save_checkpoint(folder, content | ({} if expert is None else {"experts": expert.state()}))

@@ -87,7 +87,8 @@ def hindsight(city: str) -> None:
 def best_of(driven: Sequence[tuple[Mapping[int, Sequence[int]], Mapping[str, Any]]]) -> dict[str, Any]:
     """Return the best route of each vehicle in each seed, of the routes of several plans and what came of them.
 
-    A route that several plans hold counts by its mean. As `Driven`, but for counts of whole episodes.
+    A route that several plans hold counts by its mean, and as arrived where it always did. As `Driven`, but for counts
+    of whole episodes.
     """
     best: dict[str, Any] = {name: [] for name in ("return_s", "travel_time_s", "status")}
     for seed in range(len(driven[0][1]["travel_time_s"])):
@@ -100,7 +101,7 @@ def best_of(driven: Sequence[tuple[Mapping[int, Sequence[int]], Mapping[str, Any
             drives = min(by_route.values(), key=lambda several: float(np.mean([one[0] for one in several])))
             rows["travel_time_s"].append(float(np.mean([one[0] for one in drives])))
             rows["return_s"].append(float(np.mean([one[1] for one in drives])))
-            rows["status"].append(min(drives)[2])
+            rows["status"].append(max(drives)[2])
         for name, values in rows.items():
             best[name].append(values)
     return {**best, "teleports": [], "background_vehicle_s": []}
@@ -118,19 +119,23 @@ def unseen(city: str, folders: Sequence[Path], chosen: Sequence[str], seeds: int
     assert rate is not None
     distance = ready.scenario.observation.distance
     file = HERE / "unseen" / f"{city}-{distance}.json"
-    before = results.read_json(file)["cases"] if file.is_file() else {}
-    content: dict[str, Any] = {"distance": distance, "more_traffic": MORE, "closed": road, "cases": before}
+    before = results.read_json(file) if file.is_file() else {"closed": road, "cases": {}}
+    content: dict[str, Any] = {**before, "distance": distance, "more_traffic": MORE}
     for case in chosen:
         say(case)
         changes = [f"demand.rate_vph={MORE * rate}"] if case == "more traffic" else []
         closed = [road] if case == "a road closed" else []
+        content["closed"] = road if closed else content["closed"]
         policies: dict[str, Policy] = {}
         for folder in folders:
             ready, policy = load_trained(folder, changes=changes, closed=closed, report=say)
             settings, _ = runs.load(folder)
-            policies[f"{settings.train.algo}-{settings.train.seed}"] = policy
+            algo, seed = settings.train.algo, settings.train.seed
+            if f"{algo}-{seed}" in policies:
+                raise InputError(f"{folder}: there is another run of {algo} with seed {seed} among these")
+            policies[f"{algo}-{seed}"] = policy
             if case == "as trained":
-                policies[f"{settings.train.algo} sampled-{settings.train.seed}"] = replace(policy, greedy=False)
+                policies[f"{algo} sampled-{seed}"] = replace(policy, greedy=False)
         policies |= worked_out(baselines(PLANNED), ready, report=say) if closed else plans
         records = episodes(ready, policies, choose_seeds(ready, "evaluation", seeds), on_done=lambda _: say("."))
         content["cases"][case] = dict(outcome(ready, records))

@@ -16,11 +16,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal
 
 import numpy as np
 import torch
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, field_validator
 from torch import Tensor
 
 from relid_sumo.algos.gae import Batch
@@ -72,12 +72,6 @@ class HpoSettings(IppoSettings):
         if alpha not in ALPHAS:
             raise ValueError(f"known are {', '.join(ALPHAS)} and fixed:0.5")
         return alpha
-
-    @model_validator(mode="after")
-    def _in_order(self) -> Self:
-        if self.alpha_min > self.alpha_max:
-            raise ValueError("alpha_min must not be above alpha_max")
-        return self
 
 
 @dataclass(frozen=True, eq=False)
@@ -226,13 +220,20 @@ class Hpo(Ippo):
         return blended
 
     def _weight(self, seen: _Seen) -> Tensor:
-        """Return what each of the expert's actions counts in the expert loss, shape (N, S)."""
+        """Return what each of the expert's actions counts in the expert loss, shape (N, S).
+
+        Where the expert only said what it would have done, nobody knows what would have come of it: there it is 0 with
+        ``sil``, 1 with ``ve``.
+        """
         if self.settings.expert_loss == "ce":
             return torch.ones_like(seen.returns)
         critic = self.critic if self.settings.expert_loss == "sil" else self.expert_critic
         with torch.no_grad():
             gain: Tensor = seen.returns - critic(seen.observation)
-        return gain.clamp(min=0.0) if self.settings.expert_loss == "sil" else gain.exp().clamp(max=MOST_WEIGHT)
+        done = seen.valued > 0
+        if self.settings.expert_loss == "sil":
+            return gain.clamp(min=0.0) * done
+        return torch.where(done, gain.exp().clamp(max=MOST_WEIGHT), torch.ones_like(gain))
 
     def _after_step(self) -> None:
         """Take the expert critic's step, and the router's."""

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from relid_sumo import atlas, results, runs
 from relid_sumo.scenario import Scenario
-from relid_sumo.scenario_files import ANSWERS, FILE, read_scenario, to_toml
+from relid_sumo.scenario_files import ANSWERS, FILE, placed, read_scenario, to_toml
 
 EXTRACT, RUN, LOG = "extract/", "run/", "log"
 
@@ -88,7 +88,7 @@ def _here(content: bytes, folder: Path, scenario: Scenario) -> bytes:
     """Return a run's scenario.toml with the paths of this machine."""
     foreign = folder / f"{FILE}.foreign.part"
     results.write(foreign, content)
-    here = runs.placed(scenario)
+    here = placed(scenario)
     demand = read_scenario(foreign).demand.model_copy(update={"route_file": here.demand.route_file})
     own = {"network": here.network, "network_options": here.network_options, "demand": demand}
     text = to_toml(read_scenario(foreign).model_copy(update=own), [runs.HEADING])

@@ -17,7 +17,6 @@ from relid_sumo.batch.events import Event
 from relid_sumo.batch.experiment import Plan, ScenarioEntry
 from relid_sumo.batch.store import Standing
 from relid_sumo.prepare import Ready, prepare
-from relid_sumo.runs import placed
 from relid_sumo.scenario import Scenario, Simulator
 
 SPEED = "speed.json"
@@ -192,7 +191,7 @@ def _speeds(ready: Ready, simulators: Sequence[Simulator], folder: Path, report:
     file = folder / scenario_files.FILE
     if keep and (not file.is_file() or scenario_files.read_scenario(file) != ready.scenario):
         file.unlink(missing_ok=True)  # a cell that asks for a simulation not calibrated before has come to the grid
-        scenario_files.write_scenario(placed(ready.scenario), folder, [HEADING])
+        scenario_files.write_scenario(scenario_files.placed(ready.scenario), folder, [HEADING])
     speeds: Speeds = {}
     if (folder / SPEED).is_file():
         speeds.update(results.read_json(folder / SPEED))  # type: ignore[arg-type] # names of simulations

@@ -17,7 +17,7 @@ from relid_sumo.network import Network
 from relid_sumo.prepare import Ready, build_network
 from relid_sumo.rollout import Rollouts
 from relid_sumo.scenario import Scenario, Simulator
-from relid_sumo.scenario_files import ANSWERS, FILE, read_scenario
+from relid_sumo.scenario_files import ANSWERS, FILE, placed, read_scenario
 from relid_sumo.sed import demonstrate, kept, llm, report, sandbox
 from relid_sumo.sed.bench import Bench, Present, Watch
 from relid_sumo.sed.letters import Mailbox, Recorded, write_record
@@ -199,9 +199,7 @@ def looped(bench: Bench, folder: Path, ask: Ask) -> Refined:
     ready, settings, watch = bench.ready, bench.settings, bench.watch
     scenario = ready.scenario
     name, how = check(ask, settings, scenario)
-    beside = scenario.folder / scenario.network
-    found = scenario.model_copy(update={"network": str(beside.resolve())}) if beside.is_file() else scenario
-    known = {"scenario": found.model_dump(mode="json"), "network_key": ready.network.key}
+    known = {"scenario": placed(scenario).model_dump(mode="json"), "network_key": ready.network.key}
     kept.open_run(folder, name, {**known, "isolation": how, "settings": settings.model_dump(mode="json")})
     provider = _provider(name, ask, settings, scenario, folder, watch.report)
     times = traffic.edge_times(scenario, ready.network, report=watch.report)

@@ -20,6 +20,7 @@ from relid_sumo.errors import SimulationError
 from relid_sumo.policies import Name, Policy
 from relid_sumo.prepare import Ready, prepare
 from relid_sumo.rollout import Job, drive
+from relid_sumo.scenario import Observation
 
 pytestmark = pytest.mark.sumo
 
@@ -235,6 +236,14 @@ def test_nobody_drives_on_closed_roads(town_ready: Ready, tmp_path: Path, name: 
     driven = [r.get("edges", "").split() for r in ET.parse(tmp_path / "driven.xml").getroot().iter("route")]
     assert len(driven) > 6
     assert not any(closed in edges for edges in driven)
+
+
+def test_agents_know_the_travel_times_they_learnt_with_whatever_is_changed(town_ready: Ready) -> None:
+    timed = town_ready.scenario.model_copy(update={"observation": Observation(distance="time")})
+    busier = timed.model_copy(update={"demand": timed.demand.model_copy(update={"rate_vph": 1500.0})})
+    learnt, known, own = prepare(timed).task, prepare(busier, known=timed).task, prepare(busier).task
+    assert np.array_equal(known.to_go, learnt.to_go)
+    assert not np.array_equal(own.to_go, learnt.to_go)
 
 
 def test_what_sumo_does_not_know_is_an_error(start: Callable[..., SumoBridge]) -> None:

@@ -104,9 +104,9 @@ def test_plans_are_looked_at_in_a_simulation_that_is_not_trained_in(
     train(
         micro_alone,
         tmp_path / "run",
-        settings(demonstrations=given, llm="", episodes=2, renew_every=1, curriculum=[("micro", 1.0)]),
+        settings(demonstrations=given, llm="", episodes=4, renew_every=1, curriculum=[("micro", 1.0)]),
     )
-    assert results.read_columns(tmp_path / "run" / results.ROUNDS)["round"] == [1.0]
+    assert results.read_columns(tmp_path / "run" / results.ROUNDS)["update"] == [1.0], "nothing after the last update"
 
 
 def test_a_run_goes_on_exactly(trained: Path, town_ready: Ready, tmp_path: Path) -> None:

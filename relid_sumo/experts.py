@@ -150,9 +150,8 @@ class Experts:
             for i, driven in enumerate(_split(record)):
                 route = tuple(record.routes[i].tolist())
                 if record.status[i] != ARRIVED:  # counts against every known way that it may have been on
-                    for known in self.own[i].values():
-                        if known.route[: len(route)] == route:
-                            known.driven[simulator, record.traffic_seed] = driven
+                    for known in [own for own in self.own[i].values() if own.route[: len(route)] == route]:
+                        known.driven[simulator, record.traffic_seed] = driven
                     continue
                 if route == self.demos[i].route:  # an elite route was known in a few traffic seeds when it was taken
                     self.demos[i].driven.setdefault((simulator, record.traffic_seed), driven)

@@ -21,10 +21,10 @@ import platform
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, get_args
+from typing import Annotated, Any, Literal, get_args
 
 import torch
-from pydantic import Field, ValidationInfo, field_validator, model_validator
+from pydantic import Field, ValidationInfo, field_validator
 
 from relid_sumo import results
 from relid_sumo.algos.hpo import HpoSettings
@@ -95,17 +95,12 @@ class TrainSettings(Settings):
         """Settings that the algorithm does not look at."""
         return results.unread(self.algo)
 
-    @field_validator("hpo")
+    @field_validator("hpo", mode="before")
     @classmethod
-    def _with_its_alpha(cls, hpo: HpoSettings, info: ValidationInfo) -> HpoSettings:
+    def _with_its_alpha(cls, hpo: object, info: ValidationInfo) -> object:
         alpha = EXPERT_ALGOS.get(info.data.get("algo", ""))
-        return hpo if alpha is None or "alpha" in hpo.model_fields_set else hpo.model_copy(update={"alpha": alpha})
-
-    @model_validator(mode="after")
-    def _in_order(self) -> Self:
-        if self.expert and self.hpo.alpha.startswith("dtw") and self.hpo.alpha_min > self.hpo.alpha_max:
-            raise ValueError("hpo.alpha_min must not be above hpo.alpha_max")
-        return self
+        given = hpo.model_dump(exclude_unset=True) if isinstance(hpo, HpoSettings) else hpo
+        return {"alpha": alpha, **given} if alpha is not None and isinstance(given, dict) else hpo
 
     @field_validator("curriculum")
     @classmethod

@@ -115,17 +115,18 @@ def unseen(city: str, folders: Sequence[Path], chosen: Sequence[str], seeds: int
     """
     ready, _ = load_trained(folders[0], report=say)
     plans = worked_out(baselines(PLANNED), ready, report=say)
-    rate, road = ready.scenario.demand.rate_vph, busiest(ready, [plans["hist"].routes, plans["turns"].routes])
+    rate = ready.scenario.demand.rate_vph
     assert rate is not None
     distance = ready.scenario.observation.distance
     file = HERE / "unseen" / f"{city}-{distance}.json"
-    before = results.read_json(file) if file.is_file() else {"closed": road, "cases": {}}
+    before = results.read_json(file) if file.is_file() else {"cases": {}}
     content: dict[str, Any] = {**before, "distance": distance, "more_traffic": MORE}
+    if "a road closed" in chosen:
+        content["closed"] = busiest(ready, [plans["hist"].routes, plans["turns"].routes])
     for case in chosen:
         say(case)
         changes = [f"demand.rate_vph={MORE * rate}"] if case == "more traffic" else []
-        closed = [road] if case == "a road closed" else []
-        content["closed"] = road if closed else content["closed"]
+        closed = [content["closed"]] if case == "a road closed" else []
         policies: dict[str, Policy] = {}
         for folder in folders:
             ready, policy = load_trained(folder, changes=changes, closed=closed, report=say)

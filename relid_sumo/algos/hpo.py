@@ -16,11 +16,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 import numpy as np
 import torch
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 from torch import Tensor
 
 from relid_sumo.algos.gae import Batch
@@ -72,6 +72,12 @@ class HpoSettings(IppoSettings):
         if alpha not in ALPHAS:
             raise ValueError(f"known are {', '.join(ALPHAS)} and fixed:0.5")
         return alpha
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Self:
+        if self.alpha.startswith("dtw") and self.alpha_min > self.alpha_max:
+            raise ValueError("alpha_min must not be above alpha_max")
+        return self
 
 
 @dataclass(frozen=True, eq=False)

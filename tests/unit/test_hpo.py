@@ -94,6 +94,8 @@ def test_alpha_grows_with_the_distance_and_falls_when_the_expert_is_worse() -> N
     gated = alphas(HpoSettings(alpha="dtw+gate", alpha_min=least, alpha_max=0.8, gate_s=10.0), ways, 4, 0.0)
     shares = [0.0, far / 2, far / (1 + np.exp(-1)), far / (1 + np.exp(1))]
     assert gated == pytest.approx([least + share for share in shares])
+    with pytest.raises(ValueError, match="must not be above"):
+        HpoSettings(alpha_min=0.9, alpha_max=0.5)
 
 
 def test_other_alphas() -> None:
@@ -544,7 +546,7 @@ def test_algorithms_set_what_is_not_given() -> None:
     assert not given.elite
     for algo in ("reled", "leed", "bc", "bc+ippo"):
         assert TrainSettings(algo=algo) == train_settings({"algo": algo}), "whoever makes them"
-    with pytest.raises(InputError, match=r"hpo\.alpha_min must not be above hpo\.alpha_max"):
+    with pytest.raises(InputError, match=r"hpo = .*: alpha_min must not be above alpha_max"):
         train_settings({"algo": "reled"}, ["hpo.alpha_max=0.3"])
     assert train_settings({"algo": "leed"}, ["hpo.alpha_max=0.3"]).hpo.alpha == "decay", "which has no least alpha"
     assert TrainSettings(algo="bc", hpo=HpoSettings(hidden=8)).hpo == HpoSettings(alpha="fixed:1", hidden=8)

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import qmc
 
 from relid_sumo import atlas, results, seeding, sumo
 from relid_sumo.demand import TripTimes, own_demand, trip_times
@@ -144,6 +143,8 @@ def calibrate(scenario: Scenario, network: Network, report: Report = lambda _: N
 
 
 def _search(scenario: Scenario, network: Network, seeds: Sequence[int], report: Report) -> Meso:
+    from scipy.stats import qmc  # noqa: PLC0415 - a second to import, and only calibration needs it
+
     report(f"calibrating the mesoscopic simulation on {len(seeds)} samples of traffic")
     micro = _times(scenario, network, seeds)
     best, least, trial = Meso(), np.inf, 0

@@ -32,8 +32,8 @@ def partition(
     """Show which agents plan together, and why: who shares road at about the same time."""
     from relid_sumo.prepare import prepare
     from relid_sumo.scenario_files import load_scenario
+    from relid_sumo.sed import drawing, report
     from relid_sumo.sed import partition as parts
-    from relid_sumo.sed import report
     from relid_sumo.sed.run import settings_from
 
     own = [change.removeprefix("sed.") for change in changes or [] if change.startswith("sed.")]
@@ -45,7 +45,7 @@ def partition(
     file = picture or Path(f"{loaded.name}-subsets.png")
     groups = [[route for agent in subset for route in found.routes[agent]] for subset in found.subsets]
     labels = [f"subset {i}: " + ", ".join(ready.task.names[a] for a in s) for i, s in enumerate(found.subsets, 1)]
-    report.draw_routes(ready.network, groups, labels, file)
+    drawing.draw_routes(ready.network, groups, labels, file)
     out.print(f"map: {file}; {ready.network.attribution}", highlight=False, soft_wrap=True)
 
 
@@ -113,7 +113,7 @@ def show(
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")] = False,
 ) -> None:
     """Print what each round changed and how many programs ran, and draw the planned routes."""
-    from relid_sumo.sed import kept, report
+    from relid_sumo.sed import drawing, kept, report
     from relid_sumo.sed.run import network_of
 
     content = kept.read_json(folder / kept.RESULTS)
@@ -124,7 +124,7 @@ def show(
     network = network_of(folder, say)
     file = picture or folder / "routes.png"
     groups, labels = report.planned(content, network.graph)
-    report.draw_routes(network, groups, labels, file)
+    drawing.draw_routes(network, groups, labels, file)
     out.print(f"map: {file}; {network.attribution}", highlight=False, soft_wrap=True)
 
 

@@ -14,7 +14,6 @@ from itertools import product
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import trim_mean
 
 from relid_sumo import seeding
 
@@ -61,6 +60,8 @@ def band(values: Floats) -> tuple[Floats, Floats | None, Floats | None]:
 
 def iqm(scores: Scores) -> Estimate:
     """Return the mean of the middle half of all scores, over seeds and scenarios together, and its interval."""
+    from scipy.stats import trim_mean  # noqa: PLC0415 - a second to import, and only reports need it
+
     whole = float(trim_mean(np.concatenate(scores), 0.25))
     if any(len(seeds) < 2 for seeds in scores):
         return Estimate(whole, None, None)

@@ -1,4 +1,4 @@
-"""What background traffic does to the roads: mean travel time of every edge over the training traffic."""
+"""What background traffic does to the roads: how long every edge and every turn took, over samples of traffic."""
 
 from __future__ import annotations
 
@@ -6,31 +6,53 @@ import io
 import tempfile
 import xml.etree.ElementTree as ET
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from relid_sumo import atlas, results, sumo
 from relid_sumo.demand import own_demand, routes, simulation_options
-from relid_sumo.graph import Floats
+from relid_sumo.graph import Floats, RoadGraph
 from relid_sumo.network import Network
 from relid_sumo.scenario import Scenario
 
 BIN_S = 300.0
 # What changes nothing measured here; of the network, its key counts.
 NOT_TRAFFIC = {"trips", "network", "seeds", "observation", "reward", "name", "simulator", "meso"}
-FORMAT = 1  # part of the cache key: raise it when what is cached changes its meaning
+FORMAT = 2  # part of the cache key: raise it when what is cached changes its meaning
+
+Report = Callable[[str], None]
 
 
-def edge_times(
+@dataclass(frozen=True, eq=False)
+class Measured:
+    """Time spent on the roads by five-minute bin, summed over vehicles and samples of traffic.
+
+    Bins start at the agents' time 0 and reach to the horizon.
+
+    Attributes
+    ----------
+    edge_s, edge_vehicles : array, shape (bins, E)
+        Seconds on each edge, and the vehicles that these are of; who is on an edge for a part of a bin counts in part.
+    turn_s, turn_vehicles : array, shape (bins, E, m_out)
+        Seconds from entering each edge to leaving it by each of its slots, by the bin in which it is entered; whole
+        passages of vehicles that did not depart there.
+    """
+
+    edge_s: Floats
+    edge_vehicles: Floats
+    turn_s: Floats
+    turn_vehicles: Floats
+
+
+def measured(
     scenario: Scenario,
     network: Network,
     traffic_seeds: Sequence[int] | None = None,
-    report: Callable[[str], None] = lambda _: None,
-) -> Floats:
-    """Return mean travel times by edge and five-minute bin, s, shape (bins, E); measured microscopically, and cached.
-
-    Bins start at the agents' time 0 and reach to the horizon. An edge that nobody used in a bin has its free-flow time.
+    report: Report = lambda _: None,
+) -> Measured:
+    """Drive the background traffic alone, microscopically, and return what it took; cached.
 
     Parameters
     ----------
@@ -38,17 +60,31 @@ def edge_times(
         The training seeds where not given.
     """
     seeds = tuple(scenario.seeds.training if traffic_seeds is None else traffic_seeds)
-    file = atlas.kept("traffic", network.name, [FORMAT, *identity(scenario, network, seeds)], ".npy")
+    file = atlas.kept("traffic", network.name, [FORMAT, *identity(scenario, network, seeds)], ".npz")
     if not file.is_file():
         report(f"measuring travel times over {len(seeds)} samples of traffic")
-        parts = sumo.each(lambda seed: _one(scenario, network, seed), seeds)
-        total, vehicles = (np.sum([part[i] for part in parts], axis=0) for i in (0, 1))
-        free = np.broadcast_to(network.graph.free_flow_s, total.shape)
-        mean = np.where(vehicles > 0, total / np.maximum(vehicles, 1), free)
-        measured = io.BytesIO()
-        np.save(measured, np.maximum(mean, free))
-        results.write(file, measured.getvalue())
-    return np.asarray(np.load(file))
+        parts = [vars(part) for part in sumo.each(lambda seed: _one(scenario, network, seed), seeds)]
+        content = io.BytesIO()
+        np.savez(content, **{name: np.sum([part[name] for part in parts], axis=0) for name in parts[0]})
+        results.write(file, content.getvalue())
+    with np.load(file) as data:
+        return Measured(**data)
+
+
+def edge_times(
+    scenario: Scenario,
+    network: Network,
+    traffic_seeds: Sequence[int] | None = None,
+    report: Report = lambda _: None,
+) -> Floats:
+    """Return mean travel times by edge and bin, s, shape (bins, E); see `measured`.
+
+    An edge that nobody used in a bin has its free-flow time.
+    """
+    took = measured(scenario, network, traffic_seeds, report)
+    free = np.broadcast_to(network.graph.free_flow_s, took.edge_s.shape)
+    mean = np.where(took.edge_vehicles > 0, took.edge_s / np.maximum(took.edge_vehicles, 1), free)
+    return np.maximum(mean, free)
 
 
 def identity(scenario: Scenario, network: Network, seeds: Sequence[int]) -> list[object]:
@@ -57,28 +93,63 @@ def identity(scenario: Scenario, network: Network, seeds: Sequence[int]) -> list
     return [network.key, settings, own_demand(scenario, network), list(seeds), sumo.version()]
 
 
-def _one(scenario: Scenario, network: Network, seed: int) -> tuple[Floats, Floats]:
-    """Return summed travel times [s] and vehicles counted, each of shape (bins, E), of one traffic seed."""
-    index = network.graph.index
-    bins = max(1, int(np.ceil(scenario.horizon_s / BIN_S)))
-    total, vehicles = np.zeros((bins, len(index))), np.zeros((bins, len(index)))
+def _one(scenario: Scenario, network: Network, seed: int) -> Measured:
+    """Return what one traffic seed took."""
     with tempfile.TemporaryDirectory(prefix="relid-sumo-") as name:
-        result, wanted = Path(name) / "edges.xml", Path(name) / "wanted.add.xml"
+        edges, vehicles, wanted = (Path(name) / file for file in ("edges.xml", "driven.xml", "wanted.add.xml"))
         wanted.write_text(
-            f'<additional><edgeData id="times" file="{result}" begin="{scenario.start_s}" period="{BIN_S}" '
+            f'<additional><edgeData id="times" file="{edges}" begin="{scenario.start_s}" period="{BIN_S}" '
             'excludeEmpty="true"/></additional>',
             encoding="utf-8",
         )
-        options = simulation_options(scenario, network, routes(scenario, network, seed), seed)
-        sumo.run("sumo", [*options, "-a", wanted, "--end", str(scenario.end_s), "--no-step-log"])
-        for _, interval in ET.iterparse(result):
-            if interval.tag != "interval":
-                continue
-            at = min(bins - 1, int((float(interval.get("begin", "0")) - scenario.start_s) // BIN_S))
-            for edge in interval:
-                e = index.get(edge.get("id", ""))
-                if e is not None and edge.get("traveltime") is not None:
-                    weight = float(edge.get("sampledSeconds", "0")) / max(float(edge.get("traveltime", "1")), 1e-3)
-                    total[at, e] += float(edge.get("sampledSeconds", "0"))
-                    vehicles[at, e] += weight
+        options = [*simulation_options(scenario, network, routes(scenario, network, seed), seed), "--no-step-log"]
+        options += ["-a", str(wanted), "--end", str(scenario.end_s), "--vehroute-output", str(vehicles)]
+        sumo.run("sumo", [*options, "--vehroute-output.exit-times", "--vehroute-output.write-unfinished"])
+        return Measured(*_of_edges(edges, scenario, network.graph), *_of_turns(vehicles, scenario, network.graph))
+
+
+def _bins(scenario: Scenario) -> int:
+    return max(1, int(np.ceil(scenario.horizon_s / BIN_S)))
+
+
+def _of_edges(file: Path, scenario: Scenario, graph: RoadGraph) -> tuple[Floats, Floats]:
+    """Read SUMO's edge data: `Measured.edge_s` and `edge_vehicles`."""
+    index, bins = graph.index, _bins(scenario)
+    total, vehicles = np.zeros((bins, len(index))), np.zeros((bins, len(index)))
+    for _, interval in ET.iterparse(file):
+        if interval.tag != "interval":
+            continue
+        at = min(bins - 1, int((float(interval.get("begin", "0")) - scenario.start_s) // BIN_S))
+        for edge in interval:
+            e = index.get(edge.get("id", ""))
+            if e is not None and edge.get("traveltime") is not None:
+                weight = float(edge.get("sampledSeconds", "0")) / max(float(edge.get("traveltime", "1")), 1e-3)
+                total[at, e] += float(edge.get("sampledSeconds", "0"))
+                vehicles[at, e] += weight
     return total, vehicles
+
+
+def _of_turns(file: Path, scenario: Scenario, graph: RoadGraph) -> tuple[Floats, Floats]:
+    """Read the vehicles' routes with exit times: `Measured.turn_s` and `turn_vehicles`."""
+    bins = _bins(scenario)
+    total, vehicles = (np.zeros((bins, *graph.slots.shape)) for _ in range(2))
+    slot = {(e, way): k for e, ways in enumerate(graph.slots.tolist()) for k, way in enumerate(ways) if way >= 0}
+    for _, element in ET.iterparse(file):
+        if element.tag == "vehicle":
+            for edge, way, enter_s, left_s in passages(element, graph, scenario.start_s):
+                k = slot.get((edge, way))
+                if k is not None and enter_s >= 0:
+                    at = min(bins - 1, int(enter_s // BIN_S))
+                    total[at, edge, k] += left_s - enter_s
+                    vehicles[at, edge, k] += 1
+            element.clear()
+    return total, vehicles
+
+
+def passages(vehicle: ET.Element, graph: RoadGraph, start_s: float) -> list[tuple[int, int, float, float]]:
+    """Return (edge, next edge, entered, left) of a vehicle, s after `start_s`; not of the edge it departs on."""
+    route = vehicle.findall(".//route")[-1]  # the one driven comes after those that it replaced
+    edges = [graph.index.get(name, -1) for name in route.get("edges", "").split()]
+    left = [float(word) - start_s for word in route.get("exitTimes", "").split()]
+    done = next((k for k, at_s in enumerate(left) if at_s + start_s < 0), len(left))
+    return [(edges[k], edges[k + 1], left[k - 1], left[k]) for k in range(1, min(done, len(edges) - 1))]

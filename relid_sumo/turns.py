@@ -7,19 +7,14 @@ those who go straight on flow past. The times are those of the background's own 
 from __future__ import annotations
 
 import heapq
-import io
-import tempfile
-import xml.etree.ElementTree as ET
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
-from pathlib import Path
 
 import numpy as np
 
-from relid_sumo import atlas, results, sumo, traffic
-from relid_sumo.demand import routes, simulation_options
+from relid_sumo import traffic
 from relid_sumo.graph import Floats, RoadGraph
 from relid_sumo.network import Network
 from relid_sumo.scenario import Scenario
@@ -27,7 +22,6 @@ from relid_sumo.traffic import BIN_S
 
 DOUBT = 5.0  # vehicles: so many at the mean of the road (or turn) are added to those of a turn (in a bin)
 UNSEEN_S = 10.0  # what a turn that nobody took is taken to cost beyond the mean of its road
-FORMAT = 1  # part of the cache key: raise it when what is cached changes its meaning
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,22 +101,13 @@ class TurnTimes:
 
 
 def measured(scenario: Scenario, network: Network, report: Callable[[str], None] = lambda _: None) -> TurnTimes:
-    """Return the turn times of the training traffic, microscopic; cached.
+    """Return the turn times of the training traffic, microscopic.
 
     A turn's mean in a bin leans on its mean over all bins, that on the road's mean, and that on free flow, each by the
     weight of `DOUBT` vehicles.
     """
-    seeds = scenario.seeds.training
-    file = atlas.kept("turns", network.name, [FORMAT, *traffic.identity(scenario, network, seeds)], ".npz")
-    if not file.is_file():
-        report(f"measuring turns over {len(seeds)} samples of traffic")
-        parts = sumo.each(lambda seed: _one(scenario, network, seed), seeds)
-        seconds, last = _means(network.graph, *(np.sum([part[i] for part in parts], axis=0) for i in (0, 1)))
-        content = io.BytesIO()
-        np.savez(content, seconds=seconds, last=last)
-        results.write(file, content.getvalue())
-    with np.load(file) as data:
-        return TurnTimes(network.graph, data["seconds"], data["last"])
+    took = traffic.measured(scenario, network, report=report)
+    return TurnTimes(network.graph, *_means(network.graph, took.turn_s, took.turn_vehicles))
 
 
 def _means(graph: RoadGraph, total: Floats, vehicles: Floats) -> tuple[Floats, Floats]:
@@ -136,35 +121,3 @@ def _means(graph: RoadGraph, total: Floats, vehicles: Floats) -> tuple[Floats, F
 def leaning(seconds: Floats, count: Floats, on: Floats) -> Floats:
     """Return means of summed seconds that lean on others, s, by the weight of `DOUBT` vehicles."""
     return np.asarray((seconds + DOUBT * on) / (count + DOUBT))
-
-
-def _one(scenario: Scenario, network: Network, seed: int) -> tuple[Floats, Floats]:
-    """Return summed travel times [s] and vehicles counted, each of shape (bins, E, m_out), of one traffic seed."""
-    graph = network.graph
-    bins = max(1, int(np.ceil(scenario.horizon_s / BIN_S)))
-    total, vehicles = (np.zeros((bins, *graph.slots.shape)) for _ in range(2))
-    slot = {(e, way): k for e, ways in enumerate(graph.slots.tolist()) for k, way in enumerate(ways) if way >= 0}
-    with tempfile.TemporaryDirectory(prefix="relid-sumo-") as name:
-        result = Path(name) / "driven.xml"
-        options = [*simulation_options(scenario, network, routes(scenario, network, seed), seed), "--no-step-log"]
-        options += ["--end", str(scenario.end_s), "--vehroute-output", str(result)]
-        sumo.run("sumo", [*options, "--vehroute-output.exit-times", "--vehroute-output.write-unfinished"])
-        for _, element in ET.iterparse(result):
-            if element.tag == "vehicle":
-                for edge, way, enter_s, left_s in passages(element, graph, scenario.start_s):
-                    k = slot.get((edge, way))
-                    if k is not None and enter_s >= 0:
-                        at = min(bins - 1, int(enter_s // BIN_S))
-                        total[at, edge, k] += left_s - enter_s
-                        vehicles[at, edge, k] += 1
-                element.clear()
-    return total, vehicles
-
-
-def passages(vehicle: ET.Element, graph: RoadGraph, start_s: float) -> list[tuple[int, int, float, float]]:
-    """Return (edge, next edge, entered, left) of a vehicle, s after `start_s`; not of the edge it departs on."""
-    route = vehicle.findall(".//route")[-1]  # the one driven comes after those that it replaced
-    edges = [graph.index.get(name, -1) for name in route.get("edges", "").split()]
-    left = [float(word) - start_s for word in route.get("exitTimes", "").split()]
-    done = next((k for k, at_s in enumerate(left) if at_s + start_s < 0), len(left))
-    return [(edges[k], edges[k + 1], left[k - 1], left[k]) for k in range(1, min(done, len(edges) - 1))]

@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from relid_sumo import turns
+from relid_sumo import traffic, turns
 from relid_sumo.bridge import SumoBridge
 from relid_sumo.demand import routes, simulation_options
 from relid_sumo.prepare import Ready, prepare
@@ -66,7 +66,7 @@ def watched(ready: Ready, seed: int) -> tuple[Floats, Floats]:
             (e, slot[e, way], entered, left - entered)
             for _, element in ET.iterparse(result)
             if element.tag == "vehicle"
-            for e, way, entered, left in turns.passages(element, graph, scenario.start_s)
+            for e, way, entered, left in traffic.passages(element, graph, scenario.start_s)
             if (e, way) in slot and entered >= 0
         ]
     return np.array(passages), np.array(looks, dtype=np.float64).transpose(1, 0, 2)

@@ -7,7 +7,6 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
-from scipy import stats
 
 from relid_sumo import demos, seeding
 from relid_sumo.demos import Demonstrations
@@ -119,5 +118,7 @@ def rate(valid: int, written: int) -> tuple[float, float, float] | None:
     """Return a share and its 95 % interval (Wilson 1927); None where nothing was written."""
     if not written:
         return None
-    interval = stats.binomtest(valid, written).proportion_ci(0.95, method="wilson")
+    from scipy.stats import binomtest  # noqa: PLC0415 - a second to import, and only a finished run needs it
+
+    interval = binomtest(valid, written).proportion_ci(0.95, method="wilson")
     return valid / written, float(interval.low), float(interval.high)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -51,19 +52,24 @@ def render(template: str, values: Mapping[str, Any], settings: PromptSettings) -
         if not any((own / name).is_file() for name in (INITIAL, FEEDBACK)):
             raise InputError(f"sed.prompt.templates: {own} holds neither {INITIAL} nor {FEEDBACK}")
         folders.insert(0, own)
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(folders),
-        undefined=jinja2.StrictUndefined,
-        keep_trailing_newline=True,
-        autoescape=False,
-    )
     try:
-        return environment.get_template(template).render(values)
+        return _environment(tuple(folders)).get_template(template).render(values)
     except jinja2.TemplateSyntaxError as error:
         raise InputError(f"{error.filename}, line {error.lineno}: {error.message}") from None
     except (jinja2.TemplateError, TypeError, ValueError, AttributeError, ArithmeticError, LookupError) as error:
         file = next(folder / template for folder in folders if (folder / template).is_file())
         raise InputError(f"{file}: {error}; its variables are {', '.join(sorted(values))}") from None
+
+
+@cache
+def _environment(folders: tuple[Path, ...]) -> jinja2.Environment:
+    """Return what finds templates; kept, so that each is compiled once (and again when its file changes)."""
+    return jinja2.Environment(
+        loader=jinja2.FileSystemLoader(folders),
+        undefined=jinja2.StrictUndefined,
+        keep_trailing_newline=True,
+        autoescape=False,
+    )
 
 
 def initial(facts: Mapping[str, Any], settings: PromptSettings) -> str:

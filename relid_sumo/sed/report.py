@@ -1,23 +1,18 @@
-"""What came of a run: results.json, the tables of `sed show`, and maps of subsets and planned routes."""
+"""What came of a run: results.json, and the tables of `sed show`."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-from matplotlib import colormaps
-from matplotlib.lines import Line2D
 from rich.console import Console, Group
 from rich.markup import escape
 from rich.table import Table
 
-from relid_sumo import maps
 from relid_sumo.graph import RoadGraph
-from relid_sumo.network import Network
 from relid_sumo.sed.attempt import Attempt
 from relid_sumo.sed.bench import Watch
 from relid_sumo.sed.demonstrate import Comparison, rate
@@ -25,8 +20,6 @@ from relid_sumo.sed.loop import Refined, Subset
 from relid_sumo.sed.partition import Partition
 from relid_sumo.task import RoutingTask
 
-COLOURS = colormaps["tab10"].colors  # type: ignore[attr-defined] # of a listed colour map
-NARROWEST, WIDER = 1.6, 1.8  # of routes on a map, points; and by how much each earlier group is wider
 FORMAT = 1
 
 
@@ -188,31 +181,6 @@ def partition_table(partition: Partition, task: RoutingTask) -> Table:
         names = ", ".join(task.names[i] for i in subset)
         table.add_row(str(number), names, inside, f"{partition.outside(subset):.2f}")
     return table
-
-
-def draw_routes(network: Network, groups: Sequence[Sequence[Sequence[int]]], labels: Sequence[str], file: Path) -> None:
-    """Draw routes (edge indices) on the map, a colour for each group.
-
-    Earlier groups are wider, so that they show under later ones where they share road.
-    """
-    figure, axes = maps.new_map(network)
-    maps.draw_roads(axes, network)
-    handles = []
-    for number, (routes, label) in enumerate(zip(groups, labels, strict=True)):
-        colour = COLOURS[number % len(COLOURS)]
-        width = NARROWEST + WIDER * (len(groups) - 1 - number)
-        for route in routes:
-            xy = np.concatenate([network.graph.shape(edge) for edge in route])
-            axes.plot(*xy.T, color=colour, linewidth=width, zorder=6 + 0.01 * number)
-            axes.plot(*xy[0], marker="o", color=colour, markersize=6, markeredgecolor="white", zorder=8)
-            axes.plot(*xy[-1], marker="s", color=colour, markersize=6, markeredgecolor="white", zorder=8)
-        handles.append(Line2D([], [], color=colour, linewidth=2.2, label=label))
-    maps.draw_furniture(axes, network)
-    roads = axes.get_legend()
-    axes.legend(handles=handles, loc="lower left", bbox_to_anchor=(1.005, 0.0), fontsize=8, frameon=False)
-    if roads is not None:
-        axes.add_artist(roads)
-    maps.save_map(figure, file)
 
 
 def planned(content: dict[str, Any], graph: RoadGraph) -> tuple[list[list[list[int]]], list[str]]:

@@ -10,8 +10,8 @@ import pytest
 
 from relid_sumo.graph import RoadGraph
 from relid_sumo.task import RoutingTask
-from relid_sumo.traffic import BIN_S
-from relid_sumo.turns import DOUBT, UNSEEN_S, TurnTimes, _means, passages
+from relid_sumo.traffic import BIN_S, passages
+from relid_sumo.turns import DOUBT, UNSEEN_S, TurnTimes, _means
 
 
 @pytest.fixture

@@ -21,13 +21,14 @@ help:  ## this list
 install: $(STAMP)  ## make .venv and install relid_sumo and its tested dependencies into it
 
 # Installed again only when what is to be installed has changed. Not compiled beforehand, which is half of the time, for
-# files of which most are never imported: what training imports is compiled by importing it.
+# files of which most are never imported: what training imports, and what programs may import in the sandbox (which writes
+# nothing), is compiled by importing it.
 $(STAMP): pyproject.toml constraints.txt
 	@command -v "$(PYTHON)" >/dev/null || { echo "There is no $(PYTHON): install Python 3.11 or newer, or name one you have: make install PYTHON=python3.12"; exit 1; }
 	@"$(PYTHON)" tools/check_system.py
 	"$(PYTHON)" -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --no-compile $(PIP_ARGS) -c constraints.txt -e '.[dev]'
-	@$(BIN)/python -c 'import relid_sumo.train'
+	@$(BIN)/python -c 'import networkx, relid_sumo.train'
 	@touch $@
 
 demo: $(STAMP)  ## learn to route on the embedded town and compare with the baselines

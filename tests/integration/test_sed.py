@@ -10,9 +10,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from relid_sumo import load_scenario
+from relid_sumo import demand, load_scenario
 from relid_sumo.cli import main
 from relid_sumo.demos import Demonstrations
+from relid_sumo.prepare import build_network
+from relid_sumo.scenario import Demand
 from relid_sumo.scenario_files import write_scenario
 from relid_sumo.sed.letters import read_record
 
@@ -117,6 +119,18 @@ def test_the_same_run_again_gives_the_same_bytes(made: Path, small: Path, tmp_pa
             assert (tmp_path / "again" / name / file.name).read_bytes() == file.read_bytes()
     first, again = (Demonstrations.load(folder / "demonstrations.npz").digest for folder in (made, tmp_path / "again"))
     assert first == again
+
+
+def test_a_scenario_with_traffic_of_its_own_is_gone_on_with(small: Path, tmp_path: Path) -> None:
+    own = shutil.copytree(small, tmp_path / "own")
+    scenario = load_scenario(str(own))
+    (own / "scenario.toml").unlink()
+    shutil.copy(demand.routes(scenario, build_network(scenario), 0), own / "traffic.rou.xml")
+    write_scenario(scenario.model_copy(update={"demand": Demand(route_file="traffic.rou.xml", warmup_s=60.0)}), own)
+    few = ("--rounds", "1", "--samples", "1", "--set", "sed.seeds=1", "--set", "sed.held_out=1")
+    for _ in range(2):
+        assert run("sed", "run", own, "--llm", "template", "--out", tmp_path / "run", *few) == 0
+    assert run("sed", "show", tmp_path / "run") == 0, "it is found from elsewhere"
 
 
 def test_show_prints_what_each_round_changed_and_draws_the_routes(

@@ -27,8 +27,8 @@ SAMPLES = {"orlando": 16, "hong_kong": 4}
 def test_recorded_answers_answer_todays_prompts(city: str, tmp_path: Path) -> None:
     """As `sed run CITY --llm recorded`, without the comparison at the end.
 
-    On hong_kong with the travel times of four samples of traffic: the sixteen of a run take minutes to drive. There the
-    figures in the prompts of later rounds are others than when they were answered.
+    On hong_kong with the travel times of four samples of traffic, as the sixteen of a run take minutes to drive: the
+    figures in its prompts are others then than when they were answered, and answers are found by place and vehicles.
     """
     scenario, settings, told = load_scenario(city), SedSettings(), list[str]()
     ready = prepare(scenario, simulators=("micro", "meso"))
@@ -39,12 +39,10 @@ def test_recorded_answers_answer_todays_prompts(city: str, tmp_path: Path) -> No
         times = traffic.edge_times(scenario, ready.network, scenario.seeds.training[: SAMPLES[city]])
         refined = loop.refine(bench, tmp_path / "run", provider, "sandlock", times)
     assert city == "hong_kong" or told == []
-    assert not any("round1" in text for text in told)
     attempts = [one for subset in refined.subsets for one in subset.attempts]
     assert len(attempts) == 3 * 2 * len(refined.subsets)
     later = [one for one in attempts if one.round > 1]
     assert sum(one.problem is None for one in later) >= 0.95 * len(later)
-    assert all(one.sandbox_s < 5.0 for one in attempts)
     held = [subset.best.numbers for subset in refined.subsets if subset.best is not None]
     assert all(numbers is not None and numbers.score > -1.0 for numbers in held)
     headers = [read_record(file)[0] for file in sorted((scenario.folder / ANSWERS).glob("*.md"))]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import tempfile
 import xml.etree.ElementTree as ET
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -123,9 +123,9 @@ def _of_edges(file: Path, scenario: Scenario, graph: RoadGraph) -> tuple[Floats,
         for edge in interval:
             e = index.get(edge.get("id", ""))
             if e is not None and edge.get("traveltime") is not None:
-                weight = float(edge.get("sampledSeconds", "0")) / max(float(edge.get("traveltime", "1")), 1e-3)
-                total[at, e] += float(edge.get("sampledSeconds", "0"))
-                vehicles[at, e] += weight
+                seconds = float(edge.get("sampledSeconds", "0"))
+                total[at, e] += seconds
+                vehicles[at, e] += seconds / max(float(edge.get("traveltime", "1")), 1e-3)
     return total, vehicles
 
 
@@ -133,17 +133,23 @@ def _of_turns(file: Path, scenario: Scenario, graph: RoadGraph) -> tuple[Floats,
     """Read the vehicles' routes with exit times: `Measured.turn_s` and `turn_vehicles`."""
     bins = _bins(scenario)
     total, vehicles = (np.zeros((bins, *graph.slots.shape)) for _ in range(2))
+    for edge, k, enter_s, left_s in turns_taken(file, graph, scenario.start_s):
+        at = min(bins - 1, int(enter_s // BIN_S))
+        total[at, edge, k] += left_s - enter_s
+        vehicles[at, edge, k] += 1
+    return total, vehicles
+
+
+def turns_taken(file: Path, graph: RoadGraph, start_s: float) -> Iterator[tuple[int, int, float, float]]:
+    """Yield (edge, slot, entered, left), s after `start_s`, from routes with exit times, of what was entered since."""
     slot = {(e, way): k for e, ways in enumerate(graph.slots.tolist()) for k, way in enumerate(ways) if way >= 0}
     for _, element in ET.iterparse(file):
         if element.tag == "vehicle":
-            for edge, way, enter_s, left_s in passages(element, graph, scenario.start_s):
+            for edge, way, enter_s, left_s in passages(element, graph, start_s):
                 k = slot.get((edge, way))
                 if k is not None and enter_s >= 0:
-                    at = min(bins - 1, int(enter_s // BIN_S))
-                    total[at, edge, k] += left_s - enter_s
-                    vehicles[at, edge, k] += 1
+                    yield edge, k, enter_s, left_s
             element.clear()
-    return total, vehicles
 
 
 def passages(vehicle: ET.Element, graph: RoadGraph, start_s: float) -> list[tuple[int, int, float, float]]:

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import argparse
 import tempfile
-import xml.etree.ElementTree as ET
 from pathlib import Path
 
 import numpy as np
@@ -46,7 +45,6 @@ def watched(ready: Ready, seed: int) -> tuple[Floats, Floats]:
     """
     scenario, network = ready.scenario, ready.network
     graph, names = network.graph, [str(name) for name in network.graph.edge_ids]
-    slot = {(e, way): k for e, ways in enumerate(graph.slots.tolist()) for k, way in enumerate(ways) if way >= 0}
     looks: list[tuple[list[int], list[int]]] = []
     with tempfile.TemporaryDirectory(prefix="relid-sumo-") as folder:
         result = Path(folder) / "driven.xml"
@@ -63,11 +61,8 @@ def watched(ready: Ready, seed: int) -> tuple[Floats, Floats]:
                 looks.append(tuple(map(list, every)))  # type: ignore[arg-type]
         bridge.close()
         passages = [
-            (e, slot[e, way], entered, left - entered)
-            for _, element in ET.iterparse(result)
-            if element.tag == "vehicle"
-            for e, way, entered, left in traffic.passages(element, graph, scenario.start_s)
-            if (e, way) in slot and entered >= 0
+            (e, slot, entered, left - entered)
+            for e, slot, entered, left in traffic.turns_taken(result, graph, scenario.start_s)
         ]
     return np.array(passages), np.array(looks, dtype=np.float64).transpose(1, 0, 2)
 

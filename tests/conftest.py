@@ -267,21 +267,33 @@ def wait_until() -> Callable[..., Any]:
     return wait
 
 
+def processes() -> dict[int, tuple[int, str]]:
+    """Return every process by its id, as of one look: its parent's id and its command, "" for zombies."""
+    found = {}
+    for process in filter(lambda folder: folder.name.isdigit(), Path("/proc").iterdir()):
+        with contextlib.suppress(OSError):  # it may end while we look
+            parent = int((process / "stat").read_text().rpartition(")")[2].split()[1])
+            command = (process / "cmdline").read_text().replace("\0", " ").strip()
+            if "resource_tracker" not in command:
+                found[int(process.name)] = parent, command
+    return found
+
+
+@pytest.fixture(scope="session")
+def children() -> Callable[[int], dict[int, str]]:
+    """Return what lists the processes that a process has started itself, by their ids: their commands."""
+    return lambda pid: {child: command for child, (parent, command) in sorted(processes().items()) if parent == pid}
+
+
 @pytest.fixture(scope="session")
 def descendants() -> Callable[[], dict[int, str]]:
     """Return what lists the processes started from here, by process id: their commands, "" for zombies."""
 
     def listed() -> dict[int, str]:
-        parents, commands = {}, {}
-        for process in filter(lambda folder: folder.name.isdigit(), Path("/proc").iterdir()):
-            with contextlib.suppress(OSError):  # it may end while we look
-                parents[int(process.name)] = int((process / "stat").read_text().rpartition(")")[2].split()[1])
-                commands[int(process.name)] = (process / "cmdline").read_text().replace("\0", " ").strip()
-        found = {os.getpid()}
-        while more := {pid for pid, parent in parents.items() if parent in found} - found:
+        running, found = processes(), {os.getpid()}
+        while more := {pid for pid, (parent, _) in running.items() if parent in found} - found:
             found |= more
-        ours = {pid: commands[pid] for pid in sorted(found - {os.getpid()})}
-        return {pid: command for pid, command in ours.items() if "resource_tracker" not in command}
+        return {pid: running[pid][1] for pid in sorted(found - {os.getpid()})}
 
     return listed
 

@@ -30,6 +30,7 @@ pytestmark = pytest.mark.sumo
 
 FORK = pytest.mark.parametrize("fork", [True, False], ids=["snapshots", "no snapshots"])
 Descendants = Callable[[], dict[int, str]]
+Children = Callable[[int], dict[int, str]]
 
 
 @pytest.fixture(autouse=True)
@@ -132,28 +133,20 @@ def test_sumo_fails_in_mid_episode(town_ready: Ready, tmp_path: Path, fork: bool
 # --- what is killed ---------------------------------------------------------------------------------------------------
 
 
-def workers_of(descendants: Descendants) -> list[int]:
-    return [pid for pid, command in descendants().items() if "relid_sumo.process" in command and is_child(pid)]
-
-
-def is_child(pid: int) -> bool:
-    return parent_of(pid) == os.getpid()
-
-
-def parent_of(pid: int) -> int:
-    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+def workers_of(children: Children) -> list[int]:
+    return [pid for pid, command in children(os.getpid()).items() if "relid_sumo.process" in command]
 
 
 @FORK
 def test_the_episode_of_a_worker_that_is_killed_is_driven_again(
-    town_ready: Ready, descendants: Descendants, fork: bool
+    town_ready: Ready, children: Children, fork: bool
 ) -> None:
     jobs = [Job(seed, town_ready.options(seed), Policy("random", seed=seed)) for seed in range(4)]
     killed: list[int] = []
 
     def kill_one(_: EpisodeRecord) -> None:
         if not killed:
-            killed.append(workers_of(descendants)[0])
+            killed.append(workers_of(children)[0])
             os.kill(killed[0], signal.SIGKILL)
 
     with Rollouts(town_ready.task, 2, fork=fork) as rollouts:
@@ -164,14 +157,12 @@ def test_the_episode_of_a_worker_that_is_killed_is_driven_again(
 
 
 @FORK
-def test_an_episode_whose_workers_are_all_killed_is_an_error(
-    town_ready: Ready, descendants: Descendants, fork: bool
-) -> None:
+def test_an_episode_whose_workers_are_all_killed_is_an_error(town_ready: Ready, children: Children, fork: bool) -> None:
     over = threading.Event()
 
     def kill_all() -> None:
         while not over.wait(0.05):
-            for pid in workers_of(descendants):
+            for pid in workers_of(children):
                 with suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
 
@@ -187,34 +178,14 @@ def test_an_episode_whose_workers_are_all_killed_is_an_error(
         assert len(rollouts.run(jobs_of(town_ready)[2:3])) == 1
 
 
-def test_a_snapshot_that_is_killed_is_made_again(town_ready: Ready, descendants: Descendants) -> None:
+def test_a_snapshot_that_is_killed_is_made_again(town_ready: Ready, children: Children) -> None:
     job = jobs_of(town_ready)[2]
     with Rollouts(town_ready.task, 1) as rollouts:
         first = rollouts.run([job])[0]
-        (worker,) = workers_of(descendants)
-        (snapshot,) = (pid for pid in descendants() if parent_of(pid) == worker)
+        (worker,) = workers_of(children)
+        (snapshot,) = children(worker)
         os.kill(snapshot, signal.SIGKILL)
         assert_same(first, rollouts.run([job])[0])
-
-
-def episode_of(descendants: Descendants) -> int:
-    """Return the process that drives an episode in a fork of a snapshot, once there is one."""
-    until = time.monotonic() + 60
-    while time.monotonic() < until:
-        snapshots = [pid for worker in workers_of(descendants) for pid in children_of(worker, descendants)]
-        for pid in (child for snapshot in snapshots for child in children_of(snapshot, descendants)):
-            return pid
-        time.sleep(0.002)
-    raise AssertionError("no episode was driven")
-
-
-def children_of(parent: int, descendants: Descendants) -> list[int]:
-    found = []
-    for pid in descendants():
-        with suppress(OSError):
-            if parent_of(pid) == parent:
-                found.append(pid)
-    return found
 
 
 @pytest.mark.parametrize(
@@ -227,13 +198,17 @@ def children_of(parent: int, descendants: Descendants) -> list[int]:
     ids=["killed", "crashes", "hangs"],
 )
 def test_an_episode_that_is_lost_is_driven_again(
-    town_ready: Ready, descendants: Descendants, word: signal.Signals, why: str
+    town_ready: Ready, children: Children, wait_until: Callable[..., int], word: signal.Signals, why: str
 ) -> None:
     said: list[str] = []
     job = jobs_of(town_ready)[2]
 
+    def driving() -> int | None:  # the process that drives an episode, in a fork of a snapshot
+        snapshots = (snapshot for worker in workers_of(children) for snapshot in children(worker))
+        return next((pid for snapshot in snapshots for pid in children(snapshot)), None)
+
     def hit() -> None:
-        pid = episode_of(descendants)
+        pid = wait_until(driving, 60, every=0.002)
         if word == signal.SIGSEGV:
             with Path(f"/proc/{pid}/fd/2").open("a") as last_words:
                 last_words.write("Error: the road is gone.\nQuitting (on error).\n")
@@ -249,14 +224,14 @@ def test_an_episode_that_is_lost_is_driven_again(
 
 
 def test_a_worker_that_hangs_is_replaced(
-    town_ready: Ready, descendants: Descendants, monkeypatch: pytest.MonkeyPatch
+    town_ready: Ready, children: Children, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("relid_sumo.rollout.SLACK_S", 1.0)
     job = jobs_of(town_ready)[2]
     said: list[str] = []
     with Rollouts(town_ready.task, 1, fork=False, limit_s=5.0, report=said.append) as rollouts:
         first = rollouts.run([job])[0]
-        os.kill(workers_of(descendants)[0], signal.SIGSTOP)
+        os.kill(workers_of(children)[0], signal.SIGSTOP)
         assert_same(first, rollouts.run([job])[0])
     assert said == ["the simulation of traffic seed 2 died (no answer in 11 s); it is driven again"]
 
@@ -290,14 +265,15 @@ SHORT_OF_MEMORY = """
 
 
 @FORK
-def test_a_worker_that_is_killed_between_two_runs(town_ready: Ready, descendants: Descendants, fork: bool) -> None:
+def test_a_worker_that_is_killed_between_two_runs(
+    town_ready: Ready, children: Children, wait_until: Callable[..., bool], fork: bool
+) -> None:
     job = jobs_of(town_ready)[2]
     with Rollouts(town_ready.task, 1, fork=fork) as rollouts:
         first = rollouts.run([job])[0]
-        (worker,) = workers_of(descendants)
+        (worker,) = workers_of(children)
         os.kill(worker, signal.SIGKILL)
-        while Path(f"/proc/{worker}/cmdline").read_text():  # until it is a zombie
-            time.sleep(0.01)
+        wait_until(lambda: not children(os.getpid()).get(worker), 60)  # until it is a zombie
         assert_same(first, rollouts.run([job])[0])
 
 

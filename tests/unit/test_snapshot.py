@@ -55,13 +55,6 @@ def ask(snapshot: Snapshot[str], job: str) -> object:
     return snapshot.answer()
 
 
-def parent_of(pid: int) -> int | None:
-    try:
-        return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
-    except OSError:
-        return None  # an episode's, which ends while we look
-
-
 def test_every_job_starts_from_the_same_instant() -> None:
     snapshot = Snapshot(toy, play)
     assert [ask(snapshot, "step") for _ in range(3)] == [0.0, 0.0, 0.0]
@@ -76,13 +69,14 @@ def test_an_answer_larger_than_the_pipe_comes_whole() -> None:
     snapshot.close()
 
 
-def test_a_child_killed_while_the_pipe_is_full(descendants: Descendants) -> None:
+def test_a_child_killed_while_the_pipe_is_full(
+    children: Callable[[int], dict[int, str]], wait_until: Callable[..., dict[int, str]]
+) -> None:
     snapshot = Snapshot(toy, play)
     snapshot.send("large")
-    while not (child := [pid for pid in descendants() if pid != snapshot.pid]):
-        time.sleep(0.01)
+    (child,) = wait_until(lambda: children(snapshot.pid), 60)
     time.sleep(0.3)  # by now it has filled the pipe and waits for us to read
-    os.kill(child[0], signal.SIGKILL)
+    os.kill(child, signal.SIGKILL)
     with pytest.raises(SnapshotDiedError, match="ended by SIGKILL"):
         snapshot.answer()
 
@@ -125,12 +119,14 @@ def test_a_simulation_that_does_not_start(tmp_path: Path) -> None:
         Snapshot(broken, play)
 
 
-def test_the_least_recently_used_goes_when_memory_is_short(descendants: Descendants) -> None:
+def test_the_least_recently_used_goes_when_memory_is_short(
+    descendants: Descendants, children: Callable[[int], dict[int, str]]
+) -> None:
     with_room, without = Pool(play, 1e6), Pool(play, 0.0)
     for pool, kept in ((with_room, 3), (without, 1)):
         for key in "abc":
             assert pool.drive(key, toy, "step") == 0.0
-        assert len([pid for pid in descendants() if parent_of(pid) == os.getpid()]) == kept
+        assert len(children(os.getpid())) == kept
         pool.close()
         assert descendants() == {}
 

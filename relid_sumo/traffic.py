@@ -133,22 +133,25 @@ def _of_turns(file: Path, scenario: Scenario, graph: RoadGraph) -> tuple[Floats,
     """Read the vehicles' routes with exit times: `Measured.turn_s` and `turn_vehicles`."""
     bins = _bins(scenario)
     total, vehicles = (np.zeros((bins, *graph.slots.shape)) for _ in range(2))
-    for edge, k, enter_s, left_s in turns_taken(file, graph, scenario.start_s):
+    for edge, k, enter_s, took_s in turns_taken(file, graph, scenario.start_s):
         at = min(bins - 1, int(enter_s // BIN_S))
-        total[at, edge, k] += left_s - enter_s
+        total[at, edge, k] += took_s
         vehicles[at, edge, k] += 1
     return total, vehicles
 
 
 def turns_taken(file: Path, graph: RoadGraph, start_s: float) -> Iterator[tuple[int, int, float, float]]:
-    """Yield (edge, slot, entered, left), s after `start_s`, from routes with exit times, of what was entered since."""
+    """Yield (edge, slot, entered, taken) from routes with exit times, of what was entered since `start_s`.
+
+    Entered is in s since then, taken in s.
+    """
     slot = {(e, way): k for e, ways in enumerate(graph.slots.tolist()) for k, way in enumerate(ways) if way >= 0}
     for _, element in ET.iterparse(file):
         if element.tag == "vehicle":
             for edge, way, enter_s, left_s in passages(element, graph, start_s):
                 k = slot.get((edge, way))
                 if k is not None and enter_s >= 0:
-                    yield edge, k, enter_s, left_s
+                    yield edge, k, enter_s, left_s - enter_s
             element.clear()
 
 

@@ -60,10 +60,7 @@ def watched(ready: Ready, seed: int) -> tuple[Floats, Floats]:
                 )
                 looks.append(tuple(map(list, every)))  # type: ignore[arg-type]
         bridge.close()
-        passages = [
-            (e, slot, entered, left - entered)
-            for e, slot, entered, left in traffic.turns_taken(result, graph, scenario.start_s)
-        ]
+        passages = list(traffic.turns_taken(result, graph, scenario.start_s))
     return np.array(passages), np.array(looks, dtype=np.float64).transpose(1, 0, 2)
 
 

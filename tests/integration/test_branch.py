@@ -112,7 +112,9 @@ def test_what_cannot_be_branched_is_told(crossing: RoutingTask, town_ready: Read
     bridge.close()
 
 
-def test_a_branch_that_is_killed_is_an_error(crossing: RoutingTask, descendants: Descendants) -> None:
+def test_a_branch_that_is_killed_is_an_error(
+    crossing: RoutingTask, descendants: Descendants, wait_until: Callable[..., set[int]]
+) -> None:
     class Slow(ToyBridge):
         def step(self) -> float:
             time.sleep(0.05)
@@ -123,9 +125,7 @@ def test_a_branch_that_is_killed_is_an_error(crossing: RoutingTask, descendants:
     before = set(descendants())
 
     def kill() -> None:
-        while not (new := set(descendants()) - before):
-            time.sleep(0.01)
-        for pid in new:
+        for pid in wait_until(lambda: set(descendants()) - before, 60, every=0.01):
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
 

@@ -17,6 +17,7 @@ from relid_sumo.snapshot import Pool, Snapshot, SnapshotDiedError, in_fork
 from relid_sumo.toy import ToyBridge, grid
 
 Descendants = Callable[[], dict[int, str]]
+Children = Callable[[int], dict[int, str]]
 LARGE = 32 << 20  # far more than a pipe holds
 
 
@@ -69,9 +70,7 @@ def test_an_answer_larger_than_the_pipe_comes_whole() -> None:
     snapshot.close()
 
 
-def test_a_child_killed_while_the_pipe_is_full(
-    children: Callable[[int], dict[int, str]], wait_until: Callable[..., dict[int, str]]
-) -> None:
+def test_a_child_killed_while_the_pipe_is_full(children: Children, wait_until: Callable[..., dict[int, str]]) -> None:
     snapshot = Snapshot(toy, play)
     snapshot.send("large")
     (child,) = wait_until(lambda: children(snapshot.pid), 60)
@@ -119,9 +118,7 @@ def test_a_simulation_that_does_not_start(tmp_path: Path) -> None:
         Snapshot(broken, play)
 
 
-def test_the_least_recently_used_goes_when_memory_is_short(
-    descendants: Descendants, children: Callable[[int], dict[int, str]]
-) -> None:
+def test_the_least_recently_used_goes_when_memory_is_short(descendants: Descendants, children: Children) -> None:
     with_room, without = Pool(play, 1e6), Pool(play, 0.0)
     for pool, kept in ((with_room, 3), (without, 1)):
         for key in "abc":

@@ -143,13 +143,22 @@ class Reled:
 
     def before_update(
         self, records: Sequence[EpisodeRecord], simulator: Simulator, progress: float
-    ) -> dict[str, float]:
-        """Work out alpha from the episodes of a batch; return it agent by agent, and how many plans were replaced.
+    ) -> tuple[dict[str, float], list[Floats] | None]:
+        """Work out alpha and luck from the episodes of a batch, and take note of them.
 
-        ``driven_beside`` goes with it: episodes so far that were not trained on, and count in a budget.
+        Returns
+        -------
+        dict
+            Alpha, agent by agent, how many plans were replaced, and ``driven_beside``: episodes so far that were not
+            trained on, and count in a budget.
+        list of arrays or None
+            What `Batch.luck` is made of; None where the learner is not to know it.
         """
+        how = self._settings.hpo
         elite = self._settings.elite and simulator == self._last  # what is better mesoscopically need not be so
         ways = self.experts.ways(records, simulator)
+        # Before the experts take note of these very episodes, which would then be held against themselves
+        luck = self.experts.luck(records, simulator) if how.paired and how.alpha != "none" else None
         self.experts.note(records, simulator, elite=elite)
         self._learner.expert = self.experts.stacked()
         alpha = self._learner.follow(ways, progress)
@@ -157,12 +166,7 @@ class Reled:
             "driven_beside": self._driven,
             "replaced": int(self.experts.replaced.sum()),
             **{f"alpha_{i}": float(value) for i, value in enumerate(alpha)},
-        }
-
-    def luck(self, records: Sequence[EpisodeRecord], simulator: Simulator) -> list[Floats] | None:
-        """Return what `Batch.luck` is made of; None where the learner is not to know it."""
-        how = self._settings.hpo
-        return self.experts.luck(records, simulator) if how.paired and how.alpha != "none" else None
+        }, luck
 
     def after_update(self, rollouts: Rollouts, update: int) -> None:
         """Now and then, renew the demonstrations with the policies as they are; `reled` alone exchanges some."""

@@ -140,9 +140,10 @@ def _run(
                 jobs = _jobs(ready, settings, episodes, learner)
                 records = rollouts.run(jobs, watch.episode)
                 driven = time.perf_counter()
-                # Before the experts take note of these very episodes, which would then be held against themselves
-                luck = None if expert is None else expert.luck(records, simulator)
-                follows = {} if expert is None else expert.before_update(records, simulator, progress)
+                follows: dict[str, float] = {}
+                luck = None
+                if expert is not None:
+                    follows, luck = expert.before_update(records, simulator, progress)
                 batch = make_batch(records, ready.task.n_agents, joint=settings.algo == "mappo", luck=luck)
                 learnt = _learn(learner, batch, progress, ready, update + 1, folder)
                 done = time.perf_counter()

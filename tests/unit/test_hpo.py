@@ -26,6 +26,7 @@ from relid_sumo.errors import InputError
 from relid_sumo.experts import Experts, driven_routes, planned
 from relid_sumo.graph import Floats
 from relid_sumo.policies import Policy
+from relid_sumo.reled import Reled
 from relid_sumo.rollout import Job
 from relid_sumo.runs import TrainSettings, train_settings
 from relid_sumo.sed.bench import Bench, Present, Watch
@@ -356,6 +357,22 @@ def test_a_better_own_route_replaces_a_demonstration_after_three_seeds(
     ours, theirs = again.stacked(), experts.stacked()
     assert np.array_equal(ours.batch.observation, theirs.batch.observation)
     assert np.array_equal(ours.returns, theirs.returns)
+
+
+def test_episodes_that_replace_a_demonstration_are_not_held_against_themselves(
+    experts: Experts, crossing: RoutingTask, toy_drive: Drive
+) -> None:
+    records = [toy_drive(crossing, Policy("fixed"), slow={seed: 3.0}, traffic_seed=seed) for seed in (5, 9, 11)]
+    before = experts.luck(records, "micro")
+    settings = TrainSettings(algo="reled", elite=True, hpo=HpoSettings(**SIZES))
+    learner = Hpo(crossing.n_agents, crossing.graph.m_out, settings.hpo, seed=0)
+    reled = SimpleNamespace(experts=experts, _settings=settings, _learner=learner, _last="micro", _driven=7)
+    follows, luck = Reled.before_update(reled, records, "micro", 0.5)  # type: ignore[arg-type]
+    assert follows["replaced"] > 0 and follows["driven_beside"] == 7
+    assert luck is not None
+    assert all(np.array_equal(one, other) for one, other in zip(luck, before, strict=True))
+    after = experts.luck(records, "micro")
+    assert not all(np.array_equal(one, other) for one, other in zip(luck, after, strict=True))
 
 
 def test_a_route_that_jams_now_and_then_takes_no_demonstrations_place(

@@ -47,7 +47,7 @@ class Result:
     Attributes
     ----------
     mean_return, mean_travel_time_s
-        s; who does not arrive counts to the horizon.
+        s; who does not arrive counts to the horizon, and the free-flow time that then remains.
     arrival_rate
         Share of the agents that arrived.
     background_over_shortest

@@ -33,6 +33,7 @@ from relid_sumo.policies import Policy
 from relid_sumo.prepare import Ready
 from relid_sumo.rollout import Job, Rollouts
 from relid_sumo.scenario import Simulator
+from relid_sumo.sed import plans
 from relid_sumo.task import Bools, Float32s, RoutingTask
 
 SLIP = 0.15  # share of random choices in a slipping episode
@@ -134,8 +135,8 @@ class Experts:
             self._replace(i, _Known(routes[i]))
         return new
 
-    def note(self, records: Sequence[EpisodeRecord], simulator: Simulator, *, elite: bool) -> bool:
-        """Remember what agents drove, with the experts' advice; return whether a demonstration has been replaced.
+    def note(self, records: Sequence[EpisodeRecord], simulator: Simulator, *, elite: bool) -> None:
+        """Remember what agents drove, with the experts' advice.
 
         Parameters
         ----------
@@ -145,27 +146,38 @@ class Experts:
         for record in records:
             for i, driven in enumerate(_split(record, self._labels(record))):
                 self.advised[i] = [*self.advised[i], driven][-ADVISED:]
-        changed = False
         for record in records if elite else ():
+            where = simulator, record.traffic_seed
             for i, driven in enumerate(_split(record)):
                 route = tuple(record.routes[i].tolist())
-                if record.status[i] != ARRIVED:  # counts against every known way that it may have been on
-                    for known in [own for own in self.own[i].values() if own.route[: len(route)] == route]:
-                        known.driven[simulator, record.traffic_seed] = driven
-                    continue
-                if route == self.demos[i].route:  # an elite route was known in a few traffic seeds when it was taken
-                    self.demos[i].driven.setdefault((simulator, record.traffic_seed), driven)
-                    continue
-                known = self.own[i].setdefault(route, _Known(route))
-                known.driven[simulator, record.traffic_seed] = driven
-                common = [w for w in known.driven if w[0] == simulator and w in self.demos[i].driven]
-                if len(common) >= ELITE_SEEDS and _surely(known, self.demos[i], common):
-                    self._replace(i, known)
-                    changed = True
-                elif len(self.own[i]) > MOST_ROUTES:
-                    worst = min((k for k in self.own[i].values() if k.driven), key=lambda k: k.mean(list(k.driven)))
-                    del self.own[i][worst.route]
-        return changed
+                if record.status[i] == ARRIVED:
+                    self._arrived(i, route, where, driven)
+                elif route:  # counts against every known way that it may have been on, where that is not known yet
+                    begun = self._begun(route, driven)
+                    for known in (self.demos[i], *self.own[i].values()):
+                        if known.route[: len(begun)] == begun:
+                            known.driven.setdefault(where, driven)
+
+    def _arrived(self, agent: int, route: Route, where: Where, driven: Driven) -> None:
+        """Remember a whole route, and let it take the demonstration's place where it is better."""
+        demo, own = self.demos[agent], self.own[agent]
+        if route == demo.route:  # an elite route was known in a few traffic seeds when it was taken
+            demo.driven.setdefault(where, driven)
+            return
+        known = own.setdefault(route, _Known(route))
+        known.driven[where] = driven
+        common = [w for w in known.driven if w[0] == where[0] and w in demo.driven]
+        if len(common) >= ELITE_SEEDS and _surely(known, demo, common):
+            self._replace(agent, known)
+        elif len(own) > MOST_ROUTES:
+            worst = min((k for k in own.values() if k.driven), key=lambda k: k.mean(list(k.driven)))
+            del own[worst.route]
+
+    def _begun(self, route: Route, driven: Driven) -> Route:
+        """Return the roads of a vehicle under way, and the one it has chosen on the last of them."""
+        if not len(driven.edge) or driven.edge[-1] != route[-1]:
+            return route
+        return (*route, int(self.task.graph.slots[route[-1], driven.action[-1]]))
 
     def _replace(self, agent: int, better: _Known) -> None:
         self.own[agent].pop(better.route, None)
@@ -326,21 +338,24 @@ def planned(demonstrations: Demonstrations, ready: Ready, source: Path) -> list[
     Raises
     ------
     InputError
-        The demonstrations are of another scenario or network, an agent has none, or a plan does not arrive.
+        The demonstrations are of another scenario, network or trips, an agent has none, or a plan does not arrive.
     """
     meta, task = demonstrations.meta, ready.task
     if meta.get("scenario") != ready.scenario.name:
         raise InputError(f"{source}: demonstrations of scenario '{meta.get('scenario')}', not '{ready.scenario.name}'")
     if meta.get("network_key") != ready.network.key:
         raise InputError(f"{source}: made on another version of network '{ready.network.name}'; make them anew")
-    routes = {name: route for subset in meta["subsets"] for name, route in subset["routes"].items()}
-    missing = [name for name in task.names if name not in routes]
+    plan = {name: route for subset in meta["subsets"] for name, route in subset["routes"].items()}
+    missing = [name for name in task.names if name not in plan]
     if missing:
         raise InputError(f"{source}: no plan for {', '.join(missing)}; make demonstrations with more rounds")
     never = [name for i, name in enumerate(task.names) if not demonstrations.arrived[:, i].any()]
     if never:
         raise InputError(f"{source}: the plans of {', '.join(never)} arrived in no traffic; make others")
-    return [tuple(task.graph.index[edge] for edge in routes[name]) for name in task.names]
+    routes, fault = plans.check(plan, task, range(task.n_agents))
+    if routes is None:
+        raise InputError(f"{source}: made for other trips; make them anew ({fault})")
+    return [routes[i] for i in range(task.n_agents)]
 
 
 def _split(record: EpisodeRecord, labels: np.ndarray[Any, np.dtype[np.int64]] | None = None) -> list[Driven]:

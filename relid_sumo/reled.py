@@ -34,6 +34,18 @@ DEMONSTRATIONS, PROBES, EXPERTS, RENEWED = "demonstrations.npz", "probes.json", 
 Report = Callable[[str], None]
 
 
+def check(ready: Ready, settings: TrainSettings) -> None:
+    """Raise InputError where given demonstrations do not fit, or none can be made here."""
+    if settings.demonstrations:
+        planned(Demonstrations.load(Path(settings.demonstrations)), ready, Path(settings.demonstrations))
+    else:
+        sed.check(sed.Ask(settings.llm), _how(settings), ready.scenario)
+
+
+def _how(settings: TrainSettings) -> SedSettings:
+    return SedSettings(rounds=3 if settings.feedback else 1, seeds=settings.score_seeds)
+
+
 class Reled:
     """The experts' side of one training run.
 
@@ -56,8 +68,7 @@ class Reled:
         self, ready: Ready, folder: Path, settings: TrainSettings, learner: Hpo, workers: int | None, report: Report
     ) -> None:
         self._ready, self._folder, self._settings, self._learner = ready, folder, settings, learner
-        rounds = 3 if settings.feedback else 1
-        self._report, self._how = report, SedSettings(rounds=rounds, seeds=settings.score_seeds)
+        self._report, self._how = report, _how(settings)
         self._demonstrations = self._made(workers)
         self._routes = planned(self._demonstrations, ready, folder / DEMONSTRATIONS)
         self.experts = Experts(ready.task, self._routes)

@@ -88,6 +88,7 @@ class Settings(Read):
     train: dict[str, Any]
     versions: dict[str, str]
     network_key: str
+    demand: str | None = None
 
 
 class Labels(Read):
@@ -213,6 +214,7 @@ def summarise(folder: Path) -> Summary:
         raise InputError(f"{folder}: the run ended before its first update: {METRICS} is empty or missing")
     scenario = read_toml(folder / SCENARIO)
     problem = {**scenario, "name": "", "network": settings.network_key}
+    problem |= {"traffic": settings.demand} if settings.demand else {}
     timing = read_columns(folder / TIMING) if (folder / TIMING).is_file() else {}
     evaluation = folder / EVALUATION
     return Summary(

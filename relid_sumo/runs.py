@@ -29,6 +29,7 @@ from pydantic import Field, ValidationInfo, field_validator
 from relid_sumo import results
 from relid_sumo.algos.hpo import HpoSettings
 from relid_sumo.algos.ippo import IppoSettings
+from relid_sumo.demand import own_demand
 from relid_sumo.errors import InputError, did_you_mean
 from relid_sumo.prepare import Ready
 from relid_sumo.scenario import Scenario, Settings, Simulator
@@ -70,7 +71,7 @@ class TrainSettings(Settings):
     """Settings of the others, which have experts; where no alpha is given, it is the algorithm's (`EXPERT_ALGOS`)."""
     demonstrations: str = ""
     """File that ``sed run`` made, for algorithms with experts; made before training where not given."""
-    llm: str = ""
+    llm: Literal["", "recorded", "template", "openai", "mailbox"] = ""
     """Who writes the programs that make demonstrations, as ``sed run --llm``."""
     elite: bool = Field(default_factory=_is_whole)
     """Whether an agent's own better route takes its demonstration's place; where not given, with ``reled`` alone."""
@@ -140,6 +141,8 @@ class RunSettings(Settings):
     format: int = FORMAT
     train: TrainSettings
     network_key: str
+    demand: str | None = None
+    """Checksum of the scenario's own route file, where it has one."""
     m_out: int
     versions: dict[str, str]
 
@@ -216,7 +219,11 @@ def create(folder: Path, ready: Ready, train: TrainSettings) -> None:
     """
     check_free(folder)
     settings = RunSettings(
-        train=train, network_key=ready.network.key, m_out=ready.task.graph.m_out, versions=versions()
+        train=train,
+        network_key=ready.network.key,
+        demand=own_demand(ready.scenario, ready.network),
+        m_out=ready.task.graph.m_out,
+        versions=versions(),
     )
     write_scenario(placed(ready.scenario), folder, [HEADING])
     text = json.dumps(settings.model_dump(mode="json"), indent=1) + "\n"

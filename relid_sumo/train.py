@@ -11,16 +11,16 @@ import numpy as np
 import torch
 from torch.utils.tensorboard import SummaryWriter
 
-from relid_sumo import runs, seeding
+from relid_sumo import reled, runs, seeding
 from relid_sumo.algos.gae import Batch, make_batch
 from relid_sumo.algos.hpo import Hpo
 from relid_sumo.algos.ippo import Ippo, NotFiniteError
 from relid_sumo.algos.mappo import Mappo
+from relid_sumo.demand import own_demand
 from relid_sumo.env import LOST, NEVER_INSERTED, EpisodeRecord
 from relid_sumo.errors import InputError, SimulationError
 from relid_sumo.policies import Policy
 from relid_sumo.prepare import Ready, prepare
-from relid_sumo.reled import Reled
 from relid_sumo.rollout import Job, Rollouts
 from relid_sumo.runs import TrainSettings
 
@@ -61,10 +61,12 @@ def train(
     Raises
     ------
     InputError
-        The folder is taken or cannot be written.
+        The folder is taken or cannot be written; demonstrations do not fit, or cannot be made here.
     SimulationError
         SUMO failed, or a loss is not finite; the last checkpoint is whole.
     """
+    if settings.expert:
+        reled.check(ready, settings)
     runs.create(folder, ready, settings)
     return _run(ready, folder, settings, None, watch or Watch(), workers=workers, fork=fork)
 
@@ -83,6 +85,11 @@ def resume(
     settings, scenario = runs.load(folder)
     ready = prepare(scenario, simulators=settings.train.simulators(scenario), report=watch.report)
     runs.check_same(settings, ready, folder)
+    if own_demand(ready.scenario, ready.network) != settings.demand:
+        raise InputError(
+            f"{folder}: its traffic ({scenario.demand.route_file}) has changed since; train again, or bring back the "
+            "file as it was"
+        )
     now = runs.versions()
     for name in sorted(now.keys() & settings.versions.keys()):
         if now[name] != settings.versions[name]:
@@ -121,7 +128,7 @@ def _run(
 ) -> dict[str, float]:
     torch.set_num_threads(1)  # the networks are small, and sums then always come out the same
     learner = _learner(ready, settings)
-    expert = Reled(ready, folder, settings, learner, workers, watch.report) if isinstance(learner, Hpo) else None
+    expert = reled.Reled(ready, folder, settings, learner, workers, watch.report) if isinstance(learner, Hpo) else None
     update, episodes, row = 0, 0, {}
     if state is not None:
         learner.restore(state["learner"])  # type: ignore[arg-type]

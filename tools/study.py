@@ -59,12 +59,13 @@ def drive(city: str, names: str, demonstrations: Path | None, seeds: int) -> Non
     if demonstrations is not None:
         routes = planned(Demonstrations.load(demonstrations), ready, demonstrations)
         policies["demonstrations"] = Policy("fixed", routes=dict(enumerate(routes)))
-    records = episodes(ready, policies, choose_seeds(ready, "evaluation", seeds), on_done=lambda _: say("."))
-    file, content = HERE / "baselines" / f"{city}.json", dict[str, Any](outcome(ready, records))
-    before = results.read_json(file) if file.is_file() else {}
-    if before.get("traffic_seeds") == content["traffic_seeds"]:
-        content["policies"] = {**before["policies"], **content["policies"]}
-        content["policies"].pop("hindsight", None)  # it is of what there was then
+    chosen, file = choose_seeds(ready, "evaluation", seeds), HERE / "baselines" / f"{city}.json"
+    before = results.read_json(file) if file.is_file() else {"policies": {}}
+    kept = before["policies"].keys() - policies.keys() - {"hindsight"}  # which is of what there was then
+    if kept and before["traffic_seeds"] != list(chosen):
+        raise InputError(f"{file} has {', '.join(sorted(kept))} in other traffic seeds: name them too")
+    content = dict[str, Any](outcome(ready, episodes(ready, policies, chosen, on_done=lambda _: say("."))))
+    content["policies"] = {name: before["policies"][name] for name in sorted(kept)} | content["policies"]
     results.write_json(file, content)
 
 
@@ -75,7 +76,9 @@ def hindsight(city: str) -> None:
     day's traffic beforehand, since the least of several drives is lucky too.
     """
     ready, file = prepare(load_scenario(city), report=say), HERE / "baselines" / f"{city}.json"
-    content = results.read_json(file)
+    content = results.read_json(file) if file.is_file() else {"policies": {}}
+    if missing := set(PLANS.split(",")) - content["policies"].keys():
+        raise InputError(f"{file} has no {', '.join(sorted(missing))}: run tools/study.py baselines {city} first")
     plans = {f"route {k}": plan for k, plan in enumerate(planners.in_turn(planners.options(ready)))}
     records = episodes(ready, plans, content["traffic_seeds"], on_done=lambda _: say("."))
     driven = {**content["policies"], **dict[str, Any](outcome(ready, records))["policies"]}
@@ -114,9 +117,13 @@ def unseen(city: str, folders: Sequence[Path], chosen: Sequence[str], seeds: int
     that road, but not of more traffic.
     """
     ready, _ = load_trained(folders[0], report=say)
+    for folder in folders:
+        _, scenario = runs.load(folder)
+        if scenario.name != city or scenario.observation != ready.scenario.observation:
+            raise InputError(f"{folder}: give runs of {city} that see the same as {folders[0]}")
     plans = worked_out(baselines(PLANNED), ready, report=say)
     rate = ready.scenario.demand.rate_vph
-    assert rate is not None
+    assert rate is not None  # the cities' traffic is calibrated
     distance = ready.scenario.observation.distance
     file = HERE / "unseen" / f"{city}-{distance}.json"
     before = results.read_json(file) if file.is_file() else {"cases": {}}
@@ -185,17 +192,20 @@ def main() -> None:
     commands.add_parser("collect").add_argument("folders", type=Path, nargs="+")
     commands.add_parser("tables")
     given = parser.parse_args()
-    match given.command:
-        case "baselines":
-            drive(given.city, given.names, given.demonstrations, given.seeds)
-        case "hindsight":
-            hindsight(given.city)
-        case "unseen":
-            unseen(given.city, given.runs, given.cases, given.seeds)
-        case "collect":
-            collect(given.folders)
-        case _:
-            study_tables.tables()
+    try:
+        match given.command:
+            case "baselines":
+                drive(given.city, given.names, given.demonstrations, given.seeds)
+            case "hindsight":
+                hindsight(given.city)
+            case "unseen":
+                unseen(given.city, given.runs, given.cases, given.seeds)
+            case "collect":
+                collect(given.folders)
+            case _:
+                study_tables.tables()
+    except InputError as error:
+        parser.exit(1, f"{error}\n")
 
 
 if __name__ == "__main__":

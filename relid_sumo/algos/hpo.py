@@ -24,7 +24,7 @@ from pydantic import Field, field_validator, model_validator
 from torch import Tensor
 
 from relid_sumo.algos.gae import Batch
-from relid_sumo.algos.ippo import RETURN_SCALE, Ippo, IppoSettings
+from relid_sumo.algos.ippo import RETURN_SCALE, Ippo, IppoSettings, shares
 from relid_sumo.algos.nets import Critic, clip_each
 from relid_sumo.graph import Floats
 
@@ -119,7 +119,7 @@ class Ways:
 
 
 def alphas(settings: HpoSettings, ways: Ways | None, agents: int, progress: float) -> Floats:
-    """Return alpha of each agent, shape (N,); 0 where there is no expert.
+    """Return alpha of each agent, shape (N,).
 
     ``dtw``: from ``alpha_min`` towards ``alpha_max`` by ``1 - exp(-d / s)`` with d the DTW distance and s the scale;
     ``dtw+gate``: by that times ``sigmoid(lead / gate_s)``, so that ``alpha_min`` alone holds who is ahead of it.
@@ -168,12 +168,14 @@ class Hpo(Ippo):
         assert self.expert is not None
         seen, chosen = _Seen(self.expert), torch.zeros(len(self._alpha))
         chosen[slice(None) if agents is None else list(agents)] = 1.0
+        chosen *= seen.any  # who never has a choice has nothing to learn
         everything = [*self._parameters, *self._expert_parameters]
         optimiser = torch.optim.Adam(everything, lr=self.settings.learning_rate, eps=1e-5)
         reached, steps = 0.0, 0
         for steps in range(self.settings.imitation_steps + 1):
             log_p = self.actor(seen.observation, seen.mask).gather(-1, seen.action)[..., 0]
-            reached = float(((seen.share * log_p.detach().exp()).sum(1) * chosen).sum() / chosen.sum())
+            imitated = (seen.share * log_p.detach().exp()).sum(1)
+            reached = float((imitated * chosen).sum() / chosen.sum()) if chosen.any() else 1.0
             if reached >= self.settings.imitation_target or steps == self.settings.imitation_steps:
                 break
             values = sum(
@@ -199,7 +201,7 @@ class Hpo(Ippo):
         """Learn from one batch, with the alpha of `follow`.
 
         Beside what IPPO tells: ``alpha``, ``expert_loss``, ``expert_value_loss`` and ``imitated``, the mean probability
-        of the expert's actions.
+        of the expert's actions, the last two as the last pass found them.
         """
         self.begin()
         for group in self.expert_optimiser.param_groups:
@@ -221,7 +223,7 @@ class Hpo(Ippo):
         missing = (np.log(self.settings.imitation_target) - log_p).clamp(min=0.0)
         expert_loss: Tensor = (seen.share * self._weight(seen) * missing).sum(1)
         self._told["expert_loss"] = float(expert_loss.detach().mean())
-        self._told["imitated"] = float((seen.share * log_p.detach().exp()).sum(1).mean())
+        self._told["imitated"] = float((seen.share * log_p.detach().exp()).sum(1)[seen.any].mean())
         blended: Tensor = (1 - alpha) * loss + alpha * expert_loss
         return blended
 
@@ -279,8 +281,5 @@ class _Seen:
         self.observation, self.mask = torch.from_numpy(batch.observation), torch.from_numpy(batch.mask)
         self.action = torch.from_numpy(batch.action)[..., None]
         self.returns = torch.from_numpy((expert.returns / RETURN_SCALE).astype(np.float32))
-        self.share, self.valued = (_shares(torch.from_numpy(valid)) for valid in (batch.valid, expert.valued))
-
-
-def _shares(valid: Tensor) -> Tensor:
-    return valid / valid.sum(1, keepdim=True).clamp(min=1)
+        self.share, self.valued = (shares(torch.from_numpy(valid)) for valid in (batch.valid, expert.valued))
+        self.any = torch.from_numpy(batch.valid.any(axis=1))

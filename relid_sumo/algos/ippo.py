@@ -110,7 +110,7 @@ class Ippo:
         observation, mask = torch.from_numpy(batch.observation), torch.from_numpy(batch.mask)
         action = torch.from_numpy(batch.action)[..., None]
         valid = torch.from_numpy(batch.valid)
-        share = valid / valid.sum(1, keepdim=True).clamp(min=1)  # each agent's mean over its own decisions
+        share = shares(valid)
         with torch.no_grad():
             old = self.actor(observation, mask).gather(-1, action)[..., 0]
             value = self.critic(seen)
@@ -177,6 +177,11 @@ class Ippo:
         self.actor.load_state_dict(state["actor"])
         self.critic.load_state_dict(state["critic"])
         self.optimiser.load_state_dict(state["optimiser"])
+
+
+def shares(valid: Tensor) -> Tensor:
+    """Return weights (N, S) for means over each agent's own decisions, from where there are some."""
+    return valid / valid.sum(1, keepdim=True).clamp(min=1)
 
 
 def normalised(gain: Tensor, share: Tensor) -> Tensor:

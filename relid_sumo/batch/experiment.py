@@ -126,7 +126,11 @@ def read(file: Path) -> Plan:
     for (label, scenario), name in product(scenarios.items(), experiment.algorithms):
         own = experiment.scenarios[label].episodes or experiment.episodes
         where = f"{file}: algorithms.{name}"
-        train = _kept(faults, where, lambda n=name, e=own, w=where: _train(experiment, n, e, w))  # type: ignore[misc]
+        train = _kept(
+            faults,
+            where,
+            lambda n=name, e=own, w=where: _train(experiment, n, e, w, file.parent),  # type: ignore[misc]
+        )
         if scenario is not None and train is not None:
             problem = _problem(sources[label], scenario)
             for seed in experiment.seeds:
@@ -193,21 +197,29 @@ def _scenario(entry: ScenarioEntry, where: str) -> Scenario:
     return scenario_files.override(plain, entry.changes, where)
 
 
-def _train(experiment: Experiment, label: str, episodes: int, where: str) -> TrainSettings:
+def _train(experiment: Experiment, label: str, episodes: int, where: str, folder: Path) -> TrainSettings:
     entry = experiment.algorithms[label]
     if "seed" in entry:
         raise InputError("seed: the seeds of a grid stand at its top: seeds = [0, 1]")
     content = {"algo": label, "episodes": episodes, "curriculum": experiment.curriculum or [], **entry}
     if isinstance(content["curriculum"], str):
         content["curriculum"] = parse_curriculum(content["curriculum"])
-    return train_settings(content, source=where)
+    settings = train_settings(content, source=where)
+    if not settings.demonstrations:
+        return settings
+    given = folder / settings.demonstrations
+    if not given.is_file():
+        raise InputError(f"demonstrations: there is no {given}; make it with: relid-sumo sed run SCENARIO --out DIR")
+    return settings.model_copy(update={"demonstrations": str(given.resolve())})
 
 
 def _problem(entry: ScenarioEntry, scenario: Scenario) -> dict[str, Any]:
     """Return what makes a scenario what it is, but for names and places: an OSM file counts by its checksum."""
     file = Path(entry.source) if is_osm(entry.source) else scenario.folder / scenario.network
     roads = [atlas.sha256(file), entry.bbox, entry.agents] if file.is_file() else scenario.network
-    return {"roads": roads, **scenario.model_dump(mode="json", exclude={"name", "network"})}
+    content = {"roads": roads, **scenario.model_dump(mode="json", exclude={"name", "network"})}
+    own = scenario.folder / (scenario.demand.route_file or "")
+    return content | ({"traffic": atlas.sha256(own)} if own.is_file() else {})
 
 
 def _cell(
@@ -218,6 +230,7 @@ def _cell(
     evaluation: EvaluationSettings,
 ) -> Cell:
     content = [problem, train.model_dump(mode="json", exclude=train.unread), evaluation.model_dump(mode="json")]
+    content += [{"demonstrations": atlas.sha256(Path(train.demonstrations))}] if train.demonstrations else []
     return Cell(
         name=f"{'-'.join(labels)}-{train.seed}",
         scenario=labels[0],

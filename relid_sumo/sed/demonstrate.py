@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from relid_sumo import demos, seeding
+from relid_sumo import demos, stats
 from relid_sumo.demos import Demonstrations
 from relid_sumo.env import EpisodeRecord
 from relid_sumo.policies import Policy
@@ -16,8 +16,6 @@ from relid_sumo.prepare import Ready
 from relid_sumo.scenario import Simulator
 from relid_sumo.sed.bench import Bench
 from relid_sumo.sed.loop import Refined, Subset
-
-RESAMPLES = 10_000
 
 
 @dataclass(frozen=True)
@@ -104,14 +102,11 @@ def _mean(rows: Sequence[EpisodeRecord], name: str) -> float:
 
 
 def _with_interval(values: np.ndarray[Any, np.dtype[np.float64]]) -> tuple[float, float, float]:
-    """Return a mean and its 95 % percentile bootstrap interval; the mean alone, thrice, where there is one value."""
-    mean = float(values.mean())
-    if len(values) < 2:
-        return mean, mean, mean
-    rng = seeding.stream(0, "bootstrap")
-    means = values[rng.integers(0, len(values), (RESAMPLES, len(values)))].mean(axis=1)
-    low, high = np.percentile(means, [2.5, 97.5])
-    return mean, float(low), float(high)
+    """Return a mean and its 95 % bootstrap interval; the mean alone, thrice, where there is one value."""
+    told = stats.estimate(values)
+    if told.low is None or told.high is None:
+        return told.mean, told.mean, told.mean
+    return told.mean, told.low, told.high
 
 
 def rate(valid: int, written: int) -> tuple[float, float, float] | None:

@@ -38,8 +38,8 @@ def open_run(folder: Path, provider: str, settings: dict[str, Any]) -> None:
     content = {"provider": provider, **settings}
     if file.is_file():
         before = read_json(file)
-        for name in ("provider", "scenario"):
-            if before.get(name) != content[name]:
+        for name, part in (("provider", "provider"), ("scenario", "scenario"), ("network", "network_key")):
+            if _unplaced(before.get(part)) != _unplaced(content.get(part)):
                 raise InputError(f"{folder} holds a run with another {name}; choose another --out, or delete it")
     elif folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise InputError(f"{folder} exists and holds no SED run; choose another --out, or delete it")
@@ -49,6 +49,14 @@ def open_run(folder: Path, provider: str, settings: dict[str, Any]) -> None:
         write_json(file, content)
     except OSError as error:
         raise InputError(f"{folder} cannot be written: {error.strerror}; choose another --out") from None
+
+
+def _unplaced(part: Any) -> Any:  # noqa: ANN401 - JSON
+    """Return a part of settings.json without where a scenario's files lie: another machine has them elsewhere."""
+    if not isinstance(part, dict):
+        return part
+    demand = {name: value for name, value in part.get("demand", {}).items() if name != "route_file"}
+    return {**part, "network": None, "demand": demand}
 
 
 def ask(

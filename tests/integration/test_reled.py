@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from relid_sumo import due, results, runs, turns
+from relid_sumo import demand, due, results, runs, turns
 from relid_sumo.cli import main
 from relid_sumo.demos import Demonstrations
 from relid_sumo.drive import in_traffic
@@ -20,8 +20,9 @@ from relid_sumo.errors import InputError, SimulationError
 from relid_sumo.evaluate import baselines, worked_out
 from relid_sumo.planners import bestroute, by_turns, hist
 from relid_sumo.policies import Policy
-from relid_sumo.prepare import Ready
+from relid_sumo.prepare import Ready, prepare
 from relid_sumo.rollout import Job, Rollouts
+from relid_sumo.scenario import Demand
 from relid_sumo.train import Watch, resume, train
 from relid_sumo.trips import alternatives
 
@@ -135,6 +136,12 @@ def test_demonstrations_may_be_given_and_have_to_fit(
         main(["train", "town", "--demonstrations", given, "--out", str(tmp_path / "i")])
     assert stop.value.code == 2
     assert "ippo has no experts" in capsys.readouterr().err
+    assert not (tmp_path / "o").exists(), "the mended command is to find the folder free"
+    with pytest.raises(InputError, match=r"llm.*'recorded', 'template'"):
+        settings(llm="tmplate")
+    with pytest.raises(InputError, match="no recorded answers"):
+        train(town_ready, tmp_path / "r", settings(llm="recorded"))
+    assert not (tmp_path / "r").exists()
     with pytest.raises(InputError, match="sed run SCENARIO --llm mailbox"):
         settings(llm="mailbox")
 
@@ -157,6 +164,19 @@ def test_a_checkpoint_of_another_version_is_refused(trained: Path, tmp_path: Pat
     torch.save(state, folder / runs.CHECKPOINT)
     with pytest.raises(InputError, match="written by another version"):
         resume(folder)
+
+
+def test_a_run_does_not_go_on_in_other_traffic(town_ready: Ready, tmp_path: Path) -> None:
+    own = tmp_path / "own.rou.xml"
+    shutil.copy(demand.routes(town_ready.scenario, town_ready.network, 0), own)
+    traffic = Demand(route_file=str(own), warmup_s=60.0)
+    ready = prepare(town_ready.scenario.model_copy(update={"demand": traffic}), simulators=("meso",))
+    train(ready, tmp_path / "run", settings(algo="ippo", llm="", episodes=2, curriculum=[("meso", 1.0)]))
+    with pytest.raises(InputError, match="the run is finished"):
+        resume(tmp_path / "run")
+    own.write_text(own.read_text() + "<!-- other traffic -->")
+    with pytest.raises(InputError, match=r"its traffic \(.*own.rou.xml\) has changed since"):
+        resume(tmp_path / "run")
 
 
 def test_a_loss_that_is_not_finite_names_the_agent_and_the_update(town_ready: Ready, tmp_path: Path) -> None:

@@ -106,6 +106,27 @@ def test_settings_that_an_algorithm_does_not_read_make_no_other_run_of_it(tmp_pa
     assert bc == bc_own != bc_hpo
 
 
+def test_files_count_by_what_is_in_them(tmp_path: Path) -> None:
+    demonstrations, traffic = tmp_path / "d.npz", tmp_path / "own.rou.xml"
+    text = f"""
+        scenarios.town.settings.demand.route_file = '{traffic}'
+        [algorithms.ippo]
+        [algorithms.reled]
+        demonstrations = 'd.npz'
+    """
+    assert any("algorithms.reled: demonstrations: there is no" in line for line in faults(tmp_path, text))
+    found = []
+    for made, driven in (("old", "light"), ("new", "light"), ("new", "heavy")):
+        demonstrations.write_text(made)
+        traffic.write_text(driven)
+        found.append([cell.fingerprint for cell in read(tmp_path, text).cells])
+    (ippo, reled), (ippo_again, reled_again), (ippo_heavy, reled_heavy) = found
+    assert ippo == ippo_again != ippo_heavy
+    assert len({reled, reled_again, reled_heavy}) == 3
+    (cell,) = [cell for cell in read(tmp_path, text).cells if cell.algorithm == "reled"]
+    assert cell.train.demonstrations == str(demonstrations), "wherever the batch is run from"
+
+
 def test_a_listed_osm_file_is_called_after_its_name(tmp_path: Path) -> None:
     (tmp_path / "my town.osm").write_bytes(TOWN.read_bytes())
     plan = read(tmp_path, 'scenarios = ["my town.osm"]\n[algorithms.ippo]')

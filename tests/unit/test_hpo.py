@@ -163,8 +163,25 @@ def test_luck_known_to_the_advantages_is_not_learnt_by_the_value_function() -> N
     observation = torch.from_numpy(batch.observation)
     with torch.no_grad():
         without, with_luck = (learner.actor(observation, torch.from_numpy(batch.mask)) for learner in learners)
+        value, value_with_luck = (learner.critic(observation) for learner in learners)
     # A value of 60 s more in lucky traffic, and 60 s more reward: the same advantages, so the same policy.
     assert torch.allclose(without, with_luck, atol=1e-4)
+    assert torch.allclose(value, value_with_luck, atol=1e-4)
+
+
+def test_an_agent_without_a_choice_does_not_keep_the_others_imitating() -> None:
+    expert = expert_of(random_batch(3, 8, seed=9))
+    expert.batch.observation[1:] = expert.batch.observation[:1]  # one way to act, told by what is seen
+    expert.batch.action[:] = np.arange(8) % SLOTS
+    expert.batch.valid[2] = False
+    told = []
+    for agents in (None, [2]):
+        learner = Hpo(3, SLOTS, HpoSettings(**SIZES), seed=1)
+        learner.expert = expert
+        told.append(learner.imitate(agents))
+    assert told[0]["imitated"] >= 0.97
+    assert told[0]["steps"] < 600
+    assert told[1]["steps"] == 0
 
 
 def test_each_value_function_learns_its_own_returns() -> None:
@@ -341,11 +358,8 @@ def test_a_better_own_route_replaces_a_demonstration_after_three_seeds(
 ) -> None:
     before = [demo.route for demo in experts.demos]
     for count, seed in enumerate((5, 9, 11), 1):
-        changed = experts.note(
-            [toy_drive(crossing, Policy("fixed"), slow={seed: 3.0}, traffic_seed=seed)], "micro", elite=True
-        )
-        assert changed == (count == 3)
-    assert experts.replaced.sum() > 0
+        experts.note([toy_drive(crossing, Policy("fixed"), slow={seed: 3.0}, traffic_seed=seed)], "micro", elite=True)
+        assert experts.replaced.any() == (count == 3)
     for i, demo in enumerate(experts.demos):
         if experts.replaced[i]:
             assert demo.route != before[i]
@@ -388,13 +402,46 @@ def test_a_route_that_jams_now_and_then_takes_no_demonstrations_place(
     assert not experts.replaced.any()
 
 
+def test_who_does_not_arrive_counts_against_the_ways_it_was_on_and_no_others(
+    experts: Experts, crossing: RoutingTask, toy_drive: Drive
+) -> None:
+    n, plan = crossing.n_agents, dict(enumerate(experts.routes))
+    fastest = toy_drive(crossing, Policy("fixed"), traffic_seed=5)
+    experts.note([fastest], "micro", elite=True)
+    detour, parted = toy_drive(crossing, Policy("fixed", routes=plan), traffic_seed=13), list[int]()
+    for i in range(n):  # stuck where the two ways part, its choice made
+        own, other = experts.routes[i], tuple(fastest.routes[i].tolist())
+        parted.append(next((k for k, (a, b) in enumerate(zip(own, other, strict=False)) if a != b), len(own)))
+    kept = [plan[i].index(int(edge)) < parted[i] for i, edge in zip(detour.agent, detour.edge, strict=True)]
+    decisions = ("agent", "edge", "action", "time", "reward", "observation", "mask")
+    stuck = replace(
+        detour,
+        **{name: getattr(detour, name)[kept] for name in decisions},
+        status=("horizon",) * n,
+        returns=np.full(n, -300.0),
+        routes=tuple(np.array(plan[i][: parted[i]]) for i in range(n)),
+    )
+    nowhere = tuple(np.array([], dtype=np.int32) for _ in range(n))
+    outside = replace(stuck, status=("never inserted",) * n, routes=nowhere, traffic_seed=17)
+    experts.note([stuck, outside], "micro", elite=True)
+    assert any(experts.own)
+    for i, demo in enumerate(experts.demos):
+        assert demo.driven["micro", 13].total == -300.0
+        assert demo.driven["micro", 5].total > -300.0, "what was measured stays"
+        for known in (demo, *experts.own[i].values()):
+            assert ("micro", 17) not in known.driven
+        for known in experts.own[i].values():
+            assert ("micro", 13) not in known.driven, "it had turned off that way"
+
+
 def test_a_demonstration_is_known_in_all_traffic_that_its_agent_drives_it_in(
     experts: Experts, crossing: RoutingTask, toy_drive: Drive
 ) -> None:
     plan = Policy("fixed", routes={i: demo.route for i, demo in enumerate(experts.demos)})
     before = {i: demo.driven["micro", 5] for i, demo in enumerate(experts.demos)}
     records = [toy_drive(crossing, plan, traffic_seed=seed) for seed in (5, 13)]
-    assert not experts.note(records, "micro", elite=True)
+    experts.note(records, "micro", elite=True)
+    assert not experts.replaced.any()
     for i, demo in enumerate(experts.demos):
         assert demo.driven["micro", 13].total == pytest.approx(records[1].returns[i])
         assert demo.driven["micro", 5] is before[i], "as it was demonstrated"
@@ -416,7 +463,8 @@ def test_a_plan_that_was_never_driven_is_not_the_worst(
 def test_without_elite_demonstrations_stay(crossing: RoutingTask, toy_drive: Drive, experts: Experts) -> None:
     before = int(experts.stacked().batch.valid[0].sum())
     records = [toy_drive(crossing, Policy("fixed"), slow={s: 3.0}, traffic_seed=s) for s in (5, 9, 11)]
-    assert not experts.note(records, "micro", elite=False)
+    experts.note(records, "micro", elite=False)
+    assert not experts.replaced.any()
     advised = sum(int((record.agent == 0).sum()) for record in records)
     expert = experts.stacked()
     assert expert.batch.valid[0].sum() == before + advised, "own decisions come with the expert's advice"
@@ -520,6 +568,7 @@ def test_a_route_taken_as_demonstration_has_yet_to_be_shown(
         ({"network_key": "old"}, "another version of network 'grid'"),
         ({"subsets": []}, "no plan for a0, a1"),
         ({"arrived": False}, "arrived in no traffic"),
+        ({"turned": True}, "made for other trips; .*'a0': its route starts on"),
     ],
 )
 def test_demonstrations_that_do_not_fit_are_refused(
@@ -527,6 +576,8 @@ def test_demonstrations_that_do_not_fit_are_refused(
 ) -> None:
     ids = crossing.graph.edge_ids
     routes = {n: [str(ids[e]) for e in d.route] for n, d in zip(crossing.names, experts.demos, strict=True)}
+    if change.pop("turned", False):
+        routes = dict(zip(crossing.names, [*routes.values()][::-1], strict=True))
     arrived = np.full((3, crossing.n_agents), change.pop("arrived", True))
     meta = {"scenario": "toy", "network_key": "k", "subsets": [{"routes": routes}], **change}
     with pytest.raises(InputError, match=said):

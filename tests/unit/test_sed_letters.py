@@ -140,6 +140,18 @@ def test_a_run_of_another_scenario_or_provider_is_left_alone(tmp_path: Path) -> 
         kept.open_run(tmp_path, "openai", {"scenario": {"name": "a"}})
     with pytest.raises(InputError, match="holds a run with another scenario"):
         kept.open_run(tmp_path, "template", {"scenario": {"name": "b"}})
+    with pytest.raises(InputError, match="holds a run with another network"):
+        kept.open_run(tmp_path, "template", {"scenario": {"name": "a"}, "network_key": "k"})
+
+
+def test_a_run_that_was_moved_with_its_scenario_is_gone_on_with(tmp_path: Path) -> None:
+    def content(folder: str) -> dict[str, object]:
+        demand = {"route_file": f"{folder}/own.rou.xml", "warmup_s": 60.0}
+        return {"scenario": {"name": "a", "network": f"{folder}/a.osm", "demand": demand}, "network_key": "k"}
+
+    kept.open_run(tmp_path, "template", content("here"))
+    kept.open_run(tmp_path, "template", content("there"))
+    assert kept.read_json(tmp_path / kept.SETTINGS)["scenario"] == content("there")["scenario"]
 
 
 @pytest.mark.parametrize("content", ["{", "[1]"])

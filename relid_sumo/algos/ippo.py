@@ -180,7 +180,7 @@ class Ippo:
 
 
 def shares(valid: Tensor) -> Tensor:
-    """Return weights (N, S) for means over each agent's own decisions, from where there are some."""
+    """Return weights (N, S) for means over each agent's own decisions; `valid` (N, S) is false where padded."""
     return valid / valid.sum(1, keepdim=True).clamp(min=1)
 
 

@@ -6,6 +6,7 @@ import contextlib
 import math
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import tempfile
@@ -45,7 +46,7 @@ def absent(reason: str) -> NoReturn:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Give the session a cache of its own.
+    """Give the session a cache of its own, and let it hear Ctrl-C.
 
     New for every session, so that no test passes on a network which an earlier version of the code built; one for the
     session, and inherited by xdist's workers, so that each network is built once. RELID_SUMO_TEST_CACHE names a folder
@@ -53,6 +54,8 @@ def pytest_configure(config: pytest.Config) -> None:
     """
     if hasattr(config, "workerinput"):
         return
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # started in the background; some tests send Ctrl-C
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     kept = os.environ.get("RELID_SUMO_TEST_CACHE")
     folder = kept or tempfile.mkdtemp(prefix="relid_sumo-tests-")
     if not kept:

@@ -15,7 +15,7 @@ from importlib.metadata import version as package_version
 from pathlib import Path
 from typing import Literal
 
-from relid_sumo import atlas, sumo
+from relid_sumo import atlas, results, sumo
 from relid_sumo.errors import InputError, RelidSumoError
 from relid_sumo.sed.sandbox import missing_isolation
 from relid_sumo.system import LIBRARIES, install_line, missing_libraries
@@ -170,7 +170,7 @@ def cache() -> Check:
 
 def disk(name: str, folder: Path) -> Check:
     """Check the free space where a folder lies or would lie."""
-    there = next(parent for parent in (folder, *folder.absolute().parents) if parent.exists())
+    there = results.nearest(folder)
     free = shutil.disk_usage(there).free
     found = f"{free / GIB:.1f} GiB free at {there}"
     if free >= DISK_WARN:

@@ -131,6 +131,11 @@ def unread(algo: str) -> set[str]:
     return OF_EXPERTS if algo in ALONE else {"ippo"}
 
 
+def nearest(folder: Path) -> Path:
+    """Return a folder, or what there is nearest above it: where it would lie."""
+    return next(place for place in (folder, *folder.absolute().parents) if place.exists())
+
+
 def write(file: Path, content: bytes) -> None:
     """Write a file whole: beside its place, and then renamed; two processes may write the same one."""
     file.parent.mkdir(parents=True, exist_ok=True)

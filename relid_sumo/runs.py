@@ -197,7 +197,7 @@ def check_free(folder: Path) -> None:
     """Raise InputError where a run folder exists already and is not empty, or cannot be made."""
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise InputError(f"{folder} exists; choose another --out, go on with --resume {folder}, or delete it")
-    above = next(p for p in (folder, *folder.absolute().parents) if p.exists())
+    above = results.nearest(folder)
     if not above.is_dir() or not os.access(above, os.W_OK):
         raise InputError(
             f"{folder} cannot be made: {above} is not a folder that you may write to; choose another --out"

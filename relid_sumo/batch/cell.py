@@ -112,8 +112,7 @@ def _checked(order: Order, tell: Tell) -> None:
     try:
         run(order, tell)
     except Exception as error:  # torch reports a full disk as a RuntimeError, TensorBoard from a thread of its own
-        there = next(folder for folder in (order.folder, *order.folder.absolute().parents) if folder.exists())
-        free = shutil.disk_usage(there).free
+        free = shutil.disk_usage(results.nearest(order.folder)).free
         if getattr(error, "errno", None) == errno.ENOSPC or free < FULL_MIB * 2**20:
             raise DiskFullError(
                 f"no space left on the disk of {order.folder}; free some, and give the same command again"

@@ -122,6 +122,7 @@ def read(file: Path) -> Plan:
         sources[label] = entry.model_copy(update={"source": _source(entry.source or label, file.parent)})
         scenarios[label] = _kept(faults, where, lambda e=sources[label], w=where: _scenario(e, w))  # type: ignore[misc]
     _kept(faults, f"{file}: evaluation", lambda: evaluate.baselines(",".join(experiment.evaluation.baselines)))
+    problems = {label: _problem(sources[label], one) for label, one in scenarios.items() if one is not None}
     cells = []
     for (label, scenario), name in product(scenarios.items(), experiment.algorithms):
         own = experiment.scenarios[label].episodes or experiment.episodes
@@ -132,10 +133,9 @@ def read(file: Path) -> Plan:
             lambda n=name, e=own, w=where: _train(experiment, n, e, w, file.parent),  # type: ignore[misc]
         )
         if scenario is not None and train is not None:
-            problem = _problem(sources[label], scenario)
             for seed in experiment.seeds:
                 settings = train.model_copy(update={"seed": seed})
-                cells.append(_cell((label, name), sources[label], problem, settings, experiment.evaluation))
+                cells.append(_cell((label, name), sources[label], problems[label], settings, experiment.evaluation))
         wanted = experiment.evaluation.seeds
         if scenario is not None and wanted is not None and wanted > len(scenario.seeds.evaluation):
             have = len(scenario.seeds.evaluation)

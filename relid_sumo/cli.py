@@ -294,9 +294,9 @@ def report(
 
     written = write(folders, out_file, form=form, figures=figures, title=title)
     for one in written.missing:
-        err.print(f"[yellow]left out[/] {one.name}: {_plain(one.why)}", highlight=False, soft_wrap=True)
+        err.print(f"[yellow]left out[/] {one.name}: {plain(one.why)}", highlight=False, soft_wrap=True)
     for problem in written.problems:
-        err.print(f"[yellow]note[/] {_plain(problem)}", highlight=False, soft_wrap=True)
+        err.print(f"[yellow]note[/] {plain(problem)}", highlight=False, soft_wrap=True)
     figure_count = f" and {len(written.files) - 1} figures in {figures}" if figures else ""
     err.print(f"report on {written.runs} runs: {out_file}{figure_count}", highlight=False, soft_wrap=True)
 
@@ -467,7 +467,7 @@ def _batch(folder: Path, quiet: bool, dry_run: bool, run: Callable[[Any], list[A
         view.close()
     failed = [standing for standing in standings if standing.state == "failed"]
     for standing in failed:
-        err.print(f"[red]failed[/] {standing.cell.name}: {_plain(standing.error)}", highlight=False, soft_wrap=True)
+        err.print(f"[red]failed[/] {standing.cell.name}: {plain(standing.error)}", highlight=False, soft_wrap=True)
     if dry_run:
         return
     if failed:
@@ -489,12 +489,12 @@ def main(arguments: list[str] | None = None) -> None:
     except (RelidSumoError, OSError) as error:
         if debug:
             traceback.print_exc()
-        err.print(f"[bold red]Error:[/] {_plain(error)}", highlight=False, soft_wrap=True)
+        err.print(f"[bold red]Error:[/] {plain(error)}", highlight=False, soft_wrap=True)
         code = EXIT_ERROR
     sys.exit(code)
 
 
-def _plain(error: Exception | str) -> str:
+def plain(error: Exception | str) -> str:
     from rich.markup import escape
 
     return escape(str(error))

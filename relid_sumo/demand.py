@@ -70,7 +70,7 @@ def _routes(
     demand: Demand, rate_vph: float, network: Network, traffic_seed: int, end_s: float, closed: frozenset[int]
 ) -> Path:
     settings = demand.model_dump(mode="json", exclude={"level", "rate_vph", "max_running", "warmup_s"})
-    key = _key(network, settings, round(rate_vph, 3), end_s, sorted(closed))
+    key = cache_key(network, settings, round(rate_vph, 3), end_s, sorted(closed))
     file = cache_folder() / "demand" / key / f"{traffic_seed}.rou.xml"
     if not file.is_file():
         graph = network.graph
@@ -86,7 +86,7 @@ def _routes(
     return file
 
 
-def _key(*parts: object) -> str:
+def cache_key(*parts: object) -> str:
     network, *rest = parts
     assert isinstance(network, Network)
     text = json.dumps([FORMAT, network.key, sumo.version(), *rest], sort_keys=True)
@@ -377,7 +377,7 @@ def calibrate(scenario: Scenario, network: Network, report: Report = lambda _: N
     demand = scenario.demand
     settings = demand.model_dump(mode="json", exclude={"rate_vph"})
     timing = [scenario.horizon_s, scenario.step_length_s, scenario.teleport_after_s]
-    file = cache_folder() / "demand" / _key(network, settings, timing, list(scenario.seeds.training[:2])) / "level.json"
+    file = cache_folder() / "demand" / cache_key(network, settings, timing, list(scenario.seeds.training[:2])) / "level.json"
     if file.is_file():
         return Traffic(**json.loads(file.read_text(encoding="utf-8")))
     result = _bisect(scenario, network, report) if demand.level > 0 else Traffic(0.0, 0.0, 0.0, 0.0, 0.0, 0)

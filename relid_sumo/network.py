@@ -242,7 +242,7 @@ def _make(source: Path, settings: NetworkSettings, work: Path, whole: Path, repo
     net.graph.save(whole / GRAPH)
     network = Network("", whole, net.graph, {})
     area = network.lonlat(net.graph.shape_xy)
-    usable = _total(extract.usable)
+    usable = totals(extract.usable)
     made_here = extract.generator.startswith("relid_sumo")
     return {
         "source": source.name,
@@ -274,7 +274,7 @@ def _make(source: Path, settings: NetworkSettings, work: Path, whole: Path, repo
     }
 
 
-def _total(tally: osm.Tally) -> dict[str, float]:
+def totals(tally: osm.Tally) -> dict[str, float]:
     return {key: sum(entry[key] for entry in tally.values()) for key in ("ways", "km")}
 
 
@@ -319,9 +319,9 @@ def summary_text(network: Network) -> Group:
             ]
         ),
         "trial runs": f"{facts['trial']['runs']}, the last with {facts['trial']['vehicles']} vehicles; in the "
-        f"wrong lane at the end: {_names(facts['trial']['wrong_lane_left'])}",
-        "mended edges": f"{_names(facts['lanes_opened'])} (every way on open from every lane)",
-        "closed edges": _names(facts["closed"]),
+        f"wrong lane at the end: {edge_list(facts['trial']['wrong_lane_left'])}",
+        "mended edges": f"{edge_list(facts['lanes_opened'])} (every way on open from every lane)",
+        "closed edges": edge_list(facts["closed"]),
         "files": f"{network.net_file} (SUMO {facts['sumo']})",
     }
     table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
@@ -332,11 +332,11 @@ def summary_text(network: Network) -> Group:
         column.justify = "right"
     for reason, entry in [*facts["left_out"].items(), *facts["outcome"].items()]:
         ways.add_row(Text(reason), f"{entry['ways']:.0f}", f"{entry['km']:.1f}")
-    total = _total(facts["roads_in_file"])
+    total = totals(facts["roads_in_file"])
     ways.add_section()
     ways.add_row("together", f"{total['ways']:.0f}", f"{total['km']:.1f}")
     return Group(table, ways)
 
 
-def _names(edges: Iterable[str]) -> str:
+def edge_list(edges: Iterable[str]) -> str:
     return ", ".join(edges) or "none"

@@ -61,7 +61,7 @@ def parallel_env(
 
 
 @dataclass(frozen=True, eq=False)
-class _Moment:
+class Moment:
     """What the simulation process tells: who decides, what everybody has earned so far, who has ended how."""
 
     asked: dict[int, tuple[Float32s, Bools]]
@@ -189,7 +189,7 @@ class RoutingEnv(ParallelEnv[str, Observation, Any]):
             raise InputError(f"step: agent '{name}': slot {slot} is masked; open are {np.flatnonzero(mask).tolist()}")
         return slot
 
-    def _observations(self, moment: _Moment, agents: list[str] | None = None) -> dict[str, Observation]:
+    def _observations(self, moment: Moment, agents: list[str] | None = None) -> dict[str, Observation]:
         idle = np.zeros(self.task.graph.m_out, dtype=np.int8)
         idle[0] = 1
         nothing = np.zeros(self.task.observation_size, dtype=np.float32)
@@ -202,7 +202,7 @@ class RoutingEnv(ParallelEnv[str, Observation, Any]):
             for name in (self.agents if agents is None else agents)
         }
 
-    def _infos(self, moment: _Moment, agents: list[str]) -> dict[str, dict[str, Any]]:
+    def _infos(self, moment: Moment, agents: list[str]) -> dict[str, dict[str, Any]]:
         infos: dict[str, dict[str, Any]] = {}
         for i, name in enumerate(self.task.names):
             if name in agents:
@@ -241,15 +241,15 @@ class RoutingEnv(ParallelEnv[str, Observation, Any]):
         assert isinstance(answer, list)
         return answer
 
-    def _ask(self, request: tuple[Any, ...]) -> _Moment:
+    def _ask(self, request: tuple[Any, ...]) -> Moment:
         answer = self._request(request)
-        assert isinstance(answer, _Moment)
+        assert isinstance(answer, Moment)
         self.digest = answer.digest
         return answer
 
     def _request(self, request: tuple[Any, ...]) -> object:
         if self._child is None:
-            self._child = Child(_serve, self.task, MEMORY_SHARE * free_memory_mib() if self._fork else None)
+            self._child = Child(serve, self.task, MEMORY_SHARE * free_memory_mib() if self._fork else None)
         try:
             self._child.pipe.send(request)
             answer = self._child.pipe.recv()
@@ -280,11 +280,11 @@ class RoutingEnv(ParallelEnv[str, Observation, Any]):
             self._child, self.agents = None, []
 
 
-Answer = _Moment | list[EpisodeRecord] | RelidSumoError
+Answer = Moment | list[EpisodeRecord] | RelidSumoError
 Talk = Generator[Answer, tuple[Any, ...], None]
 
 
-def _serve(pipe: Connection) -> None:
+def serve(pipe: Connection) -> None:
     """Run episodes at the parent's word: ("reset", traffic seed, options), or what `_talk` takes."""
     silence()
     die_with_parent()
@@ -347,7 +347,7 @@ class _Stage:
         except SnapshotDiedError:
             self._pool.drop(self._key)
             raise
-        over = isinstance(answer, _Moment) and answer.digest is not None
+        over = isinstance(answer, Moment) and answer.digest is not None
         self._snapshot = None if over else snapshot
         return answer
 
@@ -365,7 +365,7 @@ def _converse(task: RoutingTask, bridge: Bridge, traffic_seed: int, pipe: Connec
     answer = told(partial(next, talk))
     while True:
         pipe.send(answer)
-        goes_on = answer.digest is None if isinstance(answer, _Moment) else isinstance(answer, list | InputError)
+        goes_on = answer.digest is None if isinstance(answer, Moment) else isinstance(answer, list | InputError)
         if not goes_on:
             return
         request = pipe.recv()
@@ -389,8 +389,8 @@ def _talk(task: RoutingTask, bridge: Bridge, traffic_seed: int) -> Talk:
         answer = _moment(episode, episode.advance())
 
 
-def _moment(episode: Episode, decisions: Sequence[Decision]) -> _Moment:
-    return _Moment(
+def _moment(episode: Episode, decisions: Sequence[Decision]) -> Moment:
+    return Moment(
         asked={d.agent: (d.observation, d.mask) for d in decisions},
         totals=tuple(v.total for v in episode.vehicles),
         statuses=tuple(v.status for v in episode.vehicles),

@@ -37,7 +37,8 @@ from relid_sumo.toml import read_toml, validate
 
 SETTINGS, SCENARIO, METRICS, TIMING = "settings.json", "scenario.toml", "metrics.csv", "timing.csv"
 EVALUATION, ROUTES, ROUNDS = "evaluation.json", "routes.json", "rounds.csv"
-RUN_FORMAT, SUMMARY_FORMAT = 1, 1
+RUN_FORMAT = 1
+SUMMARY_FORMAT = 1
 ALONE = {"ippo", "mappo"}  # algorithms without experts
 OF_EXPERTS = {"hpo", "demonstrations", "llm", "elite", "probes", "feedback", "score_seeds", "renew_every"}
 

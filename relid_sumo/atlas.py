@@ -7,24 +7,21 @@ repository: they are found by file name and checksum in the folders of RELID_SUM
 from __future__ import annotations
 
 import datetime
-import hashlib
 import json
 import os
 import re
 import tempfile
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 
-import platformdirs
 from pydantic import BaseModel, ConfigDict, Field
 
 from relid_sumo import osm
-from relid_sumo.errors import InputError, did_you_mean
-from relid_sumo.toml import load_toml, validate
+from relid_sumo.base.cache import cache_folder, sha256
+from relid_sumo.base.errors import InputError, did_you_mean
+from relid_sumo.base.toml import load_toml, validate
 
 PATH_VARIABLE = "RELID_SUMO_OSM_PATH"
-CACHE_VARIABLE = "RELID_SUMO_CACHE"
 WAY_TAGS = {f"{key}{way}" for key in ("lanes", "turn:lanes") for way in ("", ":forward", ":backward")} | {"access"}
 
 
@@ -101,24 +98,6 @@ class Located:
     description: str = ""
 
 
-def cache_folder() -> Path:
-    """Return the folder for what can be made again: RELID_SUMO_CACHE, or the user's cache folder."""
-    return Path(os.environ.get(CACHE_VARIABLE) or platformdirs.user_cache_path("relid_sumo"))
-
-
-def kept(kind: str, name: str, content: object, ending: str) -> Path:
-    """Return the file for something that was worked out, in the cache folder, by a hash of all that it came from."""
-    key = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
-    return cache_folder() / kind / f"{name}-{key}{ending}"
-
-
-@lru_cache(maxsize=1)
-def code() -> str:
-    """Return a hash of this package's own files: what they made is void where they have changed."""
-    files = (file for file in sorted(Path(__file__).parent.rglob("*")) if file.suffix in {".py", ".j2"})
-    return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
-
-
 def catalogue(kind: str, file_name: str) -> dict[str, Path]:
     """Return what is named in the catalogue: each name's file, an earlier folder going before a later one.
 
@@ -189,12 +168,6 @@ def plain_name(source: Path) -> str:
             name = name[: -len(ending)]
             break
     return re.sub(r"[^A-Za-z0-9_.-]+", "_", name) or "area"
-
-
-def sha256(file: Path) -> str:
-    """Return the checksum of a file."""
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def _extract(entry: ExtractEntry, toml: Path) -> tuple[Path, str]:

@@ -17,8 +17,8 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar, cast
 
-from relid_sumo import sumo
-from relid_sumo.errors import SimulationError
+from relid_sumo.base import sumo
+from relid_sumo.base.errors import SimulationError
 
 ADAPT_EVERY_S = 10.0  # how often SUMO's smoothed travel times take a new reading
 SMOOTHED = 1  # SUMO's routing mode "aggregated"

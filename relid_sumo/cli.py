@@ -15,10 +15,10 @@ import typer
 from typer.core import TyperGroup
 
 from relid_sumo import sed_cli
+from relid_sumo.base.errors import RelidSumoError
 from relid_sumo.console import Bbox, Set, Workers, err, out
 from relid_sumo.console import box as _box
 from relid_sumo.console import say as _say
-from relid_sumo.errors import RelidSumoError
 
 EXIT_FAILED, EXIT_ERROR, EXIT_INTERRUPTED = 1, 2, 130
 NOT_WITH_RESUME = (
@@ -123,7 +123,7 @@ def train(
     """Train vehicles to route. Ctrl-C keeps the last update; go on with --resume."""
     from relid_sumo import runs, show
     from relid_sumo import train as training
-    from relid_sumo.errors import InputError
+    from relid_sumo.base.errors import InputError
     from relid_sumo.prepare import prepare
     from relid_sumo.scenario_files import load_scenario
 

@@ -15,9 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import ConvexHull
 
-from relid_sumo import results, seeding, sumo
-from relid_sumo.atlas import cache_folder, sha256
-from relid_sumo.errors import InputError
+from relid_sumo.base import files, seeding, sumo
+from relid_sumo.base.cache import cache_folder, sha256
+from relid_sumo.base.errors import InputError
 from relid_sumo.graph import RoadGraph
 from relid_sumo.network import Network
 from relid_sumo.scenario import Demand, Meso, Scenario, Simulator
@@ -377,11 +377,16 @@ def calibrate(scenario: Scenario, network: Network, report: Report = lambda _: N
     demand = scenario.demand
     settings = demand.model_dump(mode="json", exclude={"rate_vph"})
     timing = [scenario.horizon_s, scenario.step_length_s, scenario.teleport_after_s]
-    file = cache_folder() / "demand" / cache_key(network, settings, timing, list(scenario.seeds.training[:2])) / "level.json"
+    file = (
+        cache_folder()
+        / "demand"
+        / cache_key(network, settings, timing, list(scenario.seeds.training[:2]))
+        / "level.json"
+    )
     if file.is_file():
         return Traffic(**json.loads(file.read_text(encoding="utf-8")))
     result = _bisect(scenario, network, report) if demand.level > 0 else Traffic(0.0, 0.0, 0.0, 0.0, 0.0, 0)
-    results.write_json(file, result.__dict__)
+    files.write_json(file, result.__dict__)
     return result
 
 

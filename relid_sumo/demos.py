@@ -14,11 +14,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from relid_sumo import results
+from relid_sumo.base import files
+from relid_sumo.base.arrays import Bools, Float32s, Floats
+from relid_sumo.base.errors import InputError
 from relid_sumo.env import EpisodeRecord
-from relid_sumo.errors import InputError
-from relid_sumo.graph import Floats
-from relid_sumo.task import Bools, Float32s, RoutingTask
+from relid_sumo.task import RoutingTask
 
 FORMAT = 1
 
@@ -73,7 +73,7 @@ class Demonstrations:
         arrays = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "meta"}
         content = io.BytesIO()
         np.savez_compressed(content, meta=np.array(json.dumps({"format": FORMAT, **self.meta})), **arrays)
-        results.write(file, content.getvalue())
+        files.write(file, content.getvalue())
 
     @classmethod
     def load(cls, file: Path) -> Demonstrations:

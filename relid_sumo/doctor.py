@@ -15,11 +15,13 @@ from importlib.metadata import version as package_version
 from pathlib import Path
 from typing import Literal
 
-from relid_sumo import atlas, results, sumo
-from relid_sumo.errors import InputError, RelidSumoError
+from relid_sumo import atlas
+from relid_sumo.base import cache as base_cache
+from relid_sumo.base import files, sumo
+from relid_sumo.base.errors import InputError, RelidSumoError
+from relid_sumo.base.system import LIBRARIES, install_line, missing_libraries
+from relid_sumo.base.toml import load_toml
 from relid_sumo.sed.sandbox import missing_isolation
-from relid_sumo.system import LIBRARIES, install_line, missing_libraries
-from relid_sumo.toml import load_toml
 
 MINIMUM_PYTHON = (3, 11)
 PROGRAMS = ("sumo", "netconvert", "duarouter", "sumo-gui")
@@ -65,7 +67,7 @@ def checks() -> list[Check]:
         display(),
         sandbox(),
         cache(),
-        disk("disk, cache", atlas.cache_folder()),
+        disk("disk, cache", base_cache.cache_folder()),
         disk("disk, here", Path.cwd()),
         extracts(),
     ]
@@ -157,7 +159,7 @@ def sandbox() -> Check:
 
 def cache() -> Check:
     """Check that built networks can be kept."""
-    folder = atlas.cache_folder()
+    folder = base_cache.cache_folder()
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
@@ -170,7 +172,7 @@ def cache() -> Check:
 
 def disk(name: str, folder: Path) -> Check:
     """Check the free space where a folder lies or would lie."""
-    there = results.nearest(folder)
+    there = files.nearest(folder)
     free = shutil.disk_usage(there).free
     found = f"{free / GIB:.1f} GiB free at {there}"
     if free >= DISK_WARN:
@@ -206,7 +208,7 @@ def _extract_state(extract: atlas.ExtractEntry, folders: list[Path]) -> str:
     file = next((folder / extract.file for folder in folders if (folder / extract.file).is_file()), None)
     if file is None:
         return f"{extract.file} is in none of the folders"
-    return "found" if atlas.sha256(file) == extract.sha256 else f"{file} is other map data (its checksum differs)"
+    return "found" if base_cache.sha256(file) == extract.sha256 else f"{file} is other map data (its checksum differs)"
 
 
 def _run_python(code: str) -> tuple[bool, str]:

@@ -18,8 +18,9 @@ from collections.abc import Callable
 from pathlib import Path
 from xml.sax.saxutils import quoteattr
 
-from relid_sumo import atlas, demand, results, sumo, traffic
-from relid_sumo.errors import InputError, SimulationError
+from relid_sumo import demand, traffic
+from relid_sumo.base import cache, files, sumo
+from relid_sumo.base.errors import InputError, SimulationError
 from relid_sumo.prepare import Ready
 
 STEPS = 5  # after the second hardly a route is new (hong_kong)
@@ -37,13 +38,13 @@ def equilibrium(ready: Ready, report: Callable[[str], None] = lambda _: None) ->
     """
     if ready.task.closed:
         raise InputError("SUMO's duaIterate knows nothing of closed roads: leave 'due' out")
-    file = atlas.kept("due", ready.network.name, [STEPS, ready.identity("observation", "reward")], ".json")
+    file = cache.kept("due", ready.network.name, [STEPS, ready.identity("observation", "reward")], ".json")
     if not file.is_file():
         seeds = ready.scenario.seeds.training
         report(f"user equilibrium of the agents in {len(seeds)} samples of traffic, {STEPS} steps each")
         parts = sumo.each(lambda seed: _one(ready, seed), seeds)
         votes = [Counter(part[name] for part in parts) for name in ready.task.names]
-        results.write_json(file, [max(sorted(vote), key=vote.__getitem__).split() for vote in votes])
+        files.write_json(file, [max(sorted(vote), key=vote.__getitem__).split() for vote in votes])
     index = ready.task.graph.index
     return [[index[edge] for edge in route] for route in json.loads(file.read_text(encoding="utf-8"))]
 

@@ -34,11 +34,11 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from relid_sumo.base.arrays import Bools, Float32s, Floats
+from relid_sumo.base.errors import InputError, SimulationError
 from relid_sumo.bridge import Bridge
-from relid_sumo.errors import InputError, SimulationError
-from relid_sumo.graph import Floats
 from relid_sumo.scenario import Scenario
-from relid_sumo.task import Bools, Float32s, RoutingTask
+from relid_sumo.task import RoutingTask
 
 ARRIVED, HORIZON, LOST, NEVER_INSERTED = "arrived", "horizon", "lost", "never inserted"
 HASTE, HASTE_S = 1.1, 2.0  # how much faster than allowed, and how much nearer to its end, a vehicle may enter an edge

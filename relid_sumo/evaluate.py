@@ -10,15 +10,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from relid_sumo import planners, runs, seeding
+from relid_sumo import planners, runs
+from relid_sumo.base import seeding
+from relid_sumo.base.errors import InputError, did_you_mean
+from relid_sumo.base.stats import Estimate, estimate
 from relid_sumo.env import LOST, NEVER_INSERTED, EpisodeRecord
-from relid_sumo.errors import InputError, did_you_mean
 from relid_sumo.planners import PLANNERS
 from relid_sumo.policies import BASELINES, Policy, pick, probabilities
 from relid_sumo.prepare import Ready, prepare
 from relid_sumo.rollout import Job, Rollouts
 from relid_sumo.scenario_files import override
-from relid_sumo.stats import Estimate, estimate
 
 
 @dataclass(frozen=True)

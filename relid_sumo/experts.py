@@ -20,21 +20,22 @@ from typing import Any
 import numpy as np
 import torch
 
-from relid_sumo import atlas, demos, seeding, stats
+from relid_sumo import demos
 from relid_sumo.algos import dtw
 from relid_sumo.algos.gae import Batch
 from relid_sumo.algos.hpo import Expert, Ways
+from relid_sumo.base import cache, seeding, stats
+from relid_sumo.base.arrays import Bools, Float32s, Floats
+from relid_sumo.base.errors import InputError
 from relid_sumo.demos import Demonstrations
 from relid_sumo.drive import in_traffic
 from relid_sumo.env import ARRIVED, EpisodeRecord
-from relid_sumo.errors import InputError
-from relid_sumo.graph import Floats
 from relid_sumo.policies import Policy
 from relid_sumo.prepare import Ready
 from relid_sumo.rollout import Job, Rollouts
 from relid_sumo.scenario import Simulator
 from relid_sumo.sed import plans
-from relid_sumo.task import Bools, Float32s, RoutingTask
+from relid_sumo.task import RoutingTask
 
 SLIP = 0.15  # share of random choices in a slipping episode
 ELITE_SEEDS = 3  # traffic seeds, at least, in which an own route has to be better
@@ -307,7 +308,7 @@ class Experts:
 def driven_routes(ready: Ready, rollouts: Rollouts, routes: Sequence[Route], simulator: Simulator) -> Demonstrations:
     """Return routes driven in every training traffic seed; cached, as they are the same whoever learns from them."""
     content = [ready.identity(), simulator, [list(map(int, route)) for route in routes]]
-    file = atlas.kept("driven", ready.network.name, content, ".npz")
+    file = cache.kept("driven", ready.network.name, content, ".npz")
     if not file.is_file():
         plan = Policy("fixed", routes=dict(enumerate(routes)))
         (records,) = in_traffic(ready, rollouts, [plan], ready.scenario.seeds.training, simulator)

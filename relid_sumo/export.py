@@ -11,9 +11,9 @@ from pathlib import Path
 
 import numpy as np
 
+from relid_sumo.base.errors import InputError
 from relid_sumo.bridge import AGENT_TYPE
 from relid_sumo.env import ARRIVED, EpisodeRecord
-from relid_sumo.errors import InputError
 from relid_sumo.policies import Policy
 from relid_sumo.prepare import Ready
 from relid_sumo.rollout import Job, drive

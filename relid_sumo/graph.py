@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_array
 from scipy.sparse.csgraph import connected_components, dijkstra
 
-Floats = NDArray[np.float64]
+from relid_sumo.base.arrays import Floats
+
 Ints = NDArray[np.int32]
 
 U_TURN_RAD = np.deg2rad(170.0)

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from relid_sumo import atlas, results, seeding, sumo
+from relid_sumo.base import cache, files, seeding, sumo
 from relid_sumo.demand import TripTimes, own_demand, trip_times
 from relid_sumo.network import Network
 from relid_sumo.scenario import Meso, Scenario, Simulator
@@ -135,10 +135,10 @@ def calibrate(scenario: Scenario, network: Network, report: Report = lambda _: N
     settings = scenario.demand.model_dump(mode="json")
     timing = [scenario.horizon_s, scenario.step_length_s, scenario.teleport_after_s]
     content = [FORMAT, network.key, sumo.version(), settings, timing, own_demand(scenario, network), seeds]
-    file = atlas.kept("meso", network.name, content, ".json")
+    file = cache.kept("meso", network.name, content, ".json")
     if not file.is_file():
         best = _search(scenario, network, seeds, report)
-        results.write(file, (best.model_dump_json(indent=1) + "\n").encode())
+        files.write(file, (best.model_dump_json(indent=1) + "\n").encode())
     return Meso.model_validate_json(file.read_text(encoding="utf-8"))
 
 

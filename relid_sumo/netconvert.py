@@ -11,9 +11,11 @@ from xml.etree import ElementTree
 
 import numpy as np
 
-from relid_sumo import sumo, trial
-from relid_sumo.errors import InputError, SimulationError
-from relid_sumo.graph import Floats, RoadGraph, order_slots
+from relid_sumo import trial
+from relid_sumo.base import sumo
+from relid_sumo.base.arrays import Floats
+from relid_sumo.base.errors import InputError, SimulationError
+from relid_sumo.graph import RoadGraph, order_slots
 from relid_sumo.trial import Trial
 
 KEPT = "kept"

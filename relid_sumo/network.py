@@ -18,10 +18,12 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from relid_sumo import atlas, driving_side, netconvert, osm, sumo
+from relid_sumo import atlas, driving_side, netconvert, osm
 from relid_sumo.atlas import NetworkSettings
-from relid_sumo.errors import InputError
-from relid_sumo.graph import Floats, RoadGraph
+from relid_sumo.base import cache, sumo
+from relid_sumo.base.arrays import Floats
+from relid_sumo.base.errors import InputError
+from relid_sumo.graph import RoadGraph
 
 __all__ = ["Network", "NetworkSettings", "build", "find", "match_edge", "summary_text"]
 
@@ -190,10 +192,10 @@ def build(source: Path, settings: NetworkSettings | None = None, *, name: str, r
     """
     settings = settings or NetworkSettings()
     osm.check_file(source)
-    digest = atlas.sha256(source)
+    digest = cache.sha256(source)
     text = json.dumps([FORMAT, digest, settings.model_dump(mode="json"), sumo.version()])
     key = hashlib.sha256(text.encode()).hexdigest()
-    folder = atlas.cache_folder() / "networks" / f"{name}-{key[:12]}"
+    folder = cache.cache_folder() / "networks" / f"{name}-{key[:12]}"
     if not folder.is_dir():
         _make_folder(folder.parent)
         with tempfile.TemporaryDirectory(prefix=f".{name}-", dir=folder.parent) as scratch:
@@ -215,7 +217,7 @@ def _make_folder(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InputError(
-            f"{folder}: cannot be made ({error.strerror}); set {atlas.CACHE_VARIABLE} to a folder that can be written"
+            f"{folder}: cannot be made ({error.strerror}); set {cache.CACHE_VARIABLE} to a folder that can be written"
         ) from None
 
 

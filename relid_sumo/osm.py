@@ -20,7 +20,7 @@ from xml.sax.saxutils import quoteattr
 import numpy as np
 from numpy.typing import NDArray
 
-from relid_sumo.errors import InputError
+from relid_sumo.base.errors import InputError
 
 Box = tuple[float, float, float, float]
 Tally = dict[str, dict[str, float]]

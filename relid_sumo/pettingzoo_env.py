@@ -19,18 +19,19 @@ import numpy as np
 from numpy.typing import NDArray
 from pettingzoo import ParallelEnv
 
-from relid_sumo import seeding
+from relid_sumo.base import seeding
+from relid_sumo.base.arrays import Bools, Float32s
+from relid_sumo.base.errors import InputError, RelidSumoError, SimulationError, did_you_mean
+from relid_sumo.base.process import Child, die_with_parent, free_memory_mib, silence, told
 from relid_sumo.bridge import Bridge, SumoBridge
 from relid_sumo.env import Decision, Episode, EpisodeRecord
-from relid_sumo.errors import InputError, RelidSumoError, SimulationError, did_you_mean
 from relid_sumo.policies import Policy
 from relid_sumo.prepare import prepare
-from relid_sumo.process import Child, die_with_parent, free_memory_mib, silence, told
 from relid_sumo.rollout import MEMORY_SHARE, branch, warmed
 from relid_sumo.scenario import Scenario
 from relid_sumo.scenario_files import load_scenario
 from relid_sumo.snapshot import Pool, Snapshot, SnapshotDiedError, can_fork
-from relid_sumo.task import Bools, Float32s, RoutingTask
+from relid_sumo.task import RoutingTask
 
 Observation = dict[str, NDArray[Any]]
 

@@ -14,7 +14,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from relid_sumo import atlas, due, meso, results, traffic, turns
+from relid_sumo import due, meso, traffic, turns
+from relid_sumo.base import cache, files
 from relid_sumo.demand import own_demand
 from relid_sumo.drive import in_traffic
 from relid_sumo.policies import Name, Policy
@@ -83,7 +84,7 @@ def bestroute(ready: Ready, workers: int | None = None, report: Report = lambda 
     task, scenario, ways = ready.task, ready.scenario, options(ready)
     own = scenario.model_dump(mode="json", exclude={"name", "meso", "observation", "reward"})
     content = [FORMAT, ready.network.key, own, own_demand(scenario, ready.network), sorted(task.closed), ways]
-    file = atlas.kept("bestroute", ready.network.name, content, ".json")
+    file = cache.kept("bestroute", ready.network.name, content, ".json")
     if not file.is_file():
         plans, seeds = in_turn(ways), scenario.seeds.training
         report(f"driving up to {len(plans)} routes of every vehicle in {len(seeds)} samples of traffic")
@@ -91,6 +92,6 @@ def bestroute(ready: Ready, workers: int | None = None, report: Report = lambda 
             driven = in_traffic(ready, rollouts, plans, seeds)
         times = np.array([[record.travel_time for record in records] for records in driven]).mean(axis=1)
         best = [int(np.argmin(times[: len(routes), i])) for i, routes in enumerate(ways)]
-        results.write_json(file, best)
+        files.write_json(file, best)
     chosen = json.loads(file.read_text(encoding="utf-8"))
     return [routes[k] for routes, k in zip(ways, chosen, strict=True)]

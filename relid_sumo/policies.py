@@ -13,9 +13,9 @@ from typing import Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from relid_sumo import seeding
+from relid_sumo.base import seeding
+from relid_sumo.base.arrays import Bools, Float32s
 from relid_sumo.env import Decision, Episode
-from relid_sumo.task import Bools, Float32s
 
 Name = Literal["learned", "random", "shortest", "reactive", "rerouting", "hist", "turns", "bestroute", "due", "fixed"]
 BASELINES: tuple[Name, ...] = ("shortest", "reactive", "rerouting")

@@ -6,9 +6,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from relid_sumo import atlas, demand, meso, network, sumo, traffic
+from relid_sumo import demand, meso, network, traffic
 from relid_sumo.atlas import NetworkSettings
-from relid_sumo.errors import InputError, did_you_mean
+from relid_sumo.base import cache, sumo
+from relid_sumo.base.errors import InputError, did_you_mean
 from relid_sumo.network import Network
 from relid_sumo.scenario import Scenario, Simulator
 from relid_sumo.task import RoutingTask, make_task
@@ -29,7 +30,7 @@ class Ready:
         """
         own = self.scenario.model_dump(mode="json", exclude={"name", "network", *unseen})
         traffic = demand.own_demand(self.scenario, self.network)
-        return [atlas.code(), sumo.version(), self.network.key, own, traffic, sorted(self.task.closed)]
+        return [cache.code(), sumo.version(), self.network.key, own, traffic, sorted(self.task.closed)]
 
     def options(self, traffic_seed: int, simulator: Simulator = "micro") -> tuple[str, ...]:
         """Return SUMO's options for a traffic seed; its demand is made on first use.

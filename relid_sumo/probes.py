@@ -15,9 +15,10 @@ from functools import partial
 
 import numpy as np
 
-from relid_sumo import atlas, results, turns
+from relid_sumo import turns
+from relid_sumo.base import cache, files
+from relid_sumo.base.arrays import Floats
 from relid_sumo.drive import in_traffic
-from relid_sumo.graph import Floats
 from relid_sumo.policies import Policy
 from relid_sumo.prepare import Ready
 from relid_sumo.rollout import Rollouts
@@ -49,10 +50,10 @@ def probe(ready: Ready, demonstrated: Sequence[Route], rollouts: Rollouts, repor
         The demonstrated route of every agent, edges.
     """
     content = [ready.identity("observation", "reward"), [list(map(int, route)) for route in demonstrated]]
-    file = atlas.kept("probes", ready.network.name, content, ".json")
+    file = cache.kept("probes", ready.network.name, content, ".json")
     if not file.is_file():
-        results.write_json(file, asdict(_probed(ready, demonstrated, rollouts, report)))
-    found = results.read_json(file)
+        files.write_json(file, asdict(_probed(ready, demonstrated, rollouts, report)))
+    found = files.read_json(file)
     return Probed(tuple(map(tuple, found["routes"])), tuple(found["gain_s"]), found["episodes"])
 
 

@@ -17,10 +17,11 @@ from typing import Any
 
 from relid_sumo import policies, probes, renewal, results, runs
 from relid_sumo.algos.hpo import Hpo
+from relid_sumo.base import files
+from relid_sumo.base.arrays import Floats
 from relid_sumo.demos import Demonstrations
 from relid_sumo.env import EpisodeRecord
 from relid_sumo.experts import Experts, driven_routes, planned
-from relid_sumo.graph import Floats
 from relid_sumo.policies import Policy
 from relid_sumo.prepare import Ready, prepare
 from relid_sumo.rollout import Rollouts
@@ -130,15 +131,15 @@ class Reled:
                 f"imitation: {told['steps']:.0f} steps; probability of the experts' actions {told['imitated']:.2f}"
             )
         file = self._folder / EXPERTS
-        before = results.read_json(file) if file.is_file() else {}
-        results.write_json(file, {**before, simulator: {"episodes_driven": driven, **told}})
+        before = files.read_json(file) if file.is_file() else {}
+        files.write_json(file, {**before, simulator: {"episodes_driven": driven, **told}})
 
     def _probe(self, rollouts: Rollouts) -> list[int]:
         """Let the probed ways that are better be the demonstrations; return whose they are."""
         found = probes.probe(self._on_trial, self.experts.routes, rollouts, self._report)
         better = self.experts.exchange(found.routes)
         gains = {name: round(gain, 1) for name, gain in zip(self._ready.task.names, found.gain_s, strict=True)}
-        results.write_json(self._folder / PROBES, {"episodes_driven": found.episodes, "gain_s": gains})
+        files.write_json(self._folder / PROBES, {"episodes_driven": found.episodes, "gain_s": gains})
         self._report(f"probes: {len(better)} agents have a better way than their demonstration")
         self._driven += found.episodes
         return better

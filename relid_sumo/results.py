@@ -22,18 +22,17 @@ another machine, or kept when the run folder is gone, and still counts as a fini
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import json
 import math
-import os
 from pathlib import Path
 from typing import Annotated, Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from relid_sumo.errors import InputError
-from relid_sumo.toml import read_toml, validate
+from relid_sumo.base.errors import InputError
+from relid_sumo.base.files import Columns, read_columns, read_json
+from relid_sumo.base.toml import read_toml, validate
 
 SETTINGS, SCENARIO, METRICS, TIMING = "settings.json", "scenario.toml", "metrics.csv", "timing.csv"
 EVALUATION, ROUTES, ROUNDS = "evaluation.json", "routes.json", "rounds.csv"
@@ -41,8 +40,6 @@ RUN_FORMAT = 1
 SUMMARY_FORMAT = 1
 ALONE = {"ippo", "mappo"}  # algorithms without experts
 OF_EXPERTS = {"hpo", "demonstrations", "llm", "elite", "probes", "feedback", "score_seeds", "renew_every"}
-
-Columns = dict[str, list[float]]
 
 
 class Read(BaseModel):
@@ -130,78 +127,6 @@ class Summary(Read):
 def unread(algo: str) -> set[str]:
     """Return settings of a training run that an algorithm does not look at."""
     return OF_EXPERTS if algo in ALONE else {"ippo"}
-
-
-def nearest(folder: Path) -> Path:
-    """Return a folder, or what there is nearest above it: where it would lie."""
-    return next(place for place in (folder, *folder.absolute().parents) if place.exists())
-
-
-def write(file: Path, content: bytes) -> None:
-    """Write a file whole: beside its place, and then renamed; two processes may write the same one."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    part = file.with_name(f"{file.name}.{os.getpid()}.part")
-    part.write_bytes(content)
-    part.replace(file)
-
-
-def write_json(file: Path, content: object) -> None:
-    """Write a file whole."""
-    write(file, (json.dumps(content, ensure_ascii=False, separators=(",", ":")) + "\n").encode())
-
-
-def read_json(file: Path, number: int | None = None) -> dict[str, Any]:
-    """Return what a file holds; `number` is the format it has to be of.
-
-    Raises
-    ------
-    InputError
-        There is no such file, it is cut short, or it is of another version.
-    """
-    try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise InputError(f"{file}: there is no such file") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{file}: cannot be read: {error}") from None
-    except json.JSONDecodeError as error:
-        raise InputError(f"{file}: not JSON, it may be cut short: {error}") from None
-    if not isinstance(content, dict):
-        raise InputError(f"{file}: holds no JSON object")
-    if number is not None and content.get("format") != number:
-        raise InputError(
-            f"{file}: written by another version of relid_sumo (format {content.get('format')}, here {number})"
-        )
-    return content
-
-
-def read_columns(file: Path) -> Columns:
-    """Return a CSV file of numbers by column, as many rows as are whole.
-
-    Raises
-    ------
-    InputError
-        There is no such file, or a value is no number.
-    """
-    try:
-        with file.open(newline="", encoding="utf-8") as stream:
-            header, *rows = list(csv.reader(stream)) or [[]]
-    except FileNotFoundError:
-        raise InputError(f"{file}: there is no such file") from None
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"{file}: cannot be read: {error}") from None
-    if rows and len(rows[-1]) < len(header):
-        rows.pop()  # being written
-    columns: Columns = {name: [] for name in header}
-    for line, row in enumerate(rows, start=2):
-        if len(row) != len(header):
-            raise InputError(f"{file}, line {line}: {len(row)} values under {len(header)} names")
-        for name, text in zip(header, row, strict=True):
-            try:
-                columns[name].append(float(text))
-            except ValueError:
-                raise InputError(f"{file}, line {line}, {name} = '{text}': not a number") from None
-    return columns
 
 
 def summarise(folder: Path) -> Summary:

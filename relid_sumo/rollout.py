@@ -19,12 +19,12 @@ from typing import Any, Self
 
 import numpy as np
 
-from relid_sumo import seeding, sumo
+from relid_sumo.base import seeding, sumo
+from relid_sumo.base.errors import InputError, RelidSumoError, SimulationError
+from relid_sumo.base.process import Child, die_with_parent, free_memory_mib, silence, told
 from relid_sumo.bridge import Bridge, SumoBridge
 from relid_sumo.env import Branch, Decision, Episode, EpisodeRecord, warm_up
-from relid_sumo.errors import InputError, RelidSumoError, SimulationError
 from relid_sumo.policies import Policy
-from relid_sumo.process import Child, die_with_parent, free_memory_mib, silence, told
 from relid_sumo.snapshot import LIMIT_S, Pool, SnapshotDiedError, can_fork, in_fork
 from relid_sumo.task import RoutingTask
 

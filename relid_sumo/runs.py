@@ -29,12 +29,14 @@ from pydantic import Field, ValidationInfo, field_validator
 from relid_sumo import results
 from relid_sumo.algos.hpo import HpoSettings
 from relid_sumo.algos.ippo import IppoSettings
+from relid_sumo.base import files
+from relid_sumo.base.errors import InputError, did_you_mean
+from relid_sumo.base.settings import Settings
+from relid_sumo.base.toml import changed, validate
 from relid_sumo.demand import own_demand
-from relid_sumo.errors import InputError, did_you_mean
 from relid_sumo.prepare import Ready
-from relid_sumo.scenario import Scenario, Settings, Simulator
+from relid_sumo.scenario import Scenario, Simulator
 from relid_sumo.scenario_files import FILE, placed, read_scenario, write_scenario
-from relid_sumo.toml import changed, validate
 
 SETTINGS, METRICS, TIMING, CHECKPOINT = results.SETTINGS, results.METRICS, results.TIMING, "checkpoint.pt"
 PACKAGES = ("relid_sumo", "eclipse-sumo", "torch", "numpy", "scipy", "pettingzoo")
@@ -197,7 +199,7 @@ def check_free(folder: Path) -> None:
     """Raise InputError where a run folder exists already and is not empty, or cannot be made."""
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise InputError(f"{folder} exists; choose another --out, go on with --resume {folder}, or delete it")
-    above = results.nearest(folder)
+    above = files.nearest(folder)
     if not above.is_dir() or not os.access(above, os.W_OK):
         raise InputError(
             f"{folder} cannot be made: {above} is not a folder that you may write to; choose another --out"
@@ -227,7 +229,7 @@ def create(folder: Path, ready: Ready, train: TrainSettings) -> None:
     )
     write_scenario(placed(ready.scenario), folder, [HEADING])
     text = json.dumps(settings.model_dump(mode="json"), indent=1) + "\n"
-    results.write(folder / SETTINGS, text.encode())
+    files.write(folder / SETTINGS, text.encode())
 
 
 def load(folder: Path) -> tuple[RunSettings, Scenario]:
@@ -306,7 +308,7 @@ class Table:
     def __init__(self, file: Path, keep: int = 0) -> None:
         self._file = file
         lines = file.read_text(encoding="utf-8").splitlines(keepends=True)[: keep + 1] if keep else []
-        results.write(file, "".join(lines).encode())
+        files.write(file, "".join(lines).encode())
         self._empty = not lines
 
     def add(self, row: Mapping[str, float]) -> None:

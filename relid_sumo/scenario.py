@@ -5,18 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
 from relid_sumo.atlas import NetworkSettings
+from relid_sumo.base.settings import Settings
 
 NAME = r"^[A-Za-z0-9_.-]+$"
 SEED_COUNTS = {"training": 16, "validation": 5, "evaluation": 20}
-
-
-class Settings(BaseModel):
-    """Base of all settings: frozen, and unknown keys and numbers that are none (inf, nan) are errors."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True)
 
 
 class Place(Settings):

@@ -14,11 +14,11 @@ from pydantic import BaseModel
 
 from relid_sumo import atlas, demand, meso, network, osm, prepare, traffic, trips
 from relid_sumo.atlas import NetworkSettings, plain_name
-from relid_sumo.errors import InputError, did_you_mean
+from relid_sumo.base.errors import InputError, did_you_mean
+from relid_sumo.base.toml import changed, load_toml, validate
 from relid_sumo.network import Network
 from relid_sumo.scenario import NAME, Scenario, Trip
 from relid_sumo.task import make_task
-from relid_sumo.toml import changed, load_toml, validate
 
 FILE = "scenario.toml"
 ANSWERS = "answers"  # folder of recorded answers of a language model, beside it

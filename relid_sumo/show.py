@@ -13,13 +13,13 @@ from rich.progress import TimeRemainingColumn as EtaColumn
 from rich.table import Table
 
 from relid_sumo import trips
+from relid_sumo.base.stats import Estimate
 from relid_sumo.demand import Traffic
 from relid_sumo.doctor import Check
 from relid_sumo.env import EpisodeRecord
 from relid_sumo.evaluate import Evaluation
 from relid_sumo.meso import Gap, describe
 from relid_sumo.prepare import Ready
-from relid_sumo.stats import Estimate
 
 COLOURS = {"ok": "green", "warn": "yellow", "fail": "red"}
 DRAWN_EVERY_S = 0.5

@@ -8,12 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from relid_sumo.errors import InputError
-from relid_sumo.graph import Floats, RoadGraph, follow
+from relid_sumo.base.arrays import Bools, Float32s, Floats
+from relid_sumo.base.errors import InputError
+from relid_sumo.graph import RoadGraph, follow
 from relid_sumo.scenario import Scenario
-
-Float32s = NDArray[np.float32]
-Bools = NDArray[np.bool_]
 
 
 @dataclass(frozen=True, eq=False)

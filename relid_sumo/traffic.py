@@ -11,9 +11,10 @@ from pathlib import Path
 
 import numpy as np
 
-from relid_sumo import atlas, results, sumo
+from relid_sumo.base import cache, files, sumo
+from relid_sumo.base.arrays import Floats
 from relid_sumo.demand import own_demand, routes, simulation_options
-from relid_sumo.graph import Floats, RoadGraph
+from relid_sumo.graph import RoadGraph
 from relid_sumo.network import Network
 from relid_sumo.scenario import Scenario
 
@@ -60,13 +61,13 @@ def measured(
         The training seeds where not given.
     """
     seeds = tuple(scenario.seeds.training if traffic_seeds is None else traffic_seeds)
-    file = atlas.kept("traffic", network.name, [FORMAT, *identity(scenario, network, seeds)], ".npz")
+    file = cache.kept("traffic", network.name, [FORMAT, *identity(scenario, network, seeds)], ".npz")
     if not file.is_file():
         report(f"measuring travel times over {len(seeds)} samples of traffic")
         parts = [vars(part) for part in sumo.each(lambda seed: _one(scenario, network, seed), seeds)]
         content = io.BytesIO()
         np.savez(content, **{name: np.sum([part[name] for part in parts], axis=0) for name in parts[0]})
-        results.write(file, content.getvalue())
+        files.write(file, content.getvalue())
     with np.load(file) as data:
         return Measured(**data)
 

@@ -11,14 +11,15 @@ import numpy as np
 import torch
 from torch.utils.tensorboard import SummaryWriter
 
-from relid_sumo import reled, runs, seeding
+from relid_sumo import reled, runs
 from relid_sumo.algos.gae import Batch, make_batch
 from relid_sumo.algos.hpo import Hpo
 from relid_sumo.algos.ippo import Ippo, NotFiniteError
 from relid_sumo.algos.mappo import Mappo
+from relid_sumo.base import seeding
+from relid_sumo.base.errors import InputError, SimulationError
 from relid_sumo.demand import own_demand
 from relid_sumo.env import LOST, NEVER_INSERTED, EpisodeRecord
-from relid_sumo.errors import InputError, SimulationError
 from relid_sumo.policies import Policy
 from relid_sumo.prepare import Ready, prepare
 from relid_sumo.rollout import Job, Rollouts

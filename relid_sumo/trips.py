@@ -7,9 +7,10 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from relid_sumo import seeding
-from relid_sumo.errors import InputError
-from relid_sumo.graph import Floats, RoadGraph
+from relid_sumo.base import seeding
+from relid_sumo.base.arrays import Floats
+from relid_sumo.base.errors import InputError
+from relid_sumo.graph import RoadGraph
 from relid_sumo.network import Network
 from relid_sumo.scenario import Place, Trip
 

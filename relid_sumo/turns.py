@@ -15,7 +15,8 @@ from itertools import pairwise
 import numpy as np
 
 from relid_sumo import traffic
-from relid_sumo.graph import Floats, RoadGraph
+from relid_sumo.base.arrays import Floats
+from relid_sumo.graph import RoadGraph
 from relid_sumo.network import Network
 from relid_sumo.scenario import Scenario
 from relid_sumo.traffic import BIN_S

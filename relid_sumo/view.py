@@ -14,10 +14,10 @@ from pathlib import Path
 
 import numpy as np
 
+from relid_sumo.base.arrays import Floats
+from relid_sumo.base.errors import InputError, SimulationError
 from relid_sumo.bridge import SumoBridge
 from relid_sumo.env import NEVER_INSERTED, EpisodeRecord, warm_up
-from relid_sumo.errors import InputError, SimulationError
-from relid_sumo.graph import Floats
 from relid_sumo.policies import Policy
 from relid_sumo.prepare import Ready
 from relid_sumo.rollout import Job, bridge_settings, drive, play

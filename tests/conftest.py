@@ -19,6 +19,7 @@ import numpy as np
 import pytest
 
 from relid_sumo import network, results, trips
+from relid_sumo.base import files
 from relid_sumo.env import Episode, EpisodeRecord
 from relid_sumo.graph import RoadGraph
 from relid_sumo.policies import Policy
@@ -197,7 +198,7 @@ def write_run() -> Callable[..., Path]:
         train = {"algo": algo, "seed": seed, "episodes": 4 * updates, "ippo": {"clip": 0.2}}
         versions = {"python": "3.11.2", "relid_sumo": "0.1.0"}
         settings = {"format": 1, "train": train, "network_key": f"{scenario}-roads", "m_out": 3, "versions": versions}
-        results.write_json(folder / results.SETTINGS, settings)
+        files.write_json(folder / results.SETTINGS, settings)
         (folder / results.SCENARIO).write_text(
             f'name = "{scenario}"\nnetwork = "{folder}/town.osm"\nhorizon_s = 900.0\n'
         )
@@ -232,7 +233,7 @@ def write_run() -> Callable[..., Path]:
             for policy, seconds in times.items()
         }
         about = {"scenario": scenario, "horizon_s": 900.0, "traffic_seeds": [200, 201], "agents": names}
-        results.write_json(folder / results.EVALUATION, {**about, "policies": driven})
+        files.write_json(folder / results.EVALUATION, {**about, "policies": driven})
         side = max(2, math.isqrt(roads // 2))
         across = [[100 * i, 100 * j, 100 * i + 100, 100 * j] for j in range(side) for i in range(side)]
         up = [[100 * i, 100 * j, 100 * i, 100 * j + 100] for j in range(side) for i in range(side)]
@@ -249,7 +250,7 @@ def write_run() -> Callable[..., Path]:
             "destination": [side - 1] * agents,
             "routes": {policy: [list(range(side))] * agents for policy in policies},
         }
-        results.write_json(folder / results.ROUTES, routes)
+        files.write_json(folder / results.ROUTES, routes)
         return folder
 
     return write

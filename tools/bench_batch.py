@@ -28,7 +28,8 @@ from pathlib import Path
 from typing import Any
 
 from relid_sumo import results
-from relid_sumo.process import Child
+from relid_sumo.base import files as base_files
+from relid_sumo.base.process import Child
 
 # What brings in torch is imported where it is used: the 200 cells that do nothing import this file.
 
@@ -150,7 +151,7 @@ def kill(scratch: Path) -> None:
 def _episodes(folder: Path, name: str) -> int:
     for one in (folder / "runs" / name, folder / "runs" / f"{name}.part"):
         table = one / results.METRICS
-        rows = results.read_columns(table).get("episodes") if table.is_file() else None
+        rows = base_files.read_columns(table).get("episodes") if table.is_file() else None
         if rows:
             return int(rows[-1])
     return 0
@@ -169,7 +170,7 @@ def report(scratch: Path) -> None:
         copy = shutil.copytree(made, scratch / "fifty" / f"run-{number}")
         settings = json.loads((copy / results.SETTINGS).read_text())
         settings["train"] |= {"algo": f"ippo-{number % 5}", "seed": number // 5}
-        results.write_json(copy / results.SETTINGS, settings)
+        base_files.write_json(copy / results.SETTINGS, settings)
         longer = [f"{i},{4 * i},{rows[0].split(',', 2)[2]}" for i in range(1, 501)]
         (copy / results.METRICS).write_text("\n".join([header, *longer]) + "\n")
     out = scratch / "report.html"

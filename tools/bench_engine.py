@@ -28,7 +28,8 @@ from typing import Any
 import make_town
 import numpy as np
 
-from relid_sumo import meso, network, runs, seeding, sumo, trips
+from relid_sumo import meso, network, runs, trips
+from relid_sumo.base import seeding, sumo
 from relid_sumo.bridge import AGENT_TYPE, Bridge
 from relid_sumo.env import Episode
 from relid_sumo.policies import Policy

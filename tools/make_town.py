@@ -18,8 +18,8 @@ from xml.sax.saxutils import quoteattr
 import numpy as np
 from numpy.typing import NDArray
 
-from relid_sumo.errors import InputError
-from relid_sumo.seeding import stream
+from relid_sumo.base.errors import InputError
+from relid_sumo.base.seeding import stream
 
 Cell = tuple[int, int]  # a crossing of the grid: column (west to east), row (south to north)
 Link = tuple[Cell, Cell]

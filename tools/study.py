@@ -30,10 +30,11 @@ import numpy as np
 import study_tables
 from study_tables import CITIES, HERE
 
-from relid_sumo import planners, results, runs
+from relid_sumo import planners, runs
+from relid_sumo.base import files
+from relid_sumo.base.errors import InputError
 from relid_sumo.batch.cell import outcome
 from relid_sumo.demos import Demonstrations
-from relid_sumo.errors import InputError
 from relid_sumo.evaluate import baselines, choose_seeds, episodes, load_trained, worked_out
 from relid_sumo.experts import planned
 from relid_sumo.policies import Policy
@@ -60,13 +61,13 @@ def drive(city: str, names: str, demonstrations: Path | None, seeds: int) -> Non
         routes = planned(Demonstrations.load(demonstrations), ready, demonstrations)
         policies["demonstrations"] = Policy("fixed", routes=dict(enumerate(routes)))
     chosen, file = choose_seeds(ready, "evaluation", seeds), HERE / "baselines" / f"{city}.json"
-    before = results.read_json(file) if file.is_file() else {"policies": {}}
+    before = files.read_json(file) if file.is_file() else {"policies": {}}
     kept = before["policies"].keys() - policies.keys() - {"hindsight"}  # which is of what there was then
     if kept and before["traffic_seeds"] != list(chosen):
         raise InputError(f"{file} has {', '.join(sorted(kept))} in other traffic seeds: name them too")
     content = dict[str, Any](outcome(ready, episodes(ready, policies, chosen, on_done=lambda _: say("."))))
     content["policies"] = {name: before["policies"][name] for name in sorted(kept)} | content["policies"]
-    results.write_json(file, content)
+    files.write_json(file, content)
 
 
 def hindsight(city: str) -> None:
@@ -76,7 +77,7 @@ def hindsight(city: str) -> None:
     day's traffic beforehand, since the least of several drives is lucky too.
     """
     ready, file = prepare(load_scenario(city), report=say), HERE / "baselines" / f"{city}.json"
-    content = results.read_json(file) if file.is_file() else {"policies": {}}
+    content = files.read_json(file) if file.is_file() else {"policies": {}}
     if missing := set(PLANS.split(",")) - content["policies"].keys():
         raise InputError(f"{file} has no {', '.join(sorted(missing))}: run tools/study.py baselines {city} first")
     plans = {f"route {k}": plan for k, plan in enumerate(planners.in_turn(planners.options(ready)))}
@@ -84,7 +85,7 @@ def hindsight(city: str) -> None:
     driven = {**content["policies"], **dict[str, Any](outcome(ready, records))["policies"]}
     plans |= worked_out(baselines(PLANS), ready, report=say)
     content["policies"]["hindsight"] = best_of([(plan.routes, driven[name]) for name, plan in plans.items()])
-    results.write_json(file, content)
+    files.write_json(file, content)
 
 
 def best_of(driven: Sequence[tuple[Mapping[int, Sequence[int]], Mapping[str, Any]]]) -> dict[str, Any]:
@@ -126,7 +127,7 @@ def unseen(city: str, folders: Sequence[Path], chosen: Sequence[str], seeds: int
     assert rate is not None  # the cities' traffic is calibrated
     distance = ready.scenario.observation.distance
     file = HERE / "unseen" / f"{city}-{distance}.json"
-    before = results.read_json(file) if file.is_file() else {"cases": {}}
+    before = files.read_json(file) if file.is_file() else {"cases": {}}
     content: dict[str, Any] = {**before, "distance": distance, "more_traffic": MORE}
     if "a road closed" in chosen:
         content["closed"] = busiest(ready, [plans["hist"].routes, plans["turns"].routes])
@@ -147,7 +148,7 @@ def unseen(city: str, folders: Sequence[Path], chosen: Sequence[str], seeds: int
         policies |= worked_out(baselines(PLANNED), ready, report=say) if closed else plans
         records = episodes(ready, policies, choose_seeds(ready, "evaluation", seeds), on_done=lambda _: say("."))
         content["cases"][case] = dict(outcome(ready, records))
-        results.write_json(file, content)
+        files.write_json(file, content)
 
 
 def busiest(ready: Ready, plans: Sequence[Mapping[int, Sequence[int]]]) -> str:

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from relid_sumo import results, seeding
+from relid_sumo import results
+from relid_sumo.base import files, seeding
 from relid_sumo.results import Driven, Summary
 
 HERE = Path(__file__).resolve().parents[1] / "docs" / "results"
@@ -129,7 +130,7 @@ def tables() -> None:
                 text += table(f"{city}, distance `{distance}`", by_city[city])
                 text += costs_table(by_city[city]["costs"])
     for file in sorted((HERE / "unseen").glob("*.json")):
-        content = results.read_json(file)
+        content = files.read_json(file)
         said, distance = elsewhere(content), content["distance"]
         city = file.stem.removesuffix(f"-{distance}")
         summary[distance][city]["unseen"] = said
@@ -144,7 +145,7 @@ def tables() -> None:
 def entry(city: str, rows: Mapping[str, Sequence[Summary]], *, returns: bool) -> dict[str, Any]:
     """Return what summary.json says of a city; `returns`: whether those of what is not learned are of its distance."""
     file = HERE / "baselines" / f"{city}.json"
-    content = results.read_json(file) if file.is_file() else {"policies": {}}
+    content = files.read_json(file) if file.is_file() else {"policies": {}}
     not_learned = content.pop("policies")
     seeds = [_evaluation(run).traffic_seeds for runs in rows.values() for run in runs]
     if any(own != seeds[0] for own in [*seeds, content.get("traffic_seeds", seeds[0])]):

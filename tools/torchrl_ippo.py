@@ -29,11 +29,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from relid_sumo import results, seeding
+from relid_sumo import results
 from relid_sumo.algos.ippo import RETURN_SCALE, IppoSettings
 from relid_sumo.algos.nets import Actor
+from relid_sumo.base import files, seeding
+from relid_sumo.base.arrays import Bools, Float32s
+from relid_sumo.base.errors import RelidSumoError
 from relid_sumo.env import ARRIVED
-from relid_sumo.errors import RelidSumoError
 from relid_sumo.evaluate import load_policy
 from relid_sumo.pettingzoo_env import Observation, RoutingEnv, parallel_env
 from relid_sumo.policies import Policy
@@ -42,7 +44,6 @@ from relid_sumo.rollout import Job, Rollouts
 from relid_sumo.runs import TrainSettings, train_settings
 from relid_sumo.scenario import Scenario, Simulator
 from relid_sumo.scenario_files import load_scenario, override
-from relid_sumo.task import Bools, Float32s
 from relid_sumo.train import train
 
 try:
@@ -221,7 +222,7 @@ def train_own(scenario: Scenario, settings: TrainSettings) -> tuple[list[float],
     with tempfile.TemporaryDirectory() as folder:
         run = Path(folder) / "run"
         train(prepare(scenario, simulators=(scenario.simulator,)), run, settings, workers=1)
-        return results.read_columns(run / results.METRICS)["mean_return"], load_policy(run, greedy=True)
+        return files.read_columns(run / results.METRICS)["mean_return"], load_policy(run, greedy=True)
 
 
 def validate(scenario: Scenario, policies: dict[str, Choose]) -> dict[str, dict[str, list[float]]]:
@@ -292,7 +293,7 @@ def main() -> None:
         told = compare(scenario, settings, given.net)
     except RelidSumoError as error:
         parser.error(str(error))
-    results.write_json(given.out, told)
+    files.write_json(given.out, told)
     show(told)
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dtaidistance import dtw_ndim
 
-from relid_sumo.graph import Floats
+from relid_sumo.base.arrays import Floats
 
 
 def distance(one: Floats, other: Floats) -> float:

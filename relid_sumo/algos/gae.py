@@ -9,9 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from relid_sumo.base.arrays import Bools, Float32s, Floats
 from relid_sumo.env import EpisodeRecord
-from relid_sumo.graph import Floats
-from relid_sumo.task import Bools, Float32s
 
 
 @dataclass(frozen=True, eq=False)

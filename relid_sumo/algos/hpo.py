@@ -26,7 +26,7 @@ from torch import Tensor
 from relid_sumo.algos.gae import Batch
 from relid_sumo.algos.ippo import RETURN_SCALE, Ippo, IppoSettings, shares
 from relid_sumo.algos.nets import Critic, clip_each
-from relid_sumo.graph import Floats
+from relid_sumo.base.arrays import Floats
 
 MOST_WEIGHT = 20.0  # of `ve`, whose exp is of advantages over 100 s
 ALPHAS = ("none", "dtw", "dtw+gate", "router", "decay")

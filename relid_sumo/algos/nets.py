@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from relid_sumo import seeding
+from relid_sumo.base import seeding
 from relid_sumo.policies import Weights
 
 HIDDEN_GAIN = float(np.sqrt(2.0))

@@ -19,11 +19,12 @@ from pathlib import Path
 import numpy as np
 
 from relid_sumo import evaluate, results, runs
+from relid_sumo.base import files
+from relid_sumo.base.errors import InputError, RelidSumoError, SimulationError
+from relid_sumo.base.process import MEMORY_VARIABLE, Child, die_with_parent, told
 from relid_sumo.batch.experiment import Cell
 from relid_sumo.env import EpisodeRecord
-from relid_sumo.errors import InputError, RelidSumoError, SimulationError
 from relid_sumo.prepare import Ready, prepare
-from relid_sumo.process import MEMORY_VARIABLE, Child, die_with_parent, told
 from relid_sumo.scenario_files import FILE, read_scenario
 from relid_sumo.train import Watch, episodes_done, resume, train
 
@@ -112,7 +113,7 @@ def _checked(order: Order, tell: Tell) -> None:
     try:
         run(order, tell)
     except Exception as error:  # torch reports a full disk as a RuntimeError, TensorBoard from a thread of its own
-        free = shutil.disk_usage(results.nearest(order.folder)).free
+        free = shutil.disk_usage(files.nearest(order.folder)).free
         if getattr(error, "errno", None) == errno.ENOSPC or free < FULL_MIB * 2**20:
             raise DiskFullError(
                 f"no space left on the disk of {order.folder}; free some, and give the same command again"
@@ -154,14 +155,14 @@ def run(order: Order, tell: Tell) -> None:
         tell(Progress(cell.train.episodes, last, f"evaluates {driven}/{len(seeds) * len(policies)}"))
 
     records = evaluate.episodes(ready, policies, seeds, workers=order.workers, on_done=count)
-    results.write_json(folder / results.ROUTES, routes(ready, records))
-    results.write_json(folder / results.EVALUATION, outcome(ready, records))
+    files.write_json(folder / results.ROUTES, routes(ready, records))
+    files.write_json(folder / results.EVALUATION, outcome(ready, records))
 
 
 def last_return(folder: Path) -> float | None:
     """Return the mean return of a run's last update, s; None before the first."""
     file = folder / results.METRICS
-    values = results.read_columns(file).get("mean_return") if file.is_file() else None
+    values = files.read_columns(file).get("mean_return") if file.is_file() else None
     return values[-1] if values else None
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from relid_sumo.base.errors import RelidSumoError
 from relid_sumo.batch.cell import Progress
-from relid_sumo.errors import RelidSumoError
 
 
 @dataclass(frozen=True)

@@ -30,11 +30,13 @@ from typing import Annotated, Any, TypeVar
 from pydantic import Field
 
 from relid_sumo import atlas, evaluate, osm, scenario_files
-from relid_sumo.errors import InputError
+from relid_sumo.base import cache
+from relid_sumo.base.errors import InputError
+from relid_sumo.base.settings import Settings
+from relid_sumo.base.toml import read_toml, validate
 from relid_sumo.policies import BASELINES
 from relid_sumo.runs import TrainSettings, parse_curriculum, train_settings
-from relid_sumo.scenario import NAME, Place, Scenario, Seeds, Settings, Trip
-from relid_sumo.toml import read_toml, validate
+from relid_sumo.scenario import NAME, Place, Scenario, Seeds, Trip
 
 Label = Annotated[str, Field(pattern=NAME)]
 Found = TypeVar("Found")
@@ -216,10 +218,10 @@ def _train(experiment: Experiment, label: str, episodes: int, where: str, folder
 def _problem(entry: ScenarioEntry, scenario: Scenario) -> dict[str, Any]:
     """Return what makes a scenario what it is, but for names and places: an OSM file counts by its checksum."""
     file = Path(entry.source) if is_osm(entry.source) else scenario.folder / scenario.network
-    roads = [atlas.sha256(file), entry.bbox, entry.agents] if file.is_file() else scenario.network
+    roads = [cache.sha256(file), entry.bbox, entry.agents] if file.is_file() else scenario.network
     content = {"roads": roads, **scenario.model_dump(mode="json", exclude={"name", "network"})}
     own = scenario.folder / (scenario.demand.route_file or "")
-    return content | ({"traffic": atlas.sha256(own)} if own.is_file() else {})
+    return content | ({"traffic": cache.sha256(own)} if own.is_file() else {})
 
 
 def _cell(
@@ -230,7 +232,7 @@ def _cell(
     evaluation: EvaluationSettings,
 ) -> Cell:
     content = [problem, train.model_dump(mode="json", exclude=train.unread), evaluation.model_dump(mode="json")]
-    content += [{"demonstrations": atlas.sha256(Path(train.demonstrations))}] if train.demonstrations else []
+    content += [{"demonstrations": cache.sha256(Path(train.demonstrations))}] if train.demonstrations else []
     return Cell(
         name=f"{'-'.join(labels)}-{train.seed}",
         scenario=labels[0],

@@ -8,10 +8,10 @@ from collections.abc import Generator, Sequence
 from dataclasses import replace
 from multiprocessing.connection import Connection, wait
 
+from relid_sumo.base.process import Child, free_memory_mib
 from relid_sumo.batch import cell
 from relid_sumo.batch.cell import Order, Progress
 from relid_sumo.batch.events import Event
-from relid_sumo.process import Child, free_memory_mib
 
 LEARNER_MIB, SIMULATION_MIB = 400.0, 400.0  # what a cell takes, and each of its simulation processes (docs/scaling.md)
 

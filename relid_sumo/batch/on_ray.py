@@ -16,12 +16,12 @@ from collections.abc import Generator, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from relid_sumo.base.errors import InputError, RelidSumoError, SimulationError
+from relid_sumo.base.process import free_memory_mib
 from relid_sumo.batch import cell, parcel
 from relid_sumo.batch.cell import Order, Progress
 from relid_sumo.batch.events import Event
 from relid_sumo.batch.experiment import Cell
-from relid_sumo.errors import InputError, RelidSumoError, SimulationError
-from relid_sumo.process import free_memory_mib
 
 PARCEL_EVERY_S = 30.0
 TRIES = 4  # of a cell whose node goes

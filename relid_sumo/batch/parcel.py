@@ -6,7 +6,9 @@ import io
 import tarfile
 from pathlib import Path
 
-from relid_sumo import atlas, results, runs
+from relid_sumo import atlas, runs
+from relid_sumo.base import cache
+from relid_sumo.base import files as base_files
 from relid_sumo.scenario import Scenario
 from relid_sumo.scenario_files import ANSWERS, FILE, placed, read_scenario, to_toml
 
@@ -43,9 +45,9 @@ def unpack_scenario(files: dict[str, bytes], folder: Path) -> None:
     """Write a scenario's files into a folder; an extract goes to the cache, where networks look for it."""
     for name, content in files.items():
         extract = name.startswith(EXTRACT)
-        file = atlas.cache_folder() / "osm" / name.removeprefix(EXTRACT) if extract else folder / name
+        file = cache.cache_folder() / "osm" / name.removeprefix(EXTRACT) if extract else folder / name
         if not (extract and file.is_file()):
-            results.write(file, content)
+            base_files.write(file, content)
 
 
 def pack_run(folder: Path, log: Path) -> bytes:
@@ -77,17 +79,17 @@ def unpack_run(content: bytes, folder: Path, log: Path, scenario: Path) -> None:
             assert stream is not None
             file = log if member.name == LOG else folder / member.name.removeprefix(RUN)
             if file == folder / FILE:
-                results.write(file, _here(stream.read(), folder, read_scenario(scenario / FILE)))
+                base_files.write(file, _here(stream.read(), folder, read_scenario(scenario / FILE)))
             elif file.parent.name == "tensorboard":
                 grow(file, stream.read())
             else:
-                results.write(file, stream.read())
+                base_files.write(file, stream.read())
 
 
 def _here(content: bytes, folder: Path, scenario: Scenario) -> bytes:
     """Return a run's scenario.toml with the paths of this machine."""
     foreign = folder / f"{FILE}.foreign.part"
-    results.write(foreign, content)
+    base_files.write(foreign, content)
     here = placed(scenario)
     demand = read_scenario(foreign).demand.model_copy(update={"route_file": here.demand.route_file})
     own = {"network": here.network, "network_options": here.network_options, "demand": demand}

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from relid_sumo import results, scenario_files
+from relid_sumo import scenario_files
+from relid_sumo.base import files
 from relid_sumo.batch import estimate, experiment, local, on_ray, store
 from relid_sumo.batch.cell import DiskFullError, Order
 from relid_sumo.batch.estimate import Speeds
@@ -194,11 +195,11 @@ def _speeds(ready: Ready, simulators: Sequence[Simulator], folder: Path, report:
         scenario_files.write_scenario(scenario_files.placed(ready.scenario), folder, [HEADING])
     speeds: Speeds = {}
     if (folder / SPEED).is_file():
-        speeds.update(results.read_json(folder / SPEED))  # type: ignore[arg-type] # names of simulations
+        speeds.update(files.read_json(folder / SPEED))  # type: ignore[arg-type] # names of simulations
     for simulator in dict.fromkeys(simulators):
         if simulator not in speeds:
             report(f"driving an episode of {ready.scenario.name} ({simulator}), to estimate the time")
             speeds[simulator] = estimate.speed(ready, simulator)
     if keep:
-        results.write_json(folder / SPEED, speeds)
+        files.write_json(folder / SPEED, speeds)
     return speeds

@@ -25,11 +25,12 @@ from pathlib import Path
 from typing import Literal
 
 from relid_sumo import results
+from relid_sumo.base import files
+from relid_sumo.base.errors import InputError
+from relid_sumo.base.toml import validate
 from relid_sumo.batch.cell import last_return
 from relid_sumo.batch.experiment import Cell, Plan
-from relid_sumo.errors import InputError
 from relid_sumo.runs import versions
-from relid_sumo.toml import validate
 
 BATCH, LOCK, SCENARIOS = "batch.json", "batch.lock", "scenarios"
 FORMAT = 1
@@ -120,7 +121,7 @@ def is_locked(folder: Path) -> bool:
 def save(folder: Path, plan: Plan) -> None:
     """Write the grid."""
     content = {"format": FORMAT, "versions": versions(), "plan": plan.model_dump(mode="json")}
-    results.write_json(folder / BATCH, content)
+    files.write_json(folder / BATCH, content)
 
 
 def load(folder: Path) -> Plan:
@@ -136,7 +137,7 @@ def load(folder: Path) -> Plan:
         raise InputError(
             f"{folder} is no batch: it has no {BATCH}; make one with: relid-sumo batch FILE --out {folder}"
         )
-    return validate(results.read_json(file, FORMAT).get("plan"), Plan, str(file))
+    return validate(files.read_json(file, FORMAT).get("plan"), Plan, str(file))
 
 
 def check_same(folder: Path, plan: Plan) -> None:
@@ -185,10 +186,10 @@ def _standing(folder: Path, cell: Cell) -> Standing:
     failure = _failure(folder, cell)
     begun = part(folder, cell)
     table = begun / results.METRICS
-    episodes = (results.read_columns(table).get("episodes") if table.is_file() else None) or [0]
+    episodes = (files.read_columns(table).get("episodes") if table.is_file() else None) or [0]
     where = int(episodes[-1]), last_return(begun)
     if failure.is_file():
-        return Standing(cell, "failed", *where, str(results.read_json(failure)["error"]))
+        return Standing(cell, "failed", *where, str(files.read_json(failure)["error"]))
     return Standing(cell, "unfinished" if begun.exists() else "waiting", *where)
 
 
@@ -205,14 +206,14 @@ def finish(folder: Path, cell: Cell) -> None:
         part(folder, cell).rename(whole(folder, cell))
     labels = results.Labels.model_validate(cell, from_attributes=True)
     summary = results.summarise(whole(folder, cell)).model_copy(update={"cell": labels})
-    results.write_json(_summary(folder, cell), summary.model_dump(mode="json"))
+    files.write_json(_summary(folder, cell), summary.model_dump(mode="json"))
     forget(folder, cell)
 
 
 def fail(folder: Path, cell: Cell, error: Exception) -> None:
     """Keep a cell's error; its folder stays, to go on from."""
     content = {"error": str(error), "kind": type(error).__name__, "log": str(log(folder, cell).relative_to(folder))}
-    results.write_json(_failure(folder, cell), content)
+    files.write_json(_failure(folder, cell), content)
 
 
 def forget(folder: Path, cell: Cell) -> None:

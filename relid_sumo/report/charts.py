@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from relid_sumo import stats
+from relid_sumo.base import stats
 from relid_sumo.report.compare import Comparison
 from relid_sumo.report.read import Run
 

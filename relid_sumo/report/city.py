@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from relid_sumo import results
-from relid_sumo.errors import InputError
+from relid_sumo.base import files
+from relid_sumo.base.errors import InputError
 from relid_sumo.report.compare import ARRIVED
 from relid_sumo.report.read import Run
 
@@ -67,7 +68,7 @@ def city(runs: Sequence[Run], scenario: str) -> tuple[City | None, list[str]]:
         if run.evaluation is None:
             continue
         try:
-            content = results.read_json(file)
+            content = files.read_json(file)
             base = base or content
             same = content["network_key"] == base["network_key"] and content["traffic_seed"] == base["traffic_seed"]
             if not same:

@@ -8,10 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from relid_sumo import results, stats
+from relid_sumo import results
+from relid_sumo.base import stats
+from relid_sumo.base.stats import Estimate
 from relid_sumo.report.read import Run
 from relid_sumo.results import Evaluation
-from relid_sumo.stats import Estimate
 
 Floats = NDArray[np.float64]
 

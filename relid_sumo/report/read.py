@@ -10,9 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from relid_sumo import results
-from relid_sumo.errors import InputError
-from relid_sumo.results import Columns, Evaluation, Summary
-from relid_sumo.toml import validate
+from relid_sumo.base import files
+from relid_sumo.base.errors import InputError
+from relid_sumo.base.files import Columns
+from relid_sumo.base.toml import validate
+from relid_sumo.results import Evaluation, Summary
 
 OPTIONS = ("algo", "seed", "episodes")  # the settings of a training run that are options of `train`
 
@@ -146,7 +148,7 @@ class _Plan(results.Read):
 
 
 def _planned(file: Path) -> list[results.Labels]:
-    return validate(results.read_json(file).get("plan"), _Plan, str(file)).cells if file.is_file() else []
+    return validate(files.read_json(file).get("plan"), _Plan, str(file)).cells if file.is_file() else []
 
 
 def _why(folder: Path, name: str, part: Path | None) -> str:
@@ -154,11 +156,11 @@ def _why(folder: Path, name: str, part: Path | None) -> str:
     failure = folder / "failed" / f"{name}.json"
     try:
         if failure.is_file():
-            return f"failed: {results.read_json(failure).get('error')}"
+            return f"failed: {files.read_json(failure).get('error')}"
         if part is None:
             return "not run yet"
         table = part / results.METRICS
-        episodes = results.read_columns(table).get("episodes") if table.is_file() else None
+        episodes = files.read_columns(table).get("episodes") if table.is_file() else None
     except InputError as error:
         return str(error)
     return f"not finished: {int(episodes[-1])} episodes so far" if episodes else "not finished: no update yet"

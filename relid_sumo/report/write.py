@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from relid_sumo import results
-from relid_sumo.errors import InputError
+from relid_sumo.base import files as base_files
+from relid_sumo.base.errors import InputError
 from relid_sumo.report import figures as drawing
 from relid_sumo.report import tables
 from relid_sumo.report.content import gather
@@ -70,7 +70,7 @@ def write(
         case "tex":
             text = tables.latex(content)
     try:
-        results.write(out, text.encode())
+        base_files.write(out, text.encode())
         drawn = drawing.write(content, figures) if figures is not None else []
     except OSError as error:
         raise InputError(f"{error.filename or out} cannot be written: {error.strerror}") from None

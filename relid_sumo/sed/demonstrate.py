@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from relid_sumo import demos, stats
+from relid_sumo import demos
+from relid_sumo.base import stats
 from relid_sumo.demos import Demonstrations
 from relid_sumo.env import EpisodeRecord
 from relid_sumo.policies import Policy

@@ -23,10 +23,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from relid_sumo.base.arrays import Bools, Float32s, Floats
 from relid_sumo.env import EpisodeRecord
-from relid_sumo.graph import Floats
 from relid_sumo.sed.plans import Routes
-from relid_sumo.task import Bools, Float32s, RoutingTask
+from relid_sumo.task import RoutingTask
 
 # (agent, observation, mask) to action probabilities, shape (m_out,)
 Probabilities = Callable[[int, Float32s, Bools], NDArray[np.float64]]

@@ -18,8 +18,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from relid_sumo import results
-from relid_sumo.errors import InputError
+from relid_sumo.base import files
+from relid_sumo.base.errors import InputError
+from relid_sumo.base.files import read
 from relid_sumo.sed.llm import Provider, Question
 
 SETTINGS, USAGE, RESULTS, DEMONSTRATIONS = "settings.json", "usage.json", "results.json", "demonstrations.npz"
@@ -82,14 +83,9 @@ def ask(
     return [found[question.place] for question in questions]
 
 
-def read(file: Path) -> str:
-    """Return a text, byte for byte as it was written."""
-    return file.read_bytes().decode("utf-8")
-
-
 def write(file: Path, text: str) -> None:
     """Write a text, beside its place and then renamed; byte for byte as it is."""
-    results.write(file, text.encode("utf-8", errors="replace"))
+    files.write(file, text.encode("utf-8", errors="replace"))
 
 
 def write_json(file: Path, content: dict[str, Any]) -> None:

@@ -6,7 +6,8 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from relid_sumo.errors import InputError
+from relid_sumo.base import files
+from relid_sumo.base.errors import InputError
 from relid_sumo.sed import kept
 from relid_sumo.sed.llm import KEPT, Question
 
@@ -65,7 +66,7 @@ def _settled(file: Path) -> str | None:
     try:
         if time.time() - file.stat().st_mtime < SETTLED_S:
             time.sleep(SETTLED_S)
-        text = kept.read(file)
+        text = files.read(file)
     except FileNotFoundError:
         return None
     except UnicodeDecodeError as error:
@@ -126,7 +127,7 @@ def read_record(file: Path) -> tuple[dict[str, str], str]:
     InputError
         The file is not one.
     """
-    content = kept.read(file)
+    content = files.read(file)
     head, mark, text = content.removeprefix(HEADER).partition(HEADER_END)
     if not content.startswith(HEADER) or not mark:
         raise InputError(f"{file}: not a recorded answer: it has to begin with a header between two lines of ---")

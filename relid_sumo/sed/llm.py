@@ -17,8 +17,8 @@ from typing import Annotated, Any, Protocol
 
 from pydantic import Field
 
-from relid_sumo.errors import InputError
-from relid_sumo.scenario import Settings
+from relid_sumo.base.errors import InputError
+from relid_sumo.base.settings import Settings
 
 CHARACTERS_PER_TOKEN = 2.5  # at least: what a prompt may cost at most is reckoned from its characters
 KEPT = "what has been answered is kept; the same command goes on from there"

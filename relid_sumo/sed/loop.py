@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from relid_sumo.graph import Floats
+from relid_sumo.base.arrays import Floats
 from relid_sumo.sed import facts, feedback, kept, material, prompt
 from relid_sumo.sed.attempt import Attempt, attempt
 from relid_sumo.sed.bench import Bench

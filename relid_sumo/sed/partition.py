@@ -21,8 +21,8 @@ from pydantic import Field
 from scipy.cluster.hierarchy import ClusterNode, linkage, to_tree
 from scipy.spatial.distance import squareform
 
-from relid_sumo.graph import Floats
-from relid_sumo.scenario import Settings
+from relid_sumo.base.arrays import Floats
+from relid_sumo.base.settings import Settings
 from relid_sumo.task import RoutingTask
 from relid_sumo.trips import alternatives
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from relid_sumo.errors import did_you_mean
+from relid_sumo.base.errors import did_you_mean
 from relid_sumo.task import RoutingTask
 
 Routes = dict[int, tuple[int, ...]]

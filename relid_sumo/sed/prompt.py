@@ -15,8 +15,8 @@ from typing import Annotated, Any
 import jinja2
 from pydantic import Field
 
-from relid_sumo.errors import InputError
-from relid_sumo.scenario import Settings
+from relid_sumo.base.errors import InputError
+from relid_sumo.base.settings import Settings
 
 FOLDER = Path(__file__).parent / "prompts"
 INITIAL, FEEDBACK = "initial.md.j2", "feedback.md.j2"

@@ -9,10 +9,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, get_args
 
-from relid_sumo import atlas, traffic
+from relid_sumo import traffic
+from relid_sumo.base import cache
+from relid_sumo.base import files as base_files
+from relid_sumo.base.errors import InputError, did_you_mean
+from relid_sumo.base.toml import changed, validate
 from relid_sumo.demos import Demonstrations
 from relid_sumo.env import EpisodeRecord
-from relid_sumo.errors import InputError, did_you_mean
 from relid_sumo.network import Network
 from relid_sumo.prepare import Ready, build_network
 from relid_sumo.rollout import Rollouts
@@ -26,7 +29,6 @@ from relid_sumo.sed.loop import Refined, refine
 from relid_sumo.sed.sandbox import Isolation
 from relid_sumo.sed.settings import SedSettings
 from relid_sumo.sed.template import Template
-from relid_sumo.toml import changed, validate
 
 PROVIDERS = ("recorded", "template", "openai", "mailbox")
 
@@ -144,7 +146,7 @@ def plan(
     recorded = ready.scenario.folder / ANSWERS
     answers = {file.name: file.read_text(encoding="utf-8") for file in sorted(recorded.glob("*.md"))}
     content = [ready.identity(), name, settings.model_dump(mode="json"), answers]
-    file = atlas.kept("demonstrations", ready.network.name, content, ".npz")
+    file = cache.kept("demonstrations", ready.network.name, content, ".npz")
     if name in {"recorded", "template"} and file.is_file():
         (watch or Watch()).report("the demonstrations are there from before")
         return Demonstrations.load(file)
@@ -254,9 +256,9 @@ def record(folder: Path, scenario: Path) -> list[Path]:
     for subset in content["subsets"]:
         for place in (one["place"] for one in subset["attempts"]):
             prompt, answer = (folder / part / f"{place}.md" for part in (kept.PROMPTS, kept.ANSWERS))
-            question = Question(place, kept.read(prompt), {"vehicles": subset["vehicles"]})
+            question = Question(place, base_files.read(prompt), {"vehicles": subset["vehicles"]})
             date = datetime.fromtimestamp(answer.stat().st_mtime, UTC).date().isoformat()
-            files.append(write_record(into, question, kept.read(answer), date))
+            files.append(write_record(into, question, base_files.read(answer), date))
     for old in set(into.glob("*.md")) - set(files):
         old.unlink()
     return files

@@ -25,8 +25,8 @@ from typing import IO, Annotated, Any, Literal
 
 from pydantic import Field
 
-from relid_sumo.errors import InputError
-from relid_sumo.scenario import Settings
+from relid_sumo.base.errors import InputError
+from relid_sumo.base.settings import Settings
 from relid_sumo.sed import program
 
 LIBRARIES = ("numpy", "networkx")

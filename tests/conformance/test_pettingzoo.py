@@ -15,8 +15,8 @@ import pytest
 from pettingzoo.test.parallel_test import parallel_api_test
 
 import relid_sumo
+from relid_sumo.base.errors import InputError, SimulationError
 from relid_sumo.env import Decision
-from relid_sumo.errors import InputError, SimulationError
 from relid_sumo.pettingzoo_env import RoutingEnv
 from relid_sumo.policies import Policy
 from relid_sumo.prepare import Ready

@@ -19,13 +19,15 @@ import pytest
 from rich.console import Console
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from relid_sumo import process, results, runs
+from relid_sumo import results, runs
+from relid_sumo.base import files as base_files
+from relid_sumo.base import process
+from relid_sumo.base.errors import InputError, SimulationError
 from relid_sumo.batch import cell, experiment, local, on_ray, parcel, run, store
 from relid_sumo.batch.cell import DiskFullError, Order, Progress
 from relid_sumo.batch.events import Event
 from relid_sumo.batch.store import Standing
 from relid_sumo.cli import main
-from relid_sumo.errors import InputError, SimulationError
 from relid_sumo.prepare import Ready, prepare
 from relid_sumo.scenario_files import read_scenario
 from relid_sumo.show_batch import BatchView
@@ -176,7 +178,7 @@ def episodes(folder: Path) -> dict[str, int]:
     found = {}
     for name in CELLS:
         table = folder / "runs" / f"{name}.part" / results.METRICS
-        rows = results.read_columns(table).get("episodes") if table.is_file() else None
+        rows = base_files.read_columns(table).get("episodes") if table.is_file() else None
         found[name] = int(rows[-1]) if rows else 0
         found[name] = 10**6 if (folder / "runs" / name).is_dir() else found[name]
     return found
@@ -337,11 +339,11 @@ def test_a_folder_that_cannot_be_used_is_one_message(
         (mine / "batch.json").unlink()
         said = "is no batch: it has no batch.json"
     elif what == "old batch":
-        results.write_json(mine / "batch.json", {"format": 0})
+        base_files.write_json(mine / "batch.json", {"format": 0})
         said = "another version of relid_sumo (format 0, here 1)"
     elif what == "old run":
         summary = json.loads((mine / "summaries" / f"{CELLS[0]}.json").read_text())
-        results.write_json(mine / "summaries" / f"{CELLS[0]}.json", {**summary, "format": 0})
+        base_files.write_json(mine / "summaries" / f"{CELLS[0]}.json", {**summary, "format": 0})
         said = "another version of relid_sumo (format 0, here 1)"
     elif what == "unwritable":
         (tmp_path / "file").touch()

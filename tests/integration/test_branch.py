@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 
 from relid_sumo.algos.nets import Actor
+from relid_sumo.base.errors import InputError, SimulationError
 from relid_sumo.env import Episode, EpisodeRecord
-from relid_sumo.errors import InputError, SimulationError
 from relid_sumo.evaluate import evaluate
 from relid_sumo.pettingzoo_env import RoutingEnv
 from relid_sumo.policies import Policy

@@ -14,9 +14,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from relid_sumo import demand, seeding
+from relid_sumo import demand
+from relid_sumo.base import seeding
+from relid_sumo.base.errors import SimulationError
 from relid_sumo.bridge import SumoBridge
-from relid_sumo.errors import SimulationError
 from relid_sumo.policies import Name, Policy
 from relid_sumo.prepare import Ready, prepare
 from relid_sumo.rollout import Job, drive

@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 
 from relid_sumo import meso
+from relid_sumo.base.errors import InputError
 from relid_sumo.cli import main
-from relid_sumo.errors import InputError
 
 pytestmark = pytest.mark.sumo
 
@@ -286,7 +286,7 @@ def test_a_sumo_that_dies_in_mid_episode_ends_in_one_message(
 ) -> None:
     def ended() -> bool:
         for child, words in children(process.pid).items():  # every one: a single death is made good
-            if "relid_sumo.process" in words:
+            if "relid_sumo.base.process" in words:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(child, signal.SIGKILL)
         return process.poll() is not None

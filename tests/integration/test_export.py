@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from relid_sumo import sumo
+from relid_sumo.base import sumo
+from relid_sumo.base.errors import InputError
 from relid_sumo.env import ARRIVED
-from relid_sumo.errors import InputError
 from relid_sumo.export import export_routes
 from relid_sumo.policies import Name, Policy
 from relid_sumo.prepare import Ready

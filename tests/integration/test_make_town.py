@@ -13,9 +13,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from relid_sumo import network, sumo
-from relid_sumo.graph import Floats
-from relid_sumo.seeding import stream
+from relid_sumo import network
+from relid_sumo.base import sumo
+from relid_sumo.base.arrays import Floats
+from relid_sumo.base.seeding import stream
 
 ROOT = Path(__file__).parents[2]
 TOWN = ROOT / "scenarios" / "town" / "town.osm"

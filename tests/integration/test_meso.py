@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from relid_sumo import meso
+from relid_sumo.base.errors import InputError
 from relid_sumo.env import Episode, EpisodeRecord
-from relid_sumo.errors import InputError
 from relid_sumo.evaluate import baselines, evaluate
 from relid_sumo.policies import Policy
 from relid_sumo.prepare import Ready, prepare

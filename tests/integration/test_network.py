@@ -10,9 +10,11 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from relid_sumo import atlas, maps, netconvert, network, sumo, trial
+from relid_sumo import atlas, maps, netconvert, network, trial
 from relid_sumo.atlas import NetworkSettings
-from relid_sumo.errors import InputError
+from relid_sumo.base import cache as base_cache
+from relid_sumo.base import sumo
+from relid_sumo.base.errors import InputError
 from relid_sumo.network import Network, build, find, match_edge, summary_text
 
 pytestmark = pytest.mark.sumo
@@ -44,7 +46,7 @@ def grid(n: int = 4, lon: float = 13.4, lat: float = 52.5, *, extra: str = "", g
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Give a test a cache of its own."""
     folder = tmp_path / "cache"
-    monkeypatch.setenv(atlas.CACHE_VARIABLE, str(folder))
+    monkeypatch.setenv(base_cache.CACHE_VARIABLE, str(folder))
     return folder
 
 
@@ -156,7 +158,7 @@ def test_building_twice_gives_the_same_bytes(tmp_path: Path, monkeypatch: pytest
     file.write_text(grid(3))
     contents = []
     for turn in "12":
-        monkeypatch.setenv(atlas.CACHE_VARIABLE, str(tmp_path / turn))
+        monkeypatch.setenv(base_cache.CACHE_VARIABLE, str(tmp_path / turn))
         built = build(file, name="a")
         roads = built.net_file.read_text(encoding="utf-8")
         contents.append((built.summary, roads[roads.index("<net ") :], (built.folder / network.GRAPH).read_bytes()))
@@ -239,7 +241,7 @@ def test_bad_input_gives_one_message_and_leaves_nothing(
 def test_a_cache_that_cannot_be_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "file").write_text("")
     (tmp_path / "a.osm").write_text(grid(2))
-    monkeypatch.setenv(atlas.CACHE_VARIABLE, str(tmp_path / "file" / "cache"))
+    monkeypatch.setenv(base_cache.CACHE_VARIABLE, str(tmp_path / "file" / "cache"))
     with pytest.raises(InputError, match="set RELID_SUMO_CACHE"):
         build(tmp_path / "a.osm", name="a")
 
@@ -306,7 +308,7 @@ def test_names_are_looked_up_and_extracts_checked(tmp_path: Path, cache: Path, m
     source.write_text(grid(2))
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv(atlas.PATH_VARIABLE, f"{tmp_path}/nothing:{source.parent}")
-    catalogue(tmp_path, ENTRY.format(sha=atlas.sha256(source)))
+    catalogue(tmp_path, ENTRY.format(sha=base_cache.sha256(source)))
     town = find("atown")
     assert (town.name, town.title, town.description) == ("atown", "A town", "Four streets.")
     by_path = find("osm/atown.osm")

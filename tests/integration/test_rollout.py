@@ -20,8 +20,8 @@ import numpy as np
 import pytest
 
 from relid_sumo.algos.nets import Actor
+from relid_sumo.base.errors import SimulationError
 from relid_sumo.env import EpisodeRecord
-from relid_sumo.errors import SimulationError
 from relid_sumo.policies import Policy
 from relid_sumo.prepare import Ready
 from relid_sumo.rollout import Job, Rollouts, drive
@@ -134,7 +134,7 @@ def test_sumo_fails_in_mid_episode(town_ready: Ready, tmp_path: Path, fork: bool
 
 
 def workers_of(children: Children) -> list[int]:
-    return [pid for pid, command in children(os.getpid()).items() if "relid_sumo.process" in command]
+    return [pid for pid, command in children(os.getpid()).items() if "relid_sumo.base.process" in command]
 
 
 @FORK

@@ -17,8 +17,8 @@ import pytest
 from matplotlib.image import imread
 
 from relid_sumo import view as module
+from relid_sumo.base.errors import InputError, SimulationError
 from relid_sumo.env import EpisodeRecord
-from relid_sumo.errors import InputError, SimulationError
 from relid_sumo.policies import Name, Policy
 from relid_sumo.prepare import Ready
 from relid_sumo.rollout import Job, drive

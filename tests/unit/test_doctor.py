@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from relid_sumo import atlas, doctor, sumo, system
-from relid_sumo.errors import SimulationError
+from relid_sumo import atlas, doctor
+from relid_sumo.base import cache, sumo, system
+from relid_sumo.base.errors import SimulationError
 
 ROOT = Path(__file__).parents[2]
 
@@ -186,7 +187,7 @@ def test_extracts_that_are_absent_or_other_data(monkeypatch: pytest.MonkeyPatch,
     content = b"<osm/>"
     files = {}
     (tmp_path / "right.osm").write_bytes(content)
-    digest = atlas.sha256(tmp_path / "right.osm")
+    digest = cache.sha256(tmp_path / "right.osm")
     for name in ("right", "other", "absent"):
         files[name] = tmp_path / f"{name}.toml"
         files[name].write_text(entry.format(name, digest) + "area = [0.0, 0.0, 1.0, 1.0]\n")

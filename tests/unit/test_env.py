@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from relid_sumo.base.errors import InputError, SimulationError
 from relid_sumo.env import Decision, Episode, EpisodeRecord
-from relid_sumo.errors import InputError, SimulationError
 from relid_sumo.graph import RoadGraph
 from relid_sumo.policies import Policy
 from relid_sumo.task import RoutingTask

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from relid_sumo.base.errors import InputError
 from relid_sumo.batch import experiment
-from relid_sumo.errors import InputError
 
 TOWN = Path(__file__).parents[2] / "scenarios" / "town" / "town.osm"
 SMOKE = Path(__file__).parents[2] / "experiments" / "smoke.toml"

@@ -21,10 +21,10 @@ from relid_sumo.algos.gae import Batch, make_batch
 from relid_sumo.algos.hpo import Expert, Hpo, HpoSettings, Ways, alphas
 from relid_sumo.algos.ippo import Ippo, IppoSettings
 from relid_sumo.algos.mappo import Mappo
+from relid_sumo.base.arrays import Floats
+from relid_sumo.base.errors import InputError
 from relid_sumo.env import EpisodeRecord
-from relid_sumo.errors import InputError
 from relid_sumo.experts import Experts, driven_routes, planned
-from relid_sumo.graph import Floats
 from relid_sumo.policies import Policy
 from relid_sumo.reled import Reled
 from relid_sumo.rollout import Job

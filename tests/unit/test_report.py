@@ -15,7 +15,8 @@ import pytest
 from PIL import Image
 
 from relid_sumo import results
-from relid_sumo.errors import InputError
+from relid_sumo.base import files
+from relid_sumo.base.errors import InputError
 from relid_sumo.report import compare, read
 from relid_sumo.report.content import gather
 from relid_sumo.report.write import write
@@ -104,10 +105,10 @@ def test_a_report_is_of_what_is_there_and_names_what_is_not(grid: Path, write_ru
         "no-update": lambda folder: (folder / results.METRICS).write_text(""),
         "no-metrics": lambda folder: (folder / results.METRICS).unlink(),
         "cut": lambda folder: (folder / results.EVALUATION).write_text('{"scenario": "to'),
-        "old": lambda folder: results.write_json(folder / results.SETTINGS, {"format": 0}),
+        "old": lambda folder: files.write_json(folder / results.SETTINGS, {"format": 0}),
         "words": lambda folder: (folder / results.METRICS).write_text("update,episodes\n1,many\n"),
         "no-scenario": lambda folder: (folder / results.SCENARIO).unlink(),
-        "half": lambda folder: results.write_json(folder / results.EVALUATION, {"policies": {}}),
+        "half": lambda folder: files.write_json(folder / results.EVALUATION, {"policies": {}}),
     }
     for name, damage in damages.items():
         damage(write_run(grid / name, seed=7))
@@ -165,11 +166,11 @@ def test_a_batch_tells_what_became_of_each_cell(tmp_path: Path, write_run: Write
         {**about, "name": name, "algorithm": name[:-2], "command": f"make {name}"}
         for name in ("here-0", "away-0", "failed-0", "begun-0", "waiting-0")
     ]
-    results.write_json(batch / "batch.json", {"format": 1, "plan": {"cells": cells}})
+    files.write_json(batch / "batch.json", {"format": 1, "plan": {"cells": cells}})
     write_run(batch / "runs" / "here-0")
     away = results.summarise(write_run(tmp_path / "away-0")).model_dump(mode="json")
-    results.write_json(batch / "summaries" / "away-0.json", {**away, "cell": cells[1]})
-    results.write_json(batch / "failed" / "failed-0.json", {"error": "SUMO said no"})
+    files.write_json(batch / "summaries" / "away-0.json", {**away, "cell": cells[1]})
+    files.write_json(batch / "failed" / "failed-0.json", {"error": "SUMO said no"})
     write_run(batch / "runs" / "begun-0.part", evaluated=False)
     content = gather([batch])
     assert {run.name: run.algorithm for run in content.runs} == {"here-0": "here", "away-0": "away"}
@@ -205,7 +206,7 @@ def test_parts_to_come_are_drawn_when_their_columns_are_there(tmp_path: Path, wr
 
 def test_long_curves_are_averaged_not_thinned(tmp_path: Path, write_run: WriteRun) -> None:
     folder = write_run(tmp_path / "run", updates=1000)
-    y = results.read_columns(folder / results.METRICS)["mean_return"]
+    y = files.read_columns(folder / results.METRICS)["mean_return"]
     (series,) = gather([folder]).parts[0].learning[0].series
     assert len(series.y) == 150
     assert np.average(series.y, weights=np.diff(np.linspace(0, 1000, 151).astype(int))) == pytest.approx(np.mean(y))

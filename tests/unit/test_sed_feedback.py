@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from relid_sumo import demos
+from relid_sumo.base.errors import InputError
 from relid_sumo.demos import Demonstrations
 from relid_sumo.env import EpisodeRecord
-from relid_sumo.errors import InputError
 from relid_sumo.policies import Policy
 from relid_sumo.sed import feedback, material
 from relid_sumo.sed.feedback import Reference

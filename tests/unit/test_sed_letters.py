@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from relid_sumo.errors import InputError
+from relid_sumo.base.errors import InputError
 from relid_sumo.sed import kept
 from relid_sumo.sed.letters import Mailbox, Recorded, read_record, write_record
 from relid_sumo.sed.llm import Question

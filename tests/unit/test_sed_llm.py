@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from relid_sumo.errors import InputError
+from relid_sumo.base.errors import InputError
 from relid_sumo.sed import kept
 from relid_sumo.sed.llm import LlmSettings, OpenAi, Question
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from relid_sumo.errors import InputError
+from relid_sumo.base.errors import InputError
 from relid_sumo.sed import prompt
 from relid_sumo.sed.prompt import PromptSettings
 

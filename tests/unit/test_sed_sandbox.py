@@ -16,7 +16,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from relid_sumo.errors import InputError
+from relid_sumo.base.errors import InputError
 from relid_sumo.sed import sandbox
 from relid_sumo.sed.sandbox import EMPTY, SandboxSettings
 

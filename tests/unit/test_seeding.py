@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from relid_sumo import seeding
+from relid_sumo.base import seeding
 
 NAMES = st.lists(st.one_of(st.integers(-3, 1000), st.text("abc>_01", min_size=1, max_size=4)), max_size=3)
 

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from relid_sumo.base.errors import SimulationError
 from relid_sumo.bridge import Bridge
-from relid_sumo.errors import SimulationError
 from relid_sumo.snapshot import Pool, Snapshot, SnapshotDiedError, in_fork
 from relid_sumo.toy import ToyBridge, grid
 

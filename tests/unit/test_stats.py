@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy.stats import bootstrap, mannwhitneyu, permutation_test
 
-from relid_sumo import stats
+from relid_sumo.base import stats
 
 RNG = np.random.default_rng(7)
 OURS = [RNG.normal(1.0, 1.0, 6), RNG.normal(3.0, 2.0, 5)]

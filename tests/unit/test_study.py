@@ -13,7 +13,7 @@ import pytest
 import study
 import study_tables
 
-from relid_sumo.errors import InputError
+from relid_sumo.base.errors import InputError
 
 RESULTS = Path(study_tables.HERE)
 

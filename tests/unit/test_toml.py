@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from relid_sumo.errors import InputError
-from relid_sumo.toml import load_toml, validate
+from relid_sumo.base.errors import InputError
+from relid_sumo.base.toml import load_toml, validate
 
 
 class Part(BaseModel):

@@ -15,7 +15,7 @@ from itertools import product
 import numpy as np
 from numpy.typing import NDArray
 
-from relid_sumo import seeding
+from relid_sumo.base import seeding
 
 RESAMPLES = 10_000
 EXACT_UP_TO = 14  # seeds: 2 ** 14 sign patterns; beyond it as many drawn ones

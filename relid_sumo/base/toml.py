@@ -11,7 +11,7 @@ from typing import Any, TypeVar, cast, get_args
 
 from pydantic import BaseModel, ValidationError
 
-from relid_sumo.errors import InputError, did_you_mean
+from relid_sumo.base.errors import InputError, did_you_mean
 
 Model = TypeVar("Model", bound=BaseModel)
 

@@ -17,7 +17,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import TypeVar
 
-from relid_sumo.errors import InputError, RelidSumoError, SimulationError
+from relid_sumo.base.errors import InputError, RelidSumoError, SimulationError
 
 Answer = TypeVar("Answer")
 
@@ -52,7 +52,7 @@ class Child:
         self._heard = 0
         where = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
         words = [str(there.fileno()), target.__module__, target.__name__]
-        command = [sys.executable, "-c", "from relid_sumo.process import main; main()", *words]
+        command = [sys.executable, "-c", "from relid_sumo.base.process import main; main()", *words]
         self._process = subprocess.Popen(
             command, pass_fds=[there.fileno()], env=where, stdin=subprocess.DEVNULL, stderr=self._said
         )

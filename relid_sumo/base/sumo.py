@@ -11,7 +11,7 @@ from importlib.metadata import version as package_version
 from pathlib import Path
 from typing import TypeVar
 
-from relid_sumo.errors import InputError, SimulationError
+from relid_sumo.base.errors import InputError, SimulationError
 
 Measured = TypeVar("Measured")
 

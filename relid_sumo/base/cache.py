@@ -1,0 +1,37 @@
+"""The cache folder: files that can be made again, named by a hash of what they are made from."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from functools import lru_cache
+from pathlib import Path
+
+import platformdirs
+
+CACHE_VARIABLE = "RELID_SUMO_CACHE"
+
+
+def cache_folder() -> Path:
+    """Return the folder for what can be made again: RELID_SUMO_CACHE, or the user's cache folder."""
+    return Path(os.environ.get(CACHE_VARIABLE) or platformdirs.user_cache_path("relid_sumo"))
+
+
+def kept(kind: str, name: str, content: object, ending: str) -> Path:
+    """Return the file for something that was worked out, in the cache folder, by a hash of all that it came from."""
+    key = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
+    return cache_folder() / kind / f"{name}-{key}{ending}"
+
+
+@lru_cache(maxsize=1)
+def code() -> str:
+    """Return a hash of this package's own files: what they made is void where they have changed."""
+    files = (file for file in sorted(Path(__file__).parent.rglob("*")) if file.suffix in {".py", ".j2"})
+    return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
+
+
+def sha256(file: Path) -> str:
+    """Return the checksum of a file."""
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -192,12 +192,13 @@ def evaluate(
     """Compare a trained policy with the baselines, on traffic it has not seen: same trips, same traffic."""
     from relid_sumo import evaluate as evaluation
     from relid_sumo import show
+    from relid_sumo.baselines import named as baselines_named
 
     ready, trained = evaluation.load_trained(
         folder, greedy=not sampled, changes=changes or [], closed=close or [], report=_say
     )
-    named = evaluation.baselines(baselines)
-    policies = {"trained": trained, **evaluation.worked_out(named, ready, workers, _say)}
+    named = baselines_named.baselines(baselines)
+    policies = {"trained": trained, **baselines_named.worked_out(named, ready, workers, _say)}
     count = len(evaluation.choose_seeds(ready, traffic, seeds)) * len(policies)
     with show.counting(err, "evaluating, episode", count) as tick:
         what_if = [*(changes or []), *(f"closed: {edge}" for edge in close or [])]

@@ -10,13 +10,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from relid_sumo import planners, runs
+from relid_sumo import runs
 from relid_sumo.base import seeding
 from relid_sumo.base.errors import InputError, did_you_mean
 from relid_sumo.base.stats import Estimate, estimate
 from relid_sumo.env import LOST, NEVER_INSERTED, EpisodeRecord
-from relid_sumo.planners import PLANNERS
-from relid_sumo.policies import BASELINES, Policy, pick, probabilities
+from relid_sumo.policies import Policy, pick, probabilities
 from relid_sumo.prepare import Ready, prepare
 from relid_sumo.rollout import Job, Rollouts
 from relid_sumo.scenario_files import override
@@ -308,34 +307,3 @@ def load_policy(folder: Path | str, *, greedy: bool = True, seed: int = 0) -> Ca
 
 def _actor(state: dict[str, Any]) -> dict[str, NDArray[np.float32]]:
     return {name: value.numpy() for name, value in state["learner"]["actor"].items()}
-
-
-def worked_out(
-    policies: dict[str, Policy],
-    ready: Ready,
-    workers: int | None = None,
-    report: Callable[[str], None] = lambda _: None,
-) -> dict[str, Policy]:
-    """Return policies with the routes of those that have to be planned for a scenario first."""
-    return {
-        name: planners.policy(policy.name, ready, workers, report) if policy.name in PLANNERS else policy
-        for name, policy in policies.items()
-    }
-
-
-def baselines(names: str = ",".join(BASELINES)) -> dict[str, Policy]:
-    """Return policies that need no learning, by their names with commas between; see `worked_out` before driving them.
-
-    Raises
-    ------
-    InputError
-        There is none of that name.
-    """
-    known = ("random", *BASELINES, *PLANNERS)
-    chosen: dict[str, Policy] = {}
-    for word in filter(None, (part.strip() for part in names.split(","))):
-        name = next((k for k in known if k == word), None)
-        if name is None:
-            raise InputError(f"there is no baseline '{word}'{did_you_mean(word, known)}; known are {', '.join(known)}")
-        chosen[name] = Policy(name)
-    return chosen

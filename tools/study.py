@@ -30,12 +30,14 @@ import numpy as np
 import study_tables
 from study_tables import CITIES, HERE
 
-from relid_sumo import planners, runs
+from relid_sumo import runs
 from relid_sumo.base import files
 from relid_sumo.base.errors import InputError
+from relid_sumo.baselines import planners
+from relid_sumo.baselines.named import baselines, worked_out
 from relid_sumo.batch.cell import outcome
 from relid_sumo.demos import Demonstrations
-from relid_sumo.evaluate import baselines, choose_seeds, episodes, load_trained, worked_out
+from relid_sumo.evaluate import choose_seeds, episodes, load_trained
 from relid_sumo.experts import planned
 from relid_sumo.policies import Policy
 from relid_sumo.prepare import Ready, prepare

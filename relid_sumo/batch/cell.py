@@ -22,6 +22,7 @@ from relid_sumo import evaluate, results, runs
 from relid_sumo.base import files
 from relid_sumo.base.errors import InputError, RelidSumoError, SimulationError
 from relid_sumo.base.process import MEMORY_VARIABLE, Child, die_with_parent, told
+from relid_sumo.baselines import named as baselines_named
 from relid_sumo.batch.experiment import Cell
 from relid_sumo.env import EpisodeRecord
 from relid_sumo.prepare import Ready, prepare
@@ -144,8 +145,8 @@ def run(order: Order, tell: Tell) -> None:
         tell(Progress(done, None, "goes on"))
         resume(folder, workers=order.workers, watch=watch)
     ready, policy = evaluate.load_trained(folder, report=watch.report)
-    named = evaluate.baselines(",".join(cell.evaluation.baselines))
-    policies = {"trained": policy, **evaluate.worked_out(named, ready, order.workers, watch.report)}
+    named = baselines_named.baselines(",".join(cell.evaluation.baselines))
+    policies = {"trained": policy, **baselines_named.worked_out(named, ready, order.workers, watch.report)}
     seeds = evaluate.choose_seeds(ready, "evaluation", cell.evaluation.seeds)
     driven, last = 0, last_return(folder)
 

@@ -29,11 +29,12 @@ from typing import Annotated, Any, TypeVar
 
 from pydantic import Field
 
-from relid_sumo import atlas, evaluate, osm, scenario_files
+from relid_sumo import atlas, osm, scenario_files
 from relid_sumo.base import cache
 from relid_sumo.base.errors import InputError
 from relid_sumo.base.settings import Settings
 from relid_sumo.base.toml import read_toml, validate
+from relid_sumo.baselines import named as baselines_named
 from relid_sumo.policies import BASELINES
 from relid_sumo.runs import TrainSettings, parse_curriculum, train_settings
 from relid_sumo.scenario import NAME, Place, Scenario, Seeds, Trip
@@ -123,7 +124,7 @@ def read(file: Path) -> Plan:
         where = f"{file}: scenarios.{label}"
         sources[label] = entry.model_copy(update={"source": _source(entry.source or label, file.parent)})
         scenarios[label] = _kept(faults, where, lambda e=sources[label], w=where: _scenario(e, w))  # type: ignore[misc]
-    _kept(faults, f"{file}: evaluation", lambda: evaluate.baselines(",".join(experiment.evaluation.baselines)))
+    _kept(faults, f"{file}: evaluation", lambda: baselines_named.baselines(",".join(experiment.evaluation.baselines)))
     problems = {label: _problem(sources[label], one) for label, one in scenarios.items() if one is not None}
     cells = []
     for (label, scenario), name in product(scenarios.items(), experiment.algorithms):

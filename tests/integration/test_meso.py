@@ -11,8 +11,9 @@ import pytest
 
 from relid_sumo import meso
 from relid_sumo.base.errors import InputError
+from relid_sumo.baselines.named import baselines
 from relid_sumo.env import Episode, EpisodeRecord
-from relid_sumo.evaluate import baselines, evaluate
+from relid_sumo.evaluate import evaluate
 from relid_sumo.policies import Policy
 from relid_sumo.prepare import Ready, prepare
 from relid_sumo.rollout import Job, drive

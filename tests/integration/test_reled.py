@@ -12,14 +12,15 @@ import numpy as np
 import pytest
 import torch
 
-from relid_sumo import demand, due, results, runs, turns
+from relid_sumo import demand, results, runs, turns
 from relid_sumo.base import files
 from relid_sumo.base.errors import InputError, SimulationError
+from relid_sumo.baselines import due
+from relid_sumo.baselines.named import baselines, worked_out
+from relid_sumo.baselines.planners import bestroute, by_turns, hist
 from relid_sumo.cli import main
 from relid_sumo.demos import Demonstrations
 from relid_sumo.drive import in_traffic
-from relid_sumo.evaluate import baselines, worked_out
-from relid_sumo.planners import bestroute, by_turns, hist
 from relid_sumo.policies import Policy
 from relid_sumo.prepare import Ready, prepare
 from relid_sumo.rollout import Job, Rollouts

@@ -3,7 +3,7 @@
 ``hist``: the fastest path on mean travel times of the training traffic. ``turns``: the same on times by turn and by the
 five minutes it falls into (see `relid_sumo.turns`). ``bestroute``: of up to eight clearly different routes the one with
 the lowest mean travel time, each driven in every training traffic seed (all vehicles on their k-th route at the same
-time); the simple opponent that learning has to beat. ``due``: user equilibrium (see `relid_sumo.due`).
+time); the simple opponent that learning has to beat. ``due``: user equilibrium (see `relid_sumo.baselines.due`).
 """
 
 from __future__ import annotations
@@ -14,8 +14,9 @@ from dataclasses import replace
 
 import numpy as np
 
-from relid_sumo import due, meso, traffic, turns
+from relid_sumo import meso, traffic, turns
 from relid_sumo.base import cache, files
+from relid_sumo.baselines import due
 from relid_sumo.demand import own_demand
 from relid_sumo.drive import in_traffic
 from relid_sumo.policies import Name, Policy

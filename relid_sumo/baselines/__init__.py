@@ -1,0 +1,1 @@
+"""Policies that a traffic engineer would use."""

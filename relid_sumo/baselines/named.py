@@ -1,0 +1,42 @@
+"""Baselines by name, with their routes planned where they need it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from relid_sumo.base.errors import InputError, did_you_mean
+from relid_sumo.baselines import planners
+from relid_sumo.baselines.planners import PLANNERS
+from relid_sumo.policies import BASELINES, Policy
+from relid_sumo.prepare import Ready
+
+
+def worked_out(
+    policies: dict[str, Policy],
+    ready: Ready,
+    workers: int | None = None,
+    report: Callable[[str], None] = lambda _: None,
+) -> dict[str, Policy]:
+    """Return policies with the routes of those that have to be planned for a scenario first."""
+    return {
+        name: planners.policy(policy.name, ready, workers, report) if policy.name in PLANNERS else policy
+        for name, policy in policies.items()
+    }
+
+
+def baselines(names: str = ",".join(BASELINES)) -> dict[str, Policy]:
+    """Return policies that need no learning, by their names with commas between; see `worked_out` before driving them.
+
+    Raises
+    ------
+    InputError
+        There is none of that name.
+    """
+    known = ("random", *BASELINES, *PLANNERS)
+    chosen: dict[str, Policy] = {}
+    for word in filter(None, (part.strip() for part in names.split(","))):
+        name = next((k for k in known if k == word), None)
+        if name is None:
+            raise InputError(f"there is no baseline '{word}'{did_you_mean(word, known)}; known are {', '.join(known)}")
+        chosen[name] = Policy(name)
+    return chosen

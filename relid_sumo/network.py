@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import tempfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -13,10 +13,6 @@ from typing import Any
 
 import numpy as np
 from pyproj import Proj
-from rich import box
-from rich.console import Group
-from rich.table import Table
-from rich.text import Text
 
 from relid_sumo import atlas, driving_side, netconvert, osm
 from relid_sumo.atlas import NetworkSettings
@@ -298,47 +294,3 @@ def _outcome(extract: osm.Extract, fate: dict[str, dict[int, float]]) -> osm.Tal
     for reason in best.values():
         tally[reason]["ways"] += 1
     return tally
-
-
-def summary_text(network: Network) -> Group:
-    """Return the facts of a network for `rich` to print: what it is, and what became of everything in the file."""
-    facts = network.summary
-    side = f"{'left' if facts['left_hand'] else 'right'}-hand, {facts['left_hand_decided']}"
-    west, south, east, north = facts["area"]
-    guessed = facts["signals_guessed"]
-    rows = {
-        "network": f"{network.title}: {network.description}".removesuffix(": "),
-        "source": f"{facts['source']} (sha256 {facts['sha256'][:12]}...), {facts['attribution']}",
-        "area": f"{west:.4f},{south:.4f},{east:.4f},{north:.4f} (W,S,E,N)",
-        "traffic": side,
-        "size": f"{facts['edges']} edges, {facts['junctions']} junctions, {facts['km']:.1f} km "
-        f"({facts['lane_km']:.1f} lane-km), at most {facts['most_ways_on']} ways on",
-        "signals": f"{facts['signals']}, {'guessed where large roads meet' if guessed else 'all from the data'}",
-        "turn restrictions": ", ".join(
-            [
-                f"{facts['restrictions']['used']} used",
-                *(f"{count} left out ({why})" for why, count in facts["restrictions"]["left_out"].items()),
-            ]
-        ),
-        "trial runs": f"{facts['trial']['runs']}, the last with {facts['trial']['vehicles']} vehicles; in the "
-        f"wrong lane at the end: {edge_list(facts['trial']['wrong_lane_left'])}",
-        "mended edges": f"{edge_list(facts['lanes_opened'])} (every way on open from every lane)",
-        "closed edges": edge_list(facts["closed"]),
-        "files": f"{network.net_file} (SUMO {facts['sumo']})",
-    }
-    table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
-    for name, value in rows.items():
-        table.add_row(Text(name, style="bold"), Text(value))
-    ways = Table("roads in the file", "ways", "km", box=box.SIMPLE_HEAD, padding=(0, 2, 0, 0))
-    for column in ways.columns[1:]:
-        column.justify = "right"
-    for reason, entry in [*facts["left_out"].items(), *facts["outcome"].items()]:
-        ways.add_row(Text(reason), f"{entry['ways']:.0f}", f"{entry['km']:.1f}")
-    total = totals(facts["roads_in_file"])
-    ways.add_section()
-    ways.add_row("together", f"{total['ways']:.0f}", f"{total['km']:.1f}")
-    return Group(table, ways)
-
-
-def edge_list(edges: Iterable[str]) -> str:
-    return ", ".join(edges) or "none"

@@ -52,7 +52,7 @@ ROUNDS = 3
 def relid_sumo(*words: str | Path) -> float:
     """Run a command of relid_sumo to its end and return the wall-clock seconds it took."""
     start = time.perf_counter()
-    code = f"from relid_sumo.cli import main; main({[str(word) for word in words]!r})"
+    code = f"from relid_sumo.cli.main import main; main({[str(word) for word in words]!r})"
     subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     return time.perf_counter() - start
 
@@ -123,7 +123,9 @@ def kill(scratch: Path) -> None:
     names = [one.name for one in experiment.read(file).cells]
     before = dict.fromkeys(names, 0)
     while kills < 10:
-        code = f"from relid_sumo.cli import main; main(['batch', {str(file)!r}, '--out', {str(folder)!r}, '--quiet'])"
+        code = (
+            f"from relid_sumo.cli.main import main; main(['batch', {str(file)!r}, '--out', {str(folder)!r}, '--quiet'])"
+        )
         batch = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.DEVNULL)
         moment = rng.uniform(0.0, took / 2)
         try:

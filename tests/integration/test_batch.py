@@ -27,10 +27,10 @@ from relid_sumo.batch import cell, experiment, local, on_ray, parcel, run, store
 from relid_sumo.batch.cell import DiskFullError, Order, Progress
 from relid_sumo.batch.events import Event
 from relid_sumo.batch.store import Standing
-from relid_sumo.cli import main
+from relid_sumo.cli.batch_view import BatchView
+from relid_sumo.cli.main import main
 from relid_sumo.prepare import Ready, prepare
 from relid_sumo.scenario_files import read_scenario
-from relid_sumo.show_batch import BatchView
 
 pytestmark = pytest.mark.sumo
 
@@ -60,7 +60,7 @@ def command(*arguments: str | Path) -> int:
 
 
 def process_of(*arguments: str | Path) -> subprocess.Popen[str]:
-    words = [sys.executable, "-c", "from relid_sumo.cli import main; main()", *map(str, arguments)]
+    words = [sys.executable, "-c", "from relid_sumo.cli.main import main; main()", *map(str, arguments)]
     return subprocess.Popen(words, stderr=subprocess.PIPE, text=True, start_new_session=True)
 
 

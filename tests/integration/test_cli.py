@@ -15,7 +15,7 @@ import pytest
 
 from relid_sumo import meso
 from relid_sumo.base.errors import InputError
-from relid_sumo.cli import main
+from relid_sumo.cli.main import main
 
 pytestmark = pytest.mark.sumo
 
@@ -31,7 +31,7 @@ def run(*arguments: str | Path) -> int:
 
 
 def command(*arguments: str | Path) -> list[str]:
-    return [sys.executable, "-c", "from relid_sumo.cli import main; main()", *map(str, arguments)]
+    return [sys.executable, "-c", "from relid_sumo.cli.main import main; main()", *map(str, arguments)]
 
 
 @pytest.fixture(scope="module")

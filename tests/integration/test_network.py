@@ -15,7 +15,8 @@ from relid_sumo.atlas import NetworkSettings
 from relid_sumo.base import cache as base_cache
 from relid_sumo.base import sumo
 from relid_sumo.base.errors import InputError
-from relid_sumo.network import Network, build, find, match_edge, summary_text
+from relid_sumo.cli.tables import summary_text
+from relid_sumo.network import Network, build, find, match_edge
 
 pytestmark = pytest.mark.sumo
 

@@ -18,7 +18,7 @@ from relid_sumo.base.errors import InputError, SimulationError
 from relid_sumo.baselines import due
 from relid_sumo.baselines.named import baselines, worked_out
 from relid_sumo.baselines.planners import bestroute, by_turns, hist
-from relid_sumo.cli import main
+from relid_sumo.cli.main import main
 from relid_sumo.demos import Demonstrations
 from relid_sumo.drive import in_traffic
 from relid_sumo.policies import Policy

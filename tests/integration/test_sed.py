@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from relid_sumo import demand, load_scenario
-from relid_sumo.cli import main
+from relid_sumo.cli.main import main
 from relid_sumo.demos import Demonstrations
 from relid_sumo.prepare import build_network
 from relid_sumo.scenario import Demand

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from relid_sumo import atlas, doctor
+from relid_sumo import atlas
 from relid_sumo.base import cache, sumo, system
 from relid_sumo.base.errors import SimulationError
+from relid_sumo.cli import doctor
 
 ROOT = Path(__file__).parents[2]
 

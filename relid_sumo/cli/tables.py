@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
-from rich.console import Console
+from rich import box
+from rich.console import Console, Group
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.progress import TimeRemainingColumn as EtaColumn
 from rich.table import Table
+from rich.text import Text
 
 from relid_sumo import trips
 from relid_sumo.base.stats import Estimate
+from relid_sumo.cli.doctor import Check
 from relid_sumo.demand import Traffic
-from relid_sumo.doctor import Check
 from relid_sumo.env import EpisodeRecord
 from relid_sumo.evaluate import Evaluation
 from relid_sumo.meso import Gap, describe
+from relid_sumo.network import Network, totals
 from relid_sumo.prepare import Ready
 
 COLOURS = {"ok": "green", "warn": "yellow", "fail": "red"}
@@ -181,3 +184,47 @@ def counting(console: Console, what: str, total: int) -> Iterator[Any]:
     with Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as bar:
         task = bar.add_task(what, total=total)
         yield lambda _=None: bar.advance(task)
+
+
+def summary_text(network: Network) -> Group:
+    """Return the facts of a network for `rich` to print: what it is, and what became of everything in the file."""
+    facts = network.summary
+    side = f"{'left' if facts['left_hand'] else 'right'}-hand, {facts['left_hand_decided']}"
+    west, south, east, north = facts["area"]
+    guessed = facts["signals_guessed"]
+    rows = {
+        "network": f"{network.title}: {network.description}".removesuffix(": "),
+        "source": f"{facts['source']} (sha256 {facts['sha256'][:12]}...), {facts['attribution']}",
+        "area": f"{west:.4f},{south:.4f},{east:.4f},{north:.4f} (W,S,E,N)",
+        "traffic": side,
+        "size": f"{facts['edges']} edges, {facts['junctions']} junctions, {facts['km']:.1f} km "
+        f"({facts['lane_km']:.1f} lane-km), at most {facts['most_ways_on']} ways on",
+        "signals": f"{facts['signals']}, {'guessed where large roads meet' if guessed else 'all from the data'}",
+        "turn restrictions": ", ".join(
+            [
+                f"{facts['restrictions']['used']} used",
+                *(f"{count} left out ({why})" for why, count in facts["restrictions"]["left_out"].items()),
+            ]
+        ),
+        "trial runs": f"{facts['trial']['runs']}, the last with {facts['trial']['vehicles']} vehicles; in the "
+        f"wrong lane at the end: {edge_list(facts['trial']['wrong_lane_left'])}",
+        "mended edges": f"{edge_list(facts['lanes_opened'])} (every way on open from every lane)",
+        "closed edges": edge_list(facts["closed"]),
+        "files": f"{network.net_file} (SUMO {facts['sumo']})",
+    }
+    table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
+    for name, value in rows.items():
+        table.add_row(Text(name, style="bold"), Text(value))
+    ways = Table("roads in the file", "ways", "km", box=box.SIMPLE_HEAD, padding=(0, 2, 0, 0))
+    for column in ways.columns[1:]:
+        column.justify = "right"
+    for reason, entry in [*facts["left_out"].items(), *facts["outcome"].items()]:
+        ways.add_row(Text(reason), f"{entry['ways']:.0f}", f"{entry['km']:.1f}")
+    total = totals(facts["roads_in_file"])
+    ways.add_section()
+    ways.add_row("together", f"{total['ways']:.0f}", f"{total['km']:.1f}")
+    return Group(table, ways)
+
+
+def edge_list(edges: Iterable[str]) -> str:
+    return ", ".join(edges) or "none"

@@ -32,3 +32,12 @@ def box(text: str | None) -> tuple[float, float, float, float] | None:
     from relid_sumo.osm import parse_box
 
     return None if text is None else parse_box(text)
+
+
+EXIT_FAILED, EXIT_ERROR, EXIT_INTERRUPTED = 1, 2, 130
+
+
+def plain(error: Exception | str) -> str:
+    from rich.markup import escape
+
+    return escape(str(error))

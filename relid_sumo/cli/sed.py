@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from relid_sumo.console import Bbox, Set, Workers, box, err, out, say
+from relid_sumo.cli.console import Bbox, Set, Workers, box, err, out, say
 
 EXIT_INTERRUPTED = 130
 
@@ -30,9 +30,10 @@ def partition(
     changes: Set = None,
 ) -> None:
     """Show which agents plan together, and why: who shares road at about the same time."""
+    from relid_sumo.cli import sed_tables
     from relid_sumo.prepare import prepare
     from relid_sumo.scenario_files import load_scenario
-    from relid_sumo.sed import drawing, report
+    from relid_sumo.sed import drawing
     from relid_sumo.sed import partition as parts
     from relid_sumo.sed.run import settings_from
 
@@ -41,7 +42,7 @@ def partition(
     loaded = load_scenario(scenario, changes=rest, bbox=box(bbox), agents=agents, report=say)
     ready = prepare(loaded, report=say)
     found = parts.partition(ready.task, settings_from(own).partition)
-    out.print(report.partition_table(found, ready.task))
+    out.print(sed_tables.partition_table(found, ready.task))
     file = picture or Path(f"{loaded.name}-subsets.png")
     groups = [[route for agent in subset for route in found.routes[agent]] for subset in found.subsets]
     labels = [f"subset {i}: " + ", ".join(ready.task.names[a] for a in s) for i, s in enumerate(found.subsets, 1)]
@@ -79,9 +80,9 @@ def run(
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")] = False,
 ) -> None:
     """Have programs written that plan routes, drive their plans, feed back what came of it, and keep the best."""
+    from relid_sumo.cli import sed_tables
     from relid_sumo.prepare import prepare
     from relid_sumo.scenario_files import load_scenario
-    from relid_sumo.sed import report
     from relid_sumo.sed import run as running
 
     own = [change.removeprefix("sed.") for change in changes or [] if change.startswith("sed.")]
@@ -92,7 +93,7 @@ def run(
     running.check(ask, settings, loaded)
     ready = prepare(loaded, simulators=running.simulators(settings, loaded), report=say)
     try:
-        with report.progress(err) as watch:
+        with sed_tables.progress(err) as watch:
             content = running.run(ready, out_dir, settings, ask, workers=workers, watch=watch)
     except KeyboardInterrupt:
         err.print("interrupted; what was answered is kept: the same command goes on from there", highlight=False)
@@ -100,7 +101,7 @@ def run(
     if as_json:
         out.print_json(json.dumps(content))
     else:
-        out.print(report.tables(content))
+        out.print(sed_tables.tables(content))
         err.print(f"demonstrations: {out_dir}; next: relid-sumo sed show {out_dir}", highlight=False)
 
 
@@ -113,6 +114,7 @@ def show(
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")] = False,
 ) -> None:
     """Print what each round changed and how many programs ran, and draw the planned routes."""
+    from relid_sumo.cli import sed_tables
     from relid_sumo.sed import drawing, kept, report
     from relid_sumo.sed.run import network_of
 
@@ -120,7 +122,7 @@ def show(
     if as_json:
         out.print_json(json.dumps(content))
         return
-    out.print(report.tables(content))
+    out.print(sed_tables.tables(content))
     network = network_of(folder, say)
     file = picture or folder / "routes.png"
     groups, labels = report.planned(content, network.graph)

@@ -1,0 +1,116 @@
+"""The commands for batches."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+from typer.core import TyperGroup
+
+from relid_sumo.cli.console import EXIT_FAILED, EXIT_INTERRUPTED, err, out, plain
+
+
+class _RunsByDefault(TyperGroup):
+    """Commands of which `run` need not be named."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:  # noqa: ANN401 - click's context, which typer hides
+        """Name `run` where no command is named."""
+        named = not args or args[0] in {"--help", *self.commands}
+        return super().parse_args(ctx, args if named else ["run", *args])
+
+
+batch_app = typer.Typer(
+    cls=_RunsByDefault,
+    no_args_is_help=True,
+    help="Grids of runs: scenarios x algorithms x seeds, here or on Ray.\n\n"
+    "[dim]relid-sumo batch experiments/smoke.toml --out b[/]  is short for  [dim]relid-sumo batch run ...[/]",
+)
+
+
+Backend = Annotated[Literal["local", "ray"], typer.Option(help="Where cells run: processes of this machine, or Ray.")]
+
+
+Address = Annotated[
+    str | None,
+    typer.Option(metavar="HOST:PORT", help="A Ray cluster, or auto (default: a Ray of this machine)."),
+]
+
+
+CellWorkers = Annotated[
+    int | None, typer.Option("--workers", min=1, help="Simulation processes of each cell; results do not depend on it.")
+]
+
+
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but what went wrong.")]
+
+
+BatchFolder = Annotated[Path, typer.Argument(metavar="DIR", help="The folder of a batch.")]
+
+
+@batch_app.command("run", epilog="Example: relid-sumo batch experiments/smoke.toml --out b; first look: add --dry-run")
+def batch_run(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="An experiment file (docs/scaling.md).")],
+    out_dir: Annotated[Path, typer.Option("--out", metavar="DIR", help="The batch's folder, new or to go on with.")],
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the grid and its estimated time alone.")] = False,
+    backend: Backend = "local",
+    address: Address = None,
+    workers: CellWorkers = None,
+    quiet: Quiet = False,
+) -> None:
+    """Run the cells that are neither done nor failed. Ctrl-C keeps what there is; the same command goes on."""
+    from relid_sumo.batch import run
+
+    settings = run.Settings(backend, address, workers)
+    _batch(out_dir, quiet, dry_run, lambda watch: run.batch(file, out_dir, settings, watch, dry_run=dry_run))
+
+
+@batch_app.command("retry", epilog="Example: relid-sumo batch retry b")
+def batch_retry(
+    folder: BatchFolder,
+    backend: Backend = "local",
+    address: Address = None,
+    workers: CellWorkers = None,
+    quiet: Quiet = False,
+) -> None:
+    """Run what failed again, each cell from its last checkpoint, and whatever else is not done."""
+    from relid_sumo.batch import run
+
+    settings = run.Settings(backend, address, workers)
+    _batch(folder, quiet, False, lambda watch: run.retry(folder, settings, watch))
+
+
+@batch_app.command("status", epilog="Example: relid-sumo batch status b")
+def batch_status(folder: BatchFolder) -> None:
+    """Say where every cell of a batch stands."""
+    from relid_sumo.batch import store
+    from relid_sumo.cli import batch_view
+
+    out.print(batch_view.status_table(store.standings(folder, store.load(folder)), store.is_locked(folder)))
+
+
+def _batch(folder: Path, quiet: bool, dry_run: bool, run: Callable[[Any], list[Any]]) -> None:
+    """Run a batch in view; exit code 1 where a cell has failed."""
+    from relid_sumo.batch.run import Watch
+    from relid_sumo.cli import batch_view
+
+    view = batch_view.BatchView(err, quiet=quiet)
+    try:
+        standings = run(Watch(view.grid, view.event, view.report))
+    except KeyboardInterrupt:
+        err.print(f"interrupted; the same command goes on. See: relid-sumo batch status {folder}", soft_wrap=True)
+        raise typer.Exit(EXIT_INTERRUPTED) from None
+    finally:
+        view.close()
+    failed = [standing for standing in standings if standing.state == "failed"]
+    for standing in failed:
+        err.print(f"[red]failed[/] {standing.cell.name}: {plain(standing.error)}", highlight=False, soft_wrap=True)
+    if dry_run:
+        return
+    if failed:
+        err.print(f"logs: {folder}/logs", highlight=False, soft_wrap=True)
+        err.print(f"run them again with: relid-sumo batch retry {folder}", highlight=False, soft_wrap=True)
+        raise typer.Exit(EXIT_FAILED)
+    if not quiet:
+        err.print(f"all done; next: relid-sumo report {folder} --out report.html", highlight=False, soft_wrap=True)

@@ -1,0 +1,51 @@
+"""The commands for road networks."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from relid_sumo.cli.console import Bbox, out
+from relid_sumo.cli.console import box as _box
+from relid_sumo.cli.console import say as _say
+
+network_app = typer.Typer(no_args_is_help=True, help="Road networks: from an OSM file to SUMO.")
+
+
+@network_app.command("build", epilog="Example: relid-sumo network build city.osm.gz --bbox -81.22,28.57,-81.18,28.62")
+def network_build(
+    source: Annotated[str, typer.Argument(help="An OSM file, or the name of a network.")],
+    name: Annotated[str | None, typer.Option(help="What to call it (default: after the file).")] = None,
+    bbox: Bbox = None,
+    left_hand: Annotated[
+        bool | None, typer.Option("--left-hand/--right-hand", help="Driving side (default: by position).")
+    ] = None,
+) -> None:
+    """Turn an OSM file into a SUMO network that simulates well; say what was kept, what was dropped, and why."""
+    from relid_sumo import network
+    from relid_sumo.cli import tables
+
+    built = network.find(source, name=name, bbox=_box(bbox), left_hand=left_hand, report=_say)
+    out.print(tables.summary_text(built))
+    out.print(f"network: {built.net_file}", highlight=False, soft_wrap=True)
+
+
+@network_app.command("show", epilog="Example: relid-sumo network show orlando --map orlando.png")
+def network_show(
+    name: Annotated[str, typer.Argument(help="The name of a network or a scenario, or an OSM file.")],
+    picture: Annotated[
+        Path | None, typer.Option("--map", metavar="FILE.png", help="Where to draw the map (default: NAME.png).")
+    ] = None,
+) -> None:
+    """Print the facts of a network and draw its map."""
+    from relid_sumo import maps
+    from relid_sumo.cli import tables
+    from relid_sumo.scenario_files import find_network
+
+    built = find_network(name, report=_say)
+    out.print(tables.summary_text(built))
+    file = picture or Path(f"{built.name}.png")
+    maps.draw_map(built, file)
+    out.print(f"map: {file}", highlight=False, soft_wrap=True)

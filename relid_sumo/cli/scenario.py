@@ -1,0 +1,66 @@
+"""The commands for scenarios."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from relid_sumo.cli.console import Bbox, Set, err, out
+from relid_sumo.cli.console import box as _box
+from relid_sumo.cli.console import say as _say
+
+scenario_app = typer.Typer(no_args_is_help=True, help="Scenarios: network, background traffic, trips, seeds.")
+
+
+@scenario_app.command("new", epilog="Example: relid-sumo scenario new mytown --osm mytown.osm --agents 20")
+def scenario_new(
+    name: Annotated[str, typer.Argument(help="Its name.")],
+    source: Annotated[Path, typer.Option("--osm", metavar="FILE", help="An OSM file, or the name of a network.")],
+    bbox: Bbox = None,
+    agents: Annotated[int, typer.Option(help="Number of agents.")] = 10,
+    seed: Annotated[int, typer.Option(help="Seed of the choice of trips.")] = 0,
+    folder: Annotated[Path, typer.Option(help="Folder of scenarios.")] = Path("scenarios"),
+    changes: Set = None,
+) -> None:
+    """Write a complete scenario for an OSM file: trips with real alternatives, calibrated traffic and simulations."""
+    from relid_sumo import scenario_files
+
+    scenario_files.check_new(folder / name)
+    made = scenario_files.new_scenario(
+        name,
+        source,
+        bbox=_box(bbox),
+        agents=agents,
+        seed=seed,
+        changes=changes or [],
+        with_meso=True,
+        report=_say,
+    )
+    file = scenario_files.write_scenario(made, folder / name)
+    err.print(f"wrote {file}; next: relid-sumo scenario check {folder / name}", highlight=False)
+
+
+@scenario_app.command("check", epilog="Example: relid-sumo scenario check orlando")
+def scenario_check(
+    scenario: Annotated[str, typer.Argument(help="A scenario's name or folder, or an OSM file.")],
+    bbox: Bbox = None,
+    changes: Set = None,
+) -> None:
+    """Say what is wrong with a scenario and what its traffic looks like."""
+    from relid_sumo import demand, meso
+    from relid_sumo.cli import tables
+    from relid_sumo.prepare import prepare
+    from relid_sumo.scenario_files import load_scenario
+
+    loaded = load_scenario(scenario, changes=changes or [], bbox=_box(bbox), report=_say)
+    ready = prepare(loaded, report=_say)
+    out.print(tables.trips_table(ready))
+    _say("measuring the background traffic")
+    measured = demand.measure(ready.scenario, ready.network)
+    out.print(tables.traffic_text(measured, ready.scenario.demand.level))
+    if ready.scenario.meso is not None:
+        _say("comparing the mesoscopic simulation with the microscopic one")
+        out.print(tables.meso_text(*meso.compare(ready.scenario, ready.network, ready.scenario.seeds.validation)))
+    out.print(ready.network.attribution, highlight=False)

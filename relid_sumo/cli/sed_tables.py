@@ -1,0 +1,131 @@
+"""SED runs and partitions as tables."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from rich.console import Console, Group
+from rich.markup import escape
+from rich.table import Table
+
+from relid_sumo.sed.bench import Watch
+from relid_sumo.sed.partition import Partition
+from relid_sumo.task import RoutingTask
+
+
+def tables(content: dict[str, Any]) -> Group:
+    """Return what `sed show` prints, from results.json."""
+    return Group(_rates(content), _rounds(content), _programs(content), *(_compared(c) for c in content["compared"]))
+
+
+def _rates(content: dict[str, Any]) -> Table:
+    table = Table(title=f"{content['scenario']}, --llm {content['provider']}: programs that gave a valid plan")
+    for name in ("", "valid", "programs", "execution rate"):
+        table.add_column(name, justify="right" if name else "left")
+    for name, label in (("initial", "without refinement"), ("refined", "with refinement"), ("all", "all")):
+        counted = content["programs"][name]
+        share = content["execution_rate"][name]
+        low, high = counted["interval_95"] or (0.0, 0.0)
+        text = "-" if share is None else f"{share:.0%} [{low:.0%}, {high:.0%}]"
+        table.add_row(label, str(counted["valid"]), str(counted["programs"]), text)
+    return table
+
+
+def _rounds(content: dict[str, Any]) -> Table:
+    table = Table(title="plans held after each round, means over subsets")
+    for name in ("round", "valid", "score", "travel time, s", "return, s", "F_out", "signed", "floor", "D_in"):
+        table.add_column(name, justify="right")
+    for row in content["rounds"]:
+        table.add_row(
+            str(row["round"]),
+            f"{row['valid']}/{row['programs']}",
+            _text(row["score"], ".3f"),
+            _text(row["travel_time_s"], ".0f"),
+            _text(row["mean_return"], ".0f"),
+            _text(row["f_out"], ".4f"),
+            _text(row["f_out_signed"], "+.4f"),
+            _text(row["f_out_floor"], ".4f"),
+            _text(row["d_in"], ".3f"),
+        )
+    return table
+
+
+def _programs(content: dict[str, Any]) -> Table:
+    table = Table(title="programs", caption="* the plan that is held; = the same plan as an earlier one")
+    for name in ("program", "score", "travel time, s", "F_out", "what went wrong"):
+        table.add_column(name, justify="left" if name in {"program", "what went wrong"} else "right")
+    for subset in content["subsets"]:
+        for one in subset["attempts"]:
+            numbers = one["numbers"] or {}
+            mark = "*" if one["place"] == subset["best"] else "=" if one["same"] else " "
+            table.add_row(
+                f"{mark} {one['place']}",
+                _text(numbers.get("score"), ".3f"),
+                _text(numbers.get("travel_time_s"), ".0f"),
+                _text(numbers.get("f_out"), ".4f"),
+                (one["problem"] or "").strip().splitlines()[-1][:80] if one["problem"] else "",
+            )
+    return table
+
+
+def _compared(content: dict[str, Any]) -> Table:
+    seeds = len(content["seeds"])
+    table = Table(
+        title=f"held plans together: {seeds} {content['traffic']} traffic seeds, {content['simulator']}scopic",
+        caption="gain: return of the demonstrations over the baseline's, in brackets a 95 % bootstrap interval",
+    )
+    for name in ("policy", "return, s", "travel time, s", "arrived", "gain, s"):
+        table.add_column(name, justify="left" if name == "policy" else "right")
+    for name in content["mean_return"]:
+        gain = content["gain"].get(name)
+        table.add_row(
+            name,
+            f"{content['mean_return'][name]:.0f}",
+            f"{content['mean_travel_time_s'][name]:.0f}",
+            f"{content['arrival_rate'][name]:.0%}",
+            "" if gain is None else f"{gain[0]:+.0f} [{gain[1]:+.0f}, {gain[2]:+.0f}]",
+        )
+    return table
+
+
+def _text(value: float | None, form: str) -> str:
+    return "-" if value is None else format(value, form)
+
+
+def partition_table(partition: Partition, task: RoutingTask) -> Table:
+    """Return the subsets, and how much their agents share among each other and with the rest."""
+    table = Table(
+        title=f"{task.scenario.name}: {len(partition.subsets)} subsets of {task.n_agents} agents",
+        caption="overlap: shared road at about the same time, 0 to 1, mean over pairs",
+    )
+    for name in ("subset", "agents", "overlap inside", "overlap with others"):
+        table.add_column(name, justify="left" if name == "agents" else "right")
+    for number, subset in enumerate(partition.subsets, 1):
+        inside = f"{partition.inside(subset):.2f}" if len(subset) > 1 else "-"
+        names = ", ".join(task.names[i] for i in subset)
+        table.add_row(str(number), names, inside, f"{partition.outside(subset):.2f}")
+    return table
+
+
+@contextmanager
+def progress(console: Console) -> Iterator[Watch]:
+    """Show what is being done: a line that counts answers and episodes on a terminal, a line per step elsewhere."""
+    counts = {"answers": 0, "episodes": 0}
+    with console.status("starting") as status:
+        current = ["starting"]
+
+        def show() -> None:
+            status.update(f"{current[0]} ({counts['answers']} answers, {counts['episodes']} episodes so far)")
+
+        def counted(what: str) -> None:
+            counts[what] += 1
+            show()
+
+        def said(text: str) -> None:
+            console.print(f"[dim]{escape(text)}[/]", highlight=False)
+            current[0] = escape(text)
+            show()
+
+        yield Watch(lambda _: counted("answers"), lambda _: counted("episodes"), said)

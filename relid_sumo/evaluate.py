@@ -14,10 +14,11 @@ from relid_sumo import runs
 from relid_sumo.base import seeding
 from relid_sumo.base.errors import InputError, did_you_mean
 from relid_sumo.base.stats import Estimate, estimate
-from relid_sumo.env import LOST, NEVER_INSERTED, EpisodeRecord
-from relid_sumo.policies import Policy, pick, probabilities
+from relid_sumo.env.play import Job
+from relid_sumo.env.policies import Policy, pick, probabilities
+from relid_sumo.env.records import LOST, NEVER_INSERTED, EpisodeRecord
+from relid_sumo.env.workers import Rollouts
 from relid_sumo.prepare import Ready, prepare
-from relid_sumo.rollout import Job, Rollouts
 from relid_sumo.scenario_files import override
 
 

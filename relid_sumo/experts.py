@@ -28,11 +28,11 @@ from relid_sumo.base import cache, seeding, stats
 from relid_sumo.base.arrays import Bools, Float32s, Floats
 from relid_sumo.base.errors import InputError
 from relid_sumo.demos import Demonstrations
-from relid_sumo.drive import in_traffic
-from relid_sumo.env import ARRIVED, EpisodeRecord
-from relid_sumo.policies import Policy
+from relid_sumo.env.play import Job
+from relid_sumo.env.policies import Policy
+from relid_sumo.env.records import ARRIVED, EpisodeRecord
+from relid_sumo.env.workers import Rollouts, in_traffic
 from relid_sumo.prepare import Ready
-from relid_sumo.rollout import Job, Rollouts
 from relid_sumo.scenario import Simulator
 from relid_sumo.sed import plans
 from relid_sumo.task import RoutingTask

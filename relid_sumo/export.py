@@ -13,10 +13,10 @@ import numpy as np
 
 from relid_sumo.base.errors import InputError
 from relid_sumo.bridge import AGENT_TYPE
-from relid_sumo.env import ARRIVED, EpisodeRecord
-from relid_sumo.policies import Policy
+from relid_sumo.env.play import Job, drive
+from relid_sumo.env.policies import Policy
+from relid_sumo.env.records import ARRIVED, EpisodeRecord
 from relid_sumo.prepare import Ready
-from relid_sumo.rollout import Job, drive
 from relid_sumo.task import RoutingTask
 
 ENDING = ".rou.xml"

@@ -18,10 +18,9 @@ import numpy as np
 from relid_sumo import turns
 from relid_sumo.base import cache, files
 from relid_sumo.base.arrays import Floats
-from relid_sumo.drive import in_traffic
-from relid_sumo.policies import Policy
+from relid_sumo.env.policies import Policy
+from relid_sumo.env.workers import Rollouts, in_traffic
 from relid_sumo.prepare import Ready
-from relid_sumo.rollout import Rollouts
 from relid_sumo.trips import different
 from relid_sumo.turns import TurnTimes
 

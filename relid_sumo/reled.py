@@ -15,16 +15,17 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
-from relid_sumo import policies, probes, renewal, results, runs
+from relid_sumo import probes, renewal, results, runs
 from relid_sumo.algos.hpo import Hpo
 from relid_sumo.base import files
 from relid_sumo.base.arrays import Floats
 from relid_sumo.demos import Demonstrations
-from relid_sumo.env import EpisodeRecord
+from relid_sumo.env import policies
+from relid_sumo.env.policies import Policy
+from relid_sumo.env.records import EpisodeRecord
+from relid_sumo.env.workers import Rollouts
 from relid_sumo.experts import Experts, driven_routes, planned
-from relid_sumo.policies import Policy
 from relid_sumo.prepare import Ready, prepare
-from relid_sumo.rollout import Rollouts
 from relid_sumo.runs import TrainSettings
 from relid_sumo.scenario import Simulator
 from relid_sumo.sed import run as sed

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from relid_sumo.base import stats
-from relid_sumo.policies import Policy
+from relid_sumo.env.policies import Policy
 from relid_sumo.scenario import Simulator
 from relid_sumo.sed import feedback
 from relid_sumo.sed import run as sed

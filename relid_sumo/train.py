@@ -19,10 +19,11 @@ from relid_sumo.algos.mappo import Mappo
 from relid_sumo.base import seeding
 from relid_sumo.base.errors import InputError, SimulationError
 from relid_sumo.demand import own_demand
-from relid_sumo.env import LOST, NEVER_INSERTED, EpisodeRecord
-from relid_sumo.policies import Policy
+from relid_sumo.env.play import Job
+from relid_sumo.env.policies import Policy
+from relid_sumo.env.records import LOST, NEVER_INSERTED, EpisodeRecord
+from relid_sumo.env.workers import Rollouts
 from relid_sumo.prepare import Ready, prepare
-from relid_sumo.rollout import Job, Rollouts
 from relid_sumo.runs import TrainSettings
 
 

@@ -17,10 +17,11 @@ import numpy as np
 from relid_sumo.base.arrays import Floats
 from relid_sumo.base.errors import InputError, SimulationError
 from relid_sumo.bridge import SumoBridge
-from relid_sumo.env import NEVER_INSERTED, EpisodeRecord, warm_up
-from relid_sumo.policies import Policy
+from relid_sumo.env.episode import warm_up
+from relid_sumo.env.play import Job, bridge_settings, drive, play
+from relid_sumo.env.policies import Policy
+from relid_sumo.env.records import NEVER_INSERTED, EpisodeRecord
 from relid_sumo.prepare import Ready
-from relid_sumo.rollout import Job, bridge_settings, drive, play
 from relid_sumo.task import RoutingTask
 
 # By Okabe & Ito, and some of Tol's: the colour-blind can tell them apart, and they are dark enough for a white ground.
@@ -134,7 +135,7 @@ def view(
 
     The agents are coloured and keep their size when zoomed out; a mark in the same colour, with the agent's name, shows
     where each is going. Other cars are dark and drawn to scale, and lanes are the darker the fuller they are. The
-    episode is the one that `relid_sumo.rollout.drive` gives without a screen.
+    episode is the one that `relid_sumo.env.play.drive` gives without a screen.
 
     Parameters
     ----------

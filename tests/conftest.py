@@ -20,9 +20,10 @@ import pytest
 
 from relid_sumo import network, results, trips
 from relid_sumo.base import files
-from relid_sumo.env import Episode, EpisodeRecord
+from relid_sumo.env.episode import Episode
+from relid_sumo.env.policies import Policy
+from relid_sumo.env.records import EpisodeRecord
 from relid_sumo.graph import RoadGraph
-from relid_sumo.policies import Policy
 from relid_sumo.prepare import Ready, prepare
 from relid_sumo.scenario import Demand, Meso, Place, Scenario, Trip
 from relid_sumo.sed.sandbox import missing_isolation

@@ -31,10 +31,11 @@ import numpy as np
 from relid_sumo import meso, network, runs, trips
 from relid_sumo.base import seeding, sumo
 from relid_sumo.bridge import AGENT_TYPE, Bridge
-from relid_sumo.env import Episode
-from relid_sumo.policies import Policy
+from relid_sumo.env.episode import Episode
+from relid_sumo.env.play import Job, play, warmed
+from relid_sumo.env.policies import Policy
+from relid_sumo.env.workers import Rollouts
 from relid_sumo.prepare import Ready, prepare
-from relid_sumo.rollout import Job, Rollouts, play, warmed
 from relid_sumo.scenario import Demand, Meso, Place, Scenario, Simulator, Trip
 from relid_sumo.scenario_files import load_scenario
 from relid_sumo.snapshot import Snapshot, in_fork

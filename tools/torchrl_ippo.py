@@ -35,12 +35,13 @@ from relid_sumo.algos.nets import Actor
 from relid_sumo.base import files, seeding
 from relid_sumo.base.arrays import Bools, Float32s
 from relid_sumo.base.errors import RelidSumoError
-from relid_sumo.env import ARRIVED
+from relid_sumo.env.pettingzoo import Observation, RoutingEnv, parallel_env
+from relid_sumo.env.play import Job
+from relid_sumo.env.policies import Policy
+from relid_sumo.env.records import ARRIVED
+from relid_sumo.env.workers import Rollouts
 from relid_sumo.evaluate import load_policy
-from relid_sumo.pettingzoo_env import Observation, RoutingEnv, parallel_env
-from relid_sumo.policies import Policy
 from relid_sumo.prepare import prepare
-from relid_sumo.rollout import Job, Rollouts
 from relid_sumo.runs import TrainSettings, train_settings
 from relid_sumo.scenario import Scenario, Simulator
 from relid_sumo.scenario_files import load_scenario, override

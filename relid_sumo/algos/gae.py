@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from relid_sumo.base.arrays import Bools, Float32s, Floats
-from relid_sumo.env import EpisodeRecord
+from relid_sumo.env.records import EpisodeRecord
 
 
 @dataclass(frozen=True, eq=False)

@@ -22,7 +22,7 @@ from torch import Tensor
 from relid_sumo.algos.gae import Batch, advantages
 from relid_sumo.algos.nets import Actor, Critic, clip_each
 from relid_sumo.base.settings import Settings
-from relid_sumo.policies import Weights
+from relid_sumo.env.policies import Weights
 
 RETURN_SCALE = 100.0  # s
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from relid_sumo.base import seeding
-from relid_sumo.policies import Weights
+from relid_sumo.env.policies import Weights
 
 HIDDEN_GAIN = float(np.sqrt(2.0))
 LAST_GAIN = 0.01  # of the actor: close to uniform at first
@@ -52,7 +52,7 @@ class Actor(nn.Module):
 
     The scorer sees each slot's two values and the vehicle's own two, and is the same for all slots of an agent, so what
     is learnt at one junction serves at every other. The other network sees distances through `octaves` sines and
-    cosines too (`with_waves`), which tell one junction from the next. In numpy: `relid_sumo.policies.actor_logits`.
+    cosines too (`with_waves`), which tell one junction from the next. In numpy: `relid_sumo.env.policies.actor_logits`.
     """
 
     def __init__(self, agents: int, m_out: int, *, hidden: int, scorer: int, octaves: int, seed: int) -> None:
@@ -91,7 +91,7 @@ class Actor(nn.Module):
 def with_waves(observation: Tensor, octaves: int) -> Tensor:
     """Return observations (N, B, 2 m_out + 2) with the distances' waves behind, `2 octaves (m_out + 1)` of them.
 
-    See `relid_sumo.policies.waves`.
+    See `relid_sumo.env.policies.waves`.
     """
     if not octaves:
         return observation

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from relid_sumo.base.errors import InputError, did_you_mean
 from relid_sumo.baselines import planners
 from relid_sumo.baselines.planners import PLANNERS
-from relid_sumo.policies import BASELINES, Policy
+from relid_sumo.env.policies import BASELINES, Policy
 from relid_sumo.prepare import Ready
 
 

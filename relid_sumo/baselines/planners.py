@@ -18,10 +18,9 @@ from relid_sumo import meso, traffic, turns
 from relid_sumo.base import cache, files
 from relid_sumo.baselines import due
 from relid_sumo.demand import own_demand
-from relid_sumo.drive import in_traffic
-from relid_sumo.policies import Name, Policy
+from relid_sumo.env.policies import Name, Policy
+from relid_sumo.env.workers import Rollouts, in_traffic
 from relid_sumo.prepare import Ready
-from relid_sumo.rollout import Rollouts
 from relid_sumo.trips import alternatives
 
 PLANNERS: tuple[Name, ...] = ("hist", "turns", "bestroute", "due")

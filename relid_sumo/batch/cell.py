@@ -24,7 +24,7 @@ from relid_sumo.base.errors import InputError, RelidSumoError, SimulationError
 from relid_sumo.base.process import MEMORY_VARIABLE, Child, die_with_parent, told
 from relid_sumo.baselines import named as baselines_named
 from relid_sumo.batch.experiment import Cell
-from relid_sumo.env import EpisodeRecord
+from relid_sumo.env.records import EpisodeRecord
 from relid_sumo.prepare import Ready, prepare
 from relid_sumo.scenario_files import FILE, read_scenario
 from relid_sumo.train import Watch, episodes_done, resume, train

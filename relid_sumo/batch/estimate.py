@@ -5,9 +5,10 @@ from __future__ import annotations
 import time
 
 from relid_sumo.batch.store import Standing
-from relid_sumo.policies import Policy
+from relid_sumo.env.play import Job
+from relid_sumo.env.policies import Policy
+from relid_sumo.env.workers import Rollouts
 from relid_sumo.prepare import Ready
-from relid_sumo.rollout import Job, Rollouts
 from relid_sumo.scenario import Simulator
 
 Speeds = dict[Simulator, float]  # wall-clock seconds per simulated second

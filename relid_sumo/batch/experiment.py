@@ -35,7 +35,7 @@ from relid_sumo.base.errors import InputError
 from relid_sumo.base.settings import Settings
 from relid_sumo.base.toml import read_toml, validate
 from relid_sumo.baselines import named as baselines_named
-from relid_sumo.policies import BASELINES
+from relid_sumo.env.policies import BASELINES
 from relid_sumo.runs import TrainSettings, parse_curriculum, train_settings
 from relid_sumo.scenario import NAME, Place, Scenario, Seeds, Trip
 

@@ -18,7 +18,7 @@ from relid_sumo import trips
 from relid_sumo.base.stats import Estimate
 from relid_sumo.cli.doctor import Check
 from relid_sumo.demand import Traffic
-from relid_sumo.env import EpisodeRecord
+from relid_sumo.env.records import EpisodeRecord
 from relid_sumo.evaluate import Evaluation
 from relid_sumo.meso import Gap, describe
 from relid_sumo.network import Network, totals

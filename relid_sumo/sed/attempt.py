@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from relid_sumo.env import EpisodeRecord
+from relid_sumo.env.records import EpisodeRecord
 from relid_sumo.sed import plans, sandbox
 from relid_sumo.sed.answers import program_in
 from relid_sumo.sed.feedback import Numbers

@@ -7,11 +7,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from relid_sumo.drive import in_traffic
-from relid_sumo.env import EpisodeRecord
-from relid_sumo.policies import Policy
+from relid_sumo.env.play import Job
+from relid_sumo.env.policies import Policy
+from relid_sumo.env.records import EpisodeRecord
+from relid_sumo.env.workers import Rollouts, in_traffic
 from relid_sumo.prepare import Ready
-from relid_sumo.rollout import Job, Rollouts
 from relid_sumo.scenario import Simulator
 from relid_sumo.sed.feedback import Probabilities, Reference, without_one_vehicle
 from relid_sumo.sed.llm import Question

@@ -11,8 +11,8 @@ import numpy as np
 from relid_sumo import demos
 from relid_sumo.base import stats
 from relid_sumo.demos import Demonstrations
-from relid_sumo.env import EpisodeRecord
-from relid_sumo.policies import Policy
+from relid_sumo.env.policies import Policy
+from relid_sumo.env.records import EpisodeRecord
 from relid_sumo.prepare import Ready
 from relid_sumo.scenario import Simulator
 from relid_sumo.sed.bench import Bench

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from relid_sumo.base.arrays import Floats
-from relid_sumo.env import EpisodeRecord
+from relid_sumo.env.records import EpisodeRecord
 from relid_sumo.sed.plans import Routes
 from relid_sumo.task import RoutingTask
 from relid_sumo.traffic import BIN_S

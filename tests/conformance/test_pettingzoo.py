@@ -16,11 +16,11 @@ from pettingzoo.test.parallel_test import parallel_api_test
 
 import relid_sumo
 from relid_sumo.base.errors import InputError, SimulationError
-from relid_sumo.env import Decision
-from relid_sumo.pettingzoo_env import RoutingEnv
-from relid_sumo.policies import Policy
+from relid_sumo.env.pettingzoo import RoutingEnv
+from relid_sumo.env.play import Job, drive
+from relid_sumo.env.policies import Policy
+from relid_sumo.env.records import Decision
 from relid_sumo.prepare import Ready
-from relid_sumo.rollout import Job, drive
 
 pytestmark = pytest.mark.sumo
 

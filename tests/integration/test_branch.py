@@ -14,12 +14,14 @@ import pytest
 
 from relid_sumo.algos.nets import Actor
 from relid_sumo.base.errors import InputError, SimulationError
-from relid_sumo.env import Episode, EpisodeRecord
+from relid_sumo.env.episode import Episode
+from relid_sumo.env.pettingzoo import RoutingEnv
+from relid_sumo.env.play import Job, branch, drive, warmed
+from relid_sumo.env.policies import Policy
+from relid_sumo.env.records import EpisodeRecord
+from relid_sumo.env.workers import Rollouts
 from relid_sumo.evaluate import evaluate
-from relid_sumo.pettingzoo_env import RoutingEnv
-from relid_sumo.policies import Policy
 from relid_sumo.prepare import Ready
-from relid_sumo.rollout import Job, Rollouts, branch, drive, warmed
 from relid_sumo.scenario import Simulator
 from relid_sumo.snapshot import in_fork
 from relid_sumo.task import RoutingTask

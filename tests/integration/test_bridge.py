@@ -18,9 +18,9 @@ from relid_sumo import demand
 from relid_sumo.base import seeding
 from relid_sumo.base.errors import SimulationError
 from relid_sumo.bridge import SumoBridge
-from relid_sumo.policies import Name, Policy
+from relid_sumo.env.play import Job, drive
+from relid_sumo.env.policies import Name, Policy
 from relid_sumo.prepare import Ready, prepare
-from relid_sumo.rollout import Job, drive
 from relid_sumo.scenario import Observation
 
 pytestmark = pytest.mark.sumo

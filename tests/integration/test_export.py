@@ -11,11 +11,11 @@ import pytest
 
 from relid_sumo.base import sumo
 from relid_sumo.base.errors import InputError
-from relid_sumo.env import ARRIVED
+from relid_sumo.env.play import Job, drive
+from relid_sumo.env.policies import Name, Policy
+from relid_sumo.env.records import ARRIVED
 from relid_sumo.export import export_routes
-from relid_sumo.policies import Name, Policy
 from relid_sumo.prepare import Ready
-from relid_sumo.rollout import Job, drive
 
 pytestmark = pytest.mark.sumo
 SEED = 3

@@ -12,11 +12,12 @@ import pytest
 from relid_sumo import meso
 from relid_sumo.base.errors import InputError
 from relid_sumo.baselines.named import baselines
-from relid_sumo.env import Episode, EpisodeRecord
+from relid_sumo.env.episode import Episode
+from relid_sumo.env.play import Job, drive
+from relid_sumo.env.policies import Policy
+from relid_sumo.env.records import EpisodeRecord
 from relid_sumo.evaluate import evaluate
-from relid_sumo.policies import Policy
 from relid_sumo.prepare import Ready, prepare
-from relid_sumo.rollout import Job, drive
 from relid_sumo.runs import TrainSettings, train_settings
 from relid_sumo.scenario import Demand, Scenario, Simulator
 from relid_sumo.scenario_files import load_scenario

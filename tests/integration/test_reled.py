@@ -20,10 +20,10 @@ from relid_sumo.baselines.named import baselines, worked_out
 from relid_sumo.baselines.planners import bestroute, by_turns, hist
 from relid_sumo.cli.main import main
 from relid_sumo.demos import Demonstrations
-from relid_sumo.drive import in_traffic
-from relid_sumo.policies import Policy
+from relid_sumo.env.play import Job
+from relid_sumo.env.policies import Policy
+from relid_sumo.env.workers import Rollouts, in_traffic
 from relid_sumo.prepare import Ready, prepare
-from relid_sumo.rollout import Job, Rollouts
 from relid_sumo.scenario import Demand
 from relid_sumo.train import Watch, resume, train
 from relid_sumo.trips import alternatives

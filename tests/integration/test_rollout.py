@@ -21,10 +21,11 @@ import pytest
 
 from relid_sumo.algos.nets import Actor
 from relid_sumo.base.errors import SimulationError
-from relid_sumo.env import EpisodeRecord
-from relid_sumo.policies import Policy
+from relid_sumo.env.play import Job, drive
+from relid_sumo.env.policies import Policy
+from relid_sumo.env.records import EpisodeRecord
+from relid_sumo.env.workers import Rollouts
 from relid_sumo.prepare import Ready
-from relid_sumo.rollout import Job, Rollouts, drive
 
 pytestmark = pytest.mark.sumo
 
@@ -226,7 +227,7 @@ def test_an_episode_that_is_lost_is_driven_again(
 def test_a_worker_that_hangs_is_replaced(
     town_ready: Ready, children: Children, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("relid_sumo.rollout.SLACK_S", 1.0)
+    monkeypatch.setattr("relid_sumo.env.workers.SLACK_S", 1.0)
     job = jobs_of(town_ready)[2]
     said: list[str] = []
     with Rollouts(town_ready.task, 1, fork=False, limit_s=5.0, report=said.append) as rollouts:

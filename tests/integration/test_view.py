@@ -18,10 +18,10 @@ from matplotlib.image import imread
 
 from relid_sumo import view as module
 from relid_sumo.base.errors import InputError, SimulationError
-from relid_sumo.env import EpisodeRecord
-from relid_sumo.policies import Name, Policy
+from relid_sumo.env.play import Job, drive
+from relid_sumo.env.policies import Name, Policy
+from relid_sumo.env.records import EpisodeRecord
 from relid_sumo.prepare import Ready
-from relid_sumo.rollout import Job, drive
 from relid_sumo.view import COLOURS, view
 
 CLIENT_MESSAGE = 33

@@ -23,11 +23,11 @@ from relid_sumo.algos.ippo import Ippo, IppoSettings
 from relid_sumo.algos.mappo import Mappo
 from relid_sumo.base.arrays import Floats
 from relid_sumo.base.errors import InputError
-from relid_sumo.env import EpisodeRecord
+from relid_sumo.env.play import Job
+from relid_sumo.env.policies import Policy
+from relid_sumo.env.records import EpisodeRecord
 from relid_sumo.experts import Experts, driven_routes, planned
-from relid_sumo.policies import Policy
 from relid_sumo.reled import Reled
-from relid_sumo.rollout import Job
 from relid_sumo.runs import TrainSettings, train_settings
 from relid_sumo.sed.bench import Bench, Present, Watch
 from relid_sumo.sed.feedback import Reference

@@ -13,8 +13,8 @@ import pytest
 from relid_sumo import demos
 from relid_sumo.base.errors import InputError
 from relid_sumo.demos import Demonstrations
-from relid_sumo.env import EpisodeRecord
-from relid_sumo.policies import Policy
+from relid_sumo.env.policies import Policy
+from relid_sumo.env.records import EpisodeRecord
 from relid_sumo.sed import feedback, material
 from relid_sumo.sed.feedback import Reference
 from relid_sumo.sed.template import constants

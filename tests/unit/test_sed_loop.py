@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from relid_sumo.env import EpisodeRecord
-from relid_sumo.policies import Policy
+from relid_sumo.env.policies import Policy
+from relid_sumo.env.records import EpisodeRecord
 from relid_sumo.sed import kept, loop, report
 from relid_sumo.sed.bench import Present, Watch
 from relid_sumo.sed.feedback import Reference

@@ -8,10 +8,8 @@ return. The horizon is an end like any other (it is charged), so nothing is ever
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from multiprocessing.connection import Connection
 from typing import Any, Literal
 
 import gymnasium
@@ -22,15 +20,15 @@ from pettingzoo import ParallelEnv
 from relid_sumo.base import seeding
 from relid_sumo.base.arrays import Bools, Float32s
 from relid_sumo.base.errors import InputError, RelidSumoError, SimulationError, did_you_mean
-from relid_sumo.base.process import Child, die_with_parent, free_memory_mib, silence, told
-from relid_sumo.bridge import Bridge, SumoBridge
-from relid_sumo.env import Decision, Episode, EpisodeRecord
-from relid_sumo.policies import Policy
+from relid_sumo.base.process import Child, free_memory_mib
+from relid_sumo.env.policies import Policy
+from relid_sumo.env.records import EpisodeRecord
+from relid_sumo.env.serve import Moment, serve
+from relid_sumo.env.workers import MEMORY_SHARE
 from relid_sumo.prepare import prepare
-from relid_sumo.rollout import MEMORY_SHARE, branch, warmed
 from relid_sumo.scenario import Scenario
 from relid_sumo.scenario_files import load_scenario
-from relid_sumo.snapshot import Pool, Snapshot, SnapshotDiedError, can_fork
+from relid_sumo.snapshot import SnapshotDiedError, can_fork
 from relid_sumo.task import RoutingTask
 
 Observation = dict[str, NDArray[Any]]
@@ -59,17 +57,6 @@ def parallel_env(
     ready = prepare(loaded, simulators=(loaded.simulator,))
     options = partial(ready.options, simulator=loaded.simulator)
     return RoutingEnv(ready.task, options, getattr(ready.scenario.seeds, traffic))
-
-
-@dataclass(frozen=True, eq=False)
-class Moment:
-    """What the simulation process tells: who decides, what everybody has earned so far, who has ended how."""
-
-    asked: dict[int, tuple[Float32s, Bools]]
-    totals: tuple[float, ...]
-    statuses: tuple[str | None, ...]
-    travel_times: tuple[float, ...]
-    digest: str | None
 
 
 class RoutingEnv(ParallelEnv[str, Observation, Any]):
@@ -279,122 +266,3 @@ class RoutingEnv(ParallelEnv[str, Observation, Any]):
         if self._child is not None:
             self._child.stop()
             self._child, self.agents = None, []
-
-
-Answer = Moment | list[EpisodeRecord] | RelidSumoError
-Talk = Generator[Answer, tuple[Any, ...], None]
-
-
-def serve(pipe: Connection) -> None:
-    """Run episodes at the parent's word: ("reset", traffic seed, options), or what `_talk` takes."""
-    silence()
-    die_with_parent()
-    task, memory_mib = pipe.recv()
-    stage = _Stage(task, memory_mib)
-    try:
-        while True:
-            word, *rest = pipe.recv()
-            pipe.send(told(partial(stage.reset, *rest) if word == "reset" else partial(stage.ask, (word, *rest))))
-    except (EOFError, BrokenPipeError):
-        pass
-    finally:
-        stage.close()
-
-
-class _Stage:
-    """The episode that a process runs: in a fork of a warmed simulation, or else (no memory given) in this process."""
-
-    def __init__(self, task: RoutingTask, memory_mib: float | None) -> None:
-        self._task = task
-        self._pool = None if memory_mib is None else Pool(partial(_converse, task), memory_mib)
-        self._snapshot: Snapshot[int] | None = None
-        self._key: tuple[str, ...] = ()
-        self._talk: Talk | None = None
-        self._bridge: SumoBridge | None = None
-
-    def reset(self, traffic_seed: int, options: tuple[str, ...]) -> object:
-        """Start an episode, in place of the one that may be under way."""
-        start = partial(warmed, self._task, options)
-        if self._pool is None:
-            if self._bridge is not None:
-                self._bridge.close()
-            self._bridge = start()
-            self._talk = _talk(self._task, self._bridge, traffic_seed)
-            return next(self._talk)
-        if self._snapshot is not None:
-            self._snapshot.send(None)
-            self._snapshot = None
-        snapshot = self._pool.snapshot(options, start)
-        self._key = options
-        snapshot.send(traffic_seed)
-        return self._heard(snapshot)
-
-    def ask(self, request: tuple[Any, ...]) -> object:
-        """Answer decisions, or branch."""
-        if self._talk is not None:
-            return self._talk.send(request)
-        assert self._snapshot is not None
-        self._snapshot.send(request)
-        return self._heard(self._snapshot)
-
-    def _heard(self, snapshot: Snapshot[int]) -> object:
-        assert self._pool is not None
-        self._snapshot = None
-        try:
-            answer = snapshot.answer()
-        except InputError:  # nothing has happened
-            self._snapshot = snapshot
-            raise
-        except SnapshotDiedError:
-            self._pool.drop(self._key)
-            raise
-        over = isinstance(answer, Moment) and answer.digest is not None
-        self._snapshot = None if over else snapshot
-        return answer
-
-    def close(self) -> None:
-        """End all simulations."""
-        if self._pool is not None:
-            self._pool.close()
-        if self._bridge is not None:
-            self._bridge.close()
-
-
-def _converse(task: RoutingTask, bridge: Bridge, traffic_seed: int, pipe: Connection) -> None:
-    """Run an episode over a pipe, until it is over or the other side wants no more of it (None)."""
-    talk = _talk(task, bridge, traffic_seed)
-    answer = told(partial(next, talk))
-    while True:
-        pipe.send(answer)
-        goes_on = answer.digest is None if isinstance(answer, Moment) else isinstance(answer, list | InputError)
-        if not goes_on:
-            return
-        request = pipe.recv()
-        if request is None:
-            return
-        answer = told(partial(talk.send, request))
-
-
-def _talk(task: RoutingTask, bridge: Bridge, traffic_seed: int) -> Talk:
-    """Yield what an episode has to say, and take ("act", {agent: slot}) or ("branch", alternatives, policy) for it."""
-    episode = Episode(task, bridge, traffic_seed=traffic_seed)
-    answer: Answer = _moment(episode, episode.advance())
-    while True:
-        word, *rest = yield answer
-        if word == "branch":
-            answer = told(partial(branch, episode, *rest))
-            continue
-        (slots,) = rest
-        for decision in episode.open_decisions:
-            episode.act(decision, slots[decision.agent])
-        answer = _moment(episode, episode.advance())
-
-
-def _moment(episode: Episode, decisions: Sequence[Decision]) -> Moment:
-    return Moment(
-        asked={d.agent: (d.observation, d.mask) for d in decisions},
-        totals=tuple(v.total for v in episode.vehicles),
-        statuses=tuple(v.status for v in episode.vehicles),
-        travel_times=tuple(v.travel_time for v in episode.vehicles),
-        digest=episode.record().digest if episode.over else None,
-    )

@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 
 from relid_sumo.base import seeding
 from relid_sumo.base.arrays import Bools, Float32s
-from relid_sumo.env import Decision, Episode
+from relid_sumo.env.episode import Episode
+from relid_sumo.env.records import Decision
 
 Name = Literal["learned", "random", "shortest", "reactive", "rerouting", "hist", "turns", "bestroute", "due", "fixed"]
 BASELINES: tuple[Name, ...] = ("shortest", "reactive", "rerouting")

@@ -1,0 +1,1 @@
+"""The Dec-POMDP: vehicles that choose the next edge at every junction."""

@@ -35,10 +35,11 @@ from relid_sumo.base import files
 from relid_sumo.base.errors import InputError
 from relid_sumo.baselines import planners
 from relid_sumo.baselines.named import baselines, worked_out
-from relid_sumo.batch.cell import outcome
 from relid_sumo.demos import Demonstrations
 from relid_sumo.env.policies import Policy
-from relid_sumo.evaluate import choose_seeds, episodes, load_trained
+from relid_sumo.evaluation.evaluate import choose_seeds, episodes
+from relid_sumo.evaluation.outcome import outcome
+from relid_sumo.evaluation.trained import load_trained
 from relid_sumo.experts import planned
 from relid_sumo.prepare import Ready, prepare
 from relid_sumo.scenario_files import load_scenario

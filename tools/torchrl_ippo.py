@@ -40,7 +40,7 @@ from relid_sumo.env.play import Job
 from relid_sumo.env.policies import Policy
 from relid_sumo.env.records import ARRIVED
 from relid_sumo.env.workers import Rollouts
-from relid_sumo.evaluate import load_policy
+from relid_sumo.evaluation.trained import load_policy
 from relid_sumo.prepare import prepare
 from relid_sumo.runs import TrainSettings, train_settings
 from relid_sumo.scenario import Scenario, Simulator

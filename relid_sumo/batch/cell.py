@@ -16,20 +16,19 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
 
-import numpy as np
-
-from relid_sumo import evaluate, results, runs
+from relid_sumo import results, runs
 from relid_sumo.base import files
 from relid_sumo.base.errors import InputError, RelidSumoError, SimulationError
 from relid_sumo.base.process import MEMORY_VARIABLE, Child, die_with_parent, told
 from relid_sumo.baselines import named as baselines_named
 from relid_sumo.batch.experiment import Cell
 from relid_sumo.env.records import EpisodeRecord
-from relid_sumo.prepare import Ready, prepare
+from relid_sumo.evaluation import evaluate, trained
+from relid_sumo.evaluation.outcome import outcome, routes
+from relid_sumo.prepare import prepare
 from relid_sumo.scenario_files import FILE, read_scenario
 from relid_sumo.train import Watch, episodes_done, resume, train
 
-SPEEDS_KMH = (35.0, 55.0, 75.0, 95.0)  # the classes in which roads are drawn, as on `network show`'s map
 FULL_MIB = 1.0  # a disk with less than this is full
 
 
@@ -128,7 +127,7 @@ def run(order: Order, tell: Tell) -> None:
     Raises
     ------
     InputError, SimulationError
-        As `relid_sumo.train` and `relid_sumo.evaluate`; the last checkpoint is whole.
+        As `relid_sumo.train` and `relid_sumo.evaluation.evaluate`; the last checkpoint is whole.
     """
     cell, folder = order.cell, order.folder
     watch = Watch(
@@ -144,7 +143,7 @@ def run(order: Order, tell: Tell) -> None:
     elif (done := episodes_done(folder)) < cell.train.episodes:
         tell(Progress(done, None, "goes on"))
         resume(folder, workers=order.workers, watch=watch)
-    ready, policy = evaluate.load_trained(folder, report=watch.report)
+    ready, policy = trained.load_trained(folder, report=watch.report)
     named = baselines_named.baselines(",".join(cell.evaluation.baselines))
     policies = {"trained": policy, **baselines_named.worked_out(named, ready, order.workers, watch.report)}
     seeds = evaluate.choose_seeds(ready, "evaluation", cell.evaluation.seeds)
@@ -165,41 +164,3 @@ def last_return(folder: Path) -> float | None:
     file = folder / results.METRICS
     values = files.read_columns(file).get("mean_return") if file.is_file() else None
     return values[-1] if values else None
-
-
-def outcome(ready: Ready, records: dict[str, list[EpisodeRecord]]) -> dict[str, object]:
-    """Return what evaluation.json holds; lists are by traffic seed, then by agent. Times and returns in s."""
-    some = next(iter(records.values()))
-    return {
-        "scenario": ready.scenario.name,
-        "horizon_s": ready.scenario.horizon_s,
-        "traffic_seeds": [record.traffic_seed for record in some],
-        "agents": list(ready.task.names),
-        "policies": {
-            name: {
-                "return_s": [np.round(r.returns, 3).tolist() for r in rows],
-                "travel_time_s": [np.round(r.travel_time, 3).tolist() for r in rows],
-                "status": [list(r.status) for r in rows],
-                "teleports": [int(r.teleports.sum()) for r in rows],
-                "background_vehicle_s": [round(r.background_vehicle_s, 1) for r in rows],
-            }
-            for name, rows in records.items()
-        },
-    }
-
-
-def routes(ready: Ready, records: dict[str, list[EpisodeRecord]]) -> dict[str, object]:
-    """Return what routes.json holds: roads as x, y, x, y, ... [m], and per policy and agent the edges driven."""
-    graph, task = ready.network.graph, ready.task
-    return {
-        "network": ready.network.title or ready.network.name,
-        "network_key": ready.network.key,
-        "attribution": ready.network.attribution,
-        "roads": [np.round(graph.shape(edge)).astype(int).ravel().tolist() for edge in range(graph.n_edges)],
-        "speed_class": np.searchsorted(SPEEDS_KMH, graph.speed * 3.6).tolist(),
-        "traffic_seed": next(iter(records.values()))[0].traffic_seed,
-        "agents": list(task.names),
-        "origin": task.origin.tolist(),
-        "destination": task.destination.tolist(),
-        "routes": {name: [route.tolist() for route in rows[0].routes] for name, rows in records.items()},
-    }

@@ -175,11 +175,12 @@ def evaluate(
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")] = False,
 ) -> None:
     """Compare a trained policy with the baselines, on traffic it has not seen: same trips, same traffic."""
-    from relid_sumo import evaluate as evaluation
     from relid_sumo.baselines import named as baselines_named
     from relid_sumo.cli import tables
+    from relid_sumo.evaluation import evaluate as evaluation
+    from relid_sumo.evaluation import trained as evaluation_trained
 
-    ready, trained = evaluation.load_trained(
+    ready, trained = evaluation_trained.load_trained(
         folder, greedy=not sampled, changes=changes or [], closed=close or [], report=_say
     )
     named = baselines_named.baselines(baselines)
@@ -225,10 +226,11 @@ def view(
     close: Close = None,
 ) -> None:
     """Show the trained policy in sumo-gui: agents coloured and large, their destinations marked."""
-    from relid_sumo import evaluate as evaluation
     from relid_sumo import view as viewing
+    from relid_sumo.evaluation import evaluate as evaluation
+    from relid_sumo.evaluation import trained as evaluation_trained
 
-    ready, policy = evaluation.load_trained(
+    ready, policy = evaluation_trained.load_trained(
         folder, greedy=not sampled, changes=changes or [], closed=close or [], report=_say
     )
     seed = ready.scenario.seeds.evaluation[0] if traffic_seed is None else traffic_seed
@@ -254,10 +256,11 @@ def export(
 
     The .sumocfg refers to the network and the background traffic where they lie in the cache of this machine.
     """
-    from relid_sumo import evaluate as evaluation
     from relid_sumo import export as exporting
+    from relid_sumo.evaluation import evaluate as evaluation
+    from relid_sumo.evaluation import trained as evaluation_trained
 
-    ready, policy = evaluation.load_trained(folder, greedy=not sampled, report=_say)
+    ready, policy = evaluation_trained.load_trained(folder, greedy=not sampled, report=_say)
     seed = ready.scenario.seeds.evaluation[0] if traffic_seed is None else traffic_seed
     config = exporting.export_routes(ready, evaluation.seeded(policy, seed), seed, out_file)
     err.print(f"exported: {out_file}; play it with: sumo-gui -c {config}", highlight=False)

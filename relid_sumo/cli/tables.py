@@ -19,7 +19,7 @@ from relid_sumo.base.stats import Estimate
 from relid_sumo.cli.doctor import Check
 from relid_sumo.demand import Traffic
 from relid_sumo.env.records import EpisodeRecord
-from relid_sumo.evaluate import Evaluation
+from relid_sumo.evaluation.evaluate import Evaluation
 from relid_sumo.meso import Gap, describe
 from relid_sumo.network import Network, totals
 from relid_sumo.prepare import Ready

@@ -20,7 +20,7 @@ from relid_sumo.env.play import Job, branch, drive, warmed
 from relid_sumo.env.policies import Policy
 from relid_sumo.env.records import EpisodeRecord
 from relid_sumo.env.workers import Rollouts
-from relid_sumo.evaluate import evaluate
+from relid_sumo.evaluation.evaluate import evaluate
 from relid_sumo.prepare import Ready
 from relid_sumo.scenario import Simulator
 from relid_sumo.snapshot import in_fork

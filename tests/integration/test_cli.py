@@ -96,7 +96,7 @@ def test_evaluation_prints_one_json_object_on_standard_output(
 
 
 def can_be_avoided(trained: Path, road: str) -> bool:
-    from relid_sumo.evaluate import load_trained  # noqa: PLC0415 - torch only here
+    from relid_sumo.evaluation.trained import load_trained  # noqa: PLC0415 - torch only here
 
     try:
         load_trained(trained, closed=[road])
@@ -109,7 +109,7 @@ def test_evaluation_with_a_road_closed_and_with_other_demand(trained: Path, caps
     once = ("evaluate", trained, "--seeds", "1", "--json", "--baselines", "shortest")
     assert run(*once) == 0
     before = json.loads(capsys.readouterr().out)["policies"]["shortest"]
-    from relid_sumo.evaluate import load_trained  # noqa: PLC0415 - torch only here
+    from relid_sumo.evaluation.trained import load_trained  # noqa: PLC0415 - torch only here
 
     task = load_trained(trained)[0].task
     ends = {*task.origin.tolist(), *task.destination.tolist()}

@@ -16,7 +16,7 @@ from relid_sumo.env.episode import Episode
 from relid_sumo.env.play import Job, drive
 from relid_sumo.env.policies import Policy
 from relid_sumo.env.records import EpisodeRecord
-from relid_sumo.evaluate import evaluate
+from relid_sumo.evaluation.evaluate import evaluate
 from relid_sumo.prepare import Ready, prepare
 from relid_sumo.runs import TrainSettings, train_settings
 from relid_sumo.scenario import Demand, Scenario, Simulator

@@ -4,22 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from relid_sumo import runs
 from relid_sumo.base import seeding
 from relid_sumo.base.errors import InputError, did_you_mean
 from relid_sumo.base.stats import Estimate, estimate
 from relid_sumo.env.play import Job
-from relid_sumo.env.policies import Policy, pick, probabilities
+from relid_sumo.env.policies import Policy
 from relid_sumo.env.records import LOST, NEVER_INSERTED, EpisodeRecord
 from relid_sumo.env.workers import Rollouts
-from relid_sumo.prepare import Ready, prepare
-from relid_sumo.scenario_files import override
+from relid_sumo.prepare import Ready
 
 
 @dataclass(frozen=True)
@@ -240,71 +236,3 @@ def _choices(rows: Sequence[EpisodeRecord]) -> Choices | None:
         return None
     best, mean = (np.array([f(one) for one in lost]) for f in (lambda x: (x <= 0).mean(), np.mean))
     return Choices(sum(map(len, lost)), estimate(best), estimate(mean))
-
-
-def load_trained(
-    folder: Path,
-    *,
-    greedy: bool = True,
-    changes: Sequence[str] = (),
-    closed: Sequence[str] = (),
-    report: Callable[[str], None] = lambda _: None,
-) -> tuple[Ready, Policy]:
-    """Return what a run was trained on, ready to be driven, and its policy.
-
-    Parameters
-    ----------
-    greedy
-        Take the most probable action rather than a draw.
-    changes, closed
-        What-if: settings of the scenario replaced, edges closed to everybody. The mean travel times that agents know
-        (``observation.distance = "time"``) stay those they have learnt with.
-
-    Raises
-    ------
-    InputError
-        The folder holds no trained run, or the policy does not fit what the changes make of the scenario.
-    """
-    settings, scenario = runs.load(folder)
-    state = runs.load_checkpoint(folder)
-    ready = prepare(override(scenario, changes), closed=closed, known=scenario, report=report)
-    runs.check_same(settings, ready, folder)
-    weights = _actor(state)
-    agents = len(next(iter(weights.values())))
-    if agents != ready.task.n_agents:
-        raise InputError(f"{folder}: trained for {agents} agents, and the scenario now has {ready.task.n_agents}")
-    return ready, Policy("learned", settings.train.seed, greedy, weights)
-
-
-def load_policy(folder: Path | str, *, greedy: bool = True, seed: int = 0) -> Callable[[str, dict[str, Any]], int]:
-    """Return a trained policy as a function of (agent's name, its observation from `parallel_env`) to a slot.
-
-    Parameters
-    ----------
-    greedy
-        Take the most probable action rather than a draw.
-    seed
-        Seed of the draws.
-
-    Raises
-    ------
-    InputError
-        The folder holds no trained run, or the name is not one of its agents.
-    """
-    settings, scenario = runs.load(Path(folder))
-    weights = _actor(runs.load_checkpoint(Path(folder)))
-    index = {trip.id: i for i, trip in enumerate(scenario.trips)}
-    rng = seeding.stream(seed, "policy", settings.train.seed)
-
-    def act(agent: str, observation: dict[str, Any]) -> int:
-        if agent not in index:
-            raise InputError(f"{folder}: no agent '{agent}' was trained; known are {', '.join(index)}")
-        open_slots = np.asarray(observation["action_mask"], dtype=bool)
-        shares = probabilities(weights, index[agent], observation["observation"], open_slots)
-        return int(np.argmax(shares)) if greedy else pick(shares, rng.random())
-
-    return act
-
-
-def _actor(state: dict[str, Any]) -> dict[str, NDArray[np.float32]]:
-    return {name: value.numpy() for name, value in state["learner"]["actor"].items()}

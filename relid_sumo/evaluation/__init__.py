@@ -1,0 +1,1 @@
+"""A trained policy and the baselines in traffic that training never used."""

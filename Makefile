@@ -28,7 +28,7 @@ $(STAMP): pyproject.toml constraints.txt
 	@"$(PYTHON)" tools/check_system.py
 	"$(PYTHON)" -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --no-compile $(PIP_ARGS) -c constraints.txt -e '.[dev]'
-	@$(BIN)/python -c 'import networkx, relid_sumo.train'
+	@$(BIN)/python -c 'import networkx, relid_sumo.learn.train'
 	@touch $@
 
 demo: $(STAMP)  ## learn to route on the embedded town and compare with the baselines

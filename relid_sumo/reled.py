@@ -15,7 +15,7 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
-from relid_sumo import probes, renewal, results, runs
+from relid_sumo import probes, renewal, results
 from relid_sumo.algos.hpo import Hpo
 from relid_sumo.base import files
 from relid_sumo.base.arrays import Floats
@@ -25,8 +25,9 @@ from relid_sumo.env.policies import Policy
 from relid_sumo.env.records import EpisodeRecord
 from relid_sumo.env.workers import Rollouts
 from relid_sumo.experts import Experts, driven_routes, planned
+from relid_sumo.learn import run_folder
+from relid_sumo.learn.settings import TrainSettings
 from relid_sumo.prepare import Ready, prepare
-from relid_sumo.runs import TrainSettings
 from relid_sumo.scenario import Simulator
 from relid_sumo.sed import run as sed
 from relid_sumo.sed.bench import Bench, Present, Watch
@@ -54,7 +55,7 @@ class Reled:
     Parameters
     ----------
     ready, folder, settings
-        As `relid_sumo.train.train`.
+        As `relid_sumo.learn.train.train`.
     learner
         Who has the experts.
     workers, report
@@ -103,7 +104,7 @@ class Reled:
             self.experts.restore(state)
             self._driven, self._n_rounds, self._shown = state["driven"], state["rounds"], set(state["shown"])
             self._learner.expert = self.experts.stacked()
-        self._rounds = runs.Table(self._folder / results.ROUNDS, keep=self._n_rounds)
+        self._rounds = run_folder.Table(self._folder / results.ROUNDS, keep=self._n_rounds)
 
     @property
     def _last(self) -> Simulator:

@@ -1,6 +1,6 @@
 """What a finished run leaves for those who read it: files alone, no torch, no simulation.
 
-Beside what training writes (`relid_sumo.runs`), the run folder of a finished cell holds:
+Beside what training writes (`relid_sumo.learn.run_folder`), the run folder of a finished cell holds:
 
 ====================  ==============================================================================================
 evaluation.json       what the final policy and the baselines did on held-out traffic, agent by agent

@@ -28,13 +28,15 @@ from typing import Any
 import make_town
 import numpy as np
 
-from relid_sumo import meso, network, runs, trips
+from relid_sumo import meso, network, trips
 from relid_sumo.base import seeding, sumo
 from relid_sumo.bridge import AGENT_TYPE, Bridge
 from relid_sumo.env.episode import Episode
 from relid_sumo.env.play import Job, play, warmed
 from relid_sumo.env.policies import Policy
 from relid_sumo.env.workers import Rollouts
+from relid_sumo.learn import run_folder
+from relid_sumo.learn import settings as learn_settings
 from relid_sumo.prepare import Ready, prepare
 from relid_sumo.scenario import Demand, Meso, Place, Scenario, Simulator, Trip
 from relid_sumo.scenario_files import load_scenario
@@ -286,14 +288,16 @@ def _rate(pool: Rollouts, jobs: Sequence[Job]) -> float:
 
 def learner(ready: Ready, folder: Path) -> dict[str, Any]:
     """Measure the learner's share of a run's wall time, and a stacked update against a loop over the agents."""
-    from relid_sumo.train import train  # noqa: PLC0415 - with it comes torch, which must not be there when forking
+    from relid_sumo.learn.train import train  # noqa: PLC0415 - with it comes torch, which must not be there when forking
 
     result: dict[str, Any] = {}
     for simulator, updates in (("micro", 4), ("meso", 16)):
         out = folder / f"share-{simulator}"
-        settings = runs.train_settings({"algo": "ippo", "episodes": 4 * updates, "curriculum": [(simulator, 1.0)]})
+        settings = learn_settings.train_settings(
+            {"algo": "ippo", "episodes": 4 * updates, "curriculum": [(simulator, 1.0)]}
+        )
         train(ready, out, settings)
-        rows = [line.split(",") for line in (out / runs.TIMING).read_text(encoding="utf-8").splitlines()[1:]]
+        rows = [line.split(",") for line in (out / run_folder.TIMING).read_text(encoding="utf-8").splitlines()[1:]]
         driven, learnt = (np.array([float(row[i]) for row in rows]) for i in (1, 2))
         half = len(rows) // 2  # by then most traffic is warm
         name = "learner_share" if simulator == "micro" else "learner_share_meso"
@@ -438,13 +442,13 @@ def _thousand(folder: Path) -> dict[str, Any]:
     start = time.perf_counter()
 
     def work() -> None:
-        from relid_sumo.train import train  # noqa: PLC0415 - torch, in a process of its own
+        from relid_sumo.learn.train import train  # noqa: PLC0415 - torch, in a process of its own
 
-        settings = runs.train_settings({"algo": "ippo", "episodes": 8, "curriculum": [("meso", 1.0)]})
+        settings = learn_settings.train_settings({"algo": "ippo", "episodes": 8, "curriculum": [("meso", 1.0)]})
         train(ready, folder / "thousand", settings)
 
     in_fork(work)
-    rows = (folder / "thousand" / runs.TIMING).read_text(encoding="utf-8").splitlines()[1:]
+    rows = (folder / "thousand" / run_folder.TIMING).read_text(encoding="utf-8").splitlines()[1:]
     return {
         "thousand_agents_peak_mib": watch.stop(),
         "thousand_agents_two_updates_s": time.perf_counter() - start,
@@ -519,7 +523,7 @@ def main() -> None:
     figures: dict[str, Any] = {
         "scenario": arguments.scenario,
         "machine": {"cpu": _cpu_name(), "cores": os.cpu_count(), "system": platform.platform()},
-        "versions": runs.versions(),
+        "versions": run_folder.versions(),
     }
     with tempfile.TemporaryDirectory(prefix="relid-sumo-bench-") as name:
         folder = Path(name)

@@ -30,7 +30,6 @@ import numpy as np
 import study_tables
 from study_tables import CITIES, HERE
 
-from relid_sumo import runs
 from relid_sumo.base import files
 from relid_sumo.base.errors import InputError
 from relid_sumo.baselines import planners
@@ -41,6 +40,7 @@ from relid_sumo.evaluation.evaluate import choose_seeds, episodes
 from relid_sumo.evaluation.outcome import outcome
 from relid_sumo.evaluation.trained import load_trained
 from relid_sumo.experts import planned
+from relid_sumo.learn import run_folder
 from relid_sumo.prepare import Ready, prepare
 from relid_sumo.scenario_files import load_scenario
 
@@ -122,7 +122,7 @@ def unseen(city: str, folders: Sequence[Path], chosen: Sequence[str], seeds: int
     """
     ready, _ = load_trained(folders[0], report=say)
     for folder in folders:
-        _, scenario = runs.load(folder)
+        _, scenario = run_folder.load(folder)
         if scenario.name != city or scenario.observation != ready.scenario.observation:
             raise InputError(f"{folder}: give runs of {city} that see the same as {folders[0]}")
     plans = worked_out(baselines(PLANNED), ready, report=say)
@@ -141,7 +141,7 @@ def unseen(city: str, folders: Sequence[Path], chosen: Sequence[str], seeds: int
         policies: dict[str, Policy] = {}
         for folder in folders:
             ready, policy = load_trained(folder, changes=changes, closed=closed, report=say)
-            settings, _ = runs.load(folder)
+            settings, _ = run_folder.load(folder)
             algo, seed = settings.train.algo, settings.train.seed
             if f"{algo}-{seed}" in policies:
                 raise InputError(f"{folder}: there is another run of {algo} with seed {seed} among these")

@@ -41,11 +41,11 @@ from relid_sumo.env.policies import Policy
 from relid_sumo.env.records import ARRIVED
 from relid_sumo.env.workers import Rollouts
 from relid_sumo.evaluation.trained import load_policy
+from relid_sumo.learn.settings import TrainSettings, train_settings
+from relid_sumo.learn.train import train
 from relid_sumo.prepare import prepare
-from relid_sumo.runs import TrainSettings, train_settings
 from relid_sumo.scenario import Scenario, Simulator
 from relid_sumo.scenario_files import load_scenario, override
-from relid_sumo.train import train
 
 try:
     from tensordict import TensorDict
@@ -207,7 +207,9 @@ def train_torchrl(scenario: Scenario, settings: TrainSettings, net: Net) -> tupl
     for first in range(0, settings.episodes, settings.episodes_per_update):
         episodes = []
         for number in range(first, min(first + settings.episodes_per_update, settings.episodes)):
-            turn, place = divmod(number, len(seeds))  # every traffic once per pass, in the order of relid_sumo.train
+            turn, place = divmod(
+                number, len(seeds)
+            )  # every traffic once per pass, in the order of relid_sumo.learn.train
             traffic = int(seeding.stream(settings.seed, "traffic order", turn).permutation(seeds)[place])
             episodes.append(drive(env, traffic, lambda name, seen: of[name].act(seen, InteractionType.RANDOM)))
         for name, learner in of.items():

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
 
-from relid_sumo import results, runs
+from relid_sumo import results
 from relid_sumo.base import files
 from relid_sumo.base.errors import InputError, RelidSumoError, SimulationError
 from relid_sumo.base.process import MEMORY_VARIABLE, Child, die_with_parent, told
@@ -25,9 +25,10 @@ from relid_sumo.batch.experiment import Cell
 from relid_sumo.env.records import EpisodeRecord
 from relid_sumo.evaluation import evaluate, trained
 from relid_sumo.evaluation.outcome import outcome, routes
+from relid_sumo.learn import run_folder
+from relid_sumo.learn.train import Watch, episodes_done, resume, train
 from relid_sumo.prepare import prepare
 from relid_sumo.scenario_files import FILE, read_scenario
-from relid_sumo.train import Watch, episodes_done, resume, train
 
 FULL_MIB = 1.0  # a disk with less than this is full
 
@@ -127,14 +128,14 @@ def run(order: Order, tell: Tell) -> None:
     Raises
     ------
     InputError, SimulationError
-        As `relid_sumo.train` and `relid_sumo.evaluation.evaluate`; the last checkpoint is whole.
+        As `relid_sumo.learn.train` and `relid_sumo.evaluation.evaluate`; the last checkpoint is whole.
     """
     cell, folder = order.cell, order.folder
     watch = Watch(
         update=lambda row: tell(Progress(int(row["episodes"]), row["mean_return"], "trains")),
         report=lambda text: print(text, flush=True),
     )
-    if not (folder / runs.SETTINGS).is_file():
+    if not (folder / run_folder.SETTINGS).is_file():
         shutil.rmtree(folder, ignore_errors=True)  # begun, and killed before it was a run
         tell(Progress(0, None, "starts"))
         scenario = read_scenario(order.scenario / FILE)

@@ -36,7 +36,7 @@ from relid_sumo.base.settings import Settings
 from relid_sumo.base.toml import read_toml, validate
 from relid_sumo.baselines import named as baselines_named
 from relid_sumo.env.policies import BASELINES
-from relid_sumo.runs import TrainSettings, parse_curriculum, train_settings
+from relid_sumo.learn.settings import TrainSettings, parse_curriculum, train_settings
 from relid_sumo.scenario import NAME, Place, Scenario, Seeds, Trip
 
 Label = Annotated[str, Field(pattern=NAME)]
@@ -79,7 +79,7 @@ class Experiment(Settings):
     scenarios: Annotated[dict[Label, ScenarioEntry], Field(min_length=1)]
     """By label; a list of names and OSM files does as well."""
     algorithms: Annotated[dict[Label, dict[str, Any]], Field(min_length=1)]
-    """By label: settings of a training run (`relid_sumo.runs.TrainSettings`) that differ from the defaults."""
+    """By label: settings of a training run (`relid_sumo.learn.settings.TrainSettings`) that differ from the defaults."""
     seeds: Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1)] = (0,)
     """Training seeds: one run each."""
     episodes: Annotated[int, Field(ge=1)] = 100

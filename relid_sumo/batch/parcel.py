@@ -6,9 +6,10 @@ import io
 import tarfile
 from pathlib import Path
 
-from relid_sumo import atlas, runs
+from relid_sumo import atlas
 from relid_sumo.base import cache
 from relid_sumo.base import files as base_files
+from relid_sumo.learn import run_folder
 from relid_sumo.scenario import Scenario
 from relid_sumo.scenario_files import ANSWERS, FILE, placed, read_scenario, to_toml
 
@@ -56,7 +57,7 @@ def pack_run(folder: Path, log: Path) -> bytes:
     The checkpoint is read first: tables that are read after it hold at least its updates, and going on cuts them to it.
     """
     files = [file for file in folder.rglob("*") if file.is_file() and file.suffix != ".part"]
-    files.sort(key=lambda file: (file.name != runs.CHECKPOINT, file))
+    files.sort(key=lambda file: (file.name != run_folder.CHECKPOINT, file))
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w") as tar:
         for file in files:
@@ -73,7 +74,7 @@ def unpack_run(content: bytes, folder: Path, log: Path, scenario: Path) -> None:
     """
     with tarfile.open(fileobj=io.BytesIO(content)) as tar:
         members = tar.getmembers()
-        members.sort(key=lambda member: member.name == RUN + runs.CHECKPOINT)
+        members.sort(key=lambda member: member.name == RUN + run_folder.CHECKPOINT)
         for member in members:
             stream = tar.extractfile(member)
             assert stream is not None
@@ -93,7 +94,7 @@ def _here(content: bytes, folder: Path, scenario: Scenario) -> bytes:
     here = placed(scenario)
     demand = read_scenario(foreign).demand.model_copy(update={"route_file": here.demand.route_file})
     own = {"network": here.network, "network_options": here.network_options, "demand": demand}
-    text = to_toml(read_scenario(foreign).model_copy(update=own), [runs.HEADING])
+    text = to_toml(read_scenario(foreign).model_copy(update=own), [run_folder.HEADING])
     foreign.unlink()
     return text.encode()
 

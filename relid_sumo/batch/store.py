@@ -30,7 +30,7 @@ from relid_sumo.base.errors import InputError
 from relid_sumo.base.toml import validate
 from relid_sumo.batch.cell import last_return
 from relid_sumo.batch.experiment import Cell, Plan
-from relid_sumo.runs import versions
+from relid_sumo.learn.run_folder import versions
 
 BATCH, LOCK, SCENARIOS = "batch.json", "batch.lock", "scenarios"
 FORMAT = 1

@@ -105,10 +105,11 @@ def train(
     changes: Set = None,
 ) -> None:
     """Train vehicles to route. Ctrl-C keeps the last update; go on with --resume."""
-    from relid_sumo import runs
-    from relid_sumo import train as training
     from relid_sumo.base.errors import InputError
     from relid_sumo.cli import tables
+    from relid_sumo.learn import run_folder
+    from relid_sumo.learn import settings as learn_settings
+    from relid_sumo.learn import train as training
     from relid_sumo.prepare import prepare
     from relid_sumo.scenario_files import load_scenario
 
@@ -118,7 +119,7 @@ def train(
     if resume is not None and given:
         raise InputError(f"--resume goes on with a run as it was begun; leave out: {', '.join(given)}")
     if resume is not None:
-        settings, _ = runs.load(resume)
+        settings, _ = run_folder.load(resume)
         bar = tables.TrainingBar(err, settings.train.episodes, training.episodes_done(resume))
         watch = training.Watch(bar.episode, bar.update, _say)
         folder = resume
@@ -131,20 +132,20 @@ def train(
             chosen.append(f"simulator={simulator}")
         content = {"algo": algo, "seed": seed, "episodes": episodes}
         if curriculum is not None:
-            content["curriculum"] = runs.parse_curriculum(curriculum)
+            content["curriculum"] = learn_settings.parse_curriculum(curriculum)
         content |= {} if llm is None else {"llm": llm}
         content |= {} if demonstrations is None else {"demonstrations": str(demonstrations)}
-        plan = runs.train_settings(content, own)
+        plan = learn_settings.train_settings(content, own)
         name = Path(str(scenario)).name.split(".")[0]
         folder = out_dir or Path("runs") / f"{name}-{algo}-{seed}"
-        runs.check_free(folder)
+        run_folder.check_free(folder)
         loaded = load_scenario(str(scenario), changes=chosen, bbox=_box(bbox), agents=agents, report=_say)
         ready = prepare(loaded, simulators=plan.simulators(loaded), report=_say)
         bar = tables.TrainingBar(err, plan.episodes)
         with bar.shown(), _kept(folder):
             watch = training.Watch(bar.episode, bar.update, _say)
             training.train(ready, folder, plan, workers=workers, fork=fork, watch=watch)
-    err.print(f"trained: {folder} ({runs.METRICS}, {runs.CHECKPOINT}, tensorboard/)", highlight=False)
+    err.print(f"trained: {folder} ({run_folder.METRICS}, {run_folder.CHECKPOINT}, tensorboard/)", highlight=False)
     err.print(f"next: relid-sumo evaluate {folder}   or   relid-sumo view {folder}", highlight=False)
 
 

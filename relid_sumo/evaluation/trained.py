@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from relid_sumo import runs
 from relid_sumo.base import seeding
 from relid_sumo.base.errors import InputError
 from relid_sumo.env.policies import Policy, pick, probabilities
+from relid_sumo.learn import run_folder
 from relid_sumo.prepare import Ready, prepare
 from relid_sumo.scenario_files import override
 
@@ -40,10 +40,10 @@ def load_trained(
     InputError
         The folder holds no trained run, or the policy does not fit what the changes make of the scenario.
     """
-    settings, scenario = runs.load(folder)
-    state = runs.load_checkpoint(folder)
+    settings, scenario = run_folder.load(folder)
+    state = run_folder.load_checkpoint(folder)
     ready = prepare(override(scenario, changes), closed=closed, known=scenario, report=report)
-    runs.check_same(settings, ready, folder)
+    run_folder.check_same(settings, ready, folder)
     weights = _actor(state)
     agents = len(next(iter(weights.values())))
     if agents != ready.task.n_agents:
@@ -66,8 +66,8 @@ def load_policy(folder: Path | str, *, greedy: bool = True, seed: int = 0) -> Ca
     InputError
         The folder holds no trained run, or the name is not one of its agents.
     """
-    settings, scenario = runs.load(Path(folder))
-    weights = _actor(runs.load_checkpoint(Path(folder)))
+    settings, scenario = run_folder.load(Path(folder))
+    weights = _actor(run_folder.load_checkpoint(Path(folder)))
     index = {trip.id: i for i, trip in enumerate(scenario.trips)}
     rng = seeding.stream(seed, "policy", settings.train.seed)
 

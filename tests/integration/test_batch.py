@@ -19,7 +19,7 @@ import pytest
 from rich.console import Console
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from relid_sumo import results, runs
+from relid_sumo import results
 from relid_sumo.base import files as base_files
 from relid_sumo.base import process
 from relid_sumo.base.errors import InputError, SimulationError
@@ -29,6 +29,7 @@ from relid_sumo.batch.events import Event
 from relid_sumo.batch.store import Standing
 from relid_sumo.cli.batch_view import BatchView
 from relid_sumo.cli.main import main
+from relid_sumo.learn import run_folder
 from relid_sumo.prepare import Ready, prepare
 from relid_sumo.scenario_files import read_scenario
 
@@ -245,8 +246,8 @@ def test_a_failing_cell_keeps_its_error_and_its_log_and_the_others_go_on(
     (folder / "runs").mkdir(parents=True)
     store.save(folder, plan)
     shutil.copytree(done / "runs" / CELLS[0], broken)  # half-way, but its checkpoint is cut short
-    whole = (broken / runs.CHECKPOINT).read_bytes()
-    (broken / runs.CHECKPOINT).write_bytes(whole[:1000])
+    whole = (broken / run_folder.CHECKPOINT).read_bytes()
+    (broken / run_folder.CHECKPOINT).write_bytes(whole[:1000])
     assert command("batch", grid, "--out", folder) == 1
     printed = capsys.readouterr().err
     assert "checkpoint.pt cannot be read" in printed
@@ -256,7 +257,7 @@ def test_a_failing_cell_keeps_its_error_and_its_log_and_the_others_go_on(
     assert command("batch", "status", folder) == 0
     assert "cannot be read" in capsys.readouterr().out
     assert command("batch", grid, "--out", folder, "--quiet") == 1, "what failed is not run again unasked"
-    (broken / runs.CHECKPOINT).write_bytes(whole)
+    (broken / run_folder.CHECKPOINT).write_bytes(whole)
     assert command("batch", "retry", folder, "--quiet") == 0
     assert outcome(folder) == outcome(done)
     assert not list((folder / "failed").iterdir())
@@ -426,7 +427,7 @@ def test_what_crosses_the_network_is_enough_to_go_on_elsewhere(done: Path, tmp_p
             assert (tmp_path / "run" / file.relative_to(folder)).read_bytes() == file.read_bytes()
     network = Path(read_scenario(tmp_path / "run" / "scenario.toml").network)
     assert network == tmp_path / "scenario" / "town.osm"
-    runs.check_same(*_same(folder, tmp_path / "run"))
+    run_folder.check_same(*_same(folder, tmp_path / "run"))
     log = tmp_path / "run" / "tensorboard" / "events"
     parcel.grow(log, b"one")
     inode = log.stat().st_ino
@@ -434,8 +435,8 @@ def test_what_crosses_the_network_is_enough_to_go_on_elsewhere(done: Path, tmp_p
     assert (log.read_bytes(), log.stat().st_ino) == (b"one two", inode), "TensorBoard follows a file that grows"
 
 
-def _same(before: Path, after: Path) -> tuple[runs.RunSettings, Ready, Path]:
-    return runs.load(before)[0], prepare(runs.load(after)[1]), after
+def _same(before: Path, after: Path) -> tuple[run_folder.RunSettings, Ready, Path]:
+    return run_folder.load(before)[0], prepare(run_folder.load(after)[1]), after
 
 
 def test_as_many_cells_run_at_once_as_fit_cores_and_memory(monkeypatch: pytest.MonkeyPatch) -> None:

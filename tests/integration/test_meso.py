@@ -17,11 +17,11 @@ from relid_sumo.env.play import Job, drive
 from relid_sumo.env.policies import Policy
 from relid_sumo.env.records import EpisodeRecord
 from relid_sumo.evaluation.evaluate import evaluate
+from relid_sumo.learn.settings import TrainSettings, train_settings
+from relid_sumo.learn.train import resume, train
 from relid_sumo.prepare import Ready, prepare
-from relid_sumo.runs import TrainSettings, train_settings
 from relid_sumo.scenario import Demand, Scenario, Simulator
 from relid_sumo.scenario_files import load_scenario
-from relid_sumo.train import resume, train
 
 pytestmark = pytest.mark.sumo
 
@@ -168,7 +168,7 @@ def test_a_curriculum_is_followed_and_gone_on_with(town_ready: Ready, tmp_path: 
 
 
 def resume_after_two_updates(ready: Ready, folder: Path, settings: TrainSettings) -> bytes:
-    from relid_sumo.train import Watch  # noqa: PLC0415 - beside its use
+    from relid_sumo.learn.train import Watch  # noqa: PLC0415 - beside its use
 
     def stop(row: dict[str, float]) -> None:
         if row["update"] == 3:

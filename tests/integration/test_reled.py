@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from relid_sumo import demand, results, runs, turns
+from relid_sumo import demand, results, turns
 from relid_sumo.base import files
 from relid_sumo.base.errors import InputError, SimulationError
 from relid_sumo.baselines import due
@@ -23,9 +23,11 @@ from relid_sumo.demos import Demonstrations
 from relid_sumo.env.play import Job
 from relid_sumo.env.policies import Policy
 from relid_sumo.env.workers import Rollouts, in_traffic
+from relid_sumo.learn import run_folder
+from relid_sumo.learn import settings as learn_settings
+from relid_sumo.learn.train import Watch, resume, train
 from relid_sumo.prepare import Ready, prepare
 from relid_sumo.scenario import Demand
-from relid_sumo.train import Watch, resume, train
 from relid_sumo.trips import alternatives
 
 pytestmark = [pytest.mark.sumo, pytest.mark.slow]
@@ -35,8 +37,8 @@ class StopHereError(Exception):
     """Ends a run in its midst."""
 
 
-def settings(**content: object) -> runs.TrainSettings:
-    return runs.train_settings(
+def settings(**content: object) -> learn_settings.TrainSettings:
+    return learn_settings.train_settings(
         {
             "algo": "reled",
             "llm": "template",
@@ -151,9 +153,9 @@ def test_demonstrations_may_be_given_and_have_to_fit(
 def test_a_checkpoint_of_another_algorithm_is_refused(trained: Path, tmp_path: Path) -> None:
     folder = tmp_path / "mixed"
     shutil.copytree(trained, folder)
-    content = json.loads((folder / runs.SETTINGS).read_text())
+    content = json.loads((folder / run_folder.SETTINGS).read_text())
     content["train"] |= {"algo": "ippo", "episodes": 20}
-    (folder / runs.SETTINGS).write_text(json.dumps(content))
+    (folder / run_folder.SETTINGS).write_text(json.dumps(content))
     with pytest.raises(Exception, match=r"checkpoint.*'reled'.*'ippo'"):
         resume(folder)
 
@@ -161,9 +163,9 @@ def test_a_checkpoint_of_another_algorithm_is_refused(trained: Path, tmp_path: P
 def test_a_checkpoint_of_another_version_is_refused(trained: Path, tmp_path: Path) -> None:
     folder = tmp_path / "old"
     shutil.copytree(trained, folder)
-    state = runs.load_checkpoint(folder)
+    state = run_folder.load_checkpoint(folder)
     del state["format"]
-    torch.save(state, folder / runs.CHECKPOINT)
+    torch.save(state, folder / run_folder.CHECKPOINT)
     with pytest.raises(InputError, match="written by another version"):
         resume(folder)
 

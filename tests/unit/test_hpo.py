@@ -27,8 +27,8 @@ from relid_sumo.env.play import Job
 from relid_sumo.env.policies import Policy
 from relid_sumo.env.records import EpisodeRecord
 from relid_sumo.experts import Experts, driven_routes, planned
+from relid_sumo.learn.settings import TrainSettings, train_settings
 from relid_sumo.reled import Reled
-from relid_sumo.runs import TrainSettings, train_settings
 from relid_sumo.sed.bench import Bench, Present, Watch
 from relid_sumo.sed.feedback import Reference
 from relid_sumo.sed.run import Ask

@@ -1,48 +1,20 @@
-"""The run folder: what a training run leaves behind, and what it goes on from.
-
-====================  ==============================================================================================
-settings.json         scenario, algorithm, seed, budget, every setting, the network's hash, versions
-scenario.toml         the scenario as it was driven, demand rate included
-metrics.csv           one row per update; the same bytes for the same settings
-timing.csv            wall-clock seconds of each update
-checkpoint.pt         weights, optimiser and counters at the last update
-tensorboard/          the same numbers for TensorBoard
-====================  ==============================================================================================
-"""
+"""The settings of a training run."""
 
 from __future__ import annotations
 
-import csv
-import json
 import math
-import os
-import pickle
-import platform
-from collections.abc import Mapping, Sequence
-from importlib.metadata import version
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal, get_args
 
-import torch
 from pydantic import Field, ValidationInfo, field_validator
 
 from relid_sumo import results
 from relid_sumo.algos.hpo import HpoSettings
 from relid_sumo.algos.ippo import IppoSettings
-from relid_sumo.base import files
 from relid_sumo.base.errors import InputError, did_you_mean
 from relid_sumo.base.settings import Settings
 from relid_sumo.base.toml import changed, validate
-from relid_sumo.demand import own_demand
-from relid_sumo.prepare import Ready
 from relid_sumo.scenario import Scenario, Simulator
-from relid_sumo.scenario_files import FILE, placed, read_scenario, write_scenario
-
-SETTINGS, METRICS, TIMING, CHECKPOINT = results.SETTINGS, results.METRICS, results.TIMING, "checkpoint.pt"
-PACKAGES = ("relid_sumo", "eclipse-sumo", "torch", "numpy", "scipy", "pettingzoo")
-FORMAT, CHECKPOINT_FORMAT = results.RUN_FORMAT, 2
-HEADING = "The scenario as this run drives it."
-
 
 # Algorithms with experts, and the alpha of each where it is not given.
 EXPERT_ALGOS = {"reled": "dtw+gate", "leed": "decay", "bc": "fixed:1", "bc+ippo": "none"}
@@ -137,18 +109,6 @@ class TrainSettings(Settings):
         return stages[-1][0]
 
 
-class RunSettings(Settings):
-    """What settings.json holds."""
-
-    format: int = FORMAT
-    train: TrainSettings
-    network_key: str
-    demand: str | None = None
-    """Checksum of the scenario's own route file, where it has one."""
-    m_out: int
-    versions: dict[str, str]
-
-
 def train_settings(content: dict[str, Any], changes: Sequence[str] = (), source: str = "--set train") -> TrainSettings:
     """Return validated settings; `changes` are ``"ippo.clip=0.1"`` and the like, `source` is for the message.
 
@@ -193,129 +153,3 @@ def parse_curriculum(text: str) -> list[tuple[str, float]]:
         except ValueError:
             raise InputError(f"--curriculum {text}: '{share}' is not a share, as in meso:0.8,micro:0.2") from None
     return parts
-
-
-def check_free(folder: Path) -> None:
-    """Raise InputError where a run folder exists already and is not empty, or cannot be made."""
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise InputError(f"{folder} exists; choose another --out, go on with --resume {folder}, or delete it")
-    above = files.nearest(folder)
-    if not above.is_dir() or not os.access(above, os.W_OK):
-        raise InputError(
-            f"{folder} cannot be made: {above} is not a folder that you may write to; choose another --out"
-        )
-
-
-def versions() -> dict[str, str]:
-    """Return the versions that results depend on."""
-    return {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}}
-
-
-def create(folder: Path, ready: Ready, train: TrainSettings) -> None:
-    """Make a new run folder with its settings and its scenario.
-
-    Raises
-    ------
-    InputError
-        It exists and is not empty, or cannot be written.
-    """
-    check_free(folder)
-    settings = RunSettings(
-        train=train,
-        network_key=ready.network.key,
-        demand=own_demand(ready.scenario, ready.network),
-        m_out=ready.task.graph.m_out,
-        versions=versions(),
-    )
-    write_scenario(placed(ready.scenario), folder, [HEADING])
-    text = json.dumps(settings.model_dump(mode="json"), indent=1) + "\n"
-    files.write(folder / SETTINGS, text.encode())
-
-
-def load(folder: Path) -> tuple[RunSettings, Scenario]:
-    """Return a run's settings and its scenario.
-
-    Raises
-    ------
-    InputError
-        The folder holds no run, or one of another version.
-    """
-    file = folder / SETTINGS
-    if not file.is_file():
-        raise InputError(
-            f"{folder} is not a run folder: it has no {SETTINGS}; make one with: relid-sumo train SCENARIO --out"
-        )
-    try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-    except json.JSONDecodeError as error:
-        raise InputError(f"{file}: not JSON: {error}") from None
-    if content.get("format") != FORMAT:
-        raise InputError(
-            f"{file}: written by another version of relid_sumo (format {content.get('format')}, here {FORMAT})"
-        )
-    return validate(content, RunSettings, str(file)), read_scenario(folder / FILE)
-
-
-def check_same(settings: RunSettings, ready: Ready, folder: Path) -> None:
-    """Raise InputError where a run's network is not the one it was trained on."""
-    if ready.task.graph.m_out != settings.m_out:
-        raise InputError(
-            f"{folder}: trained on a network with {settings.m_out} ways per junction; '{ready.network.name}' has "
-            f"{ready.task.graph.m_out}, so the policy does not fit it"
-        )
-    if ready.network.key != settings.network_key:
-        raise InputError(
-            f"{folder}: its network '{ready.network.name}' has changed since (another OSM file, other "
-            "options or another SUMO); train again, or bring back what it was built from"
-        )
-
-
-def save_checkpoint(folder: Path, state: Mapping[str, Any]) -> None:
-    """Write a checkpoint whole."""
-    part = folder / f"{CHECKPOINT}.part"
-    torch.save({"format": CHECKPOINT_FORMAT, **state}, part)
-    part.replace(folder / CHECKPOINT)
-
-
-def load_checkpoint(folder: Path) -> dict[str, Any]:
-    """Return the last checkpoint.
-
-    Raises
-    ------
-    InputError
-        There is none yet, or it cannot be read.
-    """
-    file = folder / CHECKPOINT
-    if not file.is_file():
-        raise InputError(f"{folder} holds no {CHECKPOINT}: the run ended before its first update; train again")
-    try:
-        return dict(torch.load(file, weights_only=True))
-    except (OSError, RuntimeError, ValueError, EOFError, pickle.UnpicklingError) as error:
-        raise InputError(f"{file} cannot be read: {error}") from None
-
-
-class Table:
-    """A CSV file that grows by a row per update.
-
-    Parameters
-    ----------
-    file
-        The file.
-    keep
-        Rows to keep of what it holds: those up to the checkpoint.
-    """
-
-    def __init__(self, file: Path, keep: int = 0) -> None:
-        self._file = file
-        lines = file.read_text(encoding="utf-8").splitlines(keepends=True)[: keep + 1] if keep else []
-        files.write(file, "".join(lines).encode())
-        self._empty = not lines
-
-    def add(self, row: Mapping[str, float]) -> None:
-        """Append a row; the first gives the header."""
-        with self._file.open("a", newline="", encoding="utf-8") as out:
-            writer = csv.writer(out, lineterminator="\n")
-            if self._empty:
-                writer.writerow(row)
-                self._empty = False
-            writer.writerow([value if isinstance(value, int) else f"{value:.9g}" for value in row.values()])

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch.utils.tensorboard import SummaryWriter
 
-from relid_sumo import reled, runs
+from relid_sumo import reled
 from relid_sumo.algos.gae import Batch, make_batch
 from relid_sumo.algos.hpo import Hpo
 from relid_sumo.algos.ippo import Ippo, NotFiniteError
@@ -23,8 +23,9 @@ from relid_sumo.env.play import Job
 from relid_sumo.env.policies import Policy
 from relid_sumo.env.records import LOST, NEVER_INSERTED, EpisodeRecord
 from relid_sumo.env.workers import Rollouts
+from relid_sumo.learn import run_folder
+from relid_sumo.learn.settings import TrainSettings
 from relid_sumo.prepare import Ready, prepare
-from relid_sumo.runs import TrainSettings
 
 
 @dataclass(frozen=True)
@@ -69,7 +70,7 @@ def train(
     """
     if settings.expert:
         reled.check(ready, settings)
-    runs.create(folder, ready, settings)
+    run_folder.create(folder, ready, settings)
     return _run(ready, folder, settings, None, watch or Watch(), workers=workers, fork=fork)
 
 
@@ -84,26 +85,26 @@ def resume(
         The folder holds no run that can go on.
     """
     watch = watch or Watch()
-    settings, scenario = runs.load(folder)
+    settings, scenario = run_folder.load(folder)
     ready = prepare(scenario, simulators=settings.train.simulators(scenario), report=watch.report)
-    runs.check_same(settings, ready, folder)
+    run_folder.check_same(settings, ready, folder)
     if own_demand(ready.scenario, ready.network) != settings.demand:
         raise InputError(
             f"{folder}: its traffic ({scenario.demand.route_file}) has changed since; train again, or bring back the "
             "file as it was"
         )
-    now = runs.versions()
+    now = run_folder.versions()
     for name in sorted(now.keys() & settings.versions.keys()):
         if now[name] != settings.versions[name]:
             watch.report(f"{name} is {now[name]} here, and was {settings.versions[name]}: it may not go on exactly")
-    has_state = (folder / runs.CHECKPOINT).exists()  # killed before its first update, it simply starts
-    state = runs.load_checkpoint(folder) if has_state else None
+    has_state = (folder / run_folder.CHECKPOINT).exists()  # killed before its first update, it simply starts
+    state = run_folder.load_checkpoint(folder) if has_state else None
     if state is not None and state.get("algo", settings.train.algo) != settings.train.algo:
         raise InputError(
-            f"{folder}: its checkpoint is of '{state['algo']}', and its {runs.SETTINGS} says '{settings.train.algo}'; "
+            f"{folder}: its checkpoint is of '{state['algo']}', and its {run_folder.SETTINGS} says '{settings.train.algo}'; "
             "put back the settings that it was trained with"
         )
-    if state is not None and state.get("format") != runs.CHECKPOINT_FORMAT:
+    if state is not None and state.get("format") != run_folder.CHECKPOINT_FORMAT:
         raise InputError(
             f"{folder}: its checkpoint was written by another version of relid_sumo and cannot be gone on from; "
             "evaluate it as it is, or train again"
@@ -115,7 +116,7 @@ def resume(
 
 def episodes_done(folder: Path) -> int:
     """Return how many episodes the last checkpoint of a run has behind it."""
-    return int(runs.load_checkpoint(folder)["episodes"]) if (folder / runs.CHECKPOINT).exists() else 0
+    return int(run_folder.load_checkpoint(folder)["episodes"]) if (folder / run_folder.CHECKPOINT).exists() else 0
 
 
 def _run(
@@ -135,7 +136,7 @@ def _run(
     if state is not None:
         learner.restore(state["learner"])  # type: ignore[arg-type]
         update, episodes = int(state["update"]), int(state["episodes"])  # type: ignore[call-overload]
-    metrics, timing = (runs.Table(folder / name, keep=update) for name in (runs.METRICS, runs.TIMING))
+    metrics, timing = (run_folder.Table(folder / name, keep=update) for name in (run_folder.METRICS, run_folder.TIMING))
     board = SummaryWriter(str(folder / "tensorboard"), purge_step=episodes + 1)
     try:
         with Rollouts(ready.task, workers, fork=fork, report=watch.report) as rollouts:
@@ -168,7 +169,7 @@ def _run(
                 if expert is not None and episodes < settings.episodes:  # nothing would be learnt from it any more
                     expert.after_update(rollouts, update)
                 content = {"algo": settings.algo, "update": update, "episodes": episodes, "learner": learner.state()}
-                runs.save_checkpoint(folder, content | ({} if expert is None else {"experts": expert.state()}))
+                run_folder.save_checkpoint(folder, content | ({} if expert is None else {"experts": expert.state()}))
                 watch.update(row)
     finally:
         board.close()

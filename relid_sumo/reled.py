@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 from relid_sumo import probes, renewal, results
-from relid_sumo.algos.hpo import Hpo
 from relid_sumo.base import files
 from relid_sumo.base.arrays import Floats
 from relid_sumo.demos import Demonstrations
@@ -26,6 +25,7 @@ from relid_sumo.env.records import EpisodeRecord
 from relid_sumo.env.workers import Rollouts
 from relid_sumo.experts import Experts, driven_routes, planned
 from relid_sumo.learn import run_folder
+from relid_sumo.learn.algos.hpo import Hpo
 from relid_sumo.learn.settings import TrainSettings
 from relid_sumo.prepare import Ready, prepare
 from relid_sumo.scenario import Simulator

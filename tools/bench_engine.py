@@ -312,8 +312,8 @@ def learner(ready: Ready, folder: Path) -> dict[str, Any]:
 def _stacked(agents: int, slots: int) -> list[float]:
     import torch  # noqa: PLC0415 - see above
 
-    from relid_sumo.algos.gae import Batch  # noqa: PLC0415
-    from relid_sumo.algos.ippo import Ippo, IppoSettings  # noqa: PLC0415
+    from relid_sumo.learn.algos.gae import Batch  # noqa: PLC0415
+    from relid_sumo.learn.algos.ippo import Ippo, IppoSettings  # noqa: PLC0415
 
     torch.set_num_threads(1)
     rng, decisions = seeding.stream(0, "bench"), 80
@@ -400,7 +400,7 @@ def _cost(ready: Ready, *, cold: bool = False) -> dict[str, float]:
     With `cold`, each step also walks through as much memory as a large town's, so that what follows it finds the
     processor's caches as cold; the walk counts as SUMO's.
     """
-    from relid_sumo.algos.nets import Actor  # noqa: PLC0415 - in a fork: torch comes into no simulation
+    from relid_sumo.learn.algos.nets import Actor  # noqa: PLC0415 - in a fork: torch comes into no simulation
 
     task = ready.task
     weights = in_fork(lambda: Actor(task.n_agents, task.graph.m_out, hidden=64, octaves=0, scorer=32, seed=0).weights())

@@ -30,8 +30,6 @@ import torch
 from torch import Tensor, nn
 
 from relid_sumo import results
-from relid_sumo.algos.ippo import RETURN_SCALE, IppoSettings
-from relid_sumo.algos.nets import Actor
 from relid_sumo.base import files, seeding
 from relid_sumo.base.arrays import Bools, Float32s
 from relid_sumo.base.errors import RelidSumoError
@@ -41,6 +39,8 @@ from relid_sumo.env.policies import Policy
 from relid_sumo.env.records import ARRIVED
 from relid_sumo.env.workers import Rollouts
 from relid_sumo.evaluation.trained import load_policy
+from relid_sumo.learn.algos.ippo import RETURN_SCALE, IppoSettings
+from relid_sumo.learn.algos.nets import Actor
 from relid_sumo.learn.settings import TrainSettings, train_settings
 from relid_sumo.learn.train import train
 from relid_sumo.prepare import prepare

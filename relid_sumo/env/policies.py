@@ -105,7 +105,7 @@ def actor_logits(weights: Weights, agent: int, observation: Float32s) -> Float32
 
     The actor is the sum of a slot scorer (one small network applied to each slot's two values and the vehicle's own
     two) and a network over the whole observation and its `waves`. Arrays have the agents as their leading axis. In
-    torch: `relid_sumo.algos.nets.Actor`.
+    torch: `relid_sumo.learn.algos.nets.Actor`.
     """
     w = weights
     slots = (len(observation) - 2) // 2

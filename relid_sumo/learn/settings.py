@@ -9,11 +9,11 @@ from typing import Annotated, Any, Literal, get_args
 from pydantic import Field, ValidationInfo, field_validator
 
 from relid_sumo import results
-from relid_sumo.algos.hpo import HpoSettings
-from relid_sumo.algos.ippo import IppoSettings
 from relid_sumo.base.errors import InputError, did_you_mean
 from relid_sumo.base.settings import Settings
 from relid_sumo.base.toml import changed, validate
+from relid_sumo.learn.algos.hpo import HpoSettings
+from relid_sumo.learn.algos.ippo import IppoSettings
 from relid_sumo.scenario import Scenario, Simulator
 
 # Algorithms with experts, and the alpha of each where it is not given.

@@ -12,10 +12,6 @@ import torch
 from torch.utils.tensorboard import SummaryWriter
 
 from relid_sumo import reled
-from relid_sumo.algos.gae import Batch, make_batch
-from relid_sumo.algos.hpo import Hpo
-from relid_sumo.algos.ippo import Ippo, NotFiniteError
-from relid_sumo.algos.mappo import Mappo
 from relid_sumo.base import seeding
 from relid_sumo.base.errors import InputError, SimulationError
 from relid_sumo.demand import own_demand
@@ -24,6 +20,10 @@ from relid_sumo.env.policies import Policy
 from relid_sumo.env.records import LOST, NEVER_INSERTED, EpisodeRecord
 from relid_sumo.env.workers import Rollouts
 from relid_sumo.learn import run_folder
+from relid_sumo.learn.algos.gae import Batch, make_batch
+from relid_sumo.learn.algos.hpo import Hpo
+from relid_sumo.learn.algos.ippo import Ippo, NotFiniteError
+from relid_sumo.learn.algos.mappo import Mappo
 from relid_sumo.learn.settings import TrainSettings
 from relid_sumo.prepare import Ready, prepare
 

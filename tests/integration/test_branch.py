@@ -12,7 +12,6 @@ from contextlib import suppress
 import numpy as np
 import pytest
 
-from relid_sumo.algos.nets import Actor
 from relid_sumo.base.errors import InputError, SimulationError
 from relid_sumo.env.episode import Episode
 from relid_sumo.env.pettingzoo import RoutingEnv
@@ -21,6 +20,7 @@ from relid_sumo.env.policies import Policy
 from relid_sumo.env.records import EpisodeRecord
 from relid_sumo.env.workers import Rollouts
 from relid_sumo.evaluation.evaluate import evaluate
+from relid_sumo.learn.algos.nets import Actor
 from relid_sumo.prepare import Ready
 from relid_sumo.scenario import Simulator
 from relid_sumo.snapshot import in_fork

@@ -19,12 +19,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from relid_sumo.algos.nets import Actor
 from relid_sumo.base.errors import SimulationError
 from relid_sumo.env.play import Job, drive
 from relid_sumo.env.policies import Policy
 from relid_sumo.env.records import EpisodeRecord
 from relid_sumo.env.workers import Rollouts
+from relid_sumo.learn.algos.nets import Actor
 from relid_sumo.prepare import Ready
 
 pytestmark = pytest.mark.sumo

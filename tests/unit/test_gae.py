@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from relid_sumo.algos.gae import advantages, make_batch
-from relid_sumo.algos.nets import Actor
 from relid_sumo.env.policies import Policy, probabilities
 from relid_sumo.env.records import EpisodeRecord
+from relid_sumo.learn.algos.gae import advantages, make_batch
+from relid_sumo.learn.algos.nets import Actor
 from relid_sumo.task import RoutingTask
 
 Drive = Callable[..., EpisodeRecord]

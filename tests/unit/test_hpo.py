@@ -17,16 +17,16 @@ from hypothesis import strategies as st
 
 from relid_sumo import probes, renewal
 from relid_sumo.algos import dtw
-from relid_sumo.algos.gae import Batch, make_batch
-from relid_sumo.algos.hpo import Expert, Hpo, HpoSettings, Ways, alphas
-from relid_sumo.algos.ippo import Ippo, IppoSettings
-from relid_sumo.algos.mappo import Mappo
 from relid_sumo.base.arrays import Floats
 from relid_sumo.base.errors import InputError
 from relid_sumo.env.play import Job
 from relid_sumo.env.policies import Policy
 from relid_sumo.env.records import EpisodeRecord
 from relid_sumo.experts import Experts, driven_routes, planned
+from relid_sumo.learn.algos.gae import Batch, make_batch
+from relid_sumo.learn.algos.hpo import Expert, Hpo, HpoSettings, Ways, alphas
+from relid_sumo.learn.algos.ippo import Ippo, IppoSettings
+from relid_sumo.learn.algos.mappo import Mappo
 from relid_sumo.learn.settings import TrainSettings, train_settings
 from relid_sumo.reled import Reled
 from relid_sumo.sed.bench import Bench, Present, Watch

@@ -10,10 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from relid_sumo.algos.nets import NEVER, Actor
 from relid_sumo.env.episode import Episode
 from relid_sumo.env.policies import Choose, Name, Policy, pick, probabilities, waves
 from relid_sumo.env.records import Decision, EpisodeRecord
+from relid_sumo.learn.algos.nets import NEVER, Actor
 from relid_sumo.task import RoutingTask
 from relid_sumo.toy import ToyBridge, grid
 

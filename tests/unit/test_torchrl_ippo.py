@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from relid_sumo.algos.gae import Batch, advantages
-from relid_sumo.algos.ippo import RETURN_SCALE, Ippo, IppoSettings
+from relid_sumo.learn.algos.gae import Batch, advantages
+from relid_sumo.learn.algos.ippo import RETURN_SCALE, Ippo, IppoSettings
 
 pytest.importorskip("torchrl", reason="TorchRL is not installed: pip install 'relid_sumo[torchrl]'")
 

@@ -9,9 +9,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from relid_sumo.algos.gae import Batch
-from relid_sumo.algos.ippo import Ippo, IppoSettings
-from relid_sumo.algos.nets import Critic
+from relid_sumo.learn.algos.gae import Batch
+from relid_sumo.learn.algos.ippo import Ippo, IppoSettings
+from relid_sumo.learn.algos.nets import Critic
 
 
 class Mappo(Ippo):

@@ -4,7 +4,7 @@ Schulman et al. 2017 (arXiv 1707.06347) with the clipped objective, run by every
 and networks (de Witt et al. 2020, arXiv 2011.09533, without sharing). One update, in order:
 
 1. all agents' decisions of the batch are stacked, shape (N, S), padded and masked;
-2. values, then advantages (`relid_sumo.algos.gae`, discount 1) on returns scaled by 1/100;
+2. values, then advantages (`relid_sumo.learn.algos.gae`, discount 1) on returns scaled by 1/100;
 3. advantages are normalised per agent;
 4. `epochs` passes over the whole batch: clipped policy loss, squared value loss, entropy bonus; the gradient is
    clipped per agent; one Adam step for all (Adam works element by element, so agents stay independent).
@@ -19,10 +19,10 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from relid_sumo.algos.gae import Batch, advantages
-from relid_sumo.algos.nets import Actor, Critic, clip_each
 from relid_sumo.base.settings import Settings
 from relid_sumo.env.policies import Weights
+from relid_sumo.learn.algos.gae import Batch, advantages
+from relid_sumo.learn.algos.nets import Actor, Critic, clip_each
 
 RETURN_SCALE = 100.0  # s
 

@@ -3,7 +3,7 @@
 arXiv 2511.19368 has two value functions and a weight from dynamic time warping between an agent's way and its expert's;
 its public summary leaves the formulas open, and those here are this project's reading. One update, in order:
 
-1. own decisions are stacked, and advantages estimated from V^a, as in IPPO (`relid_sumo.algos.ippo`);
+1. own decisions are stacked, and advantages estimated from V^a, as in IPPO (`relid_sumo.learn.algos.ippo`);
 2. alpha_i of each agent is worked out from its episodes (see `alphas`);
 3. `epochs` passes: ``(1 - alpha_i) (L^a - c entropy) + alpha_i L^e + (L_Va + L_Ve) / 2``. L^a is PPO's clipped loss,
    L^e the expert loss, L_Va and L_Ve squared errors of V^a on own returns and of V^e on the expert's. No value loss is
@@ -23,10 +23,10 @@ import torch
 from pydantic import Field, field_validator, model_validator
 from torch import Tensor
 
-from relid_sumo.algos.gae import Batch
-from relid_sumo.algos.ippo import RETURN_SCALE, Ippo, IppoSettings, shares
-from relid_sumo.algos.nets import Critic, clip_each
 from relid_sumo.base.arrays import Floats
+from relid_sumo.learn.algos.gae import Batch
+from relid_sumo.learn.algos.ippo import RETURN_SCALE, Ippo, IppoSettings, shares
+from relid_sumo.learn.algos.nets import Critic, clip_each
 
 MOST_WEIGHT = 20.0  # of `ve`, whose exp is of advantages over 100 s
 ALPHAS = ("none", "dtw", "dtw+gate", "router", "decay")

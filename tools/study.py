@@ -39,8 +39,8 @@ from relid_sumo.env.policies import Policy
 from relid_sumo.evaluation.evaluate import choose_seeds, episodes
 from relid_sumo.evaluation.outcome import outcome
 from relid_sumo.evaluation.trained import load_trained
-from relid_sumo.experts import planned
 from relid_sumo.learn import run_folder
+from relid_sumo.learn.reled.experts import planned
 from relid_sumo.prepare import Ready, prepare
 from relid_sumo.scenario_files import load_scenario
 

@@ -11,7 +11,6 @@ import numpy as np
 import torch
 from torch.utils.tensorboard import SummaryWriter
 
-from relid_sumo import reled
 from relid_sumo.base import seeding
 from relid_sumo.base.errors import InputError, SimulationError
 from relid_sumo.demand import own_demand
@@ -24,6 +23,7 @@ from relid_sumo.learn.algos.gae import Batch, make_batch
 from relid_sumo.learn.algos.hpo import Hpo
 from relid_sumo.learn.algos.ippo import Ippo, NotFiniteError
 from relid_sumo.learn.algos.mappo import Mappo
+from relid_sumo.learn.reled import reled
 from relid_sumo.learn.settings import TrainSettings
 from relid_sumo.prepare import Ready, prepare
 

@@ -103,7 +103,7 @@ def test_plans_are_looked_at_in_a_simulation_that_is_not_trained_in(
     def calibrated(*_: object, **__: object) -> Ready:
         return town_ready
 
-    monkeypatch.setattr("relid_sumo.reled.prepare", calibrated)
+    monkeypatch.setattr("relid_sumo.learn.reled.reled.prepare", calibrated)
     micro_alone = replace(town_ready, scenario=town_ready.scenario.model_copy(update={"meso": None}))
     given = str(trained / "demonstrations.npz")
     train(

@@ -15,20 +15,19 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from relid_sumo import probes, renewal
-from relid_sumo.algos import dtw
 from relid_sumo.base.arrays import Floats
 from relid_sumo.base.errors import InputError
 from relid_sumo.env.play import Job
 from relid_sumo.env.policies import Policy
 from relid_sumo.env.records import EpisodeRecord
-from relid_sumo.experts import Experts, driven_routes, planned
 from relid_sumo.learn.algos.gae import Batch, make_batch
 from relid_sumo.learn.algos.hpo import Expert, Hpo, HpoSettings, Ways, alphas
 from relid_sumo.learn.algos.ippo import Ippo, IppoSettings
 from relid_sumo.learn.algos.mappo import Mappo
+from relid_sumo.learn.reled import dtw, probes, renewal
+from relid_sumo.learn.reled.experts import Experts, driven_routes, planned
+from relid_sumo.learn.reled.reled import Reled
 from relid_sumo.learn.settings import TrainSettings, train_settings
-from relid_sumo.reled import Reled
 from relid_sumo.sed.bench import Bench, Present, Watch
 from relid_sumo.sed.feedback import Reference
 from relid_sumo.sed.run import Ask
@@ -450,7 +449,7 @@ def test_a_demonstration_is_known_in_all_traffic_that_its_agent_drives_it_in(
 def test_a_plan_that_was_never_driven_is_not_the_worst(
     experts: Experts, crossing: RoutingTask, toy_drive: Drive, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("relid_sumo.experts.MOST_ROUTES", 1)
+    monkeypatch.setattr("relid_sumo.learn.reled.experts.MOST_ROUTES", 1)
     plans = [demo.route for demo in experts.demos]
     fastest = [tuple(crossing.route(i, plan[0])) for i, plan in enumerate(plans)]
     unseen = Experts(crossing, fastest)
@@ -495,7 +494,7 @@ def test_renewal_takes_plans_that_score_better_and_are_so_in_company(
 
     monkeypatch.setattr(Bench, "reference", lambda _: reference)
     looped = SimpleNamespace(subsets=answers, reference=reference)
-    monkeypatch.setattr("relid_sumo.renewal.sed.looped", lambda *_: looped)
+    monkeypatch.setattr("relid_sumo.learn.reled.renewal.sed.looped", lambda *_: looped)
     expected = [fastest[quick] if i == quick else route for i, route in enumerate(plans)]
     assert renewed(planned(quick, fastest[quick], 9.0), planned(other, fastest[other], -9.0)) == expected
     detour, plans[quick] = plans[quick], fastest[quick]
@@ -515,7 +514,7 @@ def test_probes_find_a_quicker_way_and_keep_what_is_best(
         free = crossing.graph.free_flow_s
         return TurnTimes(crossing.graph, np.repeat(free[None, :, None], crossing.graph.m_out, axis=2), free)
 
-    monkeypatch.setattr("relid_sumo.probes.turns.measured", quiet)
+    monkeypatch.setattr("relid_sumo.learn.reled.probes.turns.measured", quiet)
     ready, rollouts = ready_of(crossing, (5, 9, 11, 14)), ToyRollouts(crossing, toy_drive)
     detours = [demo.route for demo in experts.demos]
     found = probes.probe(ready, detours, rollouts)  # type: ignore[arg-type]

@@ -21,7 +21,6 @@ import numpy as np
 import torch
 
 from relid_sumo import demos
-from relid_sumo.algos import dtw
 from relid_sumo.base import cache, seeding, stats
 from relid_sumo.base.arrays import Bools, Float32s, Floats
 from relid_sumo.base.errors import InputError
@@ -32,6 +31,7 @@ from relid_sumo.env.records import ARRIVED, EpisodeRecord
 from relid_sumo.env.workers import Rollouts, in_traffic
 from relid_sumo.learn.algos.gae import Batch
 from relid_sumo.learn.algos.hpo import Expert, Ways
+from relid_sumo.learn.reled import dtw
 from relid_sumo.prepare import Ready
 from relid_sumo.scenario import Simulator
 from relid_sumo.sed import plans

@@ -3,7 +3,7 @@
 Demonstrations are shown in each simulation when it is entered, and imitated in the first. Before the last one of the
 curriculum ways beside them are probed; what is quicker is shown instead, and imitated.
 
-Every `renew_every` updates programs plan again with the policies as they are then (`relid_sumo.renewal`): only now do
+Every `renew_every` updates programs plan again with the policies as they are then (`relid_sumo.learn.reled.renewal`): only now do
 D_in (how far a plan is from what its agents would do) and F_out (what the others feel) say something about the
 learners. They go to rounds.csv.
 """
@@ -15,7 +15,7 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
-from relid_sumo import probes, renewal, results
+from relid_sumo import results
 from relid_sumo.base import files
 from relid_sumo.base.arrays import Floats
 from relid_sumo.demos import Demonstrations
@@ -23,9 +23,10 @@ from relid_sumo.env import policies
 from relid_sumo.env.policies import Policy
 from relid_sumo.env.records import EpisodeRecord
 from relid_sumo.env.workers import Rollouts
-from relid_sumo.experts import Experts, driven_routes, planned
 from relid_sumo.learn import run_folder
 from relid_sumo.learn.algos.hpo import Hpo
+from relid_sumo.learn.reled import probes, renewal
+from relid_sumo.learn.reled.experts import Experts, driven_routes, planned
 from relid_sumo.learn.settings import TrainSettings
 from relid_sumo.prepare import Ready, prepare
 from relid_sumo.scenario import Simulator

@@ -18,8 +18,8 @@ from scipy.spatial import ConvexHull
 from relid_sumo.base import files, seeding, sumo
 from relid_sumo.base.cache import cache_folder, sha256
 from relid_sumo.base.errors import InputError
-from relid_sumo.graph import RoadGraph
-from relid_sumo.network import Network
+from relid_sumo.network.graph import RoadGraph
+from relid_sumo.network.network import Network
 from relid_sumo.scenario import Demand, Meso, Scenario, Simulator
 
 RIM_M = 150.0  # a junction this near to the hull of the network is where its traffic enters and leaves

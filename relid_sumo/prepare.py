@@ -6,11 +6,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from relid_sumo import demand, meso, network, traffic
-from relid_sumo.atlas import NetworkSettings
+from relid_sumo import demand, meso, traffic
 from relid_sumo.base import cache, sumo
 from relid_sumo.base.errors import InputError, did_you_mean
-from relid_sumo.network import Network
+from relid_sumo.network import network
+from relid_sumo.network.catalogue import NetworkSettings
+from relid_sumo.network.network import Network
 from relid_sumo.scenario import Scenario, Simulator
 from relid_sumo.task import RoutingTask, make_task
 

@@ -7,8 +7,8 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from relid_sumo.atlas import NetworkSettings
 from relid_sumo.base.settings import Settings
+from relid_sumo.network.catalogue import NetworkSettings
 
 NAME = r"^[A-Za-z0-9_.-]+$"
 SEED_COUNTS = {"training": 16, "validation": 5, "evaluation": 20}

@@ -12,11 +12,12 @@ from pathlib import Path
 
 from pydantic import BaseModel
 
-from relid_sumo import atlas, demand, meso, network, osm, prepare, traffic, trips
-from relid_sumo.atlas import NetworkSettings, plain_name
+from relid_sumo import demand, meso, prepare, traffic, trips
 from relid_sumo.base.errors import InputError, did_you_mean
 from relid_sumo.base.toml import changed, load_toml, validate
-from relid_sumo.network import Network
+from relid_sumo.network import catalogue, network, osm
+from relid_sumo.network.catalogue import NetworkSettings, plain_name
+from relid_sumo.network.network import Network
 from relid_sumo.scenario import NAME, Scenario, Trip
 from relid_sumo.task import make_task
 
@@ -57,7 +58,7 @@ def load_scenario(
     InputError
         There is no such scenario, or it is not valid; the message names the file, the key and the mend.
     """
-    path, names = Path(name_or_path), atlas.catalogue("scenarios", FILE)
+    path, names = Path(name_or_path), catalogue.catalogue("scenarios", FILE)
     is_osm = path.name.lower().endswith(osm.ENDINGS)
     if not is_osm and (bbox is not None or agents is not None):
         raise InputError("--bbox and --agents are for an OSM file; a scenario has its area and its trips already")
@@ -129,8 +130,8 @@ def find_network(name_or_path: str, report: Report = lambda _: None) -> Network:
     InputError
         There is no such network, or it cannot be built.
     """
-    scenarios = atlas.catalogue("scenarios", FILE)
-    if name_or_path in scenarios and name_or_path not in atlas.known():
+    scenarios = catalogue.catalogue("scenarios", FILE)
+    if name_or_path in scenarios and name_or_path not in catalogue.known():
         return prepare.build_network(read_scenario(scenarios[name_or_path]), report)
     return network.find(name_or_path, report=report)
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from relid_sumo.graph import RoadGraph, order_slots
+from relid_sumo.network.graph import RoadGraph, order_slots
 
 
 @dataclass(eq=False)

@@ -14,8 +14,8 @@ import numpy as np
 from relid_sumo.base import cache, files, sumo
 from relid_sumo.base.arrays import Floats
 from relid_sumo.demand import own_demand, routes, simulation_options
-from relid_sumo.graph import RoadGraph
-from relid_sumo.network import Network
+from relid_sumo.network.graph import RoadGraph
+from relid_sumo.network.network import Network
 from relid_sumo.scenario import Scenario
 
 BIN_S = 300.0

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from relid_sumo.base import seeding
 from relid_sumo.base.arrays import Floats
 from relid_sumo.base.errors import InputError
-from relid_sumo.graph import RoadGraph
-from relid_sumo.network import Network
+from relid_sumo.network.graph import RoadGraph
+from relid_sumo.network.network import Network
 from relid_sumo.scenario import Place, Trip
 
 MIN_M, MAX_M = 1000.0, 4000.0  # straight-line length aimed at

@@ -16,8 +16,8 @@ import numpy as np
 
 from relid_sumo import traffic
 from relid_sumo.base.arrays import Floats
-from relid_sumo.graph import RoadGraph
-from relid_sumo.network import Network
+from relid_sumo.network.graph import RoadGraph
+from relid_sumo.network.network import Network
 from relid_sumo.scenario import Scenario
 from relid_sumo.traffic import BIN_S
 

@@ -18,12 +18,13 @@ from typing import Any, NoReturn
 import numpy as np
 import pytest
 
-from relid_sumo import network, results, trips
+from relid_sumo import results, trips
 from relid_sumo.base import files
 from relid_sumo.env.episode import Episode
 from relid_sumo.env.policies import Policy
 from relid_sumo.env.records import EpisodeRecord
-from relid_sumo.graph import RoadGraph
+from relid_sumo.network import network
+from relid_sumo.network.graph import RoadGraph
 from relid_sumo.prepare import Ready, prepare
 from relid_sumo.scenario import Demand, Meso, Place, Scenario, Trip
 from relid_sumo.sed.sandbox import missing_isolation

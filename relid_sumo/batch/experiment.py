@@ -29,7 +29,7 @@ from typing import Annotated, Any, TypeVar
 
 from pydantic import Field
 
-from relid_sumo import atlas, osm, scenario_files
+from relid_sumo import scenario_files
 from relid_sumo.base import cache
 from relid_sumo.base.errors import InputError
 from relid_sumo.base.settings import Settings
@@ -37,6 +37,7 @@ from relid_sumo.base.toml import read_toml, validate
 from relid_sumo.baselines import named as baselines_named
 from relid_sumo.env.policies import BASELINES
 from relid_sumo.learn.settings import TrainSettings, parse_curriculum, train_settings
+from relid_sumo.network import catalogue, osm
 from relid_sumo.scenario import NAME, Place, Scenario, Seeds, Trip
 
 Label = Annotated[str, Field(pattern=NAME)]
@@ -172,12 +173,12 @@ def _kept(faults: list[str], where: str, make: Callable[[], Found]) -> Found | N
 
 
 def _label(name: str) -> str:
-    return atlas.plain_name(Path(name)) if Path(name).name.lower().endswith(osm.ENDINGS) else Path(name).name
+    return catalogue.plain_name(Path(name)) if Path(name).name.lower().endswith(osm.ENDINGS) else Path(name).name
 
 
 def _source(name: str, folder: Path) -> str:
     """Return a name of the catalogue as it is, a path made absolute."""
-    if name in atlas.catalogue("scenarios", scenario_files.FILE):
+    if name in catalogue.catalogue("scenarios", scenario_files.FILE):
         return name
     beside = folder / name
     return str(beside.resolve()) if beside.exists() or is_osm(name) else name

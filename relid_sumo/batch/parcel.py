@@ -6,10 +6,10 @@ import io
 import tarfile
 from pathlib import Path
 
-from relid_sumo import atlas
 from relid_sumo.base import cache
 from relid_sumo.base import files as base_files
 from relid_sumo.learn import run_folder
+from relid_sumo.network import catalogue
 from relid_sumo.scenario import Scenario
 from relid_sumo.scenario_files import ANSWERS, FILE, placed, read_scenario, to_toml
 
@@ -22,9 +22,9 @@ def pack_scenario(folder: Path) -> dict[str, bytes]:
     files: dict[str, bytes] = {}
     source = scenario.folder / scenario.network
     if not source.is_file():
-        located = atlas.locate(scenario.network)
+        located = catalogue.locate(scenario.network)
         source = located.source
-        if scenario.network in atlas.known():
+        if scenario.network in catalogue.known():
             files[EXTRACT + source.name] = source.read_bytes()
         else:  # a name that this machine alone knows
             scenario = scenario.model_copy(update={"network_options": located.settings})

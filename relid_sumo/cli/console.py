@@ -29,7 +29,7 @@ def say(text: str) -> None:
 
 def box(text: str | None) -> tuple[float, float, float, float] | None:
     """Return the box that an option names."""
-    from relid_sumo.osm import parse_box
+    from relid_sumo.network.osm import parse_box
 
     return None if text is None else parse_box(text)
 

@@ -15,12 +15,12 @@ from importlib.metadata import version as package_version
 from pathlib import Path
 from typing import Literal
 
-from relid_sumo import atlas
 from relid_sumo.base import cache as base_cache
 from relid_sumo.base import files, sumo
 from relid_sumo.base.errors import InputError, RelidSumoError
 from relid_sumo.base.system import LIBRARIES, install_line, missing_libraries
 from relid_sumo.base.toml import load_toml
+from relid_sumo.network import catalogue
 from relid_sumo.sed.sandbox import missing_isolation
 
 MINIMUM_PYTHON = (3, 11)
@@ -183,28 +183,28 @@ def disk(name: str, folder: Path) -> Check:
 
 def extracts() -> Check:
     """Check which of the shipped cities' OSM extracts lie in the folders of RELID_SUMO_OSM_PATH."""
-    name, setting = "OSM extracts", os.environ.get(atlas.PATH_VARIABLE, "")
+    name, setting = "OSM extracts", os.environ.get(catalogue.PATH_VARIABLE, "")
     folders = [Path(part) for part in setting.split(os.pathsep) if part]
     if not folders:
         mend = "set it to the folder with your extracts; without it a shipped city is downloaded on first use"
-        return Check(name, "warn", f"{atlas.PATH_VARIABLE} is not set", mend)
+        return Check(name, "warn", f"{catalogue.PATH_VARIABLE} is not set", mend)
     absent = [str(folder) for folder in folders if not folder.is_dir()]
     if absent:
-        mend = f"correct {atlas.PATH_VARIABLE} (folders, separated by '{os.pathsep}')"
+        mend = f"correct {catalogue.PATH_VARIABLE} (folders, separated by '{os.pathsep}')"
         return Check(name, "warn", f"no such folder: {', '.join(absent)}", mend)
     try:
-        wanted = {city: load_toml(file, atlas.NetworkEntry).extract for city, file in atlas.known().items()}
+        wanted = {city: load_toml(file, catalogue.NetworkEntry).extract for city, file in catalogue.known().items()}
     except InputError as error:
         return Check(name, "warn", str(error), "correct that file")
     states = {city: _extract_state(extract, folders) for city, extract in wanted.items()}
     found = "; ".join(f"{city}: {state}" for city, state in states.items())
     if all(state == "found" for state in states.values()):
         return Check(name, "ok", found or "no named network needs one")
-    mend = f"put the right file into a folder of {atlas.PATH_VARIABLE}; a missing one is downloaded on first use"
+    mend = f"put the right file into a folder of {catalogue.PATH_VARIABLE}; a missing one is downloaded on first use"
     return Check(name, "warn", found, mend)
 
 
-def _extract_state(extract: atlas.ExtractEntry, folders: list[Path]) -> str:
+def _extract_state(extract: catalogue.ExtractEntry, folders: list[Path]) -> str:
     file = next((folder / extract.file for folder in folders if (folder / extract.file).is_file()), None)
     if file is None:
         return f"{extract.file} is in none of the folders"

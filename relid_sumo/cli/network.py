@@ -24,8 +24,8 @@ def network_build(
     ] = None,
 ) -> None:
     """Turn an OSM file into a SUMO network that simulates well; say what was kept, what was dropped, and why."""
-    from relid_sumo import network
     from relid_sumo.cli import tables
+    from relid_sumo.network import network
 
     built = network.find(source, name=name, bbox=_box(bbox), left_hand=left_hand, report=_say)
     out.print(tables.summary_text(built))
@@ -40,8 +40,8 @@ def network_show(
     ] = None,
 ) -> None:
     """Print the facts of a network and draw its map."""
-    from relid_sumo import maps
     from relid_sumo.cli import tables
+    from relid_sumo.network import maps
     from relid_sumo.scenario_files import find_network
 
     built = find_network(name, report=_say)

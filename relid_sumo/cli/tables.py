@@ -21,7 +21,7 @@ from relid_sumo.demand import Traffic
 from relid_sumo.env.records import EpisodeRecord
 from relid_sumo.evaluation.evaluate import Evaluation
 from relid_sumo.meso import Gap, describe
-from relid_sumo.network import Network, totals
+from relid_sumo.network.network import Network, totals
 from relid_sumo.prepare import Ready
 
 COLOURS = {"ok": "green", "warn": "yellow", "fail": "red"}

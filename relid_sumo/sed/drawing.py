@@ -9,8 +9,8 @@ import numpy as np
 from matplotlib import colormaps
 from matplotlib.lines import Line2D
 
-from relid_sumo import maps
-from relid_sumo.network import Network
+from relid_sumo.network import maps
+from relid_sumo.network.network import Network
 
 COLOURS = colormaps["tab10"].colors  # type: ignore[attr-defined] # of a listed colour map
 NARROWEST, WIDER = 1.6, 1.8  # of routes on a map, points; and by how much each earlier group is wider

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from relid_sumo.env.records import EpisodeRecord
-from relid_sumo.network import Network
+from relid_sumo.network.network import Network
 from relid_sumo.sed import feedback, material, program
 from relid_sumo.sed.attempt import Attempt
 from relid_sumo.sed.feedback import Reference

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from relid_sumo.graph import RoadGraph
+from relid_sumo.network.graph import RoadGraph
 from relid_sumo.sed.attempt import Attempt
 from relid_sumo.sed.demonstrate import Comparison, rate
 from relid_sumo.sed.loop import Refined, Subset

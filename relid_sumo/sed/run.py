@@ -17,7 +17,7 @@ from relid_sumo.base.toml import changed, validate
 from relid_sumo.demos import Demonstrations
 from relid_sumo.env.records import EpisodeRecord
 from relid_sumo.env.workers import Rollouts
-from relid_sumo.network import Network
+from relid_sumo.network.network import Network
 from relid_sumo.prepare import Ready, build_network
 from relid_sumo.scenario import Scenario, Simulator
 from relid_sumo.scenario_files import ANSWERS, FILE, placed, read_scenario

@@ -13,10 +13,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from relid_sumo import network
 from relid_sumo.base import sumo
 from relid_sumo.base.arrays import Floats
 from relid_sumo.base.seeding import stream
+from relid_sumo.network import network
 
 ROOT = Path(__file__).parents[2]
 TOWN = ROOT / "scenarios" / "town" / "town.osm"

@@ -10,13 +10,14 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from relid_sumo import atlas, maps, netconvert, network, trial
-from relid_sumo.atlas import NetworkSettings
 from relid_sumo.base import cache as base_cache
 from relid_sumo.base import sumo
 from relid_sumo.base.errors import InputError
 from relid_sumo.cli.tables import summary_text
-from relid_sumo.network import Network, build, find, match_edge
+from relid_sumo.network import catalogue as network_catalogue
+from relid_sumo.network import maps, netconvert, network, trial
+from relid_sumo.network.catalogue import NetworkSettings
+from relid_sumo.network.network import Network, build, find, match_edge
 
 pytestmark = pytest.mark.sumo
 
@@ -308,7 +309,7 @@ def test_names_are_looked_up_and_extracts_checked(tmp_path: Path, cache: Path, m
     source.parent.mkdir()
     source.write_text(grid(2))
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv(atlas.PATH_VARIABLE, f"{tmp_path}/nothing:{source.parent}")
+    monkeypatch.setenv(network_catalogue.PATH_VARIABLE, f"{tmp_path}/nothing:{source.parent}")
     catalogue(tmp_path, ENTRY.format(sha=base_cache.sha256(source)))
     town = find("atown")
     assert (town.name, town.title, town.description) == ("atown", "A town", "Four streets.")
@@ -332,7 +333,7 @@ def test_a_fetched_copy_is_used_and_said_to_be_one(
     tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv(atlas.PATH_VARIABLE, "")
+    monkeypatch.setenv(network_catalogue.PATH_VARIABLE, "")
     catalogue(tmp_path, ENTRY.format(sha="0" * 64))
     (cache / "osm").mkdir(parents=True)
     (cache / "osm" / "atown_fetched.osm").write_text(grid(2))

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from relid_sumo import atlas
 from relid_sumo.base import cache, sumo, system
 from relid_sumo.base.errors import SimulationError
 from relid_sumo.cli import doctor
+from relid_sumo.network import catalogue
 
 ROOT = Path(__file__).parents[2]
 
@@ -193,7 +193,7 @@ def test_extracts_that_are_absent_or_other_data(monkeypatch: pytest.MonkeyPatch,
         files[name] = tmp_path / f"{name}.toml"
         files[name].write_text(entry.format(name, digest) + "area = [0.0, 0.0, 1.0, 1.0]\n")
     (tmp_path / "other.osm").write_bytes(content + b"\n")
-    monkeypatch.setattr(atlas, "known", lambda: files)
+    monkeypatch.setattr(catalogue, "known", lambda: files)
     monkeypatch.setenv("RELID_SUMO_OSM_PATH", str(tmp_path))
     check = doctor.extracts()
     assert check.status == "warn"

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from relid_sumo.graph import RoadGraph, follow, order_slots
+from relid_sumo.network.graph import RoadGraph, follow, order_slots
 
 
 def graph_of(successors: list[list[int]], seed: int = 0) -> RoadGraph:

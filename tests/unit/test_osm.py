@@ -10,9 +10,9 @@ from xml.sax.saxutils import quoteattr
 import pytest
 from timezonefinder import TimezoneFinder
 
-from relid_sumo import osm
 from relid_sumo.base.errors import InputError
-from relid_sumo.driving_side import LEFT_HAND_ZONES, drives_left
+from relid_sumo.network import osm
+from relid_sumo.network.driving_side import LEFT_HAND_ZONES, drives_left
 
 NODES = {1: (10.00, 50.00), 2: (10.01, 50.00), 3: (10.02, 50.00), 4: (10.02, 50.01), 5: (10.03, 50.00)}
 

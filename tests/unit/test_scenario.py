@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from relid_sumo.atlas import NetworkSettings
 from relid_sumo.base.errors import InputError
 from relid_sumo.base.toml import load_toml, validate
+from relid_sumo.network.catalogue import NetworkSettings
 from relid_sumo.scenario import Demand, Observation, Place, Reward, Scenario, Seeds, Trip
 from relid_sumo.scenario_files import ANSWERS, load_scenario, override, to_toml, write_scenario
 

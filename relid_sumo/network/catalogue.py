@@ -16,10 +16,10 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from relid_sumo import osm
 from relid_sumo.base.cache import cache_folder, sha256
 from relid_sumo.base.errors import InputError, did_you_mean
 from relid_sumo.base.toml import load_toml, validate
+from relid_sumo.network import osm
 
 PATH_VARIABLE = "RELID_SUMO_OSM_PATH"
 WAY_TAGS = {f"{key}{way}" for key in ("lanes", "turn:lanes") for way in ("", ":forward", ":backward")} | {"access"}

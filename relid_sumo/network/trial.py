@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from relid_sumo.base import seeding, sumo
-from relid_sumo.graph import RoadGraph
+from relid_sumo.network.graph import RoadGraph
 
 WRONG_LANE = re.compile(r"Teleporting vehicle '[^']*'; waited too long \(wrong lane\), lane='(.*)_\d+'")
 DURATION_S = 600.0

@@ -14,12 +14,12 @@ from typing import Any
 import numpy as np
 from pyproj import Proj
 
-from relid_sumo import atlas, driving_side, netconvert, osm
-from relid_sumo.atlas import NetworkSettings
 from relid_sumo.base import cache, sumo
 from relid_sumo.base.arrays import Floats
 from relid_sumo.base.errors import InputError
-from relid_sumo.graph import RoadGraph
+from relid_sumo.network import catalogue, driving_side, netconvert, osm, signals
+from relid_sumo.network.catalogue import NetworkSettings
+from relid_sumo.network.graph import RoadGraph
 
 __all__ = ["Network", "NetworkSettings", "build", "find", "match_edge", "summary_text"]
 
@@ -156,14 +156,14 @@ def find(
     InputError
         If there is no such network or file, or no network can be made of it.
     """
-    if name is not None and name != atlas.plain_name(Path(name)):
+    if name is not None and name != catalogue.plain_name(Path(name)):
         raise InputError(f"'{name}' cannot be a network's name: use letters, digits, '_', '-' and '.' alone")
-    located = atlas.locate(name_or_path)
+    located = catalogue.locate(name_or_path)
     changes = {"bbox": bbox, "left_hand": left_hand}
     settings = located.settings.model_copy(update={key: value for key, value in changes.items() if value is not None})
     network = build(located.source, settings, name=name or located.name, report=report)
-    if name is not None or name_or_path not in atlas.known():
-        atlas.remember(name or located.name, located.source, settings)
+    if name is not None or name_or_path not in catalogue.known():
+        catalogue.remember(name or located.name, located.source, settings)
     return replace(network, title=located.title, description=located.description)
 
 
@@ -236,7 +236,7 @@ def _make(source: Path, settings: NetworkSettings, work: Path, whole: Path, repo
     trials = builder.mend()
 
     net = builder.net
-    netconvert.limit_cycles(net.file, whole / NET)
+    signals.limit_cycles(net.file, whole / NET)
     net.graph.save(whole / GRAPH)
     network = Network("", whole, net.graph, {})
     area = network.lonlat(net.graph.shape_xy)

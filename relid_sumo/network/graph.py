@@ -1,7 +1,7 @@
 """The road graph as arrays: edges, their slots (ways on), and shortest paths.
 
 A node of this graph is a road edge; an arc is a permitted movement from one edge to the next. It is read once from a
-SUMO network (see `relid_sumo.network`) and then needs neither SUMO nor XML.
+SUMO network (see `relid_sumo.network.network`) and then needs neither SUMO nor XML.
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from relid_sumo.network import Network
+from relid_sumo.network.network import Network
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

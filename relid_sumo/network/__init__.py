@@ -1,0 +1,1 @@
+"""An OpenStreetMap file becomes a road network that simulates well."""

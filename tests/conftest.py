@@ -18,7 +18,7 @@ from typing import Any, NoReturn
 import numpy as np
 import pytest
 
-from relid_sumo import results, trips
+from relid_sumo import trips
 from relid_sumo.base import files
 from relid_sumo.env.episode import Episode
 from relid_sumo.env.policies import Policy
@@ -26,6 +26,7 @@ from relid_sumo.env.records import EpisodeRecord
 from relid_sumo.network import network
 from relid_sumo.network.graph import RoadGraph
 from relid_sumo.prepare import Ready, prepare
+from relid_sumo.runs import layout
 from relid_sumo.scenario import Demand, Meso, Place, Scenario, Trip
 from relid_sumo.sed.sandbox import missing_isolation
 from relid_sumo.task import RoutingTask, make_task
@@ -200,8 +201,8 @@ def write_run() -> Callable[..., Path]:
         train = {"algo": algo, "seed": seed, "episodes": 4 * updates, "ippo": {"clip": 0.2}}
         versions = {"python": "3.11.2", "relid_sumo": "0.1.0"}
         settings = {"format": 1, "train": train, "network_key": f"{scenario}-roads", "m_out": 3, "versions": versions}
-        files.write_json(folder / results.SETTINGS, settings)
-        (folder / results.SCENARIO).write_text(
+        files.write_json(folder / layout.SETTINGS, settings)
+        (folder / layout.SCENARIO).write_text(
             f'name = "{scenario}"\nnetwork = "{folder}/town.osm"\nhorizon_s = 900.0\n'
         )
         metrics = [
@@ -216,7 +217,7 @@ def write_run() -> Callable[..., Path]:
             for i in range(updates)
         ]
         timing = [{"update": i + 1, "rollout_s": 2.0, "learner_s": 0.5} for i in range(updates)]
-        for name, rows in ((results.METRICS, metrics), (results.TIMING, timing)):
+        for name, rows in ((layout.METRICS, metrics), (layout.TIMING, timing)):
             table = [",".join(rows[0]), *(",".join(map(str, row.values())) for row in rows)]
             (folder / name).write_text("\n".join(table) + "\n")
         if not evaluated:
@@ -235,7 +236,7 @@ def write_run() -> Callable[..., Path]:
             for policy, seconds in times.items()
         }
         about = {"scenario": scenario, "horizon_s": 900.0, "traffic_seeds": [200, 201], "agents": names}
-        files.write_json(folder / results.EVALUATION, {**about, "policies": driven})
+        files.write_json(folder / layout.EVALUATION, {**about, "policies": driven})
         side = max(2, math.isqrt(roads // 2))
         across = [[100 * i, 100 * j, 100 * i + 100, 100 * j] for j in range(side) for i in range(side)]
         up = [[100 * i, 100 * j, 100 * i, 100 * j + 100] for j in range(side) for i in range(side)]
@@ -252,7 +253,7 @@ def write_run() -> Callable[..., Path]:
             "destination": [side - 1] * agents,
             "routes": {policy: [list(range(side))] * agents for policy in policies},
         }
-        files.write_json(folder / results.ROUTES, routes)
+        files.write_json(folder / layout.ROUTES, routes)
         return folder
 
     return write

@@ -27,9 +27,9 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-from relid_sumo import results
 from relid_sumo.base import files as base_files
 from relid_sumo.base.process import Child
+from relid_sumo.runs import layout
 
 # What brings in torch is imported where it is used: the 200 cells that do nothing import this file.
 
@@ -145,14 +145,14 @@ def kill(scratch: Path) -> None:
     same = all(
         (folder / "runs" / name / one).read_bytes() == (scratch / "whole" / "runs" / name / one).read_bytes()
         for name in names
-        for one in (results.METRICS, results.EVALUATION)
+        for one in (layout.METRICS, layout.EVALUATION)
     )
     print(f"{kills} kills; metrics and evaluations the same bytes as undisturbed: {same}")
 
 
 def _episodes(folder: Path, name: str) -> int:
     for one in (folder / "runs" / name, folder / "runs" / f"{name}.part"):
-        table = one / results.METRICS
+        table = one / layout.METRICS
         rows = base_files.read_columns(table).get("episodes") if table.is_file() else None
         if rows:
             return int(rows[-1])
@@ -167,14 +167,14 @@ def report(scratch: Path) -> None:
     file.write_text(text.replace("horizon_s = 700.0\n", ""), encoding="utf-8")
     relid_sumo("batch", file, "--out", scratch / "one", "--quiet")
     (made,) = (scratch / "one" / "runs").iterdir()
-    header, *rows = (made / results.METRICS).read_text().splitlines()
+    header, *rows = (made / layout.METRICS).read_text().splitlines()
     for number in range(50):
         copy = shutil.copytree(made, scratch / "fifty" / f"run-{number}")
-        settings = json.loads((copy / results.SETTINGS).read_text())
+        settings = json.loads((copy / layout.SETTINGS).read_text())
         settings["train"] |= {"algo": f"ippo-{number % 5}", "seed": number // 5}
-        base_files.write_json(copy / results.SETTINGS, settings)
+        base_files.write_json(copy / layout.SETTINGS, settings)
         longer = [f"{i},{4 * i},{rows[0].split(',', 2)[2]}" for i in range(1, 501)]
-        (copy / results.METRICS).write_text("\n".join([header, *longer]) + "\n")
+        (copy / layout.METRICS).write_text("\n".join([header, *longer]) + "\n")
     out = scratch / "report.html"
     took = relid_sumo("report", scratch / "fifty", "--out", out)
     print(f"report of 50 runs of {scenario}, 500 updates each: {took:.1f} s, {out.stat().st_size / 1e6:.2f} MB")

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from relid_sumo import results
 from relid_sumo.base import files, seeding
-from relid_sumo.results import Driven, Summary
+from relid_sumo.runs import summary as runs_summary
+from relid_sumo.runs.summary import Driven, Summary
 
 HERE = Path(__file__).resolve().parents[1] / "docs" / "results"
 CITIES = ("orlando", "hong_kong")
@@ -29,7 +29,7 @@ def cells(*batches: str) -> dict[tuple[str, str], list[Summary]]:
     """Return finished cells of batches by scenario and algorithm."""
     found: dict[tuple[str, str], list[Summary]] = {}
     for file in (file for batch in batches for file in sorted((HERE / "cells" / batch / "summaries").glob("*.json"))):
-        summary = results.read_summary(file)
+        summary = runs_summary.read_summary(file)
         if summary.cell is not None and summary.evaluation is not None:
             found.setdefault((summary.cell.scenario, summary.cell.algorithm), []).append(summary)
     return found
@@ -221,7 +221,7 @@ def scaling() -> dict[str, Any]:
     return dict(sorted(said.items(), key=lambda item: int(item[1]["agents"])))
 
 
-def _evaluation(run: Summary) -> results.Evaluation:
+def _evaluation(run: Summary) -> runs_summary.Evaluation:
     assert run.evaluation is not None  # `cells` leaves others out
     return run.evaluation
 

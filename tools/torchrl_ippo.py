@@ -29,7 +29,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from relid_sumo import results
 from relid_sumo.base import files, seeding
 from relid_sumo.base.arrays import Bools, Float32s
 from relid_sumo.base.errors import RelidSumoError
@@ -44,6 +43,7 @@ from relid_sumo.learn.algos.nets import Actor
 from relid_sumo.learn.settings import TrainSettings, train_settings
 from relid_sumo.learn.train import train
 from relid_sumo.prepare import prepare
+from relid_sumo.runs import layout
 from relid_sumo.scenario import Scenario, Simulator
 from relid_sumo.scenario_files import load_scenario, override
 
@@ -225,7 +225,7 @@ def train_own(scenario: Scenario, settings: TrainSettings) -> tuple[list[float],
     with tempfile.TemporaryDirectory() as folder:
         run = Path(folder) / "run"
         train(prepare(scenario, simulators=(scenario.simulator,)), run, settings, workers=1)
-        return files.read_columns(run / results.METRICS)["mean_return"], load_policy(run, greedy=True)
+        return files.read_columns(run / layout.METRICS)["mean_return"], load_policy(run, greedy=True)
 
 
 def validate(scenario: Scenario, policies: dict[str, Choose]) -> dict[str, dict[str, list[float]]]:

@@ -16,7 +16,6 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
 
-from relid_sumo import results
 from relid_sumo.base import files
 from relid_sumo.base.errors import InputError, RelidSumoError, SimulationError
 from relid_sumo.base.process import MEMORY_VARIABLE, Child, die_with_parent, told
@@ -28,6 +27,7 @@ from relid_sumo.evaluation.outcome import outcome, routes
 from relid_sumo.learn import run_folder
 from relid_sumo.learn.train import Watch, episodes_done, resume, train
 from relid_sumo.prepare import prepare
+from relid_sumo.runs import layout
 from relid_sumo.scenario_files import FILE, read_scenario
 
 FULL_MIB = 1.0  # a disk with less than this is full
@@ -156,12 +156,12 @@ def run(order: Order, tell: Tell) -> None:
         tell(Progress(cell.train.episodes, last, f"evaluates {driven}/{len(seeds) * len(policies)}"))
 
     records = evaluate.episodes(ready, policies, seeds, workers=order.workers, on_done=count)
-    files.write_json(folder / results.ROUTES, routes(ready, records))
-    files.write_json(folder / results.EVALUATION, outcome(ready, records))
+    files.write_json(folder / layout.ROUTES, routes(ready, records))
+    files.write_json(folder / layout.EVALUATION, outcome(ready, records))
 
 
 def last_return(folder: Path) -> float | None:
     """Return the mean return of a run's last update, s; None before the first."""
-    file = folder / results.METRICS
+    file = folder / layout.METRICS
     values = files.read_columns(file).get("mean_return") if file.is_file() else None
     return values[-1] if values else None

@@ -5,7 +5,7 @@ batch.json                      the grid: sources, cells, all settings
 batch.lock                      held by the batch that runs
 scenarios/LABEL/scenario.toml   each scenario as all its cells drive it
 runs/CELL.part/                 the run folder of a cell that is not done
-runs/CELL/                      of one that is: an ordinary run folder with an evaluation (`relid_sumo.results`)
+runs/CELL/                      of one that is: an ordinary run folder with an evaluation (`relid_sumo.runs.summary`)
 summaries/CELL.json             a finished cell; it counts as done though its run folder be elsewhere
 failed/CELL.json                the error of a cell that failed
 logs/CELL.log                   what its process printed
@@ -24,13 +24,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from relid_sumo import results
 from relid_sumo.base import files
 from relid_sumo.base.errors import InputError
 from relid_sumo.base.toml import validate
 from relid_sumo.batch.cell import last_return
 from relid_sumo.batch.experiment import Cell, Plan
 from relid_sumo.learn.run_folder import versions
+from relid_sumo.runs import layout
+from relid_sumo.runs import summary as runs_summary
 
 BATCH, LOCK, SCENARIOS = "batch.json", "batch.lock", "scenarios"
 FORMAT = 1
@@ -153,7 +154,7 @@ def check_same(folder: Path, plan: Plan) -> None:
     for cell in plan.cells:
         file = _summary(folder, cell)
         if file.is_file():
-            about = results.read_summary(file).cell
+            about = runs_summary.read_summary(file).cell
             found = about.fingerprint if about is not None else None
         elif whole(folder, cell).exists() or part(folder, cell).exists():
             found = before[cell.name].fingerprint if cell.name in before else None
@@ -179,13 +180,13 @@ def standings(folder: Path, plan: Plan) -> list[Standing]:
 def _standing(folder: Path, cell: Cell) -> Standing:
     file = _summary(folder, cell)
     if file.is_file():
-        metrics = results.read_summary(file).metrics
+        metrics = runs_summary.read_summary(file).metrics
         return Standing(cell, "done", int(metrics["episodes"][-1]), metrics["mean_return"][-1])
     if whole(folder, cell).is_dir():
         return Standing(cell, "done", cell.train.episodes, last_return(whole(folder, cell)))
     failure = _failure(folder, cell)
     begun = part(folder, cell)
-    table = begun / results.METRICS
+    table = begun / layout.METRICS
     episodes = (files.read_columns(table).get("episodes") if table.is_file() else None) or [0]
     where = int(episodes[-1]), last_return(begun)
     if failure.is_file():
@@ -204,8 +205,8 @@ def finish(folder: Path, cell: Cell) -> None:
     """Give a cell's run folder its name, and write its summary."""
     if part(folder, cell).exists():
         part(folder, cell).rename(whole(folder, cell))
-    labels = results.Labels.model_validate(cell, from_attributes=True)
-    summary = results.summarise(whole(folder, cell)).model_copy(update={"cell": labels})
+    labels = runs_summary.Labels.model_validate(cell, from_attributes=True)
+    summary = runs_summary.summarise(whole(folder, cell)).model_copy(update={"cell": labels})
     files.write_json(_summary(folder, cell), summary.model_dump(mode="json"))
     forget(folder, cell)
 

@@ -24,7 +24,6 @@ from typing import Any
 
 import torch
 
-from relid_sumo import results
 from relid_sumo.base import files
 from relid_sumo.base.errors import InputError
 from relid_sumo.base.settings import Settings
@@ -32,12 +31,13 @@ from relid_sumo.base.toml import validate
 from relid_sumo.demand import own_demand
 from relid_sumo.learn.settings import TrainSettings
 from relid_sumo.prepare import Ready
+from relid_sumo.runs import layout
 from relid_sumo.scenario import Scenario
 from relid_sumo.scenario_files import FILE, placed, read_scenario, write_scenario
 
-SETTINGS, METRICS, TIMING, CHECKPOINT = results.SETTINGS, results.METRICS, results.TIMING, "checkpoint.pt"
+SETTINGS, METRICS, TIMING, CHECKPOINT = layout.SETTINGS, layout.METRICS, layout.TIMING, "checkpoint.pt"
 PACKAGES = ("relid_sumo", "eclipse-sumo", "torch", "numpy", "scipy", "pettingzoo")
-FORMAT, CHECKPOINT_FORMAT = results.RUN_FORMAT, 2
+FORMAT, CHECKPOINT_FORMAT = layout.RUN_FORMAT, 2
 HEADING = "The scenario as this run drives it."
 
 

@@ -8,12 +8,12 @@ from typing import Annotated, Any, Literal, get_args
 
 from pydantic import Field, ValidationInfo, field_validator
 
-from relid_sumo import results
 from relid_sumo.base.errors import InputError, did_you_mean
 from relid_sumo.base.settings import Settings
 from relid_sumo.base.toml import changed, validate
 from relid_sumo.learn.algos.hpo import HpoSettings
 from relid_sumo.learn.algos.ippo import IppoSettings
+from relid_sumo.runs import layout
 from relid_sumo.scenario import Scenario, Simulator
 
 # Algorithms with experts, and the alpha of each where it is not given.
@@ -63,12 +63,12 @@ class TrainSettings(Settings):
     @property
     def expert(self) -> bool:
         """Whether agents have experts."""
-        return self.algo not in results.ALONE
+        return self.algo not in layout.ALONE
 
     @property
     def unread(self) -> set[str]:
         """Settings that the algorithm does not look at."""
-        return results.unread(self.algo)
+        return layout.unread(self.algo)
 
     @field_validator("hpo", mode="before")
     @classmethod

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from relid_sumo import results
 from relid_sumo.base import files
 from relid_sumo.base.errors import InputError
 from relid_sumo.report.compare import ARRIVED
 from relid_sumo.report.read import Run
+from relid_sumo.runs import layout
 
 AGENTS = 30  # whose routes are kept
 
@@ -61,7 +61,7 @@ def city(runs: Sequence[Run], scenario: str) -> tuple[City | None, list[str]]:
     base, wrong = None, []
     without = 0
     for run in (run for run in runs if run.scenario == scenario):
-        file = run.folder / results.ROUTES if run.folder is not None else None
+        file = run.folder / layout.ROUTES if run.folder is not None else None
         if file is None or not file.is_file():
             without += run.evaluation is not None
             continue

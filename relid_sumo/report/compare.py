@@ -8,11 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from relid_sumo import results
 from relid_sumo.base import stats
 from relid_sumo.base.stats import Estimate
 from relid_sumo.report.read import Run
-from relid_sumo.results import Evaluation
+from relid_sumo.runs import summary
+from relid_sumo.runs.summary import Evaluation
 
 Floats = NDArray[np.float64]
 
@@ -159,7 +159,7 @@ def _learned(name: str, runs: list[Run]) -> Driven:
     return _driven(name, tuple(run.seed for run in runs), [_of(run).policies["trained"] for run in runs])
 
 
-def _driven(name: str, seeds: tuple[int, ...], found: list[results.Driven]) -> Driven:
+def _driven(name: str, seeds: tuple[int, ...], found: list[summary.Driven]) -> Driven:
     statuses = [np.array(result.status) for result in found]
     return Driven(
         name=name,

@@ -9,12 +9,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from relid_sumo import results
 from relid_sumo.base import files
 from relid_sumo.base.errors import InputError
 from relid_sumo.base.files import Columns
 from relid_sumo.base.toml import validate
-from relid_sumo.results import Evaluation, Summary
+from relid_sumo.runs import layout
+from relid_sumo.runs import summary as runs_summary
+from relid_sumo.runs.summary import Evaluation, Summary
 
 OPTIONS = ("algo", "seed", "episodes")  # the settings of a training run that are options of `train`
 
@@ -60,7 +61,7 @@ class Run:
     @property
     def setup(self) -> str:
         """All settings that the training looked at, but its seed, as text."""
-        left_out = {"seed", *results.unread(str(self.settings.get("algo")))}
+        left_out = {"seed", *layout.unread(str(self.settings.get("algo")))}
         return json.dumps({k: v for k, v in self.settings.items() if k not in left_out}, sort_keys=True)
 
 
@@ -96,7 +97,7 @@ def find(folders: Sequence[Path]) -> tuple[list[Run], list[Missing]]:
 
 
 def _look(folder: Path) -> Iterator[Run | Missing]:
-    if (folder / results.SETTINGS).is_file():
+    if (folder / layout.SETTINGS).is_file():
         yield _read_run(folder, None)
         return
     is_batch = any((folder / part).exists() for part in ("batch.json", "runs", "summaries"))
@@ -107,7 +108,7 @@ def _subfolders(folder: Path) -> list[Path]:
     return sorted(one for one in folder.iterdir() if one.is_dir() and not one.name.startswith("."))
 
 
-def _maybe(folder: Path, labels: results.Labels | None = None) -> Run | Missing:
+def _maybe(folder: Path, labels: runs_summary.Labels | None = None) -> Run | Missing:
     """Return a run; where it cannot be read, why not."""
     try:
         return _read_run(folder, labels)
@@ -116,7 +117,7 @@ def _maybe(folder: Path, labels: results.Labels | None = None) -> Run | Missing:
 
 
 def _look_in_batch(folder: Path) -> Iterator[Run | Missing]:
-    planned: dict[str, results.Labels] = {}
+    planned: dict[str, runs_summary.Labels] = {}
     try:
         planned = {cell.name: cell for cell in _planned(folder / "batch.json")}
     except InputError as error:
@@ -126,7 +127,7 @@ def _look_in_batch(folder: Path) -> Iterator[Run | Missing]:
         seen.add(file.stem)
         beside = folder / "runs" / file.stem
         try:
-            yield _run(results.read_summary(file), file.stem, beside if beside.is_dir() else None)
+            yield _run(runs_summary.read_summary(file), file.stem, beside if beside.is_dir() else None)
         except InputError as error:
             yield Missing(file.stem, str(error))
     for one in _subfolders(folder / "runs") if (folder / "runs").is_dir() else []:
@@ -143,11 +144,11 @@ def _look_in_batch(folder: Path) -> Iterator[Run | Missing]:
         yield Missing(name, _why(folder, name, None))
 
 
-class _Plan(results.Read):
-    cells: list[results.Labels]
+class _Plan(runs_summary.Read):
+    cells: list[runs_summary.Labels]
 
 
-def _planned(file: Path) -> list[results.Labels]:
+def _planned(file: Path) -> list[runs_summary.Labels]:
     return validate(files.read_json(file).get("plan"), _Plan, str(file)).cells if file.is_file() else []
 
 
@@ -159,15 +160,15 @@ def _why(folder: Path, name: str, part: Path | None) -> str:
             return f"failed: {files.read_json(failure).get('error')}"
         if part is None:
             return "not run yet"
-        table = part / results.METRICS
+        table = part / layout.METRICS
         episodes = files.read_columns(table).get("episodes") if table.is_file() else None
     except InputError as error:
         return str(error)
     return f"not finished: {int(episodes[-1])} episodes so far" if episodes else "not finished: no update yet"
 
 
-def _read_run(folder: Path, labels: results.Labels | None) -> Run:
-    return _run(results.summarise(folder).model_copy(update={"cell": labels}), folder.name, folder)
+def _read_run(folder: Path, labels: runs_summary.Labels | None) -> Run:
+    return _run(runs_summary.summarise(folder).model_copy(update={"cell": labels}), folder.name, folder)
 
 
 def _run(summary: Summary, name: str, folder: Path | None) -> Run:

@@ -19,7 +19,6 @@ import pytest
 from rich.console import Console
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from relid_sumo import results
 from relid_sumo.base import files as base_files
 from relid_sumo.base import process
 from relid_sumo.base.errors import InputError, SimulationError
@@ -31,6 +30,8 @@ from relid_sumo.cli.batch_view import BatchView
 from relid_sumo.cli.main import main
 from relid_sumo.learn import run_folder
 from relid_sumo.prepare import Ready, prepare
+from relid_sumo.runs import layout
+from relid_sumo.runs import summary as runs_summary
 from relid_sumo.scenario_files import read_scenario
 
 pytestmark = pytest.mark.sumo
@@ -71,7 +72,7 @@ def states(folder: Path) -> dict[str, str]:
 
 def outcome(folder: Path) -> dict[str, bytes]:
     """Return what has to be the same, byte for byte, however a batch was run."""
-    files = (results.METRICS, results.EVALUATION, results.ROUTES)
+    files = (layout.METRICS, layout.EVALUATION, layout.ROUTES)
     return {f"{name}/{file}": (folder / "runs" / name / file).read_bytes() for name in CELLS for file in files}
 
 
@@ -103,18 +104,18 @@ def test_a_finished_cell_is_an_ordinary_run_folder_with_an_evaluation(
     assert sorted(one.name for one in (done / "runs").iterdir()) == CELLS, "nothing half-made is left"
     assert command("evaluate", done / "runs" / CELLS[0], "--seeds", "1", "--baselines", "shortest", "--json") == 0
     by_hand = json.loads(capsys.readouterr().out)["policies"]
-    for name, driven in results.summarise(done / "runs" / CELLS[0]).evaluation.policies.items():  # type: ignore[union-attr]
+    for name, driven in runs_summary.summarise(done / "runs" / CELLS[0]).evaluation.policies.items():  # type: ignore[union-attr]
         (times,) = driven.travel_time_s
         assert sum(times) / len(times) == pytest.approx(by_hand[name]["mean_travel_time_s"], abs=1e-3)
 
 
 def test_the_command_in_a_summary_makes_the_run_again(done: Path, tmp_path: Path) -> None:
-    summary = results.read_summary(done / "summaries" / f"{CELLS[1]}.json")
+    summary = runs_summary.read_summary(done / "summaries" / f"{CELLS[1]}.json")
     assert summary.cell is not None
     _, *words = shlex.split(summary.cell.command)
     assert command(*words, "--out", tmp_path / "again") == 0
-    metrics = (done / "runs" / CELLS[1] / results.METRICS).read_bytes()
-    assert (tmp_path / "again" / results.METRICS).read_bytes() == metrics
+    metrics = (done / "runs" / CELLS[1] / layout.METRICS).read_bytes()
+    assert (tmp_path / "again" / layout.METRICS).read_bytes() == metrics
 
 
 def test_what_is_done_is_not_run_again(
@@ -178,7 +179,7 @@ def test_a_dry_run_shows_the_grid_and_writes_nothing(
 def episodes(folder: Path) -> dict[str, int]:
     found = {}
     for name in CELLS:
-        table = folder / "runs" / f"{name}.part" / results.METRICS
+        table = folder / "runs" / f"{name}.part" / layout.METRICS
         rows = base_files.read_columns(table).get("episodes") if table.is_file() else None
         found[name] = int(rows[-1]) if rows else 0
         found[name] = 10**6 if (folder / "runs" / name).is_dir() else found[name]

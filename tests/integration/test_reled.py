@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from relid_sumo import demand, results, turns
+from relid_sumo import demand, turns
 from relid_sumo.base import files
 from relid_sumo.base.errors import InputError, SimulationError
 from relid_sumo.baselines import due
@@ -27,6 +27,7 @@ from relid_sumo.learn import run_folder
 from relid_sumo.learn import settings as learn_settings
 from relid_sumo.learn.train import Watch, resume, train
 from relid_sumo.prepare import Ready, prepare
+from relid_sumo.runs import layout
 from relid_sumo.scenario import Demand
 from relid_sumo.trips import alternatives
 
@@ -59,11 +60,11 @@ def trained(town_ready: Ready, tmp_path_factory: pytest.TempPathFactory) -> Path
 
 
 def test_a_run_keeps_alpha_by_agent_and_looks_at_its_plans(trained: Path, town_ready: Ready) -> None:
-    columns = files.read_columns(trained / results.METRICS)
+    columns = files.read_columns(trained / layout.METRICS)
     for i in range(town_ready.task.n_agents):
         assert all(0.5 <= value <= 0.9 for value in columns[f"alpha_{i}"])
     assert columns["imitated"][0] > 0.5, "imitation went before"
-    rounds = files.read_columns(trained / results.ROUNDS)
+    rounds = files.read_columns(trained / layout.ROUNDS)
     assert rounds["round"] == [1.0, 2.0]
     assert all(0.0 <= value <= 1.0 for value in rounds["d_in"])
     assert all(value >= 0.0 for value in rounds["f_out"])
@@ -76,7 +77,7 @@ def test_a_run_keeps_alpha_by_agent_and_looks_at_its_plans(trained: Path, town_r
 
 
 def test_ways_are_probed_before_the_last_simulation_and_count_in_the_budget(trained: Path, town_ready: Ready) -> None:
-    columns = files.read_columns(trained / results.METRICS)
+    columns = files.read_columns(trained / layout.METRICS)
     told = json.loads((trained / "experts.json").read_text())
     probed = json.loads((trained / "probes.json").read_text())
     assert list(probed["gain_s"]) == list(town_ready.task.names)
@@ -89,7 +90,7 @@ def test_ways_are_probed_before_the_last_simulation_and_count_in_the_budget(trai
     renewed = looked - probed["episodes_driven"] - told["micro"]["episodes_driven"]
     assert renewed > 0, "the plans were driven against the present policies, too"
     assert list(columns["micro"]) == [0, 0, 0, 1, 1]
-    rounds = files.read_columns(trained / results.ROUNDS)
+    rounds = files.read_columns(trained / layout.ROUNDS)
     before = [0.0, 0.0, rounds["renewed"][0]]  # renewed after the second update
     assert columns["replaced"][:3] == before, "what is better mesoscopically replaces nothing by itself"
     better = sum(gain > 0 for gain in probed["gain_s"].values())
@@ -111,7 +112,7 @@ def test_plans_are_looked_at_in_a_simulation_that_is_not_trained_in(
         tmp_path / "run",
         settings(demonstrations=given, llm="", episodes=4, renew_every=1, curriculum=[("micro", 1.0)]),
     )
-    assert files.read_columns(tmp_path / "run" / results.ROUNDS)["update"] == [1.0], "nothing after the last update"
+    assert files.read_columns(tmp_path / "run" / layout.ROUNDS)["update"] == [1.0], "nothing after the last update"
 
 
 def test_a_run_goes_on_exactly(trained: Path, town_ready: Ready, tmp_path: Path) -> None:
@@ -122,7 +123,7 @@ def test_a_run_goes_on_exactly(trained: Path, town_ready: Ready, tmp_path: Path)
     with pytest.raises(StopHereError):
         train(town_ready, tmp_path / "run", settings(), watch=Watch(update=stop))
     resume(tmp_path / "run")
-    for name in (results.METRICS, results.ROUNDS):
+    for name in (layout.METRICS, layout.ROUNDS):
         assert (tmp_path / "run" / name).read_bytes() == (trained / name).read_bytes(), name
 
 

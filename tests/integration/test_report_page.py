@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from relid_sumo import results
 from relid_sumo.report.write import write
+from relid_sumo.runs import layout
 
 pytestmark = pytest.mark.browser
 
@@ -103,7 +103,7 @@ def page(tmp_path_factory: pytest.TempPathFactory, write_run: Callable[..., Path
         ours = write_run(
             folder / "runs" / f"reled-{seed}", algo="reled", seed=seed, faster_s=80.0, columns={"alpha_0": 1}
         )
-        (ours / results.ROUNDS).write_text("round,d_in,f_out\n1,0.5,3\n2,0.25,2\n")
+        (ours / layout.ROUNDS).write_text("round,d_in,f_out\n1,0.5,3\n2,0.25,2\n")
     write_run(folder / "runs" / "city", scenario="city", roads=200)
     (folder / "runs" / "broken").mkdir()
     return write([folder], folder / "page.html").files[0]

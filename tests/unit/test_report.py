@@ -14,12 +14,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from relid_sumo import results
 from relid_sumo.base import files
 from relid_sumo.base.errors import InputError
 from relid_sumo.report import compare, read
 from relid_sumo.report.content import gather
 from relid_sumo.report.write import write
+from relid_sumo.runs import layout, summary
 
 WriteRun = Callable[..., Path]
 
@@ -48,7 +48,7 @@ def test_seeds_are_the_unit_and_pairs_are_paired_by_them(grid: Path) -> None:
     means = [
         np.mean(evaluation.policies["trained"].travel_time_s)
         for seed in range(3)
-        if (evaluation := results.summarise(grid / f"ippo-{seed}").evaluation) is not None
+        if (evaluation := summary.summarise(grid / f"ippo-{seed}").evaluation) is not None
     ]
     assert ippo.travel_time_s.mean == pytest.approx(np.mean(means))
     assert ippo.travel_time_s.low is not None
@@ -86,14 +86,14 @@ def test_what_has_one_name_and_other_settings_is_not_pooled(tmp_path: Path, writ
     shutil.copytree(tmp_path / "a" / "run", tmp_path / "c" / "run")
     runs, _ = read.find([tmp_path / "a", tmp_path / "b", tmp_path / "c"])
     assert [run.algorithm for run in runs] == ["ippo", "ippo #2"], "and the same run twice is one"
-    unread = write_run(tmp_path / "e" / "run", seed=1) / results.SETTINGS
+    unread = write_run(tmp_path / "e" / "run", seed=1) / layout.SETTINGS
     content = json.loads(unread.read_text())
     content["train"] |= {"probes": False, "score_seeds": 8}
     unread.write_text(json.dumps(content))
     runs, _ = read.find([tmp_path / "a", tmp_path / "e"])
     assert [run.algorithm for run in runs] == ["ippo", "ippo"], "ippo does not look at them"
     other = write_run(tmp_path / "d" / "run", seed=1)
-    scenario = other / results.SCENARIO
+    scenario = other / layout.SCENARIO
     scenario.write_text(scenario.read_text().replace("900.0", "600.0"))
     runs, _ = read.find([tmp_path / "a", tmp_path / "d"])
     assert [run.scenario for run in runs] == ["town", "town #2"]
@@ -102,13 +102,13 @@ def test_what_has_one_name_and_other_settings_is_not_pooled(tmp_path: Path, writ
 def test_a_report_is_of_what_is_there_and_names_what_is_not(grid: Path, write_run: WriteRun) -> None:
     (grid / "empty").mkdir()
     damages: dict[str, Callable[[Path], object]] = {
-        "no-update": lambda folder: (folder / results.METRICS).write_text(""),
-        "no-metrics": lambda folder: (folder / results.METRICS).unlink(),
-        "cut": lambda folder: (folder / results.EVALUATION).write_text('{"scenario": "to'),
-        "old": lambda folder: files.write_json(folder / results.SETTINGS, {"format": 0}),
-        "words": lambda folder: (folder / results.METRICS).write_text("update,episodes\n1,many\n"),
-        "no-scenario": lambda folder: (folder / results.SCENARIO).unlink(),
-        "half": lambda folder: files.write_json(folder / results.EVALUATION, {"policies": {}}),
+        "no-update": lambda folder: (folder / layout.METRICS).write_text(""),
+        "no-metrics": lambda folder: (folder / layout.METRICS).unlink(),
+        "cut": lambda folder: (folder / layout.EVALUATION).write_text('{"scenario": "to'),
+        "old": lambda folder: files.write_json(folder / layout.SETTINGS, {"format": 0}),
+        "words": lambda folder: (folder / layout.METRICS).write_text("update,episodes\n1,many\n"),
+        "no-scenario": lambda folder: (folder / layout.SCENARIO).unlink(),
+        "half": lambda folder: files.write_json(folder / layout.EVALUATION, {"policies": {}}),
     }
     for name, damage in damages.items():
         damage(write_run(grid / name, seed=7))
@@ -131,9 +131,9 @@ def test_a_report_is_of_what_is_there_and_names_what_is_not(grid: Path, write_ru
 
 def test_a_row_being_written_is_left_out(tmp_path: Path, write_run: WriteRun) -> None:
     folder = write_run(tmp_path / "run")
-    with (folder / results.METRICS).open("a") as out:
+    with (folder / layout.METRICS).open("a") as out:
         out.write("6,24")
-    assert len(results.summarise(folder).metrics["episodes"]) == 5
+    assert len(summary.summarise(folder).metrics["episodes"]) == 5
 
 
 @pytest.mark.parametrize("what", ["nothing", "no folder", "only bad ones", "an ending", "no place"])
@@ -168,7 +168,7 @@ def test_a_batch_tells_what_became_of_each_cell(tmp_path: Path, write_run: Write
     ]
     files.write_json(batch / "batch.json", {"format": 1, "plan": {"cells": cells}})
     write_run(batch / "runs" / "here-0")
-    away = results.summarise(write_run(tmp_path / "away-0")).model_dump(mode="json")
+    away = summary.summarise(write_run(tmp_path / "away-0")).model_dump(mode="json")
     files.write_json(batch / "summaries" / "away-0.json", {**away, "cell": cells[1]})
     files.write_json(batch / "failed" / "failed-0.json", {"error": "SUMO said no"})
     write_run(batch / "runs" / "begun-0.part", evaluated=False)
@@ -188,7 +188,7 @@ def test_parts_to_come_are_drawn_when_their_columns_are_there(tmp_path: Path, wr
     for seed in range(2):
         columns = {"alpha_0": 1.0, "alpha_1": 3.0, "alpha_mean": 2.0}
         folder = write_run(tmp_path / "grid" / f"reled-{seed}", algo="reled", seed=seed, columns=columns)
-        (folder / results.ROUNDS).write_text("round,d_in,f_out,execution_rate,repairs\n1,0.5,3,0.9,2\n2,0.25,2,1.0,0\n")
+        (folder / layout.ROUNDS).write_text("round,d_in,f_out,execution_rate,repairs\n1,0.5,3,0.9,2\n2,0.25,2,1.0,0\n")
     write_run(tmp_path / "grid" / "ippo", seed=0)
     charts = {chart.title: chart for chart in gather([tmp_path / "grid"]).parts[0].charts}
     alpha = charts["Alpha of each agent, reled, town"]
@@ -206,7 +206,7 @@ def test_parts_to_come_are_drawn_when_their_columns_are_there(tmp_path: Path, wr
 
 def test_long_curves_are_averaged_not_thinned(tmp_path: Path, write_run: WriteRun) -> None:
     folder = write_run(tmp_path / "run", updates=1000)
-    y = files.read_columns(folder / results.METRICS)["mean_return"]
+    y = files.read_columns(folder / layout.METRICS)["mean_return"]
     (series,) = gather([folder]).parts[0].learning[0].series
     assert len(series.y) == 150
     assert np.average(series.y, weights=np.diff(np.linspace(0, 1000, 151).astype(int))) == pytest.approx(np.mean(y))

@@ -15,7 +15,6 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
-from relid_sumo import results
 from relid_sumo.base import files
 from relid_sumo.base.arrays import Floats
 from relid_sumo.demos import Demonstrations
@@ -29,6 +28,7 @@ from relid_sumo.learn.reled import probes, renewal
 from relid_sumo.learn.reled.experts import Experts, driven_routes, planned
 from relid_sumo.learn.settings import TrainSettings
 from relid_sumo.prepare import Ready, prepare
+from relid_sumo.runs import layout
 from relid_sumo.scenario import Simulator
 from relid_sumo.sed import run as sed
 from relid_sumo.sed.bench import Bench, Present, Watch
@@ -105,7 +105,7 @@ class Reled:
             self.experts.restore(state)
             self._driven, self._n_rounds, self._shown = state["driven"], state["rounds"], set(state["shown"])
             self._learner.expert = self.experts.stacked()
-        self._rounds = run_folder.Table(self._folder / results.ROUNDS, keep=self._n_rounds)
+        self._rounds = run_folder.Table(self._folder / layout.ROUNDS, keep=self._n_rounds)
 
     @property
     def _last(self) -> Simulator:

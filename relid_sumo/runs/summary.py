@@ -33,13 +33,9 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from relid_sumo.base.errors import InputError
 from relid_sumo.base.files import Columns, read_columns, read_json
 from relid_sumo.base.toml import read_toml, validate
+from relid_sumo.runs.layout import EVALUATION, METRICS, ROUNDS, RUN_FORMAT, SCENARIO, SETTINGS, TIMING
 
-SETTINGS, SCENARIO, METRICS, TIMING = "settings.json", "scenario.toml", "metrics.csv", "timing.csv"
-EVALUATION, ROUTES, ROUNDS = "evaluation.json", "routes.json", "rounds.csv"
-RUN_FORMAT = 1
 SUMMARY_FORMAT = 1
-ALONE = {"ippo", "mappo"}  # algorithms without experts
-OF_EXPERTS = {"hpo", "demonstrations", "llm", "elite", "probes", "feedback", "score_seeds", "renew_every"}
 
 
 class Read(BaseModel):
@@ -122,11 +118,6 @@ class Summary(Read):
         if not self.metrics.get("episodes") or not self.metrics.get("mean_return"):
             raise ValueError("metrics: the run ended before its first update")
         return self
-
-
-def unread(algo: str) -> set[str]:
-    """Return settings of a training run that an algorithm does not look at."""
-    return OF_EXPERTS if algo in ALONE else {"ippo"}
 
 
 def summarise(folder: Path) -> Summary:

@@ -20,7 +20,7 @@ from relid_sumo.base.cache import cache_folder, sha256
 from relid_sumo.base.errors import InputError
 from relid_sumo.network.graph import RoadGraph
 from relid_sumo.network.network import Network
-from relid_sumo.scenario import Demand, Meso, Scenario, Simulator
+from relid_sumo.scenario.settings import Demand, Meso, Scenario, Simulator
 
 RIM_M = 150.0  # a junction this near to the hull of the network is where its traffic enters and leaves
 ROUTE_SPREAD = 2.0  # each vehicle sees every edge's time times a random factor of 1 to this

@@ -18,7 +18,7 @@ from relid_sumo.base import files
 from relid_sumo.base.arrays import Bools, Float32s, Floats
 from relid_sumo.base.errors import InputError
 from relid_sumo.env.records import EpisodeRecord
-from relid_sumo.task import RoutingTask
+from relid_sumo.scenario.task import RoutingTask
 
 FORMAT = 1
 

@@ -16,8 +16,8 @@ from relid_sumo.bridge import AGENT_TYPE
 from relid_sumo.env.play import Job, drive
 from relid_sumo.env.policies import Policy
 from relid_sumo.env.records import ARRIVED, EpisodeRecord
-from relid_sumo.prepare import Ready
-from relid_sumo.task import RoutingTask
+from relid_sumo.scenario.prepare import Ready
+from relid_sumo.scenario.task import RoutingTask
 
 ENDING = ".rou.xml"
 SHORT = {"-n": "net-file", "-r": "route-files"}

@@ -16,7 +16,7 @@ from relid_sumo.base.arrays import Floats
 from relid_sumo.demand import own_demand, routes, simulation_options
 from relid_sumo.network.graph import RoadGraph
 from relid_sumo.network.network import Network
-from relid_sumo.scenario import Scenario
+from relid_sumo.scenario.settings import Scenario
 
 BIN_S = 300.0
 # What changes nothing measured here; of the network, its key counts.

@@ -18,7 +18,7 @@ from relid_sumo import traffic
 from relid_sumo.base.arrays import Floats
 from relid_sumo.network.graph import RoadGraph
 from relid_sumo.network.network import Network
-from relid_sumo.scenario import Scenario
+from relid_sumo.scenario.settings import Scenario
 from relid_sumo.traffic import BIN_S
 
 DOUBT = 5.0  # vehicles: so many at the mean of the road (or turn) are added to those of a turn (in a bin)

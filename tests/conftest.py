@@ -18,18 +18,18 @@ from typing import Any, NoReturn
 import numpy as np
 import pytest
 
-from relid_sumo import trips
 from relid_sumo.base import files
 from relid_sumo.env.episode import Episode
 from relid_sumo.env.policies import Policy
 from relid_sumo.env.records import EpisodeRecord
 from relid_sumo.network import network
 from relid_sumo.network.graph import RoadGraph
-from relid_sumo.prepare import Ready, prepare
 from relid_sumo.runs import layout
-from relid_sumo.scenario import Demand, Meso, Place, Scenario, Trip
+from relid_sumo.scenario import trips
+from relid_sumo.scenario.prepare import Ready, prepare
+from relid_sumo.scenario.settings import Demand, Meso, Place, Scenario, Trip
+from relid_sumo.scenario.task import RoutingTask, make_task
 from relid_sumo.sed.sandbox import missing_isolation
-from relid_sumo.task import RoutingTask, make_task
 from relid_sumo.toy import ToyBridge, grid
 
 TOWN = Path(__file__).parents[1] / "scenarios" / "town" / "town.osm"

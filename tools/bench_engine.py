@@ -28,7 +28,7 @@ from typing import Any
 import make_town
 import numpy as np
 
-from relid_sumo import meso, trips
+from relid_sumo import meso
 from relid_sumo.base import seeding, sumo
 from relid_sumo.bridge import AGENT_TYPE, Bridge
 from relid_sumo.env.episode import Episode
@@ -38,11 +38,12 @@ from relid_sumo.env.workers import Rollouts
 from relid_sumo.learn import run_folder
 from relid_sumo.learn import settings as learn_settings
 from relid_sumo.network import network
-from relid_sumo.prepare import Ready, prepare
-from relid_sumo.scenario import Demand, Meso, Place, Scenario, Simulator, Trip
-from relid_sumo.scenario_files import load_scenario
+from relid_sumo.scenario import trips
+from relid_sumo.scenario.make import load_scenario
+from relid_sumo.scenario.prepare import Ready, prepare
+from relid_sumo.scenario.settings import Demand, Meso, Place, Scenario, Simulator, Trip
+from relid_sumo.scenario.task import make_task
 from relid_sumo.snapshot import Snapshot, in_fork
-from relid_sumo.task import make_task
 
 ROUNDS = 3  # of everything that is measured in turn
 RESETS = 20

@@ -22,8 +22,8 @@ from numpy.typing import NDArray
 from relid_sumo import traffic, turns
 from relid_sumo.bridge import SumoBridge
 from relid_sumo.demand import routes, simulation_options
-from relid_sumo.prepare import Ready, prepare
-from relid_sumo.scenario_files import load_scenario
+from relid_sumo.scenario.make import load_scenario
+from relid_sumo.scenario.prepare import Ready, prepare
 
 EVERY_S = 10  # between two looks at the roads
 AHEAD_S = (0, 60, 120, 300)

@@ -41,8 +41,8 @@ from relid_sumo.evaluation.outcome import outcome
 from relid_sumo.evaluation.trained import load_trained
 from relid_sumo.learn import run_folder
 from relid_sumo.learn.reled.experts import planned
-from relid_sumo.prepare import Ready, prepare
-from relid_sumo.scenario_files import load_scenario
+from relid_sumo.scenario.make import load_scenario
+from relid_sumo.scenario.prepare import Ready, prepare
 
 CASES = ("as trained", "more traffic", "a road closed")
 PLANNED = "rerouting,hist,turns"

@@ -42,10 +42,11 @@ from relid_sumo.learn.algos.ippo import RETURN_SCALE, IppoSettings
 from relid_sumo.learn.algos.nets import Actor
 from relid_sumo.learn.settings import TrainSettings, train_settings
 from relid_sumo.learn.train import train
-from relid_sumo.prepare import prepare
 from relid_sumo.runs import layout
-from relid_sumo.scenario import Scenario, Simulator
-from relid_sumo.scenario_files import load_scenario, override
+from relid_sumo.scenario.files import override
+from relid_sumo.scenario.make import load_scenario
+from relid_sumo.scenario.prepare import prepare
+from relid_sumo.scenario.settings import Scenario, Simulator
 
 try:
     from tensordict import TensorDict

@@ -21,7 +21,7 @@ from xml.sax.saxutils import quoteattr
 from relid_sumo import demand, traffic
 from relid_sumo.base import cache, files, sumo
 from relid_sumo.base.errors import InputError, SimulationError
-from relid_sumo.prepare import Ready
+from relid_sumo.scenario.prepare import Ready
 
 STEPS = 5  # after the second hardly a route is new (hong_kong)
 

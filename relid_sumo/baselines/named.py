@@ -8,7 +8,7 @@ from relid_sumo.base.errors import InputError, did_you_mean
 from relid_sumo.baselines import planners
 from relid_sumo.baselines.planners import PLANNERS
 from relid_sumo.env.policies import BASELINES, Policy
-from relid_sumo.prepare import Ready
+from relid_sumo.scenario.prepare import Ready
 
 
 def worked_out(

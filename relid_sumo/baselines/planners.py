@@ -20,8 +20,8 @@ from relid_sumo.baselines import due
 from relid_sumo.demand import own_demand
 from relid_sumo.env.policies import Name, Policy
 from relid_sumo.env.workers import Rollouts, in_traffic
-from relid_sumo.prepare import Ready
-from relid_sumo.trips import alternatives
+from relid_sumo.scenario.prepare import Ready
+from relid_sumo.scenario.trips import alternatives
 
 PLANNERS: tuple[Name, ...] = ("hist", "turns", "bestroute", "due")
 K_ROUTES = 8

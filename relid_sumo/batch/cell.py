@@ -26,9 +26,9 @@ from relid_sumo.evaluation import evaluate, trained
 from relid_sumo.evaluation.outcome import outcome, routes
 from relid_sumo.learn import run_folder
 from relid_sumo.learn.train import Watch, episodes_done, resume, train
-from relid_sumo.prepare import prepare
 from relid_sumo.runs import layout
-from relid_sumo.scenario_files import FILE, read_scenario
+from relid_sumo.scenario.files import FILE, read_scenario
+from relid_sumo.scenario.prepare import prepare
 
 FULL_MIB = 1.0  # a disk with less than this is full
 

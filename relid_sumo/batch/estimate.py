@@ -8,8 +8,8 @@ from relid_sumo.batch.store import Standing
 from relid_sumo.env.play import Job
 from relid_sumo.env.policies import Policy
 from relid_sumo.env.workers import Rollouts
-from relid_sumo.prepare import Ready
-from relid_sumo.scenario import Simulator
+from relid_sumo.scenario.prepare import Ready
+from relid_sumo.scenario.settings import Simulator
 
 Speeds = dict[Simulator, float]  # wall-clock seconds per simulated second
 

@@ -29,7 +29,6 @@ from typing import Annotated, Any, TypeVar
 
 from pydantic import Field
 
-from relid_sumo import scenario_files
 from relid_sumo.base import cache
 from relid_sumo.base.errors import InputError
 from relid_sumo.base.settings import Settings
@@ -38,7 +37,9 @@ from relid_sumo.baselines import named as baselines_named
 from relid_sumo.env.policies import BASELINES
 from relid_sumo.learn.settings import TrainSettings, parse_curriculum, train_settings
 from relid_sumo.network import catalogue, osm
-from relid_sumo.scenario import NAME, Place, Scenario, Seeds, Trip
+from relid_sumo.scenario import files
+from relid_sumo.scenario import make as scenario_make
+from relid_sumo.scenario.settings import NAME, Place, Scenario, Seeds, Trip
 
 Label = Annotated[str, Field(pattern=NAME)]
 Found = TypeVar("Found")
@@ -178,7 +179,7 @@ def _label(name: str) -> str:
 
 def _source(name: str, folder: Path) -> str:
     """Return a name of the catalogue as it is, a path made absolute."""
-    if name in catalogue.catalogue("scenarios", scenario_files.FILE):
+    if name in catalogue.catalogue("scenarios", files.FILE):
         return name
     beside = folder / name
     return str(beside.resolve()) if beside.exists() or is_osm(name) else name
@@ -192,13 +193,13 @@ def is_osm(source: str) -> bool:
 def _scenario(entry: ScenarioEntry, where: str) -> Scenario:
     """Return the scenario, settings replaced; for an OSM file one that stands for what will be made of it."""
     if not is_osm(entry.source):
-        made = scenario_files.load_scenario(entry.source, bbox=entry.bbox, agents=entry.agents)
-        return scenario_files.override(made, entry.changes, where)
+        made = scenario_make.load_scenario(entry.source, bbox=entry.bbox, agents=entry.agents)
+        return files.override(made, entry.changes, where)
     osm.check_file(Path(entry.source))
     nowhere = Place(lon=0, lat=0, bearing=0)
     trip = Trip(id="agent0", origin=nowhere, destination=nowhere, depart_s=0)
     plain = Scenario(name="area", network="area", seeds=Seeds.default(), trips=(trip,))
-    return scenario_files.override(plain, entry.changes, where)
+    return files.override(plain, entry.changes, where)
 
 
 def _train(experiment: Experiment, label: str, episodes: int, where: str, folder: Path) -> TrainSettings:

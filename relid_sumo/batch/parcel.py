@@ -10,8 +10,8 @@ from relid_sumo.base import cache
 from relid_sumo.base import files as base_files
 from relid_sumo.learn import run_folder
 from relid_sumo.network import catalogue
-from relid_sumo.scenario import Scenario
-from relid_sumo.scenario_files import ANSWERS, FILE, placed, read_scenario, to_toml
+from relid_sumo.scenario.files import ANSWERS, FILE, placed, read_scenario, to_toml
+from relid_sumo.scenario.settings import Scenario
 
 EXTRACT, RUN, LOG = "extract/", "run/", "log"
 

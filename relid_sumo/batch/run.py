@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from relid_sumo import scenario_files
 from relid_sumo.base import files
 from relid_sumo.batch import estimate, experiment, local, on_ray, store
 from relid_sumo.batch.cell import DiskFullError, Order
@@ -17,8 +16,10 @@ from relid_sumo.batch.estimate import Speeds
 from relid_sumo.batch.events import Event
 from relid_sumo.batch.experiment import Plan, ScenarioEntry
 from relid_sumo.batch.store import Standing
-from relid_sumo.prepare import Ready, prepare
-from relid_sumo.scenario import Scenario, Simulator
+from relid_sumo.scenario import files as scenario_files
+from relid_sumo.scenario import make
+from relid_sumo.scenario.prepare import Ready, prepare
+from relid_sumo.scenario.settings import Scenario, Simulator
 
 SPEED = "speed.json"
 HEADING = "The scenario as all cells of this batch drive it."
@@ -180,11 +181,9 @@ def _scenario(label: str, entry: ScenarioEntry, folder: Path, report: Report) ->
     if (folder / scenario_files.FILE).is_file():
         return scenario_files.read_scenario(folder / scenario_files.FILE)
     if not experiment.is_osm(entry.source):
-        return scenario_files.load_scenario(entry.source, changes=entry.changes)
-    agents, source = entry.agents or scenario_files.AGENTS, Path(entry.source)
-    return scenario_files.new_scenario(
-        label, source, bbox=entry.bbox, agents=agents, changes=entry.changes, report=report
-    )
+        return make.load_scenario(entry.source, changes=entry.changes)
+    agents, source = entry.agents or make.AGENTS, Path(entry.source)
+    return make.new_scenario(label, source, bbox=entry.bbox, agents=agents, changes=entry.changes, report=report)
 
 
 def _speeds(ready: Ready, simulators: Sequence[Simulator], folder: Path, report: Report, keep: bool) -> Speeds:

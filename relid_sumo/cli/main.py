@@ -110,8 +110,8 @@ def train(
     from relid_sumo.learn import run_folder
     from relid_sumo.learn import settings as learn_settings
     from relid_sumo.learn import train as training
-    from relid_sumo.prepare import prepare
-    from relid_sumo.scenario_files import load_scenario
+    from relid_sumo.scenario.make import load_scenario
+    from relid_sumo.scenario.prepare import prepare
 
     if (scenario is None) == (resume is None):
         raise InputError("name a scenario to train, or a run folder to go on with: --resume DIR")

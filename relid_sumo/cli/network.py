@@ -42,7 +42,7 @@ def network_show(
     """Print the facts of a network and draw its map."""
     from relid_sumo.cli import tables
     from relid_sumo.network import maps
-    from relid_sumo.scenario_files import find_network
+    from relid_sumo.scenario.make import find_network
 
     built = find_network(name, report=_say)
     out.print(tables.summary_text(built))

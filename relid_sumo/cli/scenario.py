@@ -25,10 +25,10 @@ def scenario_new(
     changes: Set = None,
 ) -> None:
     """Write a complete scenario for an OSM file: trips with real alternatives, calibrated traffic and simulations."""
-    from relid_sumo import scenario_files
+    from relid_sumo.scenario import files, make
 
-    scenario_files.check_new(folder / name)
-    made = scenario_files.new_scenario(
+    files.check_new(folder / name)
+    made = make.new_scenario(
         name,
         source,
         bbox=_box(bbox),
@@ -38,7 +38,7 @@ def scenario_new(
         with_meso=True,
         report=_say,
     )
-    file = scenario_files.write_scenario(made, folder / name)
+    file = files.write_scenario(made, folder / name)
     err.print(f"wrote {file}; next: relid-sumo scenario check {folder / name}", highlight=False)
 
 
@@ -51,8 +51,8 @@ def scenario_check(
     """Say what is wrong with a scenario and what its traffic looks like."""
     from relid_sumo import demand, meso
     from relid_sumo.cli import tables
-    from relid_sumo.prepare import prepare
-    from relid_sumo.scenario_files import load_scenario
+    from relid_sumo.scenario.make import load_scenario
+    from relid_sumo.scenario.prepare import prepare
 
     loaded = load_scenario(scenario, changes=changes or [], bbox=_box(bbox), report=_say)
     ready = prepare(loaded, report=_say)

@@ -31,8 +31,8 @@ def partition(
 ) -> None:
     """Show which agents plan together, and why: who shares road at about the same time."""
     from relid_sumo.cli import sed_tables
-    from relid_sumo.prepare import prepare
-    from relid_sumo.scenario_files import load_scenario
+    from relid_sumo.scenario.make import load_scenario
+    from relid_sumo.scenario.prepare import prepare
     from relid_sumo.sed import drawing
     from relid_sumo.sed import partition as parts
     from relid_sumo.sed.run import settings_from
@@ -81,8 +81,8 @@ def run(
 ) -> None:
     """Have programs written that plan routes, drive their plans, feed back what came of it, and keep the best."""
     from relid_sumo.cli import sed_tables
-    from relid_sumo.prepare import prepare
-    from relid_sumo.scenario_files import load_scenario
+    from relid_sumo.scenario.make import load_scenario
+    from relid_sumo.scenario.prepare import prepare
     from relid_sumo.sed import run as running
 
     own = [change.removeprefix("sed.") for change in changes or [] if change.startswith("sed.")]

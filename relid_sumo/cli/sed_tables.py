@@ -10,9 +10,9 @@ from rich.console import Console, Group
 from rich.markup import escape
 from rich.table import Table
 
+from relid_sumo.scenario.task import RoutingTask
 from relid_sumo.sed.bench import Watch
 from relid_sumo.sed.partition import Partition
-from relid_sumo.task import RoutingTask
 
 
 def tables(content: dict[str, Any]) -> Group:

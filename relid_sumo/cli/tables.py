@@ -14,7 +14,6 @@ from rich.progress import TimeRemainingColumn as EtaColumn
 from rich.table import Table
 from rich.text import Text
 
-from relid_sumo import trips
 from relid_sumo.base.stats import Estimate
 from relid_sumo.cli.doctor import Check
 from relid_sumo.demand import Traffic
@@ -22,7 +21,8 @@ from relid_sumo.env.records import EpisodeRecord
 from relid_sumo.evaluation.evaluate import Evaluation
 from relid_sumo.meso import Gap, describe
 from relid_sumo.network.network import Network, totals
-from relid_sumo.prepare import Ready
+from relid_sumo.scenario import trips
+from relid_sumo.scenario.prepare import Ready
 
 COLOURS = {"ok": "green", "warn": "yellow", "fail": "red"}
 DRAWN_EVERY_S = 0.5

@@ -37,8 +37,8 @@ from relid_sumo.base.arrays import Bools, Float32s
 from relid_sumo.base.errors import InputError, SimulationError
 from relid_sumo.bridge import Bridge
 from relid_sumo.env.records import ARRIVED, HORIZON, LOST, NEVER_INSERTED, Decision, EpisodeRecord
-from relid_sumo.scenario import Scenario
-from relid_sumo.task import RoutingTask
+from relid_sumo.scenario.settings import Scenario
+from relid_sumo.scenario.task import RoutingTask
 
 HASTE, HASTE_S = 1.1, 2.0  # how much faster than allowed, and how much nearer to its end, a vehicle may enter an edge
 BACKGROUND_S = 900.0  # the effect on the background traffic is measured this long after the agents' time 0

@@ -25,11 +25,11 @@ from relid_sumo.env.policies import Policy
 from relid_sumo.env.records import EpisodeRecord
 from relid_sumo.env.serve import Moment, serve
 from relid_sumo.env.workers import MEMORY_SHARE
-from relid_sumo.prepare import prepare
-from relid_sumo.scenario import Scenario
-from relid_sumo.scenario_files import load_scenario
+from relid_sumo.scenario.make import load_scenario
+from relid_sumo.scenario.prepare import prepare
+from relid_sumo.scenario.settings import Scenario
+from relid_sumo.scenario.task import RoutingTask
 from relid_sumo.snapshot import SnapshotDiedError, can_fork
-from relid_sumo.task import RoutingTask
 
 Observation = dict[str, NDArray[Any]]
 

@@ -15,8 +15,8 @@ from relid_sumo.bridge import Bridge, SumoBridge
 from relid_sumo.env.episode import Episode, warm_up
 from relid_sumo.env.policies import Policy
 from relid_sumo.env.records import Branch, Decision, EpisodeRecord
+from relid_sumo.scenario.task import RoutingTask
 from relid_sumo.snapshot import in_fork
-from relid_sumo.task import RoutingTask
 
 
 @dataclass(frozen=True, eq=False)

@@ -15,8 +15,8 @@ from relid_sumo.bridge import Bridge, SumoBridge
 from relid_sumo.env.episode import Episode
 from relid_sumo.env.play import branch, warmed
 from relid_sumo.env.records import Decision, EpisodeRecord
+from relid_sumo.scenario.task import RoutingTask
 from relid_sumo.snapshot import Pool, Snapshot, SnapshotDiedError
-from relid_sumo.task import RoutingTask
 
 
 @dataclass(frozen=True, eq=False)

@@ -24,10 +24,10 @@ from relid_sumo.bridge import Bridge
 from relid_sumo.env.play import Job, drive, play, warmed
 from relid_sumo.env.policies import Policy
 from relid_sumo.env.records import EpisodeRecord
-from relid_sumo.prepare import Ready
-from relid_sumo.scenario import Simulator
+from relid_sumo.scenario.prepare import Ready
+from relid_sumo.scenario.settings import Simulator
+from relid_sumo.scenario.task import RoutingTask
 from relid_sumo.snapshot import LIMIT_S, Pool, SnapshotDiedError, can_fork
-from relid_sumo.task import RoutingTask
 
 MEMORY_SHARE = 0.5  # of what is free at the start, for all warmed simulations together
 TRIES = 2  # of an episode whose process dies

@@ -15,7 +15,7 @@ from relid_sumo.env.play import Job
 from relid_sumo.env.policies import Policy
 from relid_sumo.env.records import LOST, NEVER_INSERTED, EpisodeRecord
 from relid_sumo.env.workers import Rollouts
-from relid_sumo.prepare import Ready
+from relid_sumo.scenario.prepare import Ready
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from relid_sumo.env.records import EpisodeRecord
-from relid_sumo.prepare import Ready
+from relid_sumo.scenario.prepare import Ready
 
 SPEEDS_KMH = (35.0, 55.0, 75.0, 95.0)  # the classes in which roads are drawn, as on `network show`'s map
 

@@ -13,8 +13,8 @@ from relid_sumo.base import seeding
 from relid_sumo.base.errors import InputError
 from relid_sumo.env.policies import Policy, pick, probabilities
 from relid_sumo.learn import run_folder
-from relid_sumo.prepare import Ready, prepare
-from relid_sumo.scenario_files import override
+from relid_sumo.scenario.files import override
+from relid_sumo.scenario.prepare import Ready, prepare
 
 
 def load_trained(

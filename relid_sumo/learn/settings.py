@@ -14,7 +14,7 @@ from relid_sumo.base.toml import changed, validate
 from relid_sumo.learn.algos.hpo import HpoSettings
 from relid_sumo.learn.algos.ippo import IppoSettings
 from relid_sumo.runs import layout
-from relid_sumo.scenario import Scenario, Simulator
+from relid_sumo.scenario.settings import Scenario, Simulator
 
 # Algorithms with experts, and the alpha of each where it is not given.
 EXPERT_ALGOS = {"reled": "dtw+gate", "leed": "decay", "bc": "fixed:1", "bc+ippo": "none"}

@@ -25,7 +25,7 @@ from relid_sumo.learn.algos.ippo import Ippo, NotFiniteError
 from relid_sumo.learn.algos.mappo import Mappo
 from relid_sumo.learn.reled import reled
 from relid_sumo.learn.settings import TrainSettings
-from relid_sumo.prepare import Ready, prepare
+from relid_sumo.scenario.prepare import Ready, prepare
 
 
 @dataclass(frozen=True)

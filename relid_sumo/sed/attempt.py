@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from relid_sumo.env.records import EpisodeRecord
+from relid_sumo.scenario.task import RoutingTask
 from relid_sumo.sed import plans, sandbox
 from relid_sumo.sed.answers import program_in
 from relid_sumo.sed.feedback import Numbers
 from relid_sumo.sed.plans import Routes
 from relid_sumo.sed.sandbox import Isolation, SandboxSettings
-from relid_sumo.task import RoutingTask
 
 
 @dataclass(eq=False)

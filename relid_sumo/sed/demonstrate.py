@@ -13,8 +13,8 @@ from relid_sumo.base import stats
 from relid_sumo.demos import Demonstrations
 from relid_sumo.env.policies import Policy
 from relid_sumo.env.records import EpisodeRecord
-from relid_sumo.prepare import Ready
-from relid_sumo.scenario import Simulator
+from relid_sumo.scenario.prepare import Ready
+from relid_sumo.scenario.settings import Simulator
 from relid_sumo.sed.bench import Bench
 from relid_sumo.sed.loop import Refined, Subset
 

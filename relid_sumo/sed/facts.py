@@ -10,13 +10,13 @@ import numpy as np
 
 from relid_sumo.env.records import EpisodeRecord
 from relid_sumo.network.network import Network
+from relid_sumo.scenario.task import RoutingTask
 from relid_sumo.sed import feedback, material, program
 from relid_sumo.sed.attempt import Attempt
 from relid_sumo.sed.feedback import Reference
 from relid_sumo.sed.plans import Routes
 from relid_sumo.sed.prompt import PromptSettings
 from relid_sumo.sed.sandbox import SandboxSettings
-from relid_sumo.task import RoutingTask
 
 # How many places of lost time, other vehicles, and routes tried of a vehicle a prompt names
 PLACES, OTHERS, SHOWN_TRIED = 8, 4, 4

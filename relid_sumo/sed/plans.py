@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from relid_sumo.base.errors import did_you_mean
-from relid_sumo.task import RoutingTask
+from relid_sumo.scenario.task import RoutingTask
 
 Routes = dict[int, tuple[int, ...]]
 MOST_FAULTS = 6

@@ -18,9 +18,9 @@ from relid_sumo.demos import Demonstrations
 from relid_sumo.env.records import EpisodeRecord
 from relid_sumo.env.workers import Rollouts
 from relid_sumo.network.network import Network
-from relid_sumo.prepare import Ready, build_network
-from relid_sumo.scenario import Scenario, Simulator
-from relid_sumo.scenario_files import ANSWERS, FILE, placed, read_scenario
+from relid_sumo.scenario.files import ANSWERS, FILE, placed, read_scenario
+from relid_sumo.scenario.prepare import Ready, build_network
+from relid_sumo.scenario.settings import Scenario, Simulator
 from relid_sumo.sed import demonstrate, kept, llm, report, sandbox
 from relid_sumo.sed.bench import Bench, Present, Watch
 from relid_sumo.sed.letters import Mailbox, Recorded, write_record

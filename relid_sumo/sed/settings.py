@@ -7,7 +7,7 @@ from typing import Annotated
 from pydantic import Field
 
 from relid_sumo.base.settings import Settings
-from relid_sumo.scenario import Simulator
+from relid_sumo.scenario.settings import Simulator
 from relid_sumo.sed.llm import LlmSettings
 from relid_sumo.sed.partition import PartitionSettings
 from relid_sumo.sed.prompt import PromptSettings

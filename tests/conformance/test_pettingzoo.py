@@ -20,7 +20,7 @@ from relid_sumo.env.pettingzoo import RoutingEnv
 from relid_sumo.env.play import Job, drive
 from relid_sumo.env.policies import Policy
 from relid_sumo.env.records import Decision
-from relid_sumo.prepare import Ready
+from relid_sumo.scenario.prepare import Ready
 
 pytestmark = pytest.mark.sumo
 

@@ -29,10 +29,10 @@ from relid_sumo.batch.store import Standing
 from relid_sumo.cli.batch_view import BatchView
 from relid_sumo.cli.main import main
 from relid_sumo.learn import run_folder
-from relid_sumo.prepare import Ready, prepare
 from relid_sumo.runs import layout
 from relid_sumo.runs import summary as runs_summary
-from relid_sumo.scenario_files import read_scenario
+from relid_sumo.scenario.files import read_scenario
+from relid_sumo.scenario.prepare import Ready, prepare
 
 pytestmark = pytest.mark.sumo
 

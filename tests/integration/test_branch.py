@@ -21,10 +21,10 @@ from relid_sumo.env.records import EpisodeRecord
 from relid_sumo.env.workers import Rollouts
 from relid_sumo.evaluation.evaluate import evaluate
 from relid_sumo.learn.algos.nets import Actor
-from relid_sumo.prepare import Ready
-from relid_sumo.scenario import Simulator
+from relid_sumo.scenario.prepare import Ready
+from relid_sumo.scenario.settings import Simulator
+from relid_sumo.scenario.task import RoutingTask
 from relid_sumo.snapshot import in_fork
-from relid_sumo.task import RoutingTask
 from relid_sumo.toy import ToyBridge
 
 pytestmark = pytest.mark.sumo

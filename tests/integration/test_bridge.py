@@ -20,8 +20,8 @@ from relid_sumo.base.errors import SimulationError
 from relid_sumo.bridge import SumoBridge
 from relid_sumo.env.play import Job, drive
 from relid_sumo.env.policies import Name, Policy
-from relid_sumo.prepare import Ready, prepare
-from relid_sumo.scenario import Observation
+from relid_sumo.scenario.prepare import Ready, prepare
+from relid_sumo.scenario.settings import Observation
 
 pytestmark = pytest.mark.sumo
 

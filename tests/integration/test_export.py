@@ -15,7 +15,7 @@ from relid_sumo.env.play import Job, drive
 from relid_sumo.env.policies import Name, Policy
 from relid_sumo.env.records import ARRIVED
 from relid_sumo.export import export_routes
-from relid_sumo.prepare import Ready
+from relid_sumo.scenario.prepare import Ready
 
 pytestmark = pytest.mark.sumo
 SEED = 3

@@ -19,9 +19,9 @@ from relid_sumo.env.records import EpisodeRecord
 from relid_sumo.evaluation.evaluate import evaluate
 from relid_sumo.learn.settings import TrainSettings, train_settings
 from relid_sumo.learn.train import resume, train
-from relid_sumo.prepare import Ready, prepare
-from relid_sumo.scenario import Demand, Scenario, Simulator
-from relid_sumo.scenario_files import load_scenario
+from relid_sumo.scenario.make import load_scenario
+from relid_sumo.scenario.prepare import Ready, prepare
+from relid_sumo.scenario.settings import Demand, Scenario, Simulator
 
 pytestmark = pytest.mark.sumo
 

@@ -26,10 +26,10 @@ from relid_sumo.env.workers import Rollouts, in_traffic
 from relid_sumo.learn import run_folder
 from relid_sumo.learn import settings as learn_settings
 from relid_sumo.learn.train import Watch, resume, train
-from relid_sumo.prepare import Ready, prepare
 from relid_sumo.runs import layout
-from relid_sumo.scenario import Demand
-from relid_sumo.trips import alternatives
+from relid_sumo.scenario.prepare import Ready, prepare
+from relid_sumo.scenario.settings import Demand
+from relid_sumo.scenario.trips import alternatives
 
 pytestmark = [pytest.mark.sumo, pytest.mark.slow]
 

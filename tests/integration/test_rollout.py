@@ -25,7 +25,7 @@ from relid_sumo.env.policies import Policy
 from relid_sumo.env.records import EpisodeRecord
 from relid_sumo.env.workers import Rollouts
 from relid_sumo.learn.algos.nets import Actor
-from relid_sumo.prepare import Ready
+from relid_sumo.scenario.prepare import Ready
 
 pytestmark = pytest.mark.sumo
 

@@ -8,8 +8,8 @@ import pytest
 
 from relid_sumo import load_scenario, traffic
 from relid_sumo.env.workers import Rollouts
-from relid_sumo.prepare import prepare
-from relid_sumo.scenario_files import ANSWERS
+from relid_sumo.scenario.files import ANSWERS
+from relid_sumo.scenario.prepare import prepare
 from relid_sumo.sed import kept, loop
 from relid_sumo.sed.bench import Bench, Present, Watch
 from relid_sumo.sed.letters import Recorded, read_record

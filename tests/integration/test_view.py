@@ -21,7 +21,7 @@ from relid_sumo.base.errors import InputError, SimulationError
 from relid_sumo.env.play import Job, drive
 from relid_sumo.env.policies import Name, Policy
 from relid_sumo.env.records import EpisodeRecord
-from relid_sumo.prepare import Ready
+from relid_sumo.scenario.prepare import Ready
 from relid_sumo.view import COLOURS, view
 
 CLIENT_MESSAGE = 33

@@ -12,7 +12,7 @@ from relid_sumo.env.policies import Policy, probabilities
 from relid_sumo.env.records import EpisodeRecord
 from relid_sumo.learn.algos.gae import advantages, make_batch
 from relid_sumo.learn.algos.nets import Actor
-from relid_sumo.task import RoutingTask
+from relid_sumo.scenario.task import RoutingTask
 
 Drive = Callable[..., EpisodeRecord]
 

@@ -15,7 +15,7 @@ from relid_sumo.env.records import EpisodeRecord
 from relid_sumo.learn.algos.gae import Batch, make_batch
 from relid_sumo.learn.algos.ippo import Ippo, IppoSettings, explained, normalised
 from relid_sumo.learn.algos.nets import clip_each
-from relid_sumo.task import RoutingTask
+from relid_sumo.scenario.task import RoutingTask
 
 Drive = Callable[..., EpisodeRecord]
 STACKED = [f.name for f in fields(Batch) if f.name not in {"joint", "luck"}]

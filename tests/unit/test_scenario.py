@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 from relid_sumo.base.errors import InputError
 from relid_sumo.base.toml import load_toml, validate
 from relid_sumo.network.catalogue import NetworkSettings
-from relid_sumo.scenario import Demand, Observation, Place, Reward, Scenario, Seeds, Trip
-from relid_sumo.scenario_files import ANSWERS, load_scenario, override, to_toml, write_scenario
+from relid_sumo.scenario.files import ANSWERS, override, to_toml, write_scenario
+from relid_sumo.scenario.make import load_scenario
+from relid_sumo.scenario.settings import Demand, Observation, Place, Reward, Scenario, Seeds, Trip
 
 HERE = Place(lon=4.9, lat=52.4, bearing=12.5)
 TRIP = """

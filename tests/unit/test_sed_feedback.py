@@ -15,10 +15,10 @@ from relid_sumo.base.errors import InputError
 from relid_sumo.demos import Demonstrations
 from relid_sumo.env.policies import Policy
 from relid_sumo.env.records import EpisodeRecord
+from relid_sumo.scenario.task import RoutingTask
 from relid_sumo.sed import feedback, material
 from relid_sumo.sed.feedback import Reference
 from relid_sumo.sed.template import constants
-from relid_sumo.task import RoutingTask
 from relid_sumo.toy import grid
 
 Drive = Callable[..., EpisodeRecord]

@@ -12,6 +12,7 @@ import pytest
 
 from relid_sumo.env.policies import Policy
 from relid_sumo.env.records import EpisodeRecord
+from relid_sumo.scenario.task import RoutingTask
 from relid_sumo.sed import kept, loop, report
 from relid_sumo.sed.bench import Present, Watch
 from relid_sumo.sed.feedback import Reference
@@ -21,7 +22,6 @@ from relid_sumo.sed.partition import PartitionSettings
 from relid_sumo.sed.plans import Routes
 from relid_sumo.sed.settings import SedSettings
 from relid_sumo.sed.template import Template
-from relid_sumo.task import RoutingTask
 
 Drive = Callable[..., EpisodeRecord]
 PLAN = "```python\ndef plan(network, trips, traffic):\n    return {{t.id: {route} for t in trips}}\n```"

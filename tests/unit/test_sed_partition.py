@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from relid_sumo.scenario.task import RoutingTask
 from relid_sumo.sed.partition import PartitionSettings, _subsets, partition
-from relid_sumo.task import RoutingTask
 from relid_sumo.toy import grid
 
 MakeTask = Callable[..., RoutingTask]

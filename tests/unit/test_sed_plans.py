@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from relid_sumo.scenario.task import RoutingTask
 from relid_sumo.sed.plans import check
-from relid_sumo.task import RoutingTask
 from relid_sumo.toy import grid
 
 GOOD = ["0>1", "1>2", "2>5", "5>8"]
@@ -88,8 +88,8 @@ def test_a_walk_on_the_network_is_valid_exactly_where_it_should_be(data: st.Data
 
 
 def _fixed_task() -> RoutingTask:
-    from relid_sumo.scenario import Demand, Place, Scenario, Trip  # noqa: PLC0415 - for this alone
-    from relid_sumo.task import make_task  # noqa: PLC0415
+    from relid_sumo.scenario.settings import Demand, Place, Scenario, Trip  # noqa: PLC0415 - for this alone
+    from relid_sumo.scenario.task import make_task  # noqa: PLC0415
 
     nowhere = Place(lon=0, lat=0, bearing=0)
     trip = Trip(id="a0", origin=nowhere, destination=nowhere, depart_s=0)

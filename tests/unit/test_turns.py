@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from relid_sumo.network.graph import RoadGraph
-from relid_sumo.task import RoutingTask
+from relid_sumo.scenario.task import RoutingTask
 from relid_sumo.traffic import BIN_S, passages
 from relid_sumo.turns import DOUBT, UNSEEN_S, TurnTimes, _means
 

@@ -32,10 +32,10 @@ from relid_sumo.env.workers import Rollouts, in_traffic
 from relid_sumo.learn.algos.gae import Batch
 from relid_sumo.learn.algos.hpo import Expert, Ways
 from relid_sumo.learn.reled import dtw
-from relid_sumo.prepare import Ready
-from relid_sumo.scenario import Simulator
+from relid_sumo.scenario.prepare import Ready
+from relid_sumo.scenario.settings import Simulator
+from relid_sumo.scenario.task import RoutingTask
 from relid_sumo.sed import plans
-from relid_sumo.task import RoutingTask
 
 SLIP = 0.15  # share of random choices in a slipping episode
 ELITE_SEEDS = 3  # traffic seeds, at least, in which an own route has to be better

@@ -20,8 +20,8 @@ from relid_sumo.base import cache, files
 from relid_sumo.base.arrays import Floats
 from relid_sumo.env.policies import Policy
 from relid_sumo.env.workers import Rollouts, in_traffic
-from relid_sumo.prepare import Ready
-from relid_sumo.trips import different
+from relid_sumo.scenario.prepare import Ready
+from relid_sumo.scenario.trips import different
 from relid_sumo.turns import TurnTimes
 
 WAYS = 3  # of each agent, beside its demonstration

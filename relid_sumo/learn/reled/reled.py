@@ -27,9 +27,9 @@ from relid_sumo.learn.algos.hpo import Hpo
 from relid_sumo.learn.reled import probes, renewal
 from relid_sumo.learn.reled.experts import Experts, driven_routes, planned
 from relid_sumo.learn.settings import TrainSettings
-from relid_sumo.prepare import Ready, prepare
 from relid_sumo.runs import layout
-from relid_sumo.scenario import Simulator
+from relid_sumo.scenario.prepare import Ready, prepare
+from relid_sumo.scenario.settings import Simulator
 from relid_sumo.sed import run as sed
 from relid_sumo.sed.bench import Bench, Present, Watch
 from relid_sumo.sed.settings import SedSettings

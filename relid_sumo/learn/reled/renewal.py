@@ -17,7 +17,7 @@ import numpy as np
 
 from relid_sumo.base import stats
 from relid_sumo.env.policies import Policy
-from relid_sumo.scenario import Simulator
+from relid_sumo.scenario.settings import Simulator
 from relid_sumo.sed import feedback
 from relid_sumo.sed import run as sed
 from relid_sumo.sed.bench import Bench

@@ -1,35 +1,33 @@
-"""Scenarios by name, from files, and made anew from an OSM file."""
+"""Loading a scenario by name or path, and making a new one from an OSM file."""
 
 from __future__ import annotations
 
-import json
 import math
 import re
-import shutil
-import textwrap
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
-from pydantic import BaseModel
-
-from relid_sumo import demand, meso, prepare, traffic, trips
+from relid_sumo import demand, meso, traffic
 from relid_sumo.base.errors import InputError, did_you_mean
-from relid_sumo.base.toml import changed, load_toml, validate
+from relid_sumo.base.toml import changed, validate
 from relid_sumo.network import catalogue, network, osm
 from relid_sumo.network.catalogue import NetworkSettings, plain_name
 from relid_sumo.network.network import Network
-from relid_sumo.scenario import NAME, Scenario, Trip
-from relid_sumo.task import make_task
+from relid_sumo.scenario import prepare, trips
+from relid_sumo.scenario.files import FILE, Report, override, read_scenario
+from relid_sumo.scenario.settings import NAME, Scenario, Trip
+from relid_sumo.scenario.task import make_task
 
-FILE = "scenario.toml"
-ANSWERS = "answers"  # folder of recorded answers of a language model, beside it
 AGENTS = 10
-TRIP_SEEDS = 3  # trips are chosen on mean travel times of so many training traffic seeds ...
-BUSY_S = 600.0  # ... over so many seconds from the agents' time 0
-HORIZON_FACTOR, HORIZON_STEP_S, SHORTEST_HORIZON_S = 3.0, 300.0, 900.0
-RECALIBRATE = {"level", "profile", "fringe_factor", "min_distance_m", "max_running"}
 
-Report = Callable[[str], None]
+
+TRIP_SEEDS = 3  # trips are chosen on mean travel times of so many training traffic seeds ...
+
+
+BUSY_S = 600.0  # ... over so many seconds from the agents' time 0
+
+
+HORIZON_FACTOR, HORIZON_STEP_S, SHORTEST_HORIZON_S = 3.0, 300.0, 900.0
 
 
 def load_scenario(
@@ -77,49 +75,6 @@ def load_scenario(
             f"{', '.join(sorted(names)) or 'none'}; a path to an .osm, .osm.gz or .osm.bz2 file works too"
         )
     return override(read_scenario(path), changes)
-
-
-def read_scenario(file: Path) -> Scenario:
-    """Return the scenario that a file holds.
-
-    Raises
-    ------
-    InputError
-        There is no such file, or it is not valid.
-    """
-    return load_toml(file, Scenario).model_copy(update={"folder": file.parent.resolve()})
-
-
-def placed(scenario: Scenario) -> Scenario:
-    """Return a scenario that can be written anywhere: the paths of its own files made absolute."""
-    beside = scenario.folder / scenario.network
-    if beside.is_file():
-        scenario = scenario.model_copy(update={"network": str(beside.resolve())})
-    if scenario.demand.route_file is not None:
-        own = scenario.demand.model_copy(
-            update={"route_file": str((scenario.folder / scenario.demand.route_file).resolve())}
-        )
-        scenario = scenario.model_copy(update={"demand": own})
-    return scenario
-
-
-def override(scenario: Scenario, changes: Sequence[str], source: str = "--set") -> Scenario:
-    """Return a scenario with settings replaced; a demand whose level or shape changes is calibrated anew.
-
-    `source` says, for the message, where the changes come from.
-
-    Raises
-    ------
-    InputError
-        A change is not ``key=value``, or names no setting, or gives it a value it cannot have.
-    """
-    if not changes:
-        return scenario
-    content = changed(scenario.model_dump(mode="json", exclude_none=True), changes)
-    keys = {change.partition("=")[0].strip() for change in changes}
-    if keys & {f"demand.{name}" for name in RECALIBRATE} and "demand.rate_vph" not in keys:
-        content["demand"].pop("rate_vph", None)
-    return validate(content, Scenario, source).model_copy(update={"folder": scenario.folder})
 
 
 def find_network(name_or_path: str, report: Report = lambda _: None) -> Network:
@@ -200,71 +155,3 @@ def _horizon(roads: Network, chosen: tuple[Trip, ...], name: str) -> float:
     task = make_task(draft, roads.graph, prepare.ends(draft, roads))
     free = task.depart_s + roads.graph.free_flow_s[task.origin] + task.free_to_go[task.row, task.origin]
     return max(SHORTEST_HORIZON_S, math.ceil(HORIZON_FACTOR * float(free.max()) / HORIZON_STEP_S) * HORIZON_STEP_S)
-
-
-def to_toml(scenario: Scenario, heading: Sequence[str] = ()) -> str:
-    """Return a scenario as TOML, every value visible and explained."""
-    lines = [*(f"# {line}" for line in heading), *_table(scenario, ())]
-    return "\n".join(lines).lstrip("\n") + "\n"
-
-
-def _table(model: BaseModel, place: tuple[str, ...]) -> Iterator[str]:
-    tables: list[tuple[str, BaseModel | tuple[BaseModel, ...]]] = []
-    for name, info in type(model).model_fields.items():
-        value = getattr(model, name)
-        if info.exclude:
-            continue
-        if isinstance(value, BaseModel) or (isinstance(value, tuple) and value and isinstance(value[0], BaseModel)):
-            tables.append((name, value))
-            continue
-        if info.description and not (place and place[0] == "trips"):
-            yield from textwrap.wrap(info.description, 117, initial_indent="# ", subsequent_indent="# ")
-        yield f"# {name} =" if value is None else f"{name} = {_literal(value)}"
-    for name, value in tables:
-        title = ".".join((*place, name))
-        if isinstance(value, BaseModel):
-            if place and place[0] == "trips":
-                yield f"{name} = {_literal(value)}"
-            else:
-                yield from ("", f"[{title}]", *_table(value, (*place, name)))
-        else:
-            for item in value:
-                yield from ("", f"[[{title}]]", *_table(item, (*place, name)))
-
-
-def _literal(value: object) -> str:
-    if isinstance(value, BaseModel):
-        return "{ " + ", ".join(f"{k} = {_literal(v)}" for k, v in value) + " }"
-    if isinstance(value, list | tuple):
-        return "[" + ", ".join(_literal(v) for v in value) + "]"
-    return json.dumps(value, ensure_ascii=False)
-
-
-def check_new(folder: Path) -> None:
-    """Raise InputError where a folder holds a scenario already."""
-    if (folder / FILE).exists():
-        raise InputError(f"{folder / FILE} exists; choose another name, or delete it first")
-
-
-def write_scenario(scenario: Scenario, folder: Path, heading: Sequence[str] = ()) -> Path:
-    """Write a scenario's file into a folder, whole, and its recorded answers if it has some; return the file.
-
-    Raises
-    ------
-    InputError
-        The folder holds one already, or cannot be written.
-    """
-    file = folder / FILE
-    check_new(folder)
-    if Path(scenario.network).parent == folder.resolve():  # an OSM file of its own: the two may move together
-        scenario = scenario.model_copy(update={"network": Path(scenario.network).name})
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        if (scenario.folder / FILE).is_file() and (scenario.folder / ANSWERS).is_dir():
-            shutil.copytree(scenario.folder / ANSWERS, folder / ANSWERS, dirs_exist_ok=True)
-        part = file.with_suffix(".part")
-        part.write_text(to_toml(scenario, heading), encoding="utf-8")
-        part.replace(file)
-    except OSError as error:
-        raise InputError(f"{file} cannot be written: {error.strerror}") from None
-    return file

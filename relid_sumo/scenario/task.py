@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from relid_sumo.base.arrays import Bools, Float32s, Floats
 from relid_sumo.base.errors import InputError
 from relid_sumo.network.graph import RoadGraph, follow
-from relid_sumo.scenario import Scenario
+from relid_sumo.scenario.settings import Scenario
 
 
 @dataclass(frozen=True, eq=False)

@@ -12,7 +12,7 @@ from relid_sumo.base.arrays import Floats
 from relid_sumo.base.errors import InputError
 from relid_sumo.network.graph import RoadGraph
 from relid_sumo.network.network import Network
-from relid_sumo.scenario import Place, Trip
+from relid_sumo.scenario.settings import Place, Trip
 
 MIN_M, MAX_M = 1000.0, 4000.0  # straight-line length aimed at
 MOST_SHARED = 0.6  # routes that share less than this of their length are clearly different

@@ -12,8 +12,8 @@ from relid_sumo.base.errors import InputError, did_you_mean
 from relid_sumo.network import network
 from relid_sumo.network.catalogue import NetworkSettings
 from relid_sumo.network.network import Network
-from relid_sumo.scenario import Scenario, Simulator
-from relid_sumo.task import RoutingTask, make_task
+from relid_sumo.scenario.settings import Scenario, Simulator
+from relid_sumo.scenario.task import RoutingTask, make_task
 
 
 @dataclass(frozen=True, eq=False)

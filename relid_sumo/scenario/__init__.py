@@ -1,0 +1,1 @@
+"""A routing problem, ready to drive: a network, background traffic and the agents' trips."""

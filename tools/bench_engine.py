@@ -28,7 +28,6 @@ from typing import Any
 import make_town
 import numpy as np
 
-from relid_sumo import meso
 from relid_sumo.base import seeding, sumo
 from relid_sumo.bridge import AGENT_TYPE, Bridge
 from relid_sumo.env.episode import Episode
@@ -43,6 +42,7 @@ from relid_sumo.scenario.make import load_scenario
 from relid_sumo.scenario.prepare import Ready, prepare
 from relid_sumo.scenario.settings import Demand, Meso, Place, Scenario, Simulator, Trip
 from relid_sumo.scenario.task import make_task
+from relid_sumo.scenario.traffic import meso
 from relid_sumo.snapshot import Snapshot, in_fork
 
 ROUNDS = 3  # of everything that is measured in turn

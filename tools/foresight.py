@@ -19,11 +19,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from relid_sumo import traffic, turns
 from relid_sumo.bridge import SumoBridge
-from relid_sumo.demand import routes, simulation_options
 from relid_sumo.scenario.make import load_scenario
 from relid_sumo.scenario.prepare import Ready, prepare
+from relid_sumo.scenario.traffic import edge_times, turn_times
+from relid_sumo.scenario.traffic.demand import routes
+from relid_sumo.scenario.traffic.sumo_options import simulation_options
 
 EVERY_S = 10  # between two looks at the roads
 AHEAD_S = (0, 60, 120, 300)
@@ -60,7 +61,7 @@ def watched(ready: Ready, seed: int) -> tuple[Floats, Floats]:
                 )
                 looks.append(tuple(map(list, every)))  # type: ignore[arg-type]
         bridge.close()
-        passages = list(traffic.turns_taken(result, graph, scenario.start_s))
+        passages = list(edge_times.turns_taken(result, graph, scenario.start_s))
     return np.array(passages), np.array(looks, dtype=np.float64).transpose(1, 0, 2)
 
 
@@ -74,7 +75,7 @@ def usual(counts: Floats) -> Floats:
 def means(key: NDArray[np.int64], took: Floats, on: Floats) -> Floats:
     """Return mean times by key, leaning on others as turn times do, s."""
     total, count = (np.bincount(key, weights, len(on)).astype(np.float64) for weights in (took, None))
-    return turns.leaning(total, count, on)
+    return turn_times.leaning(total, count, on)
 
 
 def main() -> None:

@@ -18,10 +18,10 @@ from collections.abc import Callable
 from pathlib import Path
 from xml.sax.saxutils import quoteattr
 
-from relid_sumo import demand, traffic
 from relid_sumo.base import cache, files, sumo
 from relid_sumo.base.errors import InputError, SimulationError
 from relid_sumo.scenario.prepare import Ready
+from relid_sumo.scenario.traffic import demand, edge_times, sumo_options
 
 STEPS = 5  # after the second hardly a route is new (hong_kong)
 
@@ -57,10 +57,10 @@ def _one(ready: Ready, seed: int) -> dict[str, str]:
         (folder / "agents.trips.xml").write_text(_trips(ready), encoding="utf-8")
         words = [sys.executable, str(sumo.home() / "tools" / "assign" / "duaIterate.py")]
         words += ["-n", str(ready.network.net_file), "-t", "agents.trips.xml", "-+", str(background.resolve())]
-        words += ["--end", f"{scenario.end_s:g}", "--aggregation", f"{traffic.BIN_S:g}", "--last-step", str(STEPS)]
+        words += ["--end", f"{scenario.end_s:g}", "--aggregation", f"{edge_times.BIN_S:g}", "--last-step", str(STEPS)]
         words += ["--time-to-teleport", f"{scenario.teleport_after_s:g}", "--route-steps", "0"]
         words += ["--disable-summary", "--disable-tripinfos", "--disable-warnings", "--no-gzip"]
-        words += _passed_on(demand.simulation_options(scenario, ready.network, background, seed, "meso"))
+        words += _passed_on(sumo_options.simulation_options(scenario, ready.network, background, seed, "meso"))
         done = subprocess.run(words, cwd=folder, capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False)
         last = folder / f"{STEPS - 1:03}" / f"agents_{STEPS - 1:03}.rou.alt.xml"
         if done.returncode or not last.is_file():

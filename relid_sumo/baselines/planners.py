@@ -1,7 +1,7 @@
 """Routes that a traffic engineer would plan from training traffic, one per vehicle, without learning a policy.
 
 ``hist``: the fastest path on mean travel times of the training traffic. ``turns``: the same on times by turn and by the
-five minutes it falls into (see `relid_sumo.turns`). ``bestroute``: of up to eight clearly different routes the one with
+five minutes it falls into (see `relid_sumo.scenario.traffic.turn_times`). ``bestroute``: of up to eight clearly different routes the one with
 the lowest mean travel time, each driven in every training traffic seed (all vehicles on their k-th route at the same
 time); the simple opponent that learning has to beat. ``due``: user equilibrium (see `relid_sumo.baselines.due`).
 """
@@ -14,13 +14,13 @@ from dataclasses import replace
 
 import numpy as np
 
-from relid_sumo import meso, traffic, turns
 from relid_sumo.base import cache, files
 from relid_sumo.baselines import due
-from relid_sumo.demand import own_demand
 from relid_sumo.env.policies import Name, Policy
 from relid_sumo.env.workers import Rollouts, in_traffic
 from relid_sumo.scenario.prepare import Ready
+from relid_sumo.scenario.traffic import edge_times, meso, turn_times
+from relid_sumo.scenario.traffic.demand import own_demand
 from relid_sumo.scenario.trips import alternatives
 
 PLANNERS: tuple[Name, ...] = ("hist", "turns", "bestroute", "due")
@@ -48,7 +48,7 @@ def policy(name: str, ready: Ready, workers: int | None = None, report: Report =
 def hist(ready: Ready, report: Report = lambda _: None) -> list[list[int]]:
     """Return every agent's fastest path on the mean travel times of the training traffic (see `traffic.edge_times`)."""
     task = ready.task
-    cost = traffic.edge_times(ready.scenario, ready.network, report=report).mean(axis=0)
+    cost = edge_times.edge_times(ready.scenario, ready.network, report=report).mean(axis=0)
     cost[sorted(task.closed)] = np.inf
     pairs = zip(task.origin.tolist(), task.destination.tolist(), strict=True)
     return [task.graph.path(origin, destination, cost) for origin, destination in pairs]
@@ -56,7 +56,7 @@ def hist(ready: Ready, report: Report = lambda _: None) -> list[list[int]]:
 
 def by_turns(ready: Ready, report: Report = lambda _: None) -> list[list[int]]:
     """Return every agent's fastest path on the turn times of the training traffic, from its departure on."""
-    task, times = ready.task, turns.measured(ready.scenario, ready.network, report)
+    task, times = ready.task, turn_times.measured(ready.scenario, ready.network, report)
     trips = zip(task.origin.tolist(), task.destination.tolist(), task.depart_s.tolist(), strict=True)
     return [times.fastest(o, d, depart_s, closed=task.closed) for o, d, depart_s in trips]
 

@@ -49,16 +49,16 @@ def scenario_check(
     changes: Set = None,
 ) -> None:
     """Say what is wrong with a scenario and what its traffic looks like."""
-    from relid_sumo import demand, meso
     from relid_sumo.cli import tables
     from relid_sumo.scenario.make import load_scenario
     from relid_sumo.scenario.prepare import prepare
+    from relid_sumo.scenario.traffic import level, meso
 
     loaded = load_scenario(scenario, changes=changes or [], bbox=_box(bbox), report=_say)
     ready = prepare(loaded, report=_say)
     out.print(tables.trips_table(ready))
     _say("measuring the background traffic")
-    measured = demand.measure(ready.scenario, ready.network)
+    measured = level.measure(ready.scenario, ready.network)
     out.print(tables.traffic_text(measured, ready.scenario.demand.level))
     if ready.scenario.meso is not None:
         _say("comparing the mesoscopic simulation with the microscopic one")

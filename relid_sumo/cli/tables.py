@@ -16,13 +16,13 @@ from rich.text import Text
 
 from relid_sumo.base.stats import Estimate
 from relid_sumo.cli.doctor import Check
-from relid_sumo.demand import Traffic
 from relid_sumo.env.records import EpisodeRecord
 from relid_sumo.evaluation.evaluate import Evaluation
-from relid_sumo.meso import Gap, describe
 from relid_sumo.network.network import Network, totals
 from relid_sumo.scenario import trips
 from relid_sumo.scenario.prepare import Ready
+from relid_sumo.scenario.traffic.level import Traffic
+from relid_sumo.scenario.traffic.meso import Gap, describe
 
 COLOURS = {"ok": "green", "warn": "yellow", "fail": "red"}
 DRAWN_EVERY_S = 0.5

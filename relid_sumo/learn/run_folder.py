@@ -28,12 +28,12 @@ from relid_sumo.base import files
 from relid_sumo.base.errors import InputError
 from relid_sumo.base.settings import Settings
 from relid_sumo.base.toml import validate
-from relid_sumo.demand import own_demand
 from relid_sumo.learn.settings import TrainSettings
 from relid_sumo.runs import layout
 from relid_sumo.scenario.files import FILE, placed, read_scenario, write_scenario
 from relid_sumo.scenario.prepare import Ready
 from relid_sumo.scenario.settings import Scenario
+from relid_sumo.scenario.traffic.demand import own_demand
 
 SETTINGS, METRICS, TIMING, CHECKPOINT = layout.SETTINGS, layout.METRICS, layout.TIMING, "checkpoint.pt"
 PACKAGES = ("relid_sumo", "eclipse-sumo", "torch", "numpy", "scipy", "pettingzoo")

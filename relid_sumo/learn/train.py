@@ -13,7 +13,6 @@ from torch.utils.tensorboard import SummaryWriter
 
 from relid_sumo.base import seeding
 from relid_sumo.base.errors import InputError, SimulationError
-from relid_sumo.demand import own_demand
 from relid_sumo.env.play import Job
 from relid_sumo.env.policies import Policy
 from relid_sumo.env.records import LOST, NEVER_INSERTED, EpisodeRecord
@@ -26,6 +25,7 @@ from relid_sumo.learn.algos.mappo import Mappo
 from relid_sumo.learn.reled import reled
 from relid_sumo.learn.settings import TrainSettings
 from relid_sumo.scenario.prepare import Ready, prepare
+from relid_sumo.scenario.traffic.demand import own_demand
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,6 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from relid_sumo import demand, meso, traffic
 from relid_sumo.base.errors import InputError, did_you_mean
 from relid_sumo.base.toml import changed, validate
 from relid_sumo.network import catalogue, network, osm
@@ -17,6 +16,7 @@ from relid_sumo.scenario import prepare, trips
 from relid_sumo.scenario.files import FILE, Report, override, read_scenario
 from relid_sumo.scenario.settings import NAME, Scenario, Trip
 from relid_sumo.scenario.task import make_task
+from relid_sumo.scenario.traffic import edge_times, level, meso
 
 AGENTS = 10
 
@@ -132,9 +132,9 @@ def new_scenario(
         trips=chosen,
         horizon_s=_horizon(roads, chosen, name),
     )
-    draft = demand.calibrated(override(draft, changes), roads, report)
-    times = traffic.edge_times(draft, roads, draft.seeds.training[:TRIP_SEEDS], report)
-    chosen = trips.choose(roads, agents, seed, times[: max(1, round(BUSY_S / traffic.BIN_S))].mean(axis=0))
+    draft = level.calibrated(override(draft, changes), roads, report)
+    times = edge_times.edge_times(draft, roads, draft.seeds.training[:TRIP_SEEDS], report)
+    chosen = trips.choose(roads, agents, seed, times[: max(1, round(BUSY_S / edge_times.BIN_S))].mean(axis=0))
     wanted = any(change.partition("=")[0].strip() == "horizon_s" for change in changes)
     horizon = draft.horizon_s if wanted else _horizon(roads, chosen, name)
     made = draft.model_copy(update={"trips": chosen, "horizon_s": horizon})

@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from relid_sumo import demand, meso, traffic
 from relid_sumo.base import cache, sumo
 from relid_sumo.base.errors import InputError, did_you_mean
 from relid_sumo.network import network
@@ -14,6 +13,7 @@ from relid_sumo.network.catalogue import NetworkSettings
 from relid_sumo.network.network import Network
 from relid_sumo.scenario.settings import Scenario, Simulator
 from relid_sumo.scenario.task import RoutingTask, make_task
+from relid_sumo.scenario.traffic import demand, edge_times, level, meso, sumo_options
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,7 +47,7 @@ class Ready:
                 'simulators=("meso",), or give it a table [meso]'
             )
         file = demand.routes(self.scenario, self.network, traffic_seed, self.task.closed)
-        return tuple(demand.simulation_options(self.scenario, self.network, file, traffic_seed, simulator))
+        return tuple(sumo_options.simulation_options(self.scenario, self.network, file, traffic_seed, simulator))
 
 
 def build_network(scenario: Scenario, report: Callable[[str], None] = lambda _: None) -> Network:
@@ -121,12 +121,12 @@ def prepare(
     """
     built = build_network(scenario, report)
     shut = frozenset(_edge(built, name) for name in closed)
-    scenario = demand.calibrated(scenario, built, report)
+    scenario = level.calibrated(scenario, built, report)
     if "meso" in simulators:
         scenario = meso.calibrated(scenario, built, report)
     times = None
     if scenario.observation.distance == "time":
-        times = traffic.edge_times(known or scenario, built, report=report).mean(axis=0)
+        times = edge_times.edge_times(known or scenario, built, report=report).mean(axis=0)
     if shut and scenario.demand.route_file is not None:
         raise InputError("a road can be closed with generated demand alone: own demand is not routed anew around it")
     ready = Ready(scenario, built, make_task(scenario, built.graph, ends(scenario, built), times, shut))

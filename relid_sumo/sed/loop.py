@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from relid_sumo.base.arrays import Floats
+from relid_sumo.scenario.traffic.edge_times import BIN_S
 from relid_sumo.sed import facts, feedback, kept, material, prompt
 from relid_sumo.sed.attempt import Attempt, attempt
 from relid_sumo.sed.bench import Bench
@@ -20,7 +21,6 @@ from relid_sumo.sed.llm import Provider, Question
 from relid_sumo.sed.partition import Partition, partition
 from relid_sumo.sed.plans import Routes
 from relid_sumo.sed.sandbox import Isolation
-from relid_sumo.traffic import BIN_S
 
 
 @dataclass(eq=False)

@@ -10,8 +10,8 @@ import numpy as np
 from relid_sumo.base.arrays import Floats
 from relid_sumo.env.records import EpisodeRecord
 from relid_sumo.scenario.task import RoutingTask
+from relid_sumo.scenario.traffic.edge_times import BIN_S
 from relid_sumo.sed.plans import Routes
-from relid_sumo.traffic import BIN_S
 
 MOST_TRIED = 30  # routes of a vehicle, the fastest ones
 

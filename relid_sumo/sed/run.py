@@ -9,7 +9,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, get_args
 
-from relid_sumo import traffic
 from relid_sumo.base import cache
 from relid_sumo.base import files as base_files
 from relid_sumo.base.errors import InputError, did_you_mean
@@ -21,6 +20,7 @@ from relid_sumo.network.network import Network
 from relid_sumo.scenario.files import ANSWERS, FILE, placed, read_scenario
 from relid_sumo.scenario.prepare import Ready, build_network
 from relid_sumo.scenario.settings import Scenario, Simulator
+from relid_sumo.scenario.traffic import edge_times
 from relid_sumo.sed import demonstrate, kept, llm, report, sandbox
 from relid_sumo.sed.bench import Bench, Present, Watch
 from relid_sumo.sed.letters import Mailbox, Recorded, write_record
@@ -204,7 +204,7 @@ def looped(bench: Bench, folder: Path, ask: Ask) -> Refined:
     known = {"scenario": placed(scenario).model_dump(mode="json"), "network_key": ready.network.key}
     kept.open_run(folder, name, {**known, "isolation": how, "settings": settings.model_dump(mode="json")})
     provider = _provider(name, ask, settings, scenario, folder, watch.report)
-    times = traffic.edge_times(scenario, ready.network, report=watch.report)
+    times = edge_times.edge_times(scenario, ready.network, report=watch.report)
     return refine(bench, folder, provider, how, times)
 
 

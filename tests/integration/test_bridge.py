@@ -14,7 +14,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from relid_sumo import demand
 from relid_sumo.base import seeding
 from relid_sumo.base.errors import SimulationError
 from relid_sumo.bridge import SumoBridge
@@ -22,6 +21,7 @@ from relid_sumo.env.play import Job, drive
 from relid_sumo.env.policies import Name, Policy
 from relid_sumo.scenario.prepare import Ready, prepare
 from relid_sumo.scenario.settings import Observation
+from relid_sumo.scenario.traffic import demand
 
 pytestmark = pytest.mark.sumo
 

@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from relid_sumo import meso
 from relid_sumo.base.errors import InputError
 from relid_sumo.cli.main import main
+from relid_sumo.scenario.traffic import meso
 
 pytestmark = pytest.mark.sumo
 

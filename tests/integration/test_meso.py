@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from relid_sumo import meso
 from relid_sumo.base.errors import InputError
 from relid_sumo.baselines.named import baselines
 from relid_sumo.env.episode import Episode
@@ -22,6 +21,7 @@ from relid_sumo.learn.train import resume, train
 from relid_sumo.scenario.make import load_scenario
 from relid_sumo.scenario.prepare import Ready, prepare
 from relid_sumo.scenario.settings import Demand, Scenario, Simulator
+from relid_sumo.scenario.traffic import meso
 
 pytestmark = pytest.mark.sumo
 

@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 import torch
 
-from relid_sumo import demand, turns
 from relid_sumo.base import files
 from relid_sumo.base.errors import InputError, SimulationError
 from relid_sumo.baselines import due
@@ -29,6 +28,7 @@ from relid_sumo.learn.train import Watch, resume, train
 from relid_sumo.runs import layout
 from relid_sumo.scenario.prepare import Ready, prepare
 from relid_sumo.scenario.settings import Demand
+from relid_sumo.scenario.traffic import demand, turn_times
 from relid_sumo.scenario.trips import alternatives
 
 pytestmark = [pytest.mark.sumo, pytest.mark.slow]
@@ -250,7 +250,7 @@ def test_bestroute_takes_each_vehicles_quickest_of_several_routes(town_ready: Re
 
 
 def test_turn_times_foretell_what_routes_on_them_take(town_ready: Ready) -> None:
-    task, times = town_ready.task, turns.measured(town_ready.scenario, town_ready.network)
+    task, times = town_ready.task, turn_times.measured(town_ready.scenario, town_ready.network)
     routes = by_turns(town_ready)
     departures = list(zip(routes, task.depart_s.tolist(), strict=True))
     expected = np.array([times.duration(route, depart_s) for route, depart_s in departures])

@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from relid_sumo import load_scenario, traffic
+from relid_sumo import load_scenario
 from relid_sumo.env.workers import Rollouts
 from relid_sumo.scenario.files import ANSWERS
 from relid_sumo.scenario.prepare import prepare
+from relid_sumo.scenario.traffic import edge_times
 from relid_sumo.sed import kept, loop
 from relid_sumo.sed.bench import Bench, Present, Watch
 from relid_sumo.sed.letters import Recorded, read_record
@@ -36,7 +37,7 @@ def test_recorded_answers_answer_todays_prompts(city: str, tmp_path: Path) -> No
         bench = Bench(ready, rollouts, settings, Present(), Watch())
         provider = Recorded(scenario.folder / ANSWERS, told.append)
         seeds = scenario.seeds.training[: SAMPLES[city]]
-        times = traffic.edge_times(scenario, ready.network, seeds)
+        times = edge_times.edge_times(scenario, ready.network, seeds)
         refined = loop.refine(bench, tmp_path / "run", provider, "sandlock", times)
     assert told == [] or seeds != scenario.seeds.training
     attempts = [one for subset in refined.subsets for one in subset.attempts]

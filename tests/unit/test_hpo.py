@@ -29,11 +29,11 @@ from relid_sumo.learn.reled.experts import Experts, driven_routes, planned
 from relid_sumo.learn.reled.reled import Reled
 from relid_sumo.learn.settings import TrainSettings, train_settings
 from relid_sumo.scenario.task import RoutingTask
+from relid_sumo.scenario.traffic.turn_times import TurnTimes
 from relid_sumo.sed.bench import Bench, Present, Watch
 from relid_sumo.sed.feedback import Reference
 from relid_sumo.sed.run import Ask
 from relid_sumo.sed.settings import SedSettings
-from relid_sumo.turns import TurnTimes
 
 Drive = Callable[..., EpisodeRecord]
 SIZES: dict[str, Any] = {"hidden": 8, "scorer": 6, "octaves": 2, "epochs": 3}

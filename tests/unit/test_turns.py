@@ -10,8 +10,8 @@ import pytest
 
 from relid_sumo.network.graph import RoadGraph
 from relid_sumo.scenario.task import RoutingTask
-from relid_sumo.traffic import BIN_S, passages
-from relid_sumo.turns import DOUBT, UNSEEN_S, TurnTimes, _means
+from relid_sumo.scenario.traffic.edge_times import BIN_S, passages
+from relid_sumo.scenario.traffic.turn_times import DOUBT, UNSEEN_S, TurnTimes, _means
 
 
 @pytest.fixture

@@ -1,7 +1,7 @@
 """Probes: a look around each demonstration for a way that is quicker in traffic.
 
 Where queues differ by turn and from time to time, the ways to try are those that are quickest by the turn times of the
-training traffic (`relid_sumo.turns`). All agents try their k-th way at the same time, beside their demonstrations in
+training traffic (`relid_sumo.scenario.traffic.turn_times`). All agents try their k-th way at the same time, beside their demonstrations in
 the same traffic, microscopically, in every training traffic seed. What a way gains is then known twice: as the turn
 times say, give or take `DOUBT_S`, and as it was driven, give or take its standard error; the two are weighted by their
 precision. The best way takes the demonstration's place. Every probe counts as an episode of the budget.
@@ -15,14 +15,14 @@ from functools import partial
 
 import numpy as np
 
-from relid_sumo import turns
 from relid_sumo.base import cache, files
 from relid_sumo.base.arrays import Floats
 from relid_sumo.env.policies import Policy
 from relid_sumo.env.workers import Rollouts, in_traffic
 from relid_sumo.scenario.prepare import Ready
+from relid_sumo.scenario.traffic import turn_times
+from relid_sumo.scenario.traffic.turn_times import TurnTimes
 from relid_sumo.scenario.trips import different
-from relid_sumo.turns import TurnTimes
 
 WAYS = 3  # of each agent, beside its demonstration
 MOST_SHARED = 0.85  # of a way's length with one tried before: a detour around one junction is worth a try
@@ -57,7 +57,7 @@ def probe(ready: Ready, demonstrated: Sequence[Route], rollouts: Rollouts, repor
 
 
 def _probed(ready: Ready, demonstrated: Sequence[Route], rollouts: Rollouts, report: Report) -> Probed:
-    times = turns.measured(ready.scenario, ready.network, report)
+    times = turn_times.measured(ready.scenario, ready.network, report)
     ways = _ways(ready, demonstrated, times)
     report(f"probing {sum(map(len, ways)) - len(ways)} ways beside the demonstrations")
     chosen, gains = [], []

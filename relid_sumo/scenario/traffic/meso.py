@@ -15,9 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from relid_sumo.base import cache, files, seeding, sumo
-from relid_sumo.demand import TripTimes, own_demand, trip_times
 from relid_sumo.network.network import Network
 from relid_sumo.scenario.settings import Meso, Scenario, Simulator
+from relid_sumo.scenario.traffic.demand import own_demand
+from relid_sumo.scenario.traffic.level import TripTimes, trip_times
 
 # Lowest and highest value tried of each parameter. SUMO's defaults are 1.13, 1.13, 1.73 and 1.4 s for the headways.
 SPACE: dict[str, tuple[float, float]] = {

@@ -14,12 +14,12 @@ from itertools import pairwise
 
 import numpy as np
 
-from relid_sumo import traffic
 from relid_sumo.base.arrays import Floats
 from relid_sumo.network.graph import RoadGraph
 from relid_sumo.network.network import Network
 from relid_sumo.scenario.settings import Scenario
-from relid_sumo.traffic import BIN_S
+from relid_sumo.scenario.traffic import edge_times
+from relid_sumo.scenario.traffic.edge_times import BIN_S
 
 DOUBT = 5.0  # vehicles: so many at the mean of the road (or turn) are added to those of a turn (in a bin)
 UNSEEN_S = 10.0  # what a turn that nobody took is taken to cost beyond the mean of its road
@@ -107,7 +107,7 @@ def measured(scenario: Scenario, network: Network, report: Callable[[str], None]
     A turn's mean in a bin leans on its mean over all bins, that on the road's mean, and that on free flow, each by the
     weight of `DOUBT` vehicles.
     """
-    took = traffic.measured(scenario, network, report=report)
+    took = edge_times.measured(scenario, network, report=report)
     return TurnTimes(network.graph, *_means(network.graph, took.turn_s, took.turn_vehicles))
 
 

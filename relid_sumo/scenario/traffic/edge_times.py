@@ -13,10 +13,11 @@ import numpy as np
 
 from relid_sumo.base import cache, files, sumo
 from relid_sumo.base.arrays import Floats
-from relid_sumo.demand import own_demand, routes, simulation_options
 from relid_sumo.network.graph import RoadGraph
 from relid_sumo.network.network import Network
 from relid_sumo.scenario.settings import Scenario
+from relid_sumo.scenario.traffic.demand import own_demand, routes
+from relid_sumo.scenario.traffic.sumo_options import simulation_options
 
 BIN_S = 300.0
 # What changes nothing measured here; of the network, its key counts.

@@ -1,0 +1,1 @@
+"""Background traffic: its demand, its level of congestion, its travel times."""

@@ -1,0 +1,163 @@
+"""Background traffic: sampling trips, routing them once, and calibrating their number to a congestion level."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import tempfile
+import xml.etree.ElementTree as ET
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.spatial import ConvexHull
+
+from relid_sumo.base import seeding, sumo
+from relid_sumo.base.cache import cache_folder, sha256
+from relid_sumo.base.errors import InputError
+from relid_sumo.network.graph import RoadGraph
+from relid_sumo.network.network import Network
+from relid_sumo.scenario.settings import Demand, Scenario
+
+RIM_M = 150.0  # a junction this near to the hull of the network is where its traffic enters and leaves
+ROUTE_SPREAD = 2.0  # each vehicle sees every edge's time times a random factor of 1 to this
+CLOSED_S = 1e6  # what a closed road costs background traffic
+FORMAT = 1  # part of the cache key: raise it when what is cached changes its meaning
+VEHICLE_TYPE = '<vType id="background" vClass="passenger"/>'
+
+Report = Callable[[str], None]
+
+
+def routes(scenario: Scenario, network: Network, traffic_seed: int, closed: frozenset[int] = frozenset()) -> Path:
+    """Return the .rou.xml of a traffic seed's background demand, made and cached on first use.
+
+    The scenario's demand must hold a rate (see `calibrated`) or its own route file. Vehicles find their way around
+    `closed` edges, and those that cannot are left out; all others are the same as without.
+
+    Raises
+    ------
+    InputError
+        The scenario's own route file does not exist.
+    """
+    demand = scenario.demand
+    if demand.route_file is not None:
+        file = scenario.folder / demand.route_file
+        if not file.is_file():
+            raise InputError(f"{file}: no such route file (demand.route_file of scenario '{scenario.name}')")
+        return file
+    if demand.rate_vph is None:
+        raise InputError(f"scenario '{scenario.name}': demand.rate_vph is missing; calibrate it first")
+    return _routes(demand, demand.rate_vph, network, traffic_seed, scenario.end_s, closed)
+
+
+def own_demand(scenario: Scenario, network: Network) -> str | None:
+    """Return the checksum of a scenario's own route file; None where its demand is generated."""
+    if scenario.demand.route_file is None:
+        return None
+    return sha256(routes(scenario, network, scenario.seeds.training[0]))
+
+
+def _routes(
+    demand: Demand, rate_vph: float, network: Network, traffic_seed: int, end_s: float, closed: frozenset[int]
+) -> Path:
+    settings = demand.model_dump(mode="json", exclude={"level", "rate_vph", "max_running", "warmup_s"})
+    key = cache_key(network, settings, round(rate_vph, 3), end_s, sorted(closed))
+    file = cache_folder() / "demand" / key / f"{traffic_seed}.rou.xml"
+    if not file.is_file():
+        graph = network.graph
+        depart, origin, destination = sample(demand, rate_vph, graph, traffic_seed, end_s)
+        trips = [
+            f'<trip id="b{i}" type="background" depart="{t:.2f}" from="{graph.edge_ids[o]}" to="{graph.edge_ids[d]}"'
+            ' departLane="best" departSpeed="max"/>'
+            for i, (t, o, d) in enumerate(zip(depart, origin, destination, strict=True))
+        ]
+        _route(
+            trips, network, seeding.sumo_seed(traffic_seed, "routing"), [str(graph.edge_ids[e]) for e in closed], file
+        )
+    return file
+
+
+def cache_key(*parts: object) -> str:
+    network, *rest = parts
+    assert isinstance(network, Network)
+    text = json.dumps([FORMAT, network.key, sumo.version(), *rest], sort_keys=True)
+    return f"{network.name}-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
+
+
+def _route(trips: list[str], network: Network, seed: int, closed: list[str], file: Path) -> None:
+    """Route trips once with duarouter and put the result in place whole."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=file.parent, prefix=".tmp-") as folder:
+        source, weights, result = (Path(folder) / name for name in ("trips.xml", "weights.xml", "out.rou.xml"))
+        source.write_text("\n".join(["<routes>", VEHICLE_TYPE, *trips, "</routes>"]), encoding="utf-8")
+        options = ["--weights.random-factor", ROUTE_SPREAD, "--seed", seed, "--ignore-errors", "--no-warnings"]
+        if closed:
+            edges = "".join(f'<edge id="{edge}" traveltime="{CLOSED_S}"/>' for edge in closed)
+            interval = f'<interval id="closed" begin="0" end="{CLOSED_S}">{edges}</interval>'
+            weights.write_text(f"<meandata>{interval}</meandata>", encoding="utf-8")
+            options += ["--weight-files", weights, "--weight-attribute", "traveltime"]
+        arguments = ["-n", network.net_file, "-r", source, "-o", result, "--no-step-log", *options]
+        sumo.run("duarouter", [str(a) for a in arguments])
+        if closed:
+            _leave_out(result, set(closed))
+        result.replace(file)
+
+
+def _leave_out(file: Path, closed: set[str]) -> None:
+    """Take vehicles that drive on closed edges out of a route file."""
+    tree = ET.parse(file)
+    root = tree.getroot()
+    for vehicle in root.findall("vehicle"):
+        route = vehicle.find("route")
+        if route is None or closed & set(route.get("edges", "").split()):
+            root.remove(vehicle)
+    tree.write(file, encoding="utf-8")
+
+
+def sample(
+    demand: Demand,
+    rate_vph: float,
+    graph: RoadGraph,
+    traffic_seed: int,
+    end_s: float,
+) -> tuple[NDArray[np.float64], NDArray[np.int64], NDArray[np.int64]]:
+    """Sample background trips.
+
+    Returns
+    -------
+    depart : array, shape (n,)
+        Rising, s since the start of the warm-up.
+    origin, destination : array of int, shape (n,)
+        Edge indices.
+    """
+    rng = seeding.stream(traffic_seed, "demand")
+    times, factors = np.array(demand.profile).T
+    grid = np.arange(0.0, end_s + 1.0)
+    cumulative = np.concatenate([[0.0], np.cumsum(np.interp(grid[:-1] + 0.5, times, factors))]) * rate_vph / 3600.0
+    n = int(rng.poisson(cumulative[-1])) if cumulative[-1] > 0 else 0
+    depart = np.interp(np.sort(rng.uniform(0.0, cumulative[-1], n)), cumulative, grid)
+    start_rim, end_rim = rim_edges(graph)
+    weight = graph.length * graph.lanes * graph.speed
+    origin_share, destination_share = (
+        w / w.sum() for w in (np.where(rim, demand.fringe_factor, 1.0) * weight for rim in (start_rim, end_rim))
+    )
+    middle = np.array([graph.point_along(e, 0.5)[:2] for e in range(graph.n_edges)])
+    span = float(np.hypot(*np.ptp(graph.junction_xy, axis=0)))
+    apart = min(demand.min_distance_m, span / 4)
+    origin = rng.choice(graph.n_edges, n, p=origin_share)
+    destination = rng.choice(graph.n_edges, n, p=destination_share)
+    for _ in range(100):
+        near = np.hypot(*(middle[origin] - middle[destination]).T) < apart
+        if not near.any():
+            break
+        destination[near] = rng.choice(graph.n_edges, int(near.sum()), p=destination_share)
+    return depart, origin, destination
+
+
+def rim_edges(graph: RoadGraph) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Return which edges start, and which end, at the rim of the network, each of shape (E,)."""
+    hull = ConvexHull(graph.junction_xy)
+    inside_m = -(graph.junction_xy @ hull.equations[:, :2].T + hull.equations[:, 2]).max(axis=1)
+    rim = inside_m < RIM_M
+    return rim[graph.from_junction], rim[graph.to_junction]

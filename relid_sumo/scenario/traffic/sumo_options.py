@@ -1,0 +1,49 @@
+"""SUMO's options for a scenario's traffic."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from relid_sumo.base import seeding
+from relid_sumo.network.network import Network
+from relid_sumo.scenario.settings import Meso, Scenario, Simulator
+
+
+def simulation_options(
+    scenario: Scenario,
+    network: Network,
+    route_file: Path,
+    traffic_seed: int,
+    simulator: Simulator = "micro",
+    *,
+    again: int = 0,
+) -> list[str]:
+    """Return SUMO's options for a scenario's traffic; the same for calibration, training and viewing.
+
+    With `again` the same vehicles drive under another of SUMO's own seeds.
+    """
+    seed = seeding.sumo_seed(traffic_seed, "sumo", *([again] if again else []))
+    return [
+        *(meso_options(scenario.meso or Meso()) if simulator == "meso" else ()),
+        *("-n", str(network.net_file), "-r", str(route_file), "--seed", str(seed)),
+        *("--step-length", str(scenario.step_length_s), "--time-to-teleport", str(scenario.teleport_after_s)),
+        *("--no-warnings", "--ignore-route-errors", "--tls.actuated.jam-threshold", "30"),
+        # Load all vehicles first: a request for a route draws from the same random numbers as the drivers of vehicles
+        # that are loaded after it, and traffic must be the same whoever asks for what.
+        *("--route-steps", "0", "--xml-validation", "never"),
+    ]
+
+
+def meso_options(meso: Meso) -> list[str]:
+    """Return SUMO's options for a mesoscopic simulation."""
+    numbers = {
+        "tls-penalty": meso.tls_penalty,
+        "tls-flow-penalty": meso.tls_flow_penalty,
+        "minor-penalty": meso.minor_penalty_s,
+        "tauff": meso.tauff,
+        "taufj": meso.taufj,
+        "taujf": meso.taujf,
+        "taujj": meso.taujj,
+    }
+    options = ["--mesosim", "true", "--meso-junction-control", str(meso.junction_control).lower()]
+    return options + [word for name, value in numbers.items() for word in (f"--meso-{name}", f"{value:g}")]

@@ -34,7 +34,6 @@ from relid_sumo.base import files
 from relid_sumo.base.errors import InputError
 from relid_sumo.baselines import planners
 from relid_sumo.baselines.named import baselines, worked_out
-from relid_sumo.demos import Demonstrations
 from relid_sumo.env.policies import Policy
 from relid_sumo.evaluation.evaluate import choose_seeds, episodes
 from relid_sumo.evaluation.outcome import outcome
@@ -43,6 +42,7 @@ from relid_sumo.learn import run_folder
 from relid_sumo.learn.reled.experts import planned
 from relid_sumo.scenario.make import load_scenario
 from relid_sumo.scenario.prepare import Ready, prepare
+from relid_sumo.sed.demonstrations import Demonstrations
 
 CASES = ("as trained", "more traffic", "a road closed")
 PLANNED = "rerouting,hist,turns"

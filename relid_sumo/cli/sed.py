@@ -115,17 +115,17 @@ def show(
 ) -> None:
     """Print what each round changed and how many programs ran, and draw the planned routes."""
     from relid_sumo.cli import sed_tables
-    from relid_sumo.sed import drawing, kept, report
+    from relid_sumo.sed import drawing, results, run_folder
     from relid_sumo.sed.run import network_of
 
-    content = kept.read_json(folder / kept.RESULTS)
+    content = run_folder.read_json(folder / run_folder.RESULTS)
     if as_json:
         out.print_json(json.dumps(content))
         return
     out.print(sed_tables.tables(content))
     network = network_of(folder, say)
     file = picture or folder / "routes.png"
-    groups, labels = report.planned(content, network.graph)
+    groups, labels = results.planned(content, network.graph)
     drawing.draw_routes(network, groups, labels, file)
     out.print(f"map: {file}; {network.attribution}", highlight=False, soft_wrap=True)
 

@@ -8,14 +8,14 @@ from typing import Any
 
 import numpy as np
 
-from relid_sumo import demos
 from relid_sumo.base import stats
-from relid_sumo.demos import Demonstrations
 from relid_sumo.env.policies import Policy
 from relid_sumo.env.records import EpisodeRecord
 from relid_sumo.scenario.prepare import Ready
 from relid_sumo.scenario.settings import Simulator
+from relid_sumo.sed import demonstrations
 from relid_sumo.sed.bench import Bench
+from relid_sumo.sed.demonstrations import Demonstrations
 from relid_sumo.sed.loop import Refined, Subset
 
 
@@ -56,7 +56,7 @@ def held(bench: Bench, refined: Refined, simulator: Simulator) -> Demonstrations
         "simulator": simulator,
         "subsets": [_kept(subset, ready) for subset in refined.subsets],
     }
-    return demos.collect(ready.task, records, meta)
+    return demonstrations.collect(ready.task, records, meta)
 
 
 def demonstrate(bench: Bench, refined: Refined) -> tuple[Demonstrations, list[Comparison]]:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from relid_sumo.base import files
 from relid_sumo.base.errors import InputError
-from relid_sumo.sed import kept
+from relid_sumo.sed import run_folder
 from relid_sumo.sed.llm import KEPT, Question
 
 PROMPT, ANSWER = ".prompt.md", ".answer.md"
@@ -41,7 +41,7 @@ class Mailbox:
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
             for question in questions:
-                kept.write(self._folder / f"{_name(question)}{PROMPT}", question.prompt)
+                run_folder.write(self._folder / f"{_name(question)}{PROMPT}", question.prompt)
         except OSError as error:
             raise InputError(f"mailbox {self._folder}: prompts cannot be written: {error.strerror}") from None
         waiting, until = list(questions), time.monotonic() + self._wait_s
@@ -144,7 +144,7 @@ def write_record(folder: Path, question: Question, text: str, date: str) -> Path
         "origin": f"a large language model, {date}",
     }
     file = folder / f"{_name(question)}.md"
-    kept.write(file, HEADER + "\n".join(f"{name}: {value}" for name, value in header.items()) + HEADER_END + text)
+    run_folder.write(file, HEADER + "\n".join(f"{name}: {value}" for name, value in header.items()) + HEADER_END + text)
     return file
 
 

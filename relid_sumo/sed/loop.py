@@ -13,7 +13,7 @@ from typing import Any
 
 from relid_sumo.base.arrays import Floats
 from relid_sumo.scenario.traffic.edge_times import BIN_S
-from relid_sumo.sed import facts, feedback, kept, material, prompt
+from relid_sumo.sed import facts, feedback, material, prompt, run_folder
 from relid_sumo.sed.attempt import Attempt, attempt
 from relid_sumo.sed.bench import Bench
 from relid_sumo.sed.feedback import Reference
@@ -94,12 +94,14 @@ def refine(bench: Bench, folder: Path, provider: Provider, how: Isolation, edge_
             break
         asked = [(subset, question) for subset in active for question in known.questions(subset, number)]
         report(f"round {number}: {len(asked)} programs")
-        answers = kept.ask(folder, provider, [question for _, question in asked], bench.watch.answer)
+        answers = run_folder.ask(folder, provider, [question for _, question in asked], bench.watch.answer)
         fresh = []
         for (subset, question), answer in zip(asked, answers, strict=True):
             where = (question.place, number, int(question.facts["sample"]))
             one = attempt(answer, where, known.data(subset), task, subset.agents, settings.sandbox, how)
-            kept.write(folder / kept.PROGRAMS / f"{question.place}.py", one.program or f"# none: {one.problem}\n")
+            run_folder.write(
+                folder / run_folder.PROGRAMS / f"{question.place}.py", one.program or f"# none: {one.problem}\n"
+            )
             fresh.append((subset, one))
         _drive(bench, fresh, reference)
         for subset, one in fresh:

@@ -13,7 +13,6 @@ from relid_sumo.base import cache
 from relid_sumo.base import files as base_files
 from relid_sumo.base.errors import InputError, did_you_mean
 from relid_sumo.base.toml import changed, validate
-from relid_sumo.demos import Demonstrations
 from relid_sumo.env.records import EpisodeRecord
 from relid_sumo.env.workers import Rollouts
 from relid_sumo.network.network import Network
@@ -21,8 +20,9 @@ from relid_sumo.scenario.files import ANSWERS, FILE, placed, read_scenario
 from relid_sumo.scenario.prepare import Ready, build_network
 from relid_sumo.scenario.settings import Scenario, Simulator
 from relid_sumo.scenario.traffic import edge_times
-from relid_sumo.sed import demonstrate, kept, llm, report, sandbox
+from relid_sumo.sed import demonstrate, llm, results, run_folder, sandbox
 from relid_sumo.sed.bench import Bench, Present, Watch
+from relid_sumo.sed.demonstrations import Demonstrations
 from relid_sumo.sed.letters import Mailbox, Recorded, write_record
 from relid_sumo.sed.llm import OpenAi, Provider, Question
 from relid_sumo.sed.loop import Refined, refine
@@ -123,9 +123,9 @@ def run(
     with _refined(ready, folder, settings, ask, workers, present, counted.watch) as (bench, refined):
         bench.watch.report("driving the held plans together")
         demonstrations, compared = demonstrate.demonstrate(bench, refined)
-    counted.told(demonstrations).save(folder / kept.DEMONSTRATIONS)
-    content = report.results(refined, compared, ready.task, name)
-    kept.write_json(folder / kept.RESULTS, content)
+    counted.told(demonstrations).save(folder / run_folder.DEMONSTRATIONS)
+    content = results.results(refined, compared, ready.task, name)
+    run_folder.write_json(folder / run_folder.RESULTS, content)
     return content
 
 
@@ -153,7 +153,7 @@ def plan(
     counted = _Counted(watch or Watch())
     with _refined(ready, folder, settings, ask, workers, None, counted.watch) as (bench, refined):
         demonstrations = counted.told(demonstrate.held(bench, refined, settings.simulator))
-    demonstrations.save(folder / kept.DEMONSTRATIONS)
+    demonstrations.save(folder / run_folder.DEMONSTRATIONS)
     demonstrations.save(file)
     return demonstrations
 
@@ -202,7 +202,7 @@ def looped(bench: Bench, folder: Path, ask: Ask) -> Refined:
     scenario = ready.scenario
     name, how = check(ask, settings, scenario)
     known = {"scenario": placed(scenario).model_dump(mode="json"), "network_key": ready.network.key}
-    kept.open_run(folder, name, {**known, "isolation": how, "settings": settings.model_dump(mode="json")})
+    run_folder.open_run(folder, name, {**known, "isolation": how, "settings": settings.model_dump(mode="json")})
     provider = _provider(name, ask, settings, scenario, folder, watch.report)
     times = edge_times.edge_times(scenario, ready.network, report=watch.report)
     return refine(bench, folder, provider, how, times)
@@ -213,7 +213,7 @@ def _provider(
 ) -> Provider:
     match name:
         case "openai":
-            return OpenAi(settings.llm, folder / kept.USAGE)
+            return OpenAi(settings.llm, folder / run_folder.USAGE)
         case "mailbox" if ask.mailbox is not None:
             return Mailbox(ask.mailbox, ask.wait_s, say)
         case "recorded":
@@ -229,8 +229,8 @@ def network_of(folder: Path, say: Callable[[str], None] = lambda _: None) -> Net
     InputError
         The folder holds no run, or the network has changed since.
     """
-    settings = kept.read_json(folder / kept.SETTINGS)
-    built = build_network(validate(settings["scenario"], Scenario, str(folder / kept.SETTINGS)), say)
+    settings = run_folder.read_json(folder / run_folder.SETTINGS)
+    built = build_network(validate(settings["scenario"], Scenario, str(folder / run_folder.SETTINGS)), say)
     if built.key != settings["network_key"]:
         raise InputError(f"{folder}: its network '{built.name}' has changed since; run it again")
     return built
@@ -244,7 +244,10 @@ def record(folder: Path, scenario: Path) -> list[Path]:
     InputError
         The run is not finished, no model answered it, or it is another scenario's.
     """
-    content, settings = kept.read_json(folder / kept.RESULTS), kept.read_json(folder / kept.SETTINGS)
+    content, settings = (
+        run_folder.read_json(folder / run_folder.RESULTS),
+        run_folder.read_json(folder / run_folder.SETTINGS),
+    )
     if settings["provider"] not in {"openai", "mailbox"}:
         raise InputError(f"{folder}: its answers are {settings['provider']}; only those of a model are recorded")
     name = read_scenario(scenario / FILE).name
@@ -255,7 +258,7 @@ def record(folder: Path, scenario: Path) -> list[Path]:
     files = []
     for subset in content["subsets"]:
         for place in (one["place"] for one in subset["attempts"]):
-            prompt, answer = (folder / part / f"{place}.md" for part in (kept.PROMPTS, kept.ANSWERS))
+            prompt, answer = (folder / part / f"{place}.md" for part in (run_folder.PROMPTS, run_folder.ANSWERS))
             question = Question(place, base_files.read(prompt), {"vehicles": subset["vehicles"]})
             date = datetime.fromtimestamp(answer.stat().st_mtime, UTC).date().isoformat()
             files.append(write_record(into, question, base_files.read(answer), date))

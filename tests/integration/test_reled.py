@@ -18,7 +18,6 @@ from relid_sumo.baselines import due
 from relid_sumo.baselines.named import baselines, worked_out
 from relid_sumo.baselines.planners import bestroute, by_turns, hist
 from relid_sumo.cli.main import main
-from relid_sumo.demos import Demonstrations
 from relid_sumo.env.play import Job
 from relid_sumo.env.policies import Policy
 from relid_sumo.env.workers import Rollouts, in_traffic
@@ -30,6 +29,7 @@ from relid_sumo.scenario.prepare import Ready, prepare
 from relid_sumo.scenario.settings import Demand
 from relid_sumo.scenario.traffic import demand, turn_times
 from relid_sumo.scenario.trips import alternatives
+from relid_sumo.sed.demonstrations import Demonstrations
 
 pytestmark = [pytest.mark.sumo, pytest.mark.slow]
 

@@ -12,11 +12,11 @@ import pytest
 
 from relid_sumo import load_scenario
 from relid_sumo.cli.main import main
-from relid_sumo.demos import Demonstrations
 from relid_sumo.scenario.files import write_scenario
 from relid_sumo.scenario.prepare import build_network
 from relid_sumo.scenario.settings import Demand
 from relid_sumo.scenario.traffic import demand
+from relid_sumo.sed.demonstrations import Demonstrations
 from relid_sumo.sed.letters import read_record
 
 pytestmark = pytest.mark.sumo

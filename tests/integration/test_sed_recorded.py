@@ -11,7 +11,7 @@ from relid_sumo.env.workers import Rollouts
 from relid_sumo.scenario.files import ANSWERS
 from relid_sumo.scenario.prepare import prepare
 from relid_sumo.scenario.traffic import edge_times
-from relid_sumo.sed import kept, loop
+from relid_sumo.sed import loop, run_folder
 from relid_sumo.sed.bench import Bench, Present, Watch
 from relid_sumo.sed.letters import Recorded, read_record
 from relid_sumo.sed.settings import SedSettings
@@ -32,7 +32,7 @@ def test_recorded_answers_answer_todays_prompts(city: str, tmp_path: Path) -> No
     """
     scenario, settings, told = load_scenario(city), SedSettings(), list[str]()
     ready = prepare(scenario, simulators=("micro", "meso"))
-    kept.open_run(tmp_path / "run", "recorded", {"scenario": {}})
+    run_folder.open_run(tmp_path / "run", "recorded", {"scenario": {}})
     with Rollouts(ready.task) as rollouts:
         bench = Bench(ready, rollouts, settings, Present(), Watch())
         provider = Recorded(scenario.folder / ANSWERS, told.append)

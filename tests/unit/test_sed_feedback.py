@@ -10,13 +10,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from relid_sumo import demos
 from relid_sumo.base.errors import InputError
-from relid_sumo.demos import Demonstrations
 from relid_sumo.env.policies import Policy
 from relid_sumo.env.records import EpisodeRecord
 from relid_sumo.scenario.task import RoutingTask
-from relid_sumo.sed import feedback, material
+from relid_sumo.sed import demonstrations, feedback, material
+from relid_sumo.sed.demonstrations import Demonstrations
 from relid_sumo.sed.feedback import Reference
 from relid_sumo.sed.template import constants
 from relid_sumo.toy import grid
@@ -134,7 +133,7 @@ def test_the_template_avoids_others_the_more_they_felt(episode: EpisodeRecord, r
 
 def test_demonstrations_hold_what_was_driven(crossing: RoutingTask, toy_drive: Drive, tmp_path: Path) -> None:
     records = [toy_drive(crossing, Policy("fixed"), slow={5: float(factor)}) for factor in (1, 3)]
-    made = demos.collect(crossing, records, {"scenario": "toy"})
+    made = demonstrations.collect(crossing, records, {"scenario": "toy"})
     for k, record in enumerate(records):
         mine = made.episode == k
         for name in ("agent", "edge", "action", "time", "reward", "observation", "mask"):

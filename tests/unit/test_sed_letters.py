@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from relid_sumo.base.errors import InputError
-from relid_sumo.sed import kept
+from relid_sumo.sed import run_folder
 from relid_sumo.sed.letters import Mailbox, Recorded, read_record, write_record
 from relid_sumo.sed.llm import Question
 
@@ -38,17 +38,17 @@ def test_all_prompts_are_written_before_answers_are_awaited(tmp_path: Path) -> N
 
 def test_answers_that_are_there_are_taken_and_kept(tmp_path: Path) -> None:
     """Two of three are answered: both are kept, and the next call asks for the third alone."""
-    kept.open_run(tmp_path / "run", "mailbox", {"scenario": {}})
+    run_folder.open_run(tmp_path / "run", "mailbox", {"scenario": {}})
     box = tmp_path / "box"
     box.mkdir()
     for asked in QUESTIONS[:2]:
         answer_file(box, asked).write_text(f"to {asked.prompt}")
     with pytest.raises(InputError, match="1 of 3 prompts are not answered"):
-        kept.ask(tmp_path / "run", Mailbox(box, 0.0), QUESTIONS, lambda _: None)
+        run_folder.ask(tmp_path / "run", Mailbox(box, 0.0), QUESTIONS, lambda _: None)
     for file in box.iterdir():
         file.unlink()
     answer_file(box, QUESTIONS[2]).write_text("to write 3")
-    answers = kept.ask(tmp_path / "run", Mailbox(box, 0.0), QUESTIONS, lambda _: None)
+    answers = run_folder.ask(tmp_path / "run", Mailbox(box, 0.0), QUESTIONS, lambda _: None)
     assert answers == ["to write 1", "to write 2", "to write 3"]
     assert [file.name for file in box.glob("*.prompt.md")] == [f"{QUESTIONS[2].place}-{QUESTIONS[2].key}.prompt.md"]
 
@@ -129,19 +129,19 @@ def test_a_file_that_is_no_record_is_told(tmp_path: Path) -> None:
 def test_a_folder_with_something_else_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "thesis.tex").write_text("x")
     with pytest.raises(InputError, match="exists and holds no SED run"):
-        kept.open_run(tmp_path, "template", {"scenario": {}})
+        run_folder.open_run(tmp_path, "template", {"scenario": {}})
     assert [file.name for file in tmp_path.iterdir()] == ["thesis.tex"]
 
 
 def test_a_run_of_another_scenario_or_provider_is_left_alone(tmp_path: Path) -> None:
-    kept.open_run(tmp_path, "template", {"scenario": {"name": "a"}})
-    kept.open_run(tmp_path, "template", {"scenario": {"name": "a"}})
+    run_folder.open_run(tmp_path, "template", {"scenario": {"name": "a"}})
+    run_folder.open_run(tmp_path, "template", {"scenario": {"name": "a"}})
     with pytest.raises(InputError, match="holds a run with another provider"):
-        kept.open_run(tmp_path, "openai", {"scenario": {"name": "a"}})
+        run_folder.open_run(tmp_path, "openai", {"scenario": {"name": "a"}})
     with pytest.raises(InputError, match="holds a run with another scenario"):
-        kept.open_run(tmp_path, "template", {"scenario": {"name": "b"}})
+        run_folder.open_run(tmp_path, "template", {"scenario": {"name": "b"}})
     with pytest.raises(InputError, match="holds a run with another network"):
-        kept.open_run(tmp_path, "template", {"scenario": {"name": "a"}, "network_key": "k"})
+        run_folder.open_run(tmp_path, "template", {"scenario": {"name": "a"}, "network_key": "k"})
 
 
 def test_a_run_that_was_moved_with_its_scenario_is_gone_on_with(tmp_path: Path) -> None:
@@ -149,15 +149,15 @@ def test_a_run_that_was_moved_with_its_scenario_is_gone_on_with(tmp_path: Path) 
         demand = {"route_file": f"{folder}/own.rou.xml", "warmup_s": 60.0}
         return {"scenario": {"name": "a", "network": f"{folder}/a.osm", "demand": demand}, "network_key": "k"}
 
-    kept.open_run(tmp_path, "template", content("here"))
-    kept.open_run(tmp_path, "template", content("there"))
-    assert kept.read_json(tmp_path / kept.SETTINGS)["scenario"] == content("there")["scenario"]
+    run_folder.open_run(tmp_path, "template", content("here"))
+    run_folder.open_run(tmp_path, "template", content("there"))
+    assert run_folder.read_json(tmp_path / run_folder.SETTINGS)["scenario"] == content("there")["scenario"]
 
 
 @pytest.mark.parametrize("content", ["{", "[1]"])
 def test_a_file_that_is_no_json_object_is_told(tmp_path: Path, content: str) -> None:
     (tmp_path / "x.json").write_text(content)
     with pytest.raises(InputError, match=r"not JSON|not a JSON object"):
-        kept.read_json(tmp_path / "x.json")
+        run_folder.read_json(tmp_path / "x.json")
     with pytest.raises(InputError, match="there is no such file"):
-        kept.read_json(tmp_path / "y.json")
+        run_folder.read_json(tmp_path / "y.json")

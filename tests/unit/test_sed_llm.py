@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from relid_sumo.base.errors import InputError
-from relid_sumo.sed import kept
+from relid_sumo.sed import run_folder
 from relid_sumo.sed.llm import LlmSettings, OpenAi, Question
 
 KEY = "sk-very-secret-key"
@@ -88,16 +88,16 @@ def ask(service: Service, tmp_path: Path) -> Callable[..., list[str]]:
     def asked(count: int = 1, prompt: str = "write", **settings: object) -> list[str]:
         given = {"model": "m", "base_url": service.url, "retries": 0, "timeout_s": 5.0, "parallel": 1, **settings}
         if not (tmp_path / "s").exists():
-            kept.open_run(tmp_path / "s", "openai", {"scenario": {}})
-        provider = OpenAi(LlmSettings.model_validate(given), tmp_path / "s" / kept.USAGE)
+            run_folder.open_run(tmp_path / "s", "openai", {"scenario": {}})
+        provider = OpenAi(LlmSettings.model_validate(given), tmp_path / "s" / run_folder.USAGE)
         questions = [Question(f"subset{i}-round1-sample1", prompt) for i in range(count)]
-        return kept.ask(tmp_path / "s", provider, questions, lambda _: None)
+        return run_folder.ask(tmp_path / "s", provider, questions, lambda _: None)
 
     return asked
 
 
 def usage(folder: Path) -> dict[str, float]:
-    return dict(json.loads((folder / "s" / kept.USAGE).read_text()))
+    return dict(json.loads((folder / "s" / run_folder.USAGE).read_text()))
 
 
 def test_an_answer_comes_back_and_is_counted(service: Service, ask: Callable[..., list[str]], tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ import pytest
 from relid_sumo.env.policies import Policy
 from relid_sumo.env.records import EpisodeRecord
 from relid_sumo.scenario.task import RoutingTask
-from relid_sumo.sed import kept, loop, report
+from relid_sumo.sed import loop, results, run_folder
 from relid_sumo.sed.bench import Present, Watch
 from relid_sumo.sed.feedback import Reference
 from relid_sumo.sed.llm import Question
@@ -75,7 +75,7 @@ def refine(crossing: RoutingTask, toy_drive: Drive, tmp_path: Path) -> Refine:
     def refined(provider: Any, present: Present | None = None, **settings: Any) -> tuple[Refined, ToyBench]:  # noqa: ANN401
         chosen = SedSettings.model_validate({"partition": PartitionSettings(max_size=3), **settings})
         bench = ToyBench(crossing, toy_drive, chosen, present or Present())
-        kept.open_run(tmp_path / "run", "scripted", {"scenario": {}})
+        run_folder.open_run(tmp_path / "run", "scripted", {"scenario": {}})
         times = np.stack([crossing.graph.free_flow_s] * 2)
         return loop.refine(bench, tmp_path / "run", provider, "limits", times), bench  # type: ignore[arg-type] # a bench
 
@@ -142,8 +142,9 @@ def test_agents_of_a_subset_without_a_valid_plan_are_left_out(refine: Refine, cr
     refined, _ = refine(Scripted([PROSE, BROKEN]), rounds=1)
     assert refined.routes == {}
     assert all(subset.best is None for subset in refined.subsets)
-    groups, labels = report.planned(
-        {"subsets": [report._subset(subset, refined.partition, crossing) for subset in refined.subsets]}, crossing.graph
+    groups, labels = results.planned(
+        {"subsets": [results._subset(subset, refined.partition, crossing) for subset in refined.subsets]},
+        crossing.graph,
     )
     assert groups == [[]] * len(refined.subsets)
     assert all("no valid plan" in label for label in labels)

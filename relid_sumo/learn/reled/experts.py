@@ -20,11 +20,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from relid_sumo import demos
 from relid_sumo.base import cache, seeding, stats
 from relid_sumo.base.arrays import Bools, Float32s, Floats
 from relid_sumo.base.errors import InputError
-from relid_sumo.demos import Demonstrations
 from relid_sumo.env.play import Job
 from relid_sumo.env.policies import Policy
 from relid_sumo.env.records import ARRIVED, EpisodeRecord
@@ -35,7 +33,9 @@ from relid_sumo.learn.reled import dtw
 from relid_sumo.scenario.prepare import Ready
 from relid_sumo.scenario.settings import Simulator
 from relid_sumo.scenario.task import RoutingTask
+from relid_sumo.sed import demonstrations as sed_demonstrations
 from relid_sumo.sed import plans
+from relid_sumo.sed.demonstrations import Demonstrations
 
 SLIP = 0.15  # share of random choices in a slipping episode
 ELITE_SEEDS = 3  # traffic seeds, at least, in which an own route has to be better
@@ -312,7 +312,7 @@ def driven_routes(ready: Ready, rollouts: Rollouts, routes: Sequence[Route], sim
     if not file.is_file():
         plan = Policy("fixed", routes=dict(enumerate(routes)))
         (records,) = in_traffic(ready, rollouts, [plan], ready.scenario.seeds.training, simulator)
-        demos.collect(ready.task, records, {}).save(file)
+        sed_demonstrations.collect(ready.task, records, {}).save(file)
     return Demonstrations.load(file)
 
 

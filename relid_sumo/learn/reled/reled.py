@@ -17,7 +17,6 @@ from typing import Any
 
 from relid_sumo.base import files
 from relid_sumo.base.arrays import Floats
-from relid_sumo.demos import Demonstrations
 from relid_sumo.env import policies
 from relid_sumo.env.policies import Policy
 from relid_sumo.env.records import EpisodeRecord
@@ -32,6 +31,7 @@ from relid_sumo.scenario.prepare import Ready, prepare
 from relid_sumo.scenario.settings import Simulator
 from relid_sumo.sed import run as sed
 from relid_sumo.sed.bench import Bench, Present, Watch
+from relid_sumo.sed.demonstrations import Demonstrations
 from relid_sumo.sed.settings import SedSettings
 
 DEMONSTRATIONS, PROBES, EXPERTS, RENEWED = "demonstrations.npz", "probes.json", "experts.json", "renewed"

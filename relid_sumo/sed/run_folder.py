@@ -6,8 +6,8 @@ prompts/PLACE.md      what was asked; PLACE is subset1-round1-sample1
 answers/PLACE.md      what came back, unedited
 programs/PLACE.py     the program in it
 usage.json            tokens and cost, where a service was asked
-results.json          what came of it (see `relid_sumo.sed.report`)
-demonstrations.npz    the held plans, driven: arrays (see `relid_sumo.demos`)
+results.json          what came of it (see `relid_sumo.sed.results`)
+demonstrations.npz    the held plans, driven: arrays (see `relid_sumo.sed.demonstrations`)
 ====================  ==============================================================================================
 """
 

@@ -20,15 +20,16 @@ from relid_sumo.scenario.files import ANSWERS, FILE, placed, read_scenario
 from relid_sumo.scenario.prepare import Ready, build_network
 from relid_sumo.scenario.settings import Scenario, Simulator
 from relid_sumo.scenario.traffic import edge_times
-from relid_sumo.sed import demonstrate, llm, results, run_folder, sandbox
+from relid_sumo.sed import demonstrate, results, run_folder, sandbox
+from relid_sumo.sed.ask import provider as ask_provider
+from relid_sumo.sed.ask.mailbox import Mailbox, Recorded, write_record
+from relid_sumo.sed.ask.provider import OpenAi, Provider, Question
+from relid_sumo.sed.ask.template import Template
 from relid_sumo.sed.bench import Bench, Present, Watch
 from relid_sumo.sed.demonstrations import Demonstrations
-from relid_sumo.sed.letters import Mailbox, Recorded, write_record
-from relid_sumo.sed.llm import OpenAi, Provider, Question
 from relid_sumo.sed.loop import Refined, refine
 from relid_sumo.sed.sandbox import Isolation
 from relid_sumo.sed.settings import SedSettings
-from relid_sumo.sed.template import Template
 
 PROVIDERS = ("recorded", "template", "openai", "mailbox")
 
@@ -84,7 +85,7 @@ def check(ask: Ask, settings: SedSettings, scenario: Scenario) -> tuple[str, Iso
     if name == "mailbox" and ask.mailbox is None:
         raise InputError("--llm mailbox: name the folder for prompts and answers: --mailbox DIR")
     if name == "openai":
-        llm.check(settings.llm)
+        ask_provider.check(settings.llm)
     return name, sandbox.isolation(trusted=name == "template", unsafe=ask.unsafe)
 
 

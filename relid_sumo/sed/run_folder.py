@@ -21,7 +21,7 @@ from typing import Any
 from relid_sumo.base import files
 from relid_sumo.base.errors import InputError
 from relid_sumo.base.files import read
-from relid_sumo.sed.llm import Provider, Question
+from relid_sumo.sed.ask.provider import Provider, Question
 
 SETTINGS, USAGE, RESULTS, DEMONSTRATIONS = "settings.json", "usage.json", "results.json", "demonstrations.npz"
 PROMPTS, ANSWERS, PROGRAMS = "prompts", "answers", "programs"

@@ -8,9 +8,9 @@ from pydantic import Field
 
 from relid_sumo.base.settings import Settings
 from relid_sumo.scenario.settings import Simulator
-from relid_sumo.sed.llm import LlmSettings
+from relid_sumo.sed.ask.prompt import PromptSettings
+from relid_sumo.sed.ask.provider import LlmSettings
 from relid_sumo.sed.partition import PartitionSettings
-from relid_sumo.sed.prompt import PromptSettings
 from relid_sumo.sed.sandbox import SandboxSettings
 
 

@@ -16,8 +16,8 @@ from relid_sumo.scenario.files import write_scenario
 from relid_sumo.scenario.prepare import build_network
 from relid_sumo.scenario.settings import Demand
 from relid_sumo.scenario.traffic import demand
+from relid_sumo.sed.ask.mailbox import read_record
 from relid_sumo.sed.demonstrations import Demonstrations
-from relid_sumo.sed.letters import read_record
 
 pytestmark = pytest.mark.sumo
 

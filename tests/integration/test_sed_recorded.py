@@ -12,8 +12,8 @@ from relid_sumo.scenario.files import ANSWERS
 from relid_sumo.scenario.prepare import prepare
 from relid_sumo.scenario.traffic import edge_times
 from relid_sumo.sed import loop, run_folder
+from relid_sumo.sed.ask.mailbox import Recorded, read_record
 from relid_sumo.sed.bench import Bench, Present, Watch
-from relid_sumo.sed.letters import Recorded, read_record
 from relid_sumo.sed.settings import SedSettings
 
 pytestmark = [pytest.mark.sumo, pytest.mark.osm, pytest.mark.slow]

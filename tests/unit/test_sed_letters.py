@@ -11,8 +11,8 @@ import pytest
 
 from relid_sumo.base.errors import InputError
 from relid_sumo.sed import run_folder
-from relid_sumo.sed.letters import Mailbox, Recorded, read_record, write_record
-from relid_sumo.sed.llm import Question
+from relid_sumo.sed.ask.mailbox import Mailbox, Recorded, read_record, write_record
+from relid_sumo.sed.ask.provider import Question
 
 
 def question(

@@ -14,7 +14,7 @@ import pytest
 
 from relid_sumo.base.errors import InputError
 from relid_sumo.sed import run_folder
-from relid_sumo.sed.llm import LlmSettings, OpenAi, Question
+from relid_sumo.sed.ask.provider import LlmSettings, OpenAi, Question
 
 KEY = "sk-very-secret-key"
 ANSWER = "```python\ndef plan(network, trips, traffic):\n    return {}\n```\n"

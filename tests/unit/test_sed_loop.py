@@ -14,14 +14,14 @@ from relid_sumo.env.policies import Policy
 from relid_sumo.env.records import EpisodeRecord
 from relid_sumo.scenario.task import RoutingTask
 from relid_sumo.sed import loop, results, run_folder
+from relid_sumo.sed.ask.provider import Question
+from relid_sumo.sed.ask.template import Template
 from relid_sumo.sed.bench import Present, Watch
 from relid_sumo.sed.feedback import Reference
-from relid_sumo.sed.llm import Question
 from relid_sumo.sed.loop import Refined
 from relid_sumo.sed.partition import PartitionSettings
 from relid_sumo.sed.plans import Routes
 from relid_sumo.sed.settings import SedSettings
-from relid_sumo.sed.template import Template
 
 Drive = Callable[..., EpisodeRecord]
 PLAN = "```python\ndef plan(network, trips, traffic):\n    return {{t.id: {route} for t in trips}}\n```"

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from relid_sumo.base.errors import InputError
-from relid_sumo.sed import prompt
-from relid_sumo.sed.prompt import PromptSettings
+from relid_sumo.sed.ask import prompt
+from relid_sumo.sed.ask.prompt import PromptSettings
 
 VEHICLE = {
     "id": "agent0",

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from relid_sumo.sed.llm import Question
+from relid_sumo.sed.ask.provider import Question
 
 PROGRAM = """\
 SPREAD = {spread}  # s that a vehicle of ours adds to an edge for those of ours who come within a minute

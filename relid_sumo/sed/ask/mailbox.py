@@ -9,7 +9,7 @@ from pathlib import Path
 from relid_sumo.base import files
 from relid_sumo.base.errors import InputError
 from relid_sumo.sed import run_folder
-from relid_sumo.sed.llm import KEPT, Question
+from relid_sumo.sed.ask.provider import KEPT, Question
 
 PROMPT, ANSWER = ".prompt.md", ".answer.md"
 POLL_S = 0.5

@@ -1,6 +1,6 @@
 """Asking a language model: one interface of one method, and the provider that speaks to an OpenAI-compatible service.
 
-The others answer from files (`relid_sumo.sed.letters`) or without a model (`relid_sumo.sed.template`).
+The others answer from files (`relid_sumo.sed.ask.mailbox`) or without a model (`relid_sumo.sed.ask.template`).
 """
 
 from __future__ import annotations

@@ -12,10 +12,10 @@ from relid_sumo.env.records import EpisodeRecord
 from relid_sumo.network.network import Network
 from relid_sumo.scenario.task import RoutingTask
 from relid_sumo.sed import feedback, material, program
+from relid_sumo.sed.ask.prompt import PromptSettings
 from relid_sumo.sed.attempt import Attempt
 from relid_sumo.sed.feedback import Reference
 from relid_sumo.sed.plans import Routes
-from relid_sumo.sed.prompt import PromptSettings
 from relid_sumo.sed.sandbox import SandboxSettings
 
 # How many places of lost time, other vehicles, and routes tried of a vehicle a prompt names

@@ -21,7 +21,7 @@ from relid_sumo.base.errors import InputError, RelidSumoError
 from relid_sumo.base.system import LIBRARIES, install_line, missing_libraries
 from relid_sumo.base.toml import load_toml
 from relid_sumo.network import catalogue
-from relid_sumo.sed.sandbox import missing_isolation
+from relid_sumo.sed.programs.sandbox import missing_isolation
 
 MINIMUM_PYTHON = (3, 11)
 PROGRAMS = ("sumo", "netconvert", "duarouter", "sumo-gui")

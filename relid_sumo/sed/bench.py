@@ -14,8 +14,8 @@ from relid_sumo.env.workers import Rollouts, in_traffic
 from relid_sumo.scenario.prepare import Ready
 from relid_sumo.scenario.settings import Simulator
 from relid_sumo.sed.ask.provider import Question
-from relid_sumo.sed.feedback import Probabilities, Reference, without_one_vehicle
-from relid_sumo.sed.plans import Routes
+from relid_sumo.sed.programs.feedback import Probabilities, Reference, without_one_vehicle
+from relid_sumo.sed.programs.plans import Routes
 from relid_sumo.sed.settings import SedSettings
 
 

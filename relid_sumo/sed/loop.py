@@ -13,15 +13,16 @@ from typing import Any
 
 from relid_sumo.base.arrays import Floats
 from relid_sumo.scenario.traffic.edge_times import BIN_S
-from relid_sumo.sed import feedback, material, run_folder
+from relid_sumo.sed import run_folder
 from relid_sumo.sed.ask import facts, prompt
 from relid_sumo.sed.ask.provider import Provider, Question
-from relid_sumo.sed.attempt import Attempt, attempt
 from relid_sumo.sed.bench import Bench
-from relid_sumo.sed.feedback import Reference
 from relid_sumo.sed.partition import Partition, partition
-from relid_sumo.sed.plans import Routes
-from relid_sumo.sed.sandbox import Isolation
+from relid_sumo.sed.programs import feedback, material
+from relid_sumo.sed.programs.attempt import Attempt, attempt
+from relid_sumo.sed.programs.feedback import Reference
+from relid_sumo.sed.programs.plans import Routes
+from relid_sumo.sed.programs.sandbox import Isolation
 
 
 @dataclass(eq=False)

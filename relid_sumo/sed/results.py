@@ -10,10 +10,10 @@ import numpy as np
 
 from relid_sumo.network.graph import RoadGraph
 from relid_sumo.scenario.task import RoutingTask
-from relid_sumo.sed.attempt import Attempt
 from relid_sumo.sed.demonstrate import Comparison, rate
 from relid_sumo.sed.loop import Refined, Subset
 from relid_sumo.sed.partition import Partition
+from relid_sumo.sed.programs.attempt import Attempt
 
 FORMAT = 1
 

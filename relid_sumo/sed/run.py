@@ -20,7 +20,7 @@ from relid_sumo.scenario.files import ANSWERS, FILE, placed, read_scenario
 from relid_sumo.scenario.prepare import Ready, build_network
 from relid_sumo.scenario.settings import Scenario, Simulator
 from relid_sumo.scenario.traffic import edge_times
-from relid_sumo.sed import demonstrate, results, run_folder, sandbox
+from relid_sumo.sed import demonstrate, results, run_folder
 from relid_sumo.sed.ask import provider as ask_provider
 from relid_sumo.sed.ask.mailbox import Mailbox, Recorded, write_record
 from relid_sumo.sed.ask.provider import OpenAi, Provider, Question
@@ -28,7 +28,8 @@ from relid_sumo.sed.ask.template import Template
 from relid_sumo.sed.bench import Bench, Present, Watch
 from relid_sumo.sed.demonstrations import Demonstrations
 from relid_sumo.sed.loop import Refined, refine
-from relid_sumo.sed.sandbox import Isolation
+from relid_sumo.sed.programs import sandbox
+from relid_sumo.sed.programs.sandbox import Isolation
 from relid_sumo.sed.settings import SedSettings
 
 PROVIDERS = ("recorded", "template", "openai", "mailbox")

@@ -11,7 +11,7 @@ from relid_sumo.scenario.settings import Simulator
 from relid_sumo.sed.ask.prompt import PromptSettings
 from relid_sumo.sed.ask.provider import LlmSettings
 from relid_sumo.sed.partition import PartitionSettings
-from relid_sumo.sed.sandbox import SandboxSettings
+from relid_sumo.sed.programs.sandbox import SandboxSettings
 
 
 class SedSettings(Settings):

@@ -31,7 +31,7 @@ from relid_sumo.learn.settings import TrainSettings, train_settings
 from relid_sumo.scenario.task import RoutingTask
 from relid_sumo.scenario.traffic.turn_times import TurnTimes
 from relid_sumo.sed.bench import Bench, Present, Watch
-from relid_sumo.sed.feedback import Reference
+from relid_sumo.sed.programs.feedback import Reference
 from relid_sumo.sed.run import Ask
 from relid_sumo.sed.settings import SedSettings
 

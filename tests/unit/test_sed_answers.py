@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from relid_sumo.sed.answers import MOST_CHARACTERS, program_in
+from relid_sumo.sed.programs.answers import MOST_CHARACTERS, program_in
 
 PLAN = "def plan(network, trips, traffic):\n    return {}\n"
 

@@ -14,10 +14,11 @@ from relid_sumo.base.errors import InputError
 from relid_sumo.env.policies import Policy
 from relid_sumo.env.records import EpisodeRecord
 from relid_sumo.scenario.task import RoutingTask
-from relid_sumo.sed import demonstrations, feedback, material
+from relid_sumo.sed import demonstrations
 from relid_sumo.sed.ask.template import constants
 from relid_sumo.sed.demonstrations import Demonstrations
-from relid_sumo.sed.feedback import Reference
+from relid_sumo.sed.programs import feedback, material
+from relid_sumo.sed.programs.feedback import Reference
 from relid_sumo.toy import grid
 
 Drive = Callable[..., EpisodeRecord]

@@ -17,10 +17,10 @@ from relid_sumo.sed import loop, results, run_folder
 from relid_sumo.sed.ask.provider import Question
 from relid_sumo.sed.ask.template import Template
 from relid_sumo.sed.bench import Present, Watch
-from relid_sumo.sed.feedback import Reference
 from relid_sumo.sed.loop import Refined
 from relid_sumo.sed.partition import PartitionSettings
-from relid_sumo.sed.plans import Routes
+from relid_sumo.sed.programs.feedback import Reference
+from relid_sumo.sed.programs.plans import Routes
 from relid_sumo.sed.settings import SedSettings
 
 Drive = Callable[..., EpisodeRecord]

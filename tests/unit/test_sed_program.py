@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 
 from relid_sumo.base.arrays import Floats
 from relid_sumo.network.graph import RoadGraph
-from relid_sumo.sed import material, program
-from relid_sumo.sed.program import Network, Traffic
+from relid_sumo.sed.programs import material, program
+from relid_sumo.sed.programs.program import Network, Traffic
 from relid_sumo.toy import grid
 
 GRAPH = grid(4)

@@ -17,8 +17,8 @@ from types import SimpleNamespace
 import pytest
 
 from relid_sumo.base.errors import InputError
-from relid_sumo.sed import sandbox
-from relid_sumo.sed.sandbox import EMPTY, SandboxSettings
+from relid_sumo.sed.programs import sandbox
+from relid_sumo.sed.programs.sandbox import EMPTY, SandboxSettings
 
 PLAN = "def plan(network, trips, traffic):\n"
 TIGHT = SandboxSettings(cpu_s=1, wall_s=10.0, memory_mib=512)

@@ -34,8 +34,8 @@ from relid_sumo.scenario.prepare import Ready
 from relid_sumo.scenario.settings import Simulator
 from relid_sumo.scenario.task import RoutingTask
 from relid_sumo.sed import demonstrations as sed_demonstrations
-from relid_sumo.sed import plans
 from relid_sumo.sed.demonstrations import Demonstrations
+from relid_sumo.sed.programs import plans
 
 SLIP = 0.15  # share of random choices in a slipping episode
 ELITE_SEEDS = 3  # traffic seeds, at least, in which an own route has to be better

@@ -18,10 +18,10 @@ import numpy as np
 from relid_sumo.base import stats
 from relid_sumo.env.policies import Policy
 from relid_sumo.scenario.settings import Simulator
-from relid_sumo.sed import feedback
 from relid_sumo.sed import run as sed
 from relid_sumo.sed.bench import Bench
-from relid_sumo.sed.plans import Routes
+from relid_sumo.sed.programs import feedback
+from relid_sumo.sed.programs.plans import Routes
 
 TRIED_SEEDS = 8  # training traffic seeds in which a plan is tried beside the demonstrations
 LOGGED = ("d_in", "f_out", "f_out_floor", "score", "travel_time_s")

@@ -11,12 +11,12 @@ import numpy as np
 from relid_sumo.env.records import EpisodeRecord
 from relid_sumo.network.network import Network
 from relid_sumo.scenario.task import RoutingTask
-from relid_sumo.sed import feedback, material, program
 from relid_sumo.sed.ask.prompt import PromptSettings
-from relid_sumo.sed.attempt import Attempt
-from relid_sumo.sed.feedback import Reference
-from relid_sumo.sed.plans import Routes
-from relid_sumo.sed.sandbox import SandboxSettings
+from relid_sumo.sed.programs import feedback, material, program
+from relid_sumo.sed.programs.attempt import Attempt
+from relid_sumo.sed.programs.feedback import Reference
+from relid_sumo.sed.programs.plans import Routes
+from relid_sumo.sed.programs.sandbox import SandboxSettings
 
 # How many places of lost time, other vehicles, and routes tried of a vehicle a prompt names
 PLACES, OTHERS, SHOWN_TRIED = 8, 4, 4

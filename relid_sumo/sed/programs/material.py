@@ -1,4 +1,4 @@
-"""What a program is given to plan with: the network, its trips, the traffic, as JSON. See `relid_sumo.sed.program`."""
+"""What a program is given to plan with: the network, its trips, the traffic, as JSON. See `relid_sumo.sed.programs.program`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from relid_sumo.base.arrays import Floats
 from relid_sumo.env.records import EpisodeRecord
 from relid_sumo.scenario.task import RoutingTask
 from relid_sumo.scenario.traffic.edge_times import BIN_S
-from relid_sumo.sed.plans import Routes
+from relid_sumo.sed.programs.plans import Routes
 
 MOST_TRIED = 30  # routes of a vehicle, the fastest ones
 

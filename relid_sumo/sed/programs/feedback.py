@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from relid_sumo.base.arrays import Bools, Float32s, Floats
 from relid_sumo.env.records import EpisodeRecord
 from relid_sumo.scenario.task import RoutingTask
-from relid_sumo.sed.plans import Routes
+from relid_sumo.sed.programs.plans import Routes
 
 # (agent, observation, mask) to action probabilities, shape (m_out,)
 Probabilities = Callable[[int, Float32s, Bools], NDArray[np.float64]]

@@ -8,11 +8,11 @@ from typing import Any
 
 from relid_sumo.env.records import EpisodeRecord
 from relid_sumo.scenario.task import RoutingTask
-from relid_sumo.sed import plans, sandbox
-from relid_sumo.sed.answers import program_in
-from relid_sumo.sed.feedback import Numbers
-from relid_sumo.sed.plans import Routes
-from relid_sumo.sed.sandbox import Isolation, SandboxSettings
+from relid_sumo.sed.programs import plans, sandbox
+from relid_sumo.sed.programs.answers import program_in
+from relid_sumo.sed.programs.feedback import Numbers
+from relid_sumo.sed.programs.plans import Routes
+from relid_sumo.sed.programs.sandbox import Isolation, SandboxSettings
 
 
 @dataclass(eq=False)

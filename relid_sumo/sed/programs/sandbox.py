@@ -27,7 +27,7 @@ from pydantic import Field
 
 from relid_sumo.base.errors import InputError
 from relid_sumo.base.settings import Settings
-from relid_sumo.sed import program
+from relid_sumo.sed.programs import program
 
 LIBRARIES = ("numpy", "networkx")
 MULTIARCH, LIBDIR = (sysconfig.get_config_var(name) or "" for name in ("MULTIARCH", "LIBDIR"))

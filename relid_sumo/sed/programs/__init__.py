@@ -1,0 +1,1 @@
+"""Running planning programs and checking what they return."""

@@ -12,12 +12,12 @@ from pathlib import Path
 import numpy as np
 
 from relid_sumo.base.errors import InputError
-from relid_sumo.bridge import AGENT_TYPE
 from relid_sumo.env.play import Job, drive
 from relid_sumo.env.policies import Policy
 from relid_sumo.env.records import ARRIVED, EpisodeRecord
 from relid_sumo.scenario.prepare import Ready
 from relid_sumo.scenario.task import RoutingTask
+from relid_sumo.sim.bridge import AGENT_TYPE
 
 ENDING = ".rou.xml"
 SHORT = {"-n": "net-file", "-r": "route-files"}

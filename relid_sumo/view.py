@@ -16,13 +16,13 @@ import numpy as np
 
 from relid_sumo.base.arrays import Floats
 from relid_sumo.base.errors import InputError, SimulationError
-from relid_sumo.bridge import SumoBridge
 from relid_sumo.env.episode import warm_up
 from relid_sumo.env.play import Job, bridge_settings, drive, play
 from relid_sumo.env.policies import Policy
 from relid_sumo.env.records import NEVER_INSERTED, EpisodeRecord
 from relid_sumo.scenario.prepare import Ready
 from relid_sumo.scenario.task import RoutingTask
+from relid_sumo.sim.bridge import SumoBridge
 
 # By Okabe & Ito, and some of Tol's: the colour-blind can tell them apart, and they are dark enough for a white ground.
 COLOURS = (

@@ -30,7 +30,7 @@ from relid_sumo.scenario.prepare import Ready, prepare
 from relid_sumo.scenario.settings import Demand, Meso, Place, Scenario, Trip
 from relid_sumo.scenario.task import RoutingTask, make_task
 from relid_sumo.sed.programs.sandbox import missing_isolation
-from relid_sumo.toy import ToyBridge, grid
+from relid_sumo.sim.toy import ToyBridge, grid
 
 TOWN = Path(__file__).parents[1] / "scenarios" / "town" / "town.osm"
 LOOPBACK = {"localhost", "127.0.0.1", "::1", ""}

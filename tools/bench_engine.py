@@ -29,7 +29,6 @@ import make_town
 import numpy as np
 
 from relid_sumo.base import seeding, sumo
-from relid_sumo.bridge import AGENT_TYPE, Bridge
 from relid_sumo.env.episode import Episode
 from relid_sumo.env.play import Job, play, warmed
 from relid_sumo.env.policies import Policy
@@ -43,7 +42,8 @@ from relid_sumo.scenario.prepare import Ready, prepare
 from relid_sumo.scenario.settings import Demand, Meso, Place, Scenario, Simulator, Trip
 from relid_sumo.scenario.task import make_task
 from relid_sumo.scenario.traffic import meso
-from relid_sumo.snapshot import Snapshot, in_fork
+from relid_sumo.sim.bridge import AGENT_TYPE, Bridge
+from relid_sumo.sim.snapshot import Snapshot, in_fork
 
 ROUNDS = 3  # of everything that is measured in turn
 RESETS = 20

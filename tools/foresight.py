@@ -19,12 +19,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from relid_sumo.bridge import SumoBridge
 from relid_sumo.scenario.make import load_scenario
 from relid_sumo.scenario.prepare import Ready, prepare
 from relid_sumo.scenario.traffic import edge_times, turn_times
 from relid_sumo.scenario.traffic.demand import routes
 from relid_sumo.scenario.traffic.sumo_options import simulation_options
+from relid_sumo.sim.bridge import SumoBridge
 
 EVERY_S = 10  # between two looks at the roads
 AHEAD_S = (0, 60, 120, 300)

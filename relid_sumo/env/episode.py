@@ -2,7 +2,7 @@
 
 A decision of agent i happens when its vehicle enters a road that is not its destination and has at least two ways on
 from which the destination can be reached. Agents decide asynchronously. What is here drives one episode over a running
-simulation (`relid_sumo.bridge`); `relid_sumo.env.pettingzoo` wraps it for PettingZoo.
+simulation (`relid_sumo.sim.bridge`); `relid_sumo.env.pettingzoo` wraps it for PettingZoo.
 
 Observation, float32, shape (2 m_out + 2,), all scaled to about [-1, 1]:
 
@@ -35,10 +35,10 @@ import numpy as np
 
 from relid_sumo.base.arrays import Bools, Float32s
 from relid_sumo.base.errors import InputError, SimulationError
-from relid_sumo.bridge import Bridge
 from relid_sumo.env.records import ARRIVED, HORIZON, LOST, NEVER_INSERTED, Decision, EpisodeRecord
 from relid_sumo.scenario.settings import Scenario
 from relid_sumo.scenario.task import RoutingTask
+from relid_sumo.sim.bridge import Bridge
 
 HASTE, HASTE_S = 1.1, 2.0  # how much faster than allowed, and how much nearer to its end, a vehicle may enter an edge
 BACKGROUND_S = 900.0  # the effect on the background traffic is measured this long after the agents' time 0

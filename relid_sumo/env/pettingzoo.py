@@ -29,7 +29,7 @@ from relid_sumo.scenario.make import load_scenario
 from relid_sumo.scenario.prepare import prepare
 from relid_sumo.scenario.settings import Scenario
 from relid_sumo.scenario.task import RoutingTask
-from relid_sumo.snapshot import SnapshotDiedError, can_fork
+from relid_sumo.sim.snapshot import SnapshotDiedError, can_fork
 
 Observation = dict[str, NDArray[Any]]
 

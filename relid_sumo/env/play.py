@@ -11,12 +11,12 @@ import numpy as np
 
 from relid_sumo.base import seeding
 from relid_sumo.base.errors import InputError
-from relid_sumo.bridge import Bridge, SumoBridge
 from relid_sumo.env.episode import Episode, warm_up
 from relid_sumo.env.policies import Policy
 from relid_sumo.env.records import Branch, Decision, EpisodeRecord
 from relid_sumo.scenario.task import RoutingTask
-from relid_sumo.snapshot import in_fork
+from relid_sumo.sim.bridge import Bridge, SumoBridge
+from relid_sumo.sim.snapshot import in_fork
 
 
 @dataclass(frozen=True, eq=False)

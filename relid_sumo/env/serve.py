@@ -11,12 +11,12 @@ from typing import Any
 from relid_sumo.base.arrays import Bools, Float32s
 from relid_sumo.base.errors import InputError, RelidSumoError
 from relid_sumo.base.process import die_with_parent, silence, told
-from relid_sumo.bridge import Bridge, SumoBridge
 from relid_sumo.env.episode import Episode
 from relid_sumo.env.play import branch, warmed
 from relid_sumo.env.records import Decision, EpisodeRecord
 from relid_sumo.scenario.task import RoutingTask
-from relid_sumo.snapshot import Pool, Snapshot, SnapshotDiedError
+from relid_sumo.sim.bridge import Bridge, SumoBridge
+from relid_sumo.sim.snapshot import Pool, Snapshot, SnapshotDiedError
 
 
 @dataclass(frozen=True, eq=False)

@@ -20,14 +20,14 @@ from typing import Self
 from relid_sumo.base import sumo
 from relid_sumo.base.errors import RelidSumoError, SimulationError
 from relid_sumo.base.process import Child, die_with_parent, free_memory_mib, silence, told
-from relid_sumo.bridge import Bridge
 from relid_sumo.env.play import Job, drive, play, warmed
 from relid_sumo.env.policies import Policy
 from relid_sumo.env.records import EpisodeRecord
 from relid_sumo.scenario.prepare import Ready
 from relid_sumo.scenario.settings import Simulator
 from relid_sumo.scenario.task import RoutingTask
-from relid_sumo.snapshot import LIMIT_S, Pool, SnapshotDiedError, can_fork
+from relid_sumo.sim.bridge import Bridge
+from relid_sumo.sim.snapshot import LIMIT_S, Pool, SnapshotDiedError, can_fork
 
 MEMORY_SHARE = 0.5  # of what is free at the start, for all warmed simulations together
 TRIES = 2  # of an episode whose process dies

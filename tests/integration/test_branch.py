@@ -24,8 +24,8 @@ from relid_sumo.learn.algos.nets import Actor
 from relid_sumo.scenario.prepare import Ready
 from relid_sumo.scenario.settings import Simulator
 from relid_sumo.scenario.task import RoutingTask
-from relid_sumo.snapshot import in_fork
-from relid_sumo.toy import ToyBridge
+from relid_sumo.sim.snapshot import in_fork
+from relid_sumo.sim.toy import ToyBridge
 
 pytestmark = pytest.mark.sumo
 

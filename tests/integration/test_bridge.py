@@ -16,12 +16,12 @@ import pytest
 
 from relid_sumo.base import seeding
 from relid_sumo.base.errors import SimulationError
-from relid_sumo.bridge import SumoBridge
 from relid_sumo.env.play import Job, drive
 from relid_sumo.env.policies import Name, Policy
 from relid_sumo.scenario.prepare import Ready, prepare
 from relid_sumo.scenario.settings import Observation
 from relid_sumo.scenario.traffic import demand
+from relid_sumo.sim.bridge import SumoBridge
 
 pytestmark = pytest.mark.sumo
 

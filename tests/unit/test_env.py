@@ -17,7 +17,7 @@ from relid_sumo.env.policies import Policy
 from relid_sumo.env.records import Decision, EpisodeRecord
 from relid_sumo.network.graph import RoadGraph
 from relid_sumo.scenario.task import RoutingTask
-from relid_sumo.toy import ToyBridge, grid
+from relid_sumo.sim.toy import ToyBridge, grid
 
 Make = Callable[..., RoutingTask]
 Drive = Callable[..., EpisodeRecord]

@@ -15,7 +15,7 @@ from relid_sumo.env.policies import Choose, Name, Policy, pick, probabilities, w
 from relid_sumo.env.records import Decision, EpisodeRecord
 from relid_sumo.learn.algos.nets import NEVER, Actor
 from relid_sumo.scenario.task import RoutingTask
-from relid_sumo.toy import ToyBridge, grid
+from relid_sumo.sim.toy import ToyBridge, grid
 
 NOBODY = cast(Episode, None)  # what is drawn depends on the decision alone
 

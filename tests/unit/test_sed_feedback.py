@@ -19,7 +19,7 @@ from relid_sumo.sed.ask.template import constants
 from relid_sumo.sed.demonstrations import Demonstrations
 from relid_sumo.sed.programs import feedback, material
 from relid_sumo.sed.programs.feedback import Reference
-from relid_sumo.toy import grid
+from relid_sumo.sim.toy import grid
 
 Drive = Callable[..., EpisodeRecord]
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from relid_sumo.scenario.task import RoutingTask
 from relid_sumo.sed.partition import PartitionSettings, _subsets, partition
-from relid_sumo.toy import grid
+from relid_sumo.sim.toy import grid
 
 MakeTask = Callable[..., RoutingTask]
 ONE_ROUTE = PartitionSettings(routes=1)

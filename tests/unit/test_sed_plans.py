@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from relid_sumo.scenario.task import RoutingTask
 from relid_sumo.sed.programs.plans import check
-from relid_sumo.toy import grid
+from relid_sumo.sim.toy import grid
 
 GOOD = ["0>1", "1>2", "2>5", "5>8"]
 

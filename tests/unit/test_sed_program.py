@@ -16,7 +16,7 @@ from relid_sumo.base.arrays import Floats
 from relid_sumo.network.graph import RoadGraph
 from relid_sumo.sed.programs import material, program
 from relid_sumo.sed.programs.program import Network, Traffic
-from relid_sumo.toy import grid
+from relid_sumo.sim.toy import grid
 
 GRAPH = grid(4)
 

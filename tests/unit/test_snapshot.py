@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from relid_sumo.base.errors import SimulationError
-from relid_sumo.bridge import Bridge
-from relid_sumo.snapshot import Pool, Snapshot, SnapshotDiedError, in_fork
-from relid_sumo.toy import ToyBridge, grid
+from relid_sumo.sim.bridge import Bridge
+from relid_sumo.sim.snapshot import Pool, Snapshot, SnapshotDiedError, in_fork
+from relid_sumo.sim.toy import ToyBridge, grid
 
 Descendants = Callable[[], dict[int, str]]
 Children = Callable[[int], dict[int, str]]

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from relid_sumo.toy import ToyBridge, grid
+from relid_sumo.sim.toy import ToyBridge, grid
 
 
 def test_a_grid_has_its_streets_and_no_u_turns() -> None:

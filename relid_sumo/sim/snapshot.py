@@ -20,7 +20,7 @@ from typing import Generic, NoReturn, TypeVar
 
 from relid_sumo.base.errors import InputError, RelidSumoError, SimulationError
 from relid_sumo.base.process import die_with_parent, how_it_ended, private_memory_mib, told
-from relid_sumo.bridge import Bridge
+from relid_sumo.sim.bridge import Bridge
 
 HIGHEST_FD = 4096
 LIMIT_S = 1800.0  # of an answer: beyond it the process hangs

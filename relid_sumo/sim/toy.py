@@ -25,7 +25,7 @@ class _Car:
 
 
 class ToyBridge:
-    """A `relid_sumo.bridge.Bridge` without SUMO.
+    """A `relid_sumo.sim.bridge.Bridge` without SUMO.
 
     Parameters
     ----------

@@ -227,9 +227,9 @@ def view(
     close: Close = None,
 ) -> None:
     """Show the trained policy in sumo-gui: agents coloured and large, their destinations marked."""
-    from relid_sumo import view as viewing
     from relid_sumo.evaluation import evaluate as evaluation
     from relid_sumo.evaluation import trained as evaluation_trained
+    from relid_sumo.view import gui as viewing
 
     ready, policy = evaluation_trained.load_trained(
         folder, greedy=not sampled, changes=changes or [], closed=close or [], report=_say
@@ -257,9 +257,9 @@ def export(
 
     The .sumocfg refers to the network and the background traffic where they lie in the cache of this machine.
     """
-    from relid_sumo import export as exporting
     from relid_sumo.evaluation import evaluate as evaluation
     from relid_sumo.evaluation import trained as evaluation_trained
+    from relid_sumo.view import export as exporting
 
     ready, policy = evaluation_trained.load_trained(folder, greedy=not sampled, report=_say)
     seed = ready.scenario.seeds.evaluation[0] if traffic_seed is None else traffic_seed

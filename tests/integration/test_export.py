@@ -14,8 +14,8 @@ from relid_sumo.base.errors import InputError
 from relid_sumo.env.play import Job, drive
 from relid_sumo.env.policies import Name, Policy
 from relid_sumo.env.records import ARRIVED
-from relid_sumo.export import export_routes
 from relid_sumo.scenario.prepare import Ready
+from relid_sumo.view.export import export_routes
 
 pytestmark = pytest.mark.sumo
 SEED = 3

@@ -16,13 +16,13 @@ import numpy as np
 import pytest
 from matplotlib.image import imread
 
-from relid_sumo import view as module
 from relid_sumo.base.errors import InputError, SimulationError
 from relid_sumo.env.play import Job, drive
 from relid_sumo.env.policies import Name, Policy
 from relid_sumo.env.records import EpisodeRecord
 from relid_sumo.scenario.prepare import Ready
-from relid_sumo.view import COLOURS, view
+from relid_sumo.view import gui as module
+from relid_sumo.view.gui import COLOURS, view
 
 CLIENT_MESSAGE = 33
 Id = ctypes.c_ulong

@@ -13,11 +13,11 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from relid_sumo.errors import InputError, RelidSumoError, SimulationError
-    from relid_sumo.evaluate import load_policy
-    from relid_sumo.pettingzoo_env import parallel_env
-    from relid_sumo.scenario import Scenario
-    from relid_sumo.scenario_files import load_scenario
+    from relid_sumo.base.errors import InputError, RelidSumoError, SimulationError
+    from relid_sumo.env.pettingzoo import parallel_env
+    from relid_sumo.evaluation.trained import load_policy
+    from relid_sumo.scenario.make import load_scenario
+    from relid_sumo.scenario.settings import Scenario
 
 __version__ = "0.1.0"
 __all__ = [
@@ -31,13 +31,13 @@ __all__ = [
 ]
 
 _HOME = {
-    "InputError": "errors",
-    "RelidSumoError": "errors",
-    "Scenario": "scenario",
-    "SimulationError": "errors",
-    "load_policy": "evaluate",
-    "load_scenario": "scenario_files",
-    "parallel_env": "pettingzoo_env",
+    "InputError": "base.errors",
+    "RelidSumoError": "base.errors",
+    "Scenario": "scenario.settings",
+    "SimulationError": "base.errors",
+    "load_policy": "evaluation.trained",
+    "load_scenario": "scenario.make",
+    "parallel_env": "env.pettingzoo",
 }
 
 

@@ -22,7 +22,7 @@ def main(arguments: list[str]) -> int:
         print("Name another one: make install PYTHON=python3.12")
         return 1
     # By path: importing the package would import what is not installed yet.
-    system = runpy.run_path(str(Path(__file__).parents[1] / "relid_sumo" / "system.py"))
+    system = runpy.run_path(str(Path(__file__).parents[1] / "relid_sumo" / "base" / "system.py"))
     lacking = {library: system["LIBRARIES"][library] for library in system["missing_libraries"]()}
     if importlib.util.find_spec("ensurepip") is None:  # Debian and Ubuntu package it apart
         lacking["Python's venv module"] = (f"python3.{sys.version_info.minor}-venv", "python3-pip")

@@ -11,6 +11,7 @@ from pathlib import Path
 import platformdirs
 
 CACHE_VARIABLE = "RELID_SUMO_CACHE"
+DECIDE_RESULTS = ("base", "network", "scenario", "sim", "env", "baselines", "sed", "learn")
 
 
 def cache_folder() -> Path:
@@ -26,8 +27,9 @@ def kept(kind: str, name: str, content: object, ending: str) -> Path:
 
 @lru_cache(maxsize=1)
 def code() -> str:
-    """Return a hash of this package's own files: what they made is void where they have changed."""
-    files = (file for file in sorted(Path(__file__).parent.rglob("*")) if file.suffix in {".py", ".j2"})
+    """Return a hash of the wings that decide results: a cached file is valid while they are unchanged."""
+    package = Path(__file__).parents[1]
+    files = (f for wing in DECIDE_RESULTS for f in sorted((package / wing).rglob("*")) if f.suffix in {".py", ".j2"})
     return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
 
 

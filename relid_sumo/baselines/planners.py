@@ -1,9 +1,10 @@
 """Routes that a traffic engineer would plan from training traffic, one per vehicle, without learning a policy.
 
-``hist``: the fastest path on mean travel times of the training traffic. ``turns``: the same on times by turn and by the
-five minutes it falls into (see `relid_sumo.scenario.traffic.turn_times`). ``bestroute``: of up to eight clearly different routes the one with
-the lowest mean travel time, each driven in every training traffic seed (all vehicles on their k-th route at the same
-time); the simple opponent that learning has to beat. ``due``: user equilibrium (see `relid_sumo.baselines.due`).
+``hist``: the fastest path on mean travel times of the training traffic. ``turns``: the same on times by turn and by
+the five minutes it falls into (see `relid_sumo.scenario.traffic.turn_times`). ``bestroute``: of up to eight clearly
+different routes the one with the lowest mean travel time, each driven in every training traffic seed (all vehicles on
+their k-th route at the same time); the simple opponent that learning has to beat. ``due``: user equilibrium (see
+`relid_sumo.baselines.due`).
 """
 
 from __future__ import annotations

@@ -81,7 +81,7 @@ class Experiment(Settings):
     scenarios: Annotated[dict[Label, ScenarioEntry], Field(min_length=1)]
     """By label; a list of names and OSM files does as well."""
     algorithms: Annotated[dict[Label, dict[str, Any]], Field(min_length=1)]
-    """By label: settings of a training run (`relid_sumo.learn.settings.TrainSettings`) that differ from the defaults."""
+    """By label: settings of a run (`relid_sumo.learn.settings.TrainSettings`) that differ from the defaults."""
     seeds: Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1)] = (0,)
     """Training seeds: one run each."""
     episodes: Annotated[int, Field(ge=1)] = 100

@@ -38,6 +38,7 @@ EXIT_FAILED, EXIT_ERROR, EXIT_INTERRUPTED = 1, 2, 130
 
 
 def plain(error: Exception | str) -> str:
+    """Return a text that rich prints as it is."""
     from rich.markup import escape
 
     return escape(str(error))

@@ -227,4 +227,5 @@ def summary_text(network: Network) -> Group:
 
 
 def edge_list(edges: Iterable[str]) -> str:
+    """Return the names of some edges as one text."""
     return ", ".join(edges) or "none"

@@ -101,8 +101,8 @@ def resume(
     state = run_folder.load_checkpoint(folder) if has_state else None
     if state is not None and state.get("algo", settings.train.algo) != settings.train.algo:
         raise InputError(
-            f"{folder}: its checkpoint is of '{state['algo']}', and its {run_folder.SETTINGS} says '{settings.train.algo}'; "
-            "put back the settings that it was trained with"
+            f"{folder}: its checkpoint is of '{state['algo']}', and its {run_folder.SETTINGS} says "
+            f"'{settings.train.algo}'; put back the settings that it was trained with"
         )
     if state is not None and state.get("format") != run_folder.CHECKPOINT_FORMAT:
         raise InputError(

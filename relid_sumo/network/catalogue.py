@@ -108,7 +108,7 @@ def catalogue(kind: str, file_name: str) -> dict[str, Path]:
     file_name
         The file that a folder must hold.
     """
-    package = Path(__file__).parent
+    package = Path(__file__).parents[1]
     found: dict[str, Path] = {}
     for folder in (Path.cwd() / kind, package.parent / kind, package / "catalog" / kind):
         for file in sorted(folder.glob(f"*/{file_name}")):

@@ -21,7 +21,7 @@ from relid_sumo.network import catalogue, driving_side, netconvert, osm, signals
 from relid_sumo.network.catalogue import NetworkSettings
 from relid_sumo.network.graph import RoadGraph
 
-__all__ = ["Network", "NetworkSettings", "build", "find", "match_edge", "summary_text"]
+__all__ = ["Network", "NetworkSettings", "build", "find", "match_edge"]
 
 FORMAT = 2  # raise it when a build gives something else for the same input
 MATCH_M = 200.0

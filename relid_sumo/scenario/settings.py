@@ -119,7 +119,7 @@ Simulator = Literal["micro", "meso"]
 
 
 class Meso(Settings):
-    """What makes SUMO's mesoscopic simulation agree with the microscopic one; see `relid_sumo.scenario.traffic.meso`."""
+    """Makes SUMO's mesoscopic simulation agree with the microscopic one; see `relid_sumo.scenario.traffic.meso`."""
 
     junction_control: bool = True
     """Whether vehicles wait at junctions: for green (where signals have no penalty), and for gaps where they give

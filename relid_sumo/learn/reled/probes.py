@@ -1,10 +1,11 @@
 """Probes: a look around each demonstration for a way that is quicker in traffic.
 
-Where queues differ by turn and from time to time, the ways to try are those that are quickest by the turn times of the
-training traffic (`relid_sumo.scenario.traffic.turn_times`). All agents try their k-th way at the same time, beside their demonstrations in
-the same traffic, microscopically, in every training traffic seed. What a way gains is then known twice: as the turn
-times say, give or take `DOUBT_S`, and as it was driven, give or take its standard error; the two are weighted by their
-precision. The best way takes the demonstration's place. Every probe counts as an episode of the budget.
+Where queues differ by turn and from time to time, the ways to try are those that are quickest by the turn times of
+the training traffic (`relid_sumo.scenario.traffic.turn_times`). All agents try their k-th way at the same time,
+beside their demonstrations in the same traffic, microscopically, in every training traffic seed. What a way gains is
+then known twice: as the turn times say, give or take `DOUBT_S`, and as it was driven, give or take its standard
+error; the two are weighted by their precision. The best way takes the demonstration's place. Every probe counts as an
+episode of the budget.
 """
 
 from __future__ import annotations

@@ -3,9 +3,9 @@
 Demonstrations are shown in each simulation when it is entered, and imitated in the first. Before the last one of the
 curriculum ways beside them are probed; what is quicker is shown instead, and imitated.
 
-Every `renew_every` updates programs plan again with the policies as they are then (`relid_sumo.learn.reled.renewal`): only now do
-D_in (how far a plan is from what its agents would do) and F_out (what the others feel) say something about the
-learners. They go to rounds.csv.
+Every `renew_every` updates programs plan again with the policies as they are then (`relid_sumo.learn.reled.renewal`):
+only now do D_in (how far a plan is from what its agents would do) and F_out (what the others feel) say something
+about the learners. They go to rounds.csv.
 """
 
 from __future__ import annotations

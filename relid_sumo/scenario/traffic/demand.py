@@ -78,10 +78,9 @@ def _routes(
     return file
 
 
-def cache_key(*parts: object) -> str:
-    network, *rest = parts
-    assert isinstance(network, Network)
-    text = json.dumps([FORMAT, network.key, sumo.version(), *rest], sort_keys=True)
+def cache_key(network: Network, *parts: object) -> str:
+    """Return the name of a cache folder for what is made from a network and some settings."""
+    text = json.dumps([FORMAT, network.key, sumo.version(), *parts], sort_keys=True)
     return f"{network.name}-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
 
 

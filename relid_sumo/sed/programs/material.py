@@ -1,4 +1,4 @@
-"""What a program is given to plan with: the network, its trips, the traffic, as JSON. See `relid_sumo.sed.programs.program`."""
+"""The input of a planning program as JSON: network, trips, traffic. See `relid_sumo.sed.programs.program`."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ from relid_sumo.base.arrays import Floats
 from relid_sumo.base.seeding import stream
 from relid_sumo.network import network
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 TOWN = ROOT / "scenarios" / "town" / "town.osm"
 CARS = {"primary", "secondary", "tertiary", "unclassified", "residential", "living_street"}
 TURNS = {"left", "through", "right"}

@@ -21,7 +21,7 @@ from relid_sumo.sed.demonstrations import Demonstrations
 
 pytestmark = pytest.mark.sumo
 
-TOWN = Path(__file__).parents[2] / "scenarios" / "town" / "town.osm"
+TOWN = Path(__file__).parents[3] / "scenarios" / "town" / "town.osm"
 SERVICE = ("--llm", "openai", "--set", "sed.llm.model=m", "--set", "sed.llm.base_url=http://127.0.0.1:1/v1")
 SETTINGS = [
     *("demand.rate_vph=300", "demand.warmup_s=60", "horizon_s=700", "simulator=meso"),

@@ -11,8 +11,8 @@ import pytest
 from relid_sumo.base.errors import InputError
 from relid_sumo.batch import experiment
 
-TOWN = Path(__file__).parents[2] / "scenarios" / "town" / "town.osm"
-SMOKE = Path(__file__).parents[2] / "experiments" / "smoke.toml"
+TOWN = Path(__file__).parents[3] / "scenarios" / "town" / "town.osm"
+SMOKE = Path(__file__).parents[3] / "experiments" / "smoke.toml"
 
 
 def read(folder: Path, text: str) -> experiment.Plan:

@@ -159,7 +159,7 @@ def test_scenario_check_says_what_the_traffic_looks_like(capsys: pytest.CaptureF
 
 def test_an_osm_file_is_all_it_takes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    source = Path(__file__).parents[2] / "scenarios" / "town" / "town.osm"
+    source = Path(__file__).parents[3] / "scenarios" / "town" / "town.osm"
     monkeypatch.setattr(meso, "SPREAD", 4)
     monkeypatch.setattr(meso, "REFINED", 2)
     assert run("train", source, *SMALL, "--episodes", "1", "--agents", "3") == 0
@@ -183,8 +183,8 @@ BAD_TOML = [
 def test_a_bad_scenario_file_is_one_message_naming_file_and_key(
     text: str, said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    whole = (Path(__file__).parents[2] / "scenarios" / "town" / "scenario.toml").read_text()
-    osm = Path(__file__).parents[2] / "scenarios" / "town" / "town.osm"
+    whole = (Path(__file__).parents[3] / "scenarios" / "town" / "scenario.toml").read_text()
+    osm = Path(__file__).parents[3] / "scenarios" / "town" / "town.osm"
     whole = whole.replace('"town.osm"', json.dumps(str(osm)))
     if text.startswith("["):
         bad = whole.replace("[demand]", text) if text.startswith("[demand]") else whole + text
@@ -246,7 +246,7 @@ def test_zero_or_too_many_agents(
     agents: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    source = Path(__file__).parents[2] / "scenarios" / "town" / "town.osm"
+    source = Path(__file__).parents[3] / "scenarios" / "town" / "town.osm"
     assert run("train", source, "--agents", agents) == 2
     assert "agents" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())

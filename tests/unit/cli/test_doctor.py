@@ -13,7 +13,7 @@ from relid_sumo.base.errors import SimulationError
 from relid_sumo.cli import doctor
 from relid_sumo.network import catalogue
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 
 def executable(file: Path, script: str) -> None:

@@ -26,7 +26,7 @@ from relid_sumo.network import network
 from relid_sumo.network.graph import RoadGraph
 from relid_sumo.runs import layout
 from relid_sumo.scenario import trips
-from relid_sumo.scenario.prepare import Ready, prepare
+from relid_sumo.scenario.prepare import PreparedScenario, prepare
 from relid_sumo.scenario.settings import Demand, Meso, Place, Scenario, Trip
 from relid_sumo.scenario.task import RoutingTask, make_task
 from relid_sumo.sed.programs.sandbox import missing_isolation
@@ -163,7 +163,7 @@ def toy_drive() -> Callable[..., EpisodeRecord]:
 
 
 @pytest.fixture(scope="session")
-def town_ready(cache_dir: Path) -> Ready:
+def town_ready(cache_dir: Path) -> PreparedScenario:
     """Return six agents in the town in light traffic: a minute of warm-up, ten minutes, nothing to calibrate."""
     del cache_dir  # which has to be set
     roads = network.build(TOWN, name="town")

@@ -38,7 +38,7 @@ from relid_sumo.learn import settings as learn_settings
 from relid_sumo.network import network
 from relid_sumo.scenario import trips
 from relid_sumo.scenario.make import load_scenario
-from relid_sumo.scenario.prepare import Ready, prepare
+from relid_sumo.scenario.prepare import PreparedScenario, prepare
 from relid_sumo.scenario.settings import Demand, Meso, Place, Scenario, Simulator, Trip
 from relid_sumo.scenario.task import make_task
 from relid_sumo.scenario.traffic import meso
@@ -79,7 +79,7 @@ def cpu(work: Callable[[], object]) -> float:
 # --- resets -----------------------------------------------------------------------------------------------------------
 
 
-def resets(ready: Ready) -> dict[str, Any]:
+def resets(ready: PreparedScenario) -> dict[str, Any]:
     """Time resets by fork (child ready, agents added), and by load() in place and warm-up; compare whole episodes."""
     task, options = ready.task, ready.options(0)
     job = Job(0, options, Policy("shortest"))
@@ -127,7 +127,7 @@ def resets(ready: Ready) -> dict[str, Any]:
 # --- overhead ---------------------------------------------------------------------------------------------------------
 
 
-def overhead(ready: Ready, folder: Path) -> dict[str, Any]:
+def overhead(ready: PreparedScenario, folder: Path) -> dict[str, Any]:
     """CPU time of an episode on fixed routes through the environment, of a loop that only steps, of the sumo binary."""
     task, graph, scenario = ready.task, ready.task.graph, ready.scenario
     options = ready.options(0)
@@ -187,7 +187,7 @@ def overhead(ready: Ready, folder: Path) -> dict[str, Any]:
 # --- the mesoscopic simulation ----------------------------------------------------------------------------------------
 
 
-def mesoscopic(ready: Ready) -> dict[str, Any]:
+def mesoscopic(ready: PreparedScenario) -> dict[str, Any]:
     """Compare simulated seconds per second, and travel times on the validation traffic."""
     task, scenario = ready.task, ready.scenario
 
@@ -246,7 +246,7 @@ def control(processes: int) -> float:
     return processes / (time.perf_counter() - start)
 
 
-def workers(ready: Ready) -> dict[str, Any]:
+def workers(ready: PreparedScenario) -> dict[str, Any]:
     """Episodes per minute of one and of two workers, beside what two processes can give at that moment."""
     result: dict[str, Any] = {}
     for simulator in ("micro", "meso"):
@@ -288,7 +288,7 @@ def _rate(pool: Rollouts, jobs: Sequence[Job]) -> float:
 # --- learner ----------------------------------------------------------------------------------------------------------
 
 
-def learner(ready: Ready, folder: Path) -> dict[str, Any]:
+def learner(ready: PreparedScenario, folder: Path) -> dict[str, Any]:
     """Measure the learner's share of a run's wall time, and a stacked update against a loop over the agents."""
     from relid_sumo.learn.train import train  # noqa: PLC0415 - with it comes torch, which must not be there when forking
 
@@ -355,7 +355,7 @@ def town(edges: int, folder: Path) -> network.Network:
     return network.build(file, name=f"town{edges}", report=say)
 
 
-def crowd(roads: network.Network, agents: int) -> Ready:
+def crowd(roads: network.Network, agents: int) -> PreparedScenario:
     """Return agents with random trips of 1 to 3 km in light traffic, in proportion to the town."""
     graph, rng = roads.graph, seeding.stream(0, "crowd", agents)
     ends: list[tuple[int, int]] = []
@@ -378,7 +378,7 @@ def crowd(roads: network.Network, agents: int) -> Ready:
         ),
     )
     task = make_task(scenario.model_copy(update={"horizon_s": 1e5}), graph, ends)  # some do not get there in time
-    return Ready(scenario, roads, replace(task, scenario=scenario))
+    return PreparedScenario(scenario, roads, replace(task, scenario=scenario))
 
 
 def growth(folder: Path) -> dict[str, Any]:
@@ -396,7 +396,7 @@ def growth(folder: Path) -> dict[str, Any]:
     return {"growth": rows, **_thousand(folder)}
 
 
-def _cost(ready: Ready, *, cold: bool = False) -> dict[str, float]:
+def _cost(ready: PreparedScenario, *, cold: bool = False) -> dict[str, float]:
     """Return CPU seconds per agent and second on the road: all, and without SUMO's own steps; peak memory.
 
     With `cold`, each step also walks through as much memory as a large town's, so that what follows it finds the

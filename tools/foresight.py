@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from relid_sumo.scenario.make import load_scenario
-from relid_sumo.scenario.prepare import Ready, prepare
+from relid_sumo.scenario.prepare import PreparedScenario, prepare
 from relid_sumo.scenario.traffic import edge_times, turn_times
 from relid_sumo.scenario.traffic.demand import routes
 from relid_sumo.scenario.traffic.sumo_options import simulation_options
@@ -34,7 +34,7 @@ SMOOTH = 13  # looks over which "usual" is averaged
 Floats = NDArray[np.float64]
 
 
-def watched(ready: Ready, seed: int) -> tuple[Floats, Floats]:
+def watched(ready: PreparedScenario, seed: int) -> tuple[Floats, Floats]:
     """Drive a traffic seed.
 
     Returns

@@ -33,7 +33,7 @@ from study_tables import CITIES, HERE
 from relid_sumo.base import files
 from relid_sumo.base.errors import InputError
 from relid_sumo.baselines import planners
-from relid_sumo.baselines.named import baselines, worked_out
+from relid_sumo.baselines.named import baselines, plan_baselines
 from relid_sumo.env.policies import Policy
 from relid_sumo.evaluation.evaluate import choose_seeds, episodes
 from relid_sumo.evaluation.outcome import outcome
@@ -41,7 +41,7 @@ from relid_sumo.evaluation.trained import load_trained
 from relid_sumo.learn import run_folder
 from relid_sumo.learn.reled.experts import planned
 from relid_sumo.scenario.make import load_scenario
-from relid_sumo.scenario.prepare import Ready, prepare
+from relid_sumo.scenario.prepare import PreparedScenario, prepare
 from relid_sumo.sed.demonstrations import Demonstrations
 
 CASES = ("as trained", "more traffic", "a road closed")
@@ -59,7 +59,7 @@ def say(text: str) -> None:
 def drive(city: str, names: str, demonstrations: Path | None, seeds: int) -> None:
     """Drive what is not learned in a city's evaluation traffic, beside what was driven before in the same seeds."""
     ready = prepare(load_scenario(city), report=say)
-    policies = worked_out(baselines(names), ready, report=say)
+    policies = plan_baselines(baselines(names), ready, report=say)
     if demonstrations is not None:
         routes = planned(Demonstrations.load(demonstrations), ready, demonstrations)
         policies["demonstrations"] = Policy("fixed", routes=dict(enumerate(routes)))
@@ -86,7 +86,7 @@ def hindsight(city: str) -> None:
     plans = {f"route {k}": plan for k, plan in enumerate(planners.in_turn(planners.options(ready)))}
     records = episodes(ready, plans, content["traffic_seeds"], on_done=lambda _: say("."))
     driven = {**content["policies"], **dict[str, Any](outcome(ready, records))["policies"]}
-    plans |= worked_out(baselines(PLANS), ready, report=say)
+    plans |= plan_baselines(baselines(PLANS), ready, report=say)
     content["policies"]["hindsight"] = best_of([(plan.routes, driven[name]) for name, plan in plans.items()])
     files.write_json(file, content)
 
@@ -125,7 +125,7 @@ def unseen(city: str, folders: Sequence[Path], chosen: Sequence[str], seeds: int
         _, scenario = run_folder.load(folder)
         if scenario.name != city or scenario.observation != ready.scenario.observation:
             raise InputError(f"{folder}: give runs of {city} that see the same as {folders[0]}")
-    plans = worked_out(baselines(PLANNED), ready, report=say)
+    plans = plan_baselines(baselines(PLANNED), ready, report=say)
     rate = ready.scenario.demand.rate_vph
     assert rate is not None  # the cities' traffic is calibrated
     distance = ready.scenario.observation.distance
@@ -148,13 +148,13 @@ def unseen(city: str, folders: Sequence[Path], chosen: Sequence[str], seeds: int
             policies[f"{algo}-{seed}"] = policy
             if case == "as trained":
                 policies[f"{algo} sampled-{seed}"] = replace(policy, greedy=False)
-        policies |= worked_out(baselines(PLANNED), ready, report=say) if closed else plans
+        policies |= plan_baselines(baselines(PLANNED), ready, report=say) if closed else plans
         records = episodes(ready, policies, choose_seeds(ready, "evaluation", seeds), on_done=lambda _: say("."))
         content["cases"][case] = dict(outcome(ready, records))
         files.write_json(file, content)
 
 
-def busiest(ready: Ready, plans: Sequence[Mapping[int, Sequence[int]]]) -> str:
+def busiest(ready: PreparedScenario, plans: Sequence[Mapping[int, Sequence[int]]]) -> str:
     """Return the road that most vehicles are to take by some plans, and without which all still get there."""
     ends = {*ready.task.origin.tolist(), *ready.task.destination.tolist()}
     used = Counter(edge for plan in plans for route in plan.values() for edge in set(route) - ends)

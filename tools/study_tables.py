@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from relid_sumo.base import files, seeding
 from relid_sumo.runs import summary as runs_summary
-from relid_sumo.runs.summary import Driven, Summary
+from relid_sumo.runs.summary import PolicyOutcome, Summary
 
 HERE = Path(__file__).resolve().parents[1] / "docs" / "results"
 CITIES = ("orlando", "hong_kong")
@@ -35,7 +35,7 @@ def cells(*batches: str) -> dict[tuple[str, str], list[Summary]]:
     return found
 
 
-def by_seed(driven: Driven, name: str) -> Floats:
+def by_seed(driven: PolicyOutcome, name: str) -> Floats:
     """Return a figure per traffic seed, a mean over agents; `name` may be ``arrival_rate``."""
     rows = [[status == "arrived" for status in row] for row in driven.status]
     values: Floats = np.array(rows if name == "arrival_rate" else getattr(driven, name), dtype=np.float64)
@@ -153,7 +153,7 @@ def entry(city: str, rows: Mapping[str, Sequence[Summary]], *, returns: bool) ->
     measured = {
         name: {algo: trained(runs, name) for algo, runs in rows.items()}
         | {
-            algo: by_seed(Driven.model_validate(content), name)[None]
+            algo: by_seed(PolicyOutcome.model_validate(content), name)[None]
             for algo, content in not_learned.items()
             if returns or name != "return_s"
         }
@@ -221,7 +221,7 @@ def scaling() -> dict[str, Any]:
     return dict(sorted(said.items(), key=lambda item: int(item[1]["agents"])))
 
 
-def _evaluation(run: Summary) -> runs_summary.Evaluation:
+def _evaluation(run: Summary) -> runs_summary.StoredEvaluation:
     assert run.evaluation is not None  # `cells` leaves others out
     return run.evaluation
 
@@ -245,10 +245,10 @@ def elsewhere(content: Mapping[str, Any]) -> dict[str, Any]:
     """Return travel times and arrival rates by case and policy, from what `unseen` drove."""
     said: dict[str, Any] = {}
     for case, driven in content["cases"].items():
-        by_algo: dict[str, list[Driven]] = {}
+        by_algo: dict[str, list[PolicyOutcome]] = {}
         for name, figures in driven["policies"].items():
             algo = name.rpartition("-")[0] or name
-            by_algo.setdefault(algo, []).append(Driven.model_validate(figures))
+            by_algo.setdefault(algo, []).append(PolicyOutcome.model_validate(figures))
         said[case] = {
             algo: {
                 name: figure(np.array([by_seed(one, name) for one in several]), DIGITS[name])

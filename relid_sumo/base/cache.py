@@ -19,8 +19,8 @@ def cache_folder() -> Path:
     return Path(os.environ.get(CACHE_VARIABLE) or platformdirs.user_cache_path("relid_sumo"))
 
 
-def kept(kind: str, name: str, content: object, ending: str) -> Path:
-    """Return the file for something that was worked out, in the cache folder, by a hash of all that it came from."""
+def cache_file(kind: str, name: str, content: object, ending: str) -> Path:
+    """Return where a result is cached: a file named by a hash of everything it is computed from."""
     key = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
     return cache_folder() / kind / f"{name}-{key}{ending}"
 

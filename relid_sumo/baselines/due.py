@@ -20,13 +20,13 @@ from xml.sax.saxutils import quoteattr
 
 from relid_sumo.base import cache, files, sumo
 from relid_sumo.base.errors import InputError, SimulationError
-from relid_sumo.scenario.prepare import Ready
+from relid_sumo.scenario.prepare import PreparedScenario
 from relid_sumo.scenario.traffic import demand, edge_times, sumo_options
 
 STEPS = 5  # after the second hardly a route is new (hong_kong)
 
 
-def equilibrium(ready: Ready, report: Callable[[str], None] = lambda _: None) -> list[list[int]]:
+def equilibrium(ready: PreparedScenario, report: Callable[[str], None] = lambda _: None) -> list[list[int]]:
     """Return every agent's route; cached. The scenario's mesoscopic simulation must be calibrated.
 
     Raises
@@ -38,7 +38,7 @@ def equilibrium(ready: Ready, report: Callable[[str], None] = lambda _: None) ->
     """
     if ready.task.closed:
         raise InputError("SUMO's duaIterate knows nothing of closed roads: leave 'due' out")
-    file = cache.kept("due", ready.network.name, [STEPS, ready.identity("observation", "reward")], ".json")
+    file = cache.cache_file("due", ready.network.name, [STEPS, ready.identity("observation", "reward")], ".json")
     if not file.is_file():
         seeds = ready.scenario.seeds.training
         report(f"user equilibrium of the agents in {len(seeds)} samples of traffic, {STEPS} steps each")
@@ -49,7 +49,7 @@ def equilibrium(ready: Ready, report: Callable[[str], None] = lambda _: None) ->
     return [[index[edge] for edge in route] for route in json.loads(file.read_text(encoding="utf-8"))]
 
 
-def _one(ready: Ready, seed: int) -> dict[str, str]:
+def _one(ready: PreparedScenario, seed: int) -> dict[str, str]:
     """Return the edges of each agent's quickest route in a traffic seed, as known after the last step."""
     scenario, background = ready.scenario, demand.routes(ready.scenario, ready.network, seed)
     with tempfile.TemporaryDirectory(prefix="relid-sumo-") as name:
@@ -70,7 +70,7 @@ def _one(ready: Ready, seed: int) -> dict[str, str]:
         return {vehicle.get("id", ""): _quickest(vehicle) for vehicle in ET.parse(last).getroot().iter("vehicle")}
 
 
-def _trips(ready: Ready) -> str:
+def _trips(ready: PreparedScenario) -> str:
     task, ids = ready.task, ready.task.graph.edge_ids
     trips = [
         f"<trip id={quoteattr(agent)} type='agent' depart='{ready.scenario.start_s + at_s:g}' "

@@ -8,12 +8,12 @@ from relid_sumo.base.errors import InputError, did_you_mean
 from relid_sumo.baselines import planners
 from relid_sumo.baselines.planners import PLANNERS
 from relid_sumo.env.policies import BASELINES, Policy
-from relid_sumo.scenario.prepare import Ready
+from relid_sumo.scenario.prepare import PreparedScenario
 
 
-def worked_out(
+def plan_baselines(
     policies: dict[str, Policy],
-    ready: Ready,
+    ready: PreparedScenario,
     workers: int | None = None,
     report: Callable[[str], None] = lambda _: None,
 ) -> dict[str, Policy]:
@@ -25,7 +25,7 @@ def worked_out(
 
 
 def baselines(names: str = ",".join(BASELINES)) -> dict[str, Policy]:
-    """Return policies that need no learning, by their names with commas between; see `worked_out` before driving them.
+    """Return policies that need no learning, by their names with commas between; see `plan_baselines`.
 
     Raises
     ------

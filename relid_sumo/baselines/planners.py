@@ -19,7 +19,7 @@ from relid_sumo.base import cache, files
 from relid_sumo.baselines import due
 from relid_sumo.env.policies import Name, Policy
 from relid_sumo.env.workers import Rollouts, in_traffic
-from relid_sumo.scenario.prepare import Ready
+from relid_sumo.scenario.prepare import PreparedScenario
 from relid_sumo.scenario.traffic import edge_times, meso, turn_times
 from relid_sumo.scenario.traffic.demand import own_demand
 from relid_sumo.scenario.trips import alternatives
@@ -31,7 +31,7 @@ Route = Sequence[int]
 Report = Callable[[str], None]
 
 
-def policy(name: str, ready: Ready, workers: int | None = None, report: Report = lambda _: None) -> Policy:
+def policy(name: str, ready: PreparedScenario, workers: int | None = None, report: Report = lambda _: None) -> Policy:
     """Return what a planner's vehicles follow."""
     match name:
         case "hist":
@@ -46,7 +46,7 @@ def policy(name: str, ready: Ready, workers: int | None = None, report: Report =
     return Policy("fixed", routes=dict(enumerate(routes)))
 
 
-def hist(ready: Ready, report: Report = lambda _: None) -> list[list[int]]:
+def hist(ready: PreparedScenario, report: Report = lambda _: None) -> list[list[int]]:
     """Return every agent's fastest path on the mean travel times of the training traffic (see `traffic.edge_times`)."""
     task = ready.task
     cost = edge_times.edge_times(ready.scenario, ready.network, report=report).mean(axis=0)
@@ -55,14 +55,14 @@ def hist(ready: Ready, report: Report = lambda _: None) -> list[list[int]]:
     return [task.graph.path(origin, destination, cost) for origin, destination in pairs]
 
 
-def by_turns(ready: Ready, report: Report = lambda _: None) -> list[list[int]]:
+def by_turns(ready: PreparedScenario, report: Report = lambda _: None) -> list[list[int]]:
     """Return every agent's fastest path on the turn times of the training traffic, from its departure on."""
     task, times = ready.task, turn_times.measured(ready.scenario, ready.network, report)
     trips = zip(task.origin.tolist(), task.destination.tolist(), task.depart_s.tolist(), strict=True)
     return [times.fastest(o, d, depart_s, closed=task.closed) for o, d, depart_s in trips]
 
 
-def options(ready: Ready) -> list[list[list[int]]]:
+def options(ready: PreparedScenario) -> list[list[list[int]]]:
     """Return up to `K_ROUTES` clearly different routes of every agent, open ones where there are such."""
     task = ready.task
     every = [
@@ -80,12 +80,12 @@ def in_turn(routes: Sequence[Sequence[Route]]) -> list[Policy]:
     ]
 
 
-def bestroute(ready: Ready, workers: int | None = None, report: Report = lambda _: None) -> list[list[int]]:
+def bestroute(ready: PreparedScenario, workers: int | None = None, report: Report = lambda _: None) -> list[list[int]]:
     """Return every agent's best of `K_ROUTES` routes by mean travel time in training traffic, microscopic; cached."""
     task, scenario, ways = ready.task, ready.scenario, options(ready)
     own = scenario.model_dump(mode="json", exclude={"name", "meso", "observation", "reward"})
     content = [FORMAT, ready.network.key, own, own_demand(scenario, ready.network), sorted(task.closed), ways]
-    file = cache.kept("bestroute", ready.network.name, content, ".json")
+    file = cache.cache_file("bestroute", ready.network.name, content, ".json")
     if not file.is_file():
         plans, seeds = in_turn(ways), scenario.seeds.training
         report(f"driving up to {len(plans)} routes of every vehicle in {len(seeds)} samples of traffic")

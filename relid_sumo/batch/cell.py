@@ -25,7 +25,7 @@ from relid_sumo.env.records import EpisodeRecord
 from relid_sumo.evaluation import evaluate, trained
 from relid_sumo.evaluation.outcome import outcome, routes
 from relid_sumo.learn import run_folder
-from relid_sumo.learn.train import Watch, episodes_done, resume, train
+from relid_sumo.learn.train import TrainingWatch, episodes_done, resume, train
 from relid_sumo.runs import layout
 from relid_sumo.scenario.files import FILE, read_scenario
 from relid_sumo.scenario.prepare import prepare
@@ -131,7 +131,7 @@ def run(order: Order, tell: Tell) -> None:
         As `relid_sumo.learn.train` and `relid_sumo.evaluation.evaluate`; the last checkpoint is whole.
     """
     cell, folder = order.cell, order.folder
-    watch = Watch(
+    watch = TrainingWatch(
         update=lambda row: tell(Progress(int(row["episodes"]), row["mean_return"], "trains")),
         report=lambda text: print(text, flush=True),
     )
@@ -146,7 +146,7 @@ def run(order: Order, tell: Tell) -> None:
         resume(folder, workers=order.workers, watch=watch)
     ready, policy = trained.load_trained(folder, report=watch.report)
     named = baselines_named.baselines(",".join(cell.evaluation.baselines))
-    policies = {"trained": policy, **baselines_named.worked_out(named, ready, order.workers, watch.report)}
+    policies = {"trained": policy, **baselines_named.plan_baselines(named, ready, order.workers, watch.report)}
     seeds = evaluate.choose_seeds(ready, "evaluation", cell.evaluation.seeds)
     driven, last = 0, last_return(folder)
 

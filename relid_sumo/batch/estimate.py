@@ -8,7 +8,7 @@ from relid_sumo.batch.store import Standing
 from relid_sumo.env.play import Job
 from relid_sumo.env.policies import Policy
 from relid_sumo.env.workers import Rollouts
-from relid_sumo.scenario.prepare import Ready
+from relid_sumo.scenario.prepare import PreparedScenario
 from relid_sumo.scenario.settings import Simulator
 
 Speeds = dict[Simulator, float]  # wall-clock seconds per simulated second
@@ -16,7 +16,7 @@ Speeds = dict[Simulator, float]  # wall-clock seconds per simulated second
 START_S = 8.0  # of a cell: its process, torch, the scenario from the cache (docs/scaling.md)
 
 
-def speed(ready: Ready, simulator: Simulator) -> float:
+def speed(ready: PreparedScenario, simulator: Simulator) -> float:
     """Return the wall-clock seconds per simulated second, by driving one episode."""
     seed = ready.scenario.seeds.training[0]
     job = Job(seed, ready.options(seed, simulator), Policy("shortest"))
@@ -26,7 +26,7 @@ def speed(ready: Ready, simulator: Simulator) -> float:
         return (time.perf_counter() - start) / (ready.scenario.demand.warmup_s + record.simulated_s)
 
 
-def seconds(standing: Standing, ready: Ready, speeds: Speeds, workers: int) -> float:
+def seconds(standing: Standing, ready: PreparedScenario, speeds: Speeds, workers: int) -> float:
     """Return about how many wall-clock seconds what remains of a cell takes.
 
     Every episode is taken to last to the horizon, as those of agents who have yet to learn do, and every traffic seed

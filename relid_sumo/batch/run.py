@@ -18,7 +18,7 @@ from relid_sumo.batch.experiment import Plan, ScenarioEntry
 from relid_sumo.batch.store import Standing
 from relid_sumo.scenario import files as scenario_files
 from relid_sumo.scenario import make
-from relid_sumo.scenario.prepare import Ready, prepare
+from relid_sumo.scenario.prepare import PreparedScenario, prepare
 from relid_sumo.scenario.settings import Scenario, Simulator
 
 SPEED = "speed.json"
@@ -29,7 +29,7 @@ Report = Callable[[str], None]
 
 
 @dataclass(frozen=True)
-class Settings:
+class BatchSettings:
     """Where cells run, which is not to change their results.
 
     Attributes
@@ -72,7 +72,7 @@ class Grid:
 
 
 @dataclass(frozen=True)
-class Watch:
+class BatchWatch:
     """Who is told what: the grid before it is run, each event, what is being prepared."""
 
     grid: Callable[[Grid], None] = lambda _: None
@@ -80,7 +80,9 @@ class Watch:
     report: Report = lambda _: None
 
 
-def batch(file: Path, out: Path, settings: Settings, watch: Watch, *, dry_run: bool = False) -> list[Standing]:
+def batch(
+    file: Path, out: Path, settings: BatchSettings, watch: BatchWatch, *, dry_run: bool = False
+) -> list[Standing]:
     """Run the cells of an experiment file that are neither done nor failed, and return where all stand.
 
     Parameters
@@ -110,7 +112,7 @@ def batch(file: Path, out: Path, settings: Settings, watch: Watch, *, dry_run: b
         return _run(plan, out, settings, watch)
 
 
-def retry(out: Path, settings: Settings, watch: Watch) -> list[Standing]:
+def retry(out: Path, settings: BatchSettings, watch: BatchWatch) -> list[Standing]:
     """Run the failed cells of a batch again, each from its last checkpoint, and whatever else is not done.
 
     Raises
@@ -125,7 +127,7 @@ def retry(out: Path, settings: Settings, watch: Watch) -> list[Standing]:
         return _run(plan, out, settings, watch)
 
 
-def _run(plan: Plan, out: Path, settings: Settings, watch: Watch) -> list[Standing]:
+def _run(plan: Plan, out: Path, settings: BatchSettings, watch: BatchWatch) -> list[Standing]:
     store.mend(out, plan)
     grid = _grid(plan, out, settings, watch, keep=True)
     cells = {standing.cell.name: standing.cell for standing in _todo(grid.standings)}
@@ -156,7 +158,7 @@ def _todo(standings: Sequence[Standing]) -> list[Standing]:
     return [standing for standing in standings if standing.state in {"waiting", "unfinished"}]
 
 
-def _grid(plan: Plan, out: Path, settings: Settings, watch: Watch, *, keep: bool) -> Grid:
+def _grid(plan: Plan, out: Path, settings: BatchSettings, watch: BatchWatch, *, keep: bool) -> Grid:
     """Make scenarios ready, estimate, and tell; with `keep`, what was made goes into the batch's folder."""
     standings = store.standings(out, plan)
     todo = _todo(standings)
@@ -164,7 +166,7 @@ def _grid(plan: Plan, out: Path, settings: Settings, watch: Watch, *, keep: bool
     slots, workers = local.room(len(todo), settings.workers)
     if settings.backend == "ray":
         slots, workers = None, settings.workers or 1
-    known: dict[str, tuple[Ready, Speeds]] = {}
+    known: dict[str, tuple[PreparedScenario, Speeds]] = {}
     for label in dict.fromkeys(standing.cell.scenario for standing in todo):
         made = _scenario(label, plan.sources[label], out / store.SCENARIOS / label, watch.report)
         trained_in = [name for s in todo if s.cell.scenario == label for name in s.cell.train.simulators(made)]
@@ -186,7 +188,9 @@ def _scenario(label: str, entry: ScenarioEntry, folder: Path, report: Report) ->
     return make.new_scenario(label, source, bbox=entry.bbox, agents=agents, changes=entry.changes, report=report)
 
 
-def _speeds(ready: Ready, simulators: Sequence[Simulator], folder: Path, report: Report, keep: bool) -> Speeds:
+def _speeds(
+    ready: PreparedScenario, simulators: Sequence[Simulator], folder: Path, report: Report, keep: bool
+) -> Speeds:
     """Return how fast a scenario is driven; with `keep`, it and the scenario as prepared go into the batch's folder."""
     file = folder / scenario_files.FILE
     if keep and (not file.is_file() or scenario_files.read_scenario(file) != ready.scenario):

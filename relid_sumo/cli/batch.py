@@ -62,7 +62,7 @@ def batch_run(
     """Run the cells that are neither done nor failed. Ctrl-C keeps what there is; the same command goes on."""
     from relid_sumo.batch import run
 
-    settings = run.Settings(backend, address, workers)
+    settings = run.BatchSettings(backend, address, workers)
     _batch(out_dir, quiet, dry_run, lambda watch: run.batch(file, out_dir, settings, watch, dry_run=dry_run))
 
 
@@ -77,7 +77,7 @@ def batch_retry(
     """Run what failed again, each cell from its last checkpoint, and whatever else is not done."""
     from relid_sumo.batch import run
 
-    settings = run.Settings(backend, address, workers)
+    settings = run.BatchSettings(backend, address, workers)
     _batch(folder, quiet, False, lambda watch: run.retry(folder, settings, watch))
 
 
@@ -92,12 +92,12 @@ def batch_status(folder: BatchFolder) -> None:
 
 def _batch(folder: Path, quiet: bool, dry_run: bool, run: Callable[[Any], list[Any]]) -> None:
     """Run a batch in view; exit code 1 where a cell has failed."""
-    from relid_sumo.batch.run import Watch
+    from relid_sumo.batch.run import BatchWatch
     from relid_sumo.cli import batch_view
 
     view = batch_view.BatchView(err, quiet=quiet)
     try:
-        standings = run(Watch(view.grid, view.event, view.report))
+        standings = run(BatchWatch(view.grid, view.event, view.report))
     except KeyboardInterrupt:
         err.print(f"interrupted; the same command goes on. See: relid-sumo batch status {folder}", soft_wrap=True)
         raise typer.Exit(EXIT_INTERRUPTED) from None

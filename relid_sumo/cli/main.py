@@ -121,7 +121,7 @@ def train(
     if resume is not None:
         settings, _ = run_folder.load(resume)
         bar = tables.TrainingBar(err, settings.train.episodes, training.episodes_done(resume))
-        watch = training.Watch(bar.episode, bar.update, _say)
+        watch = training.TrainingWatch(bar.episode, bar.update, _say)
         folder = resume
         with bar.shown(), _kept(folder):
             training.resume(resume, workers=workers, fork=fork, watch=watch)
@@ -143,7 +143,7 @@ def train(
         ready = prepare(loaded, simulators=plan.simulators(loaded), report=_say)
         bar = tables.TrainingBar(err, plan.episodes)
         with bar.shown(), _kept(folder):
-            watch = training.Watch(bar.episode, bar.update, _say)
+            watch = training.TrainingWatch(bar.episode, bar.update, _say)
             training.train(ready, folder, plan, workers=workers, fork=fork, watch=watch)
     err.print(f"trained: {folder} ({run_folder.METRICS}, {run_folder.CHECKPOINT}, tensorboard/)", highlight=False)
     err.print(f"next: relid-sumo evaluate {folder}   or   relid-sumo view {folder}", highlight=False)
@@ -185,7 +185,7 @@ def evaluate(
         folder, greedy=not sampled, changes=changes or [], closed=close or [], report=_say
     )
     named = baselines_named.baselines(baselines)
-    policies = {"trained": trained, **baselines_named.worked_out(named, ready, workers, _say)}
+    policies = {"trained": trained, **baselines_named.plan_baselines(named, ready, workers, _say)}
     count = len(evaluation.choose_seeds(ready, traffic, seeds)) * len(policies)
     with tables.counting(err, "evaluating, episode", count) as tick:
         what_if = [*(changes or []), *(f"closed: {edge}" for edge in close or [])]

@@ -11,7 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from relid_sumo.scenario.task import RoutingTask
-from relid_sumo.sed.bench import Watch
+from relid_sumo.sed.bench import SedWatch
 from relid_sumo.sed.partition import Partition
 
 
@@ -110,7 +110,7 @@ def partition_table(partition: Partition, task: RoutingTask) -> Table:
 
 
 @contextmanager
-def progress(console: Console) -> Iterator[Watch]:
+def progress(console: Console) -> Iterator[SedWatch]:
     """Show what is being done: a line that counts answers and episodes on a terminal, a line per step elsewhere."""
     counts = {"answers": 0, "episodes": 0}
     with console.status("starting") as status:
@@ -128,4 +128,4 @@ def progress(console: Console) -> Iterator[Watch]:
             current[0] = escape(text)
             show()
 
-        yield Watch(lambda _: counted("answers"), lambda _: counted("episodes"), said)
+        yield SedWatch(lambda _: counted("answers"), lambda _: counted("episodes"), said)

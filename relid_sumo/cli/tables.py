@@ -20,8 +20,8 @@ from relid_sumo.env.records import EpisodeRecord
 from relid_sumo.evaluation.evaluate import Evaluation
 from relid_sumo.network.network import Network, totals
 from relid_sumo.scenario import trips
-from relid_sumo.scenario.prepare import Ready
-from relid_sumo.scenario.traffic.level import Traffic
+from relid_sumo.scenario.prepare import PreparedScenario
+from relid_sumo.scenario.traffic.level import TrafficLevel
 from relid_sumo.scenario.traffic.meso import Gap, describe
 
 COLOURS = {"ok": "green", "warn": "yellow", "fail": "red"}
@@ -98,7 +98,7 @@ def doctor_table(checks: list[Check]) -> Table:
     return table
 
 
-def trips_table(ready: Ready) -> Table:
+def trips_table(ready: PreparedScenario) -> Table:
     """Return the trips of a scenario, with what choice each leaves."""
     task, graph = ready.task, ready.task.graph
     table = Table(title=f"{ready.scenario.name}: {task.n_agents} agents, horizon {ready.scenario.horizon_s:g} s")
@@ -114,7 +114,7 @@ def trips_table(ready: Ready) -> Table:
     return table
 
 
-def traffic_text(traffic: Traffic, wanted: float) -> str:
+def traffic_text(traffic: TrafficLevel, wanted: float) -> str:
     """Return what the background traffic looks like, in words."""
     if traffic.trips == 0:
         return "no background vehicle departs while it is measured"

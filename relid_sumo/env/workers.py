@@ -23,7 +23,7 @@ from relid_sumo.base.process import Child, die_with_parent, free_memory_mib, sil
 from relid_sumo.env.play import Job, drive, play, warmed
 from relid_sumo.env.policies import Policy
 from relid_sumo.env.records import EpisodeRecord
-from relid_sumo.scenario.prepare import Ready
+from relid_sumo.scenario.prepare import PreparedScenario
 from relid_sumo.scenario.settings import Simulator
 from relid_sumo.scenario.task import RoutingTask
 from relid_sumo.sim.bridge import Bridge
@@ -219,7 +219,7 @@ def _why(how: str, said: str) -> str:
 
 
 def in_traffic(
-    ready: Ready,
+    ready: PreparedScenario,
     rollouts: Rollouts,
     policies: Sequence[Policy],
     seeds: Sequence[int],

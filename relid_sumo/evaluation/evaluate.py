@@ -15,7 +15,7 @@ from relid_sumo.env.play import Job
 from relid_sumo.env.policies import Policy
 from relid_sumo.env.records import LOST, NEVER_INSERTED, EpisodeRecord
 from relid_sumo.env.workers import Rollouts
-from relid_sumo.scenario.prepare import Ready
+from relid_sumo.scenario.prepare import PreparedScenario
 
 
 @dataclass(frozen=True)
@@ -108,7 +108,7 @@ def _flat(result: Result) -> dict[str, Any]:
 
 
 def evaluate(
-    ready: Ready,
+    ready: PreparedScenario,
     policies: dict[str, Policy],
     *,
     traffic: str = "evaluation",
@@ -148,7 +148,7 @@ def evaluate(
 
 
 def episodes(
-    ready: Ready,
+    ready: PreparedScenario,
     policies: dict[str, Policy],
     seeds: Sequence[int],
     *,
@@ -176,7 +176,7 @@ def episodes(
     return {name: records[i :: len(policies)] for i, name in enumerate(policies)}
 
 
-def choose_seeds(ready: Ready, traffic: str, n_seeds: int | None) -> tuple[int, ...]:
+def choose_seeds(ready: PreparedScenario, traffic: str, n_seeds: int | None) -> tuple[int, ...]:
     """Return the first `n_seeds` (all where not given) of a set of traffic seeds.
 
     Raises

@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 
 from relid_sumo.env.records import EpisodeRecord
-from relid_sumo.scenario.prepare import Ready
+from relid_sumo.scenario.prepare import PreparedScenario
 
 SPEEDS_KMH = (35.0, 55.0, 75.0, 95.0)  # the classes in which roads are drawn, as on `network show`'s map
 
 
-def outcome(ready: Ready, records: dict[str, list[EpisodeRecord]]) -> dict[str, object]:
+def outcome(ready: PreparedScenario, records: dict[str, list[EpisodeRecord]]) -> dict[str, object]:
     """Return what evaluation.json holds; lists are by traffic seed, then by agent. Times and returns in s."""
     some = next(iter(records.values()))
     return {
@@ -31,7 +31,7 @@ def outcome(ready: Ready, records: dict[str, list[EpisodeRecord]]) -> dict[str, 
     }
 
 
-def routes(ready: Ready, records: dict[str, list[EpisodeRecord]]) -> dict[str, object]:
+def routes(ready: PreparedScenario, records: dict[str, list[EpisodeRecord]]) -> dict[str, object]:
     """Return what routes.json holds: roads as x, y, x, y, ... [m], and per policy and agent the edges driven."""
     graph, task = ready.network.graph, ready.task
     return {

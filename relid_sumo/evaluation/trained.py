@@ -14,7 +14,7 @@ from relid_sumo.base.errors import InputError
 from relid_sumo.env.policies import Policy, pick, probabilities
 from relid_sumo.learn import run_folder
 from relid_sumo.scenario.files import override
-from relid_sumo.scenario.prepare import Ready, prepare
+from relid_sumo.scenario.prepare import PreparedScenario, prepare
 
 
 def load_trained(
@@ -24,7 +24,7 @@ def load_trained(
     changes: Sequence[str] = (),
     closed: Sequence[str] = (),
     report: Callable[[str], None] = lambda _: None,
-) -> tuple[Ready, Policy]:
+) -> tuple[PreparedScenario, Policy]:
     """Return what a run was trained on, ready to be driven, and its policy.
 
     Parameters

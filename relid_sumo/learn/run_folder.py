@@ -31,7 +31,7 @@ from relid_sumo.base.toml import validate
 from relid_sumo.learn.settings import TrainSettings
 from relid_sumo.runs import layout
 from relid_sumo.scenario.files import FILE, placed, read_scenario, write_scenario
-from relid_sumo.scenario.prepare import Ready
+from relid_sumo.scenario.prepare import PreparedScenario
 from relid_sumo.scenario.settings import Scenario
 from relid_sumo.scenario.traffic.demand import own_demand
 
@@ -69,7 +69,7 @@ def versions() -> dict[str, str]:
     return {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}}
 
 
-def create(folder: Path, ready: Ready, train: TrainSettings) -> None:
+def create(folder: Path, ready: PreparedScenario, train: TrainSettings) -> None:
     """Make a new run folder with its settings and its scenario.
 
     Raises
@@ -114,7 +114,7 @@ def load(folder: Path) -> tuple[RunSettings, Scenario]:
     return validate(content, RunSettings, str(file)), read_scenario(folder / FILE)
 
 
-def check_same(settings: RunSettings, ready: Ready, folder: Path) -> None:
+def check_same(settings: RunSettings, ready: PreparedScenario, folder: Path) -> None:
     """Raise InputError where a run's network is not the one it was trained on."""
     if ready.task.graph.m_out != settings.m_out:
         raise InputError(

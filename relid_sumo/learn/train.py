@@ -24,12 +24,12 @@ from relid_sumo.learn.algos.ippo import Ippo, NotFiniteError
 from relid_sumo.learn.algos.mappo import Mappo
 from relid_sumo.learn.reled import reled
 from relid_sumo.learn.settings import TrainSettings
-from relid_sumo.scenario.prepare import Ready, prepare
+from relid_sumo.scenario.prepare import PreparedScenario, prepare
 from relid_sumo.scenario.traffic.demand import own_demand
 
 
 @dataclass(frozen=True)
-class Watch:
+class TrainingWatch:
     """Who is told what while training goes on: each episode, the numbers of each update, what is being prepared."""
 
     episode: Callable[[EpisodeRecord], None] = lambda _: None
@@ -38,13 +38,13 @@ class Watch:
 
 
 def train(
-    ready: Ready,
+    ready: PreparedScenario,
     folder: Path,
     settings: TrainSettings,
     *,
     workers: int | None = None,
     fork: bool = True,
-    watch: Watch | None = None,
+    watch: TrainingWatch | None = None,
 ) -> dict[str, float]:
     """Train from the start and return the numbers of the last update.
 
@@ -71,11 +71,11 @@ def train(
     if settings.expert:
         reled.check(ready, settings)
     run_folder.create(folder, ready, settings)
-    return _run(ready, folder, settings, None, watch or Watch(), workers=workers, fork=fork)
+    return _run(ready, folder, settings, None, watch or TrainingWatch(), workers=workers, fork=fork)
 
 
 def resume(
-    folder: Path, *, workers: int | None = None, fork: bool = True, watch: Watch | None = None
+    folder: Path, *, workers: int | None = None, fork: bool = True, watch: TrainingWatch | None = None
 ) -> dict[str, float]:
     """Go on with a run from its last checkpoint, exactly as if it had not been interrupted.
 
@@ -84,7 +84,7 @@ def resume(
     InputError
         The folder holds no run that can go on.
     """
-    watch = watch or Watch()
+    watch = watch or TrainingWatch()
     settings, scenario = run_folder.load(folder)
     ready = prepare(scenario, simulators=settings.train.simulators(scenario), report=watch.report)
     run_folder.check_same(settings, ready, folder)
@@ -120,11 +120,11 @@ def episodes_done(folder: Path) -> int:
 
 
 def _run(
-    ready: Ready,
+    ready: PreparedScenario,
     folder: Path,
     settings: TrainSettings,
     state: dict[str, object] | None,
-    watch: Watch,
+    watch: TrainingWatch,
     *,
     workers: int | None,
     fork: bool,
@@ -151,10 +151,12 @@ def _run(
                 records = rollouts.run(jobs, watch.episode)
                 driven = time.perf_counter()
                 follows: dict[str, float] = {}
-                luck = None
+                traffic_baseline = None
                 if expert is not None:
-                    follows, luck = expert.before_update(records, simulator, progress)
-                batch = make_batch(records, ready.task.n_agents, joint=settings.algo == "mappo", luck=luck)
+                    follows, traffic_baseline = expert.before_update(records, simulator, progress)
+                batch = make_batch(
+                    records, ready.task.n_agents, joint=settings.algo == "mappo", traffic_baseline=traffic_baseline
+                )
                 learnt = _learn(learner, batch, progress, ready, update + 1, folder)
                 done = time.perf_counter()
                 micro = int(simulator == "micro")
@@ -176,14 +178,14 @@ def _run(
     return row
 
 
-def _learner(ready: Ready, settings: TrainSettings) -> Ippo:
+def _learner(ready: PreparedScenario, settings: TrainSettings) -> Ippo:
     agents, m_out = ready.task.n_agents, ready.task.graph.m_out
     if settings.expert:
         return Hpo(agents, m_out, settings.hpo, settings.seed)
     return (Mappo if settings.algo == "mappo" else Ippo)(agents, m_out, settings.ippo, settings.seed)
 
 
-def _jobs(ready: Ready, settings: TrainSettings, episodes: int, learner: Ippo) -> list[Job]:
+def _jobs(ready: PreparedScenario, settings: TrainSettings, episodes: int, learner: Ippo) -> list[Job]:
     """Return the episodes of the next update: every training traffic seed once per pass, in shuffled order."""
     count = min(settings.episodes_per_update, settings.episodes - episodes)
     simulator = settings.simulator(ready.scenario, episodes)
@@ -213,7 +215,9 @@ def summary(records: Sequence[EpisodeRecord]) -> dict[str, float]:
     }
 
 
-def _learn(learner: Ippo, batch: Batch, progress: float, ready: Ready, update: int, folder: Path) -> dict[str, float]:
+def _learn(
+    learner: Ippo, batch: Batch, progress: float, ready: PreparedScenario, update: int, folder: Path
+) -> dict[str, float]:
     try:
         return learner.update(batch, progress)
     except NotFiniteError as error:

@@ -12,7 +12,7 @@ from relid_sumo.base import stats
 from relid_sumo.base.stats import Estimate
 from relid_sumo.report.read import Run
 from relid_sumo.runs import summary
-from relid_sumo.runs.summary import Evaluation
+from relid_sumo.runs.summary import StoredEvaluation
 
 Floats = NDArray[np.float64]
 
@@ -21,7 +21,7 @@ SIGNIFICANT = 0.05
 
 
 @dataclass(frozen=True, eq=False)
-class Driven:
+class PooledOutcome:
     """What one policy did on the held-out traffic; arrays have one value per training seed (one for a baseline).
 
     Attributes
@@ -98,7 +98,7 @@ class Comparison:
     horizon_s: float
     traffic_seeds: int
     agents: int
-    driven: list[Driven]
+    driven: list[PooledOutcome]
     rows: list[Row]
     pairs: list[Pair]
     notes: list[str]
@@ -145,7 +145,7 @@ def _scenario(name: str, runs: list[Run]) -> Comparison:
     )
 
 
-def _of(run: Run) -> Evaluation:
+def _of(run: Run) -> StoredEvaluation:
     assert run.evaluation is not None
     return run.evaluation
 
@@ -154,14 +154,14 @@ def _algorithms(runs: Sequence[Run]) -> list[str]:
     return list(dict.fromkeys(run.algorithm for run in runs))
 
 
-def _learned(name: str, runs: list[Run]) -> Driven:
+def _learned(name: str, runs: list[Run]) -> PooledOutcome:
     runs = sorted(runs, key=lambda run: run.seed)
     return _driven(name, tuple(run.seed for run in runs), [_of(run).policies["trained"] for run in runs])
 
 
-def _driven(name: str, seeds: tuple[int, ...], found: list[summary.Driven]) -> Driven:
+def _driven(name: str, seeds: tuple[int, ...], found: list[summary.PolicyOutcome]) -> PooledOutcome:
     statuses = [np.array(result.status) for result in found]
-    return Driven(
+    return PooledOutcome(
         name=name,
         learned=bool(seeds),
         seeds=seeds,
@@ -174,7 +174,7 @@ def _driven(name: str, seeds: tuple[int, ...], found: list[summary.Driven]) -> D
     )
 
 
-def _row(one: Driven, shortest: Driven | None) -> Row:
+def _row(one: PooledOutcome, shortest: PooledOutcome | None) -> Row:
     over = background = None
     if shortest is not None:
         over = stats.estimate(one.travel_time_s / shortest.travel_time_s - 1.0)
@@ -194,7 +194,7 @@ def _row(one: Driven, shortest: Driven | None) -> Row:
     )
 
 
-def _pairs(driven: list[Driven]) -> list[Pair]:
+def _pairs(driven: list[PooledOutcome]) -> list[Pair]:
     """Return each learnt policy beside each that comes after it: other learnt ones, then the baselines."""
     pairs = []
     for i, ours in enumerate(driven):

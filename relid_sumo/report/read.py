@@ -15,7 +15,7 @@ from relid_sumo.base.files import Columns
 from relid_sumo.base.toml import validate
 from relid_sumo.runs import layout
 from relid_sumo.runs import summary as runs_summary
-from relid_sumo.runs.summary import Evaluation, Summary
+from relid_sumo.runs.summary import StoredEvaluation, Summary
 
 OPTIONS = ("algo", "seed", "episodes")  # the settings of a training run that are options of `train`
 
@@ -54,7 +54,7 @@ class Run:
     metrics: Columns
     rounds: Columns
     seconds: dict[str, float]
-    evaluation: Evaluation | None
+    evaluation: StoredEvaluation | None
     command: str
     folder: Path | None
 

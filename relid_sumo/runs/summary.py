@@ -44,7 +44,7 @@ class Read(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore", use_attribute_docstrings=True)
 
 
-class Driven(Read):
+class PolicyOutcome(Read):
     """What one policy did; lists are by traffic seed, then by agent."""
 
     return_s: list[list[float]]
@@ -57,13 +57,13 @@ class Driven(Read):
     """By traffic seed: vehicle-seconds of the background traffic from the agents' time 0 (900 s, or to the horizon)."""
 
 
-class Evaluation(Read):
+class StoredEvaluation(Read):
     """What evaluation.json holds; the policy of the run is called ``trained``."""
 
     horizon_s: float
     traffic_seeds: Annotated[list[int], Field(min_length=1)]
     agents: Annotated[list[str], Field(min_length=1)]
-    policies: dict[str, Driven]
+    policies: dict[str, PolicyOutcome]
 
     @model_validator(mode="after")
     def _whole(self) -> Self:
@@ -76,7 +76,7 @@ class Evaluation(Read):
         return self
 
 
-class Settings(Read):
+class StoredSettings(Read):
     """What of settings.json is read here."""
 
     train: dict[str, Any]
@@ -104,13 +104,13 @@ class Summary(Read):
     """The scenario's name."""
     problem: str
     """Hash of what the scenario holds and of its roads: runs are compared where it is the same."""
-    settings: Settings
+    settings: StoredSettings
     metrics: Columns
     """By column, a value per update; ``episodes`` and ``mean_return`` at least."""
     seconds: dict[str, float]
     """Wall-clock time of the training, by what it was spent on."""
     rounds: Columns = {}
-    evaluation: Evaluation | None = None
+    evaluation: StoredEvaluation | None = None
     cell: Labels | None = None
 
     @model_validator(mode="after")
@@ -130,7 +130,7 @@ def summarise(folder: Path) -> Summary:
     """
     if not folder.is_dir() or not (folder / SETTINGS).is_file():
         raise InputError(f"{folder}: no run folder: it has no {SETTINGS}")
-    settings = validate(read_json(folder / SETTINGS, RUN_FORMAT), Settings, str(folder / SETTINGS))
+    settings = validate(read_json(folder / SETTINGS, RUN_FORMAT), StoredSettings, str(folder / SETTINGS))
     metrics = read_columns(folder / METRICS) if (folder / METRICS).is_file() else {}
     if not metrics.get("episodes"):
         raise InputError(f"{folder}: the run ended before its first update: {METRICS} is empty or missing")
@@ -146,7 +146,7 @@ def summarise(folder: Path) -> Summary:
         metrics=metrics,
         seconds={name: round(math.fsum(values), 3) for name, values in timing.items() if name != "update"},
         rounds=read_columns(folder / ROUNDS) if (folder / ROUNDS).is_file() else {},
-        evaluation=validate(read_json(evaluation), Evaluation, str(evaluation)) if evaluation.is_file() else None,
+        evaluation=validate(read_json(evaluation), StoredEvaluation, str(evaluation)) if evaluation.is_file() else None,
     )
 
 

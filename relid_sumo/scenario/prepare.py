@@ -17,7 +17,7 @@ from relid_sumo.scenario.traffic import demand, edge_times, level, meso, sumo_op
 
 
 @dataclass(frozen=True, eq=False)
-class Ready:
+class PreparedScenario:
     """A scenario that can be driven."""
 
     scenario: Scenario
@@ -99,7 +99,7 @@ def prepare(
     closed: Sequence[str] = (),
     known: Scenario | None = None,
     report: Callable[[str], None] = lambda _: None,
-) -> Ready:
+) -> PreparedScenario:
     """Build, calibrate and measure what a scenario needs; everything is cached.
 
     Parameters
@@ -129,7 +129,7 @@ def prepare(
         times = edge_times.edge_times(known or scenario, built, report=report).mean(axis=0)
     if shut and scenario.demand.route_file is not None:
         raise InputError("a road can be closed with generated demand alone: own demand is not routed anew around it")
-    ready = Ready(scenario, built, make_task(scenario, built.graph, ends(scenario, built), times, shut))
+    ready = PreparedScenario(scenario, built, make_task(scenario, built.graph, ends(scenario, built), times, shut))
     ready.options(scenario.seeds.training[0])  # demand that cannot be had is told now
     return ready
 

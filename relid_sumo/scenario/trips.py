@@ -29,9 +29,9 @@ def alternatives(
     destination: int,
     k: int = 3,
 ) -> list[list[int]]:
-    """Return up to k clearly different routes, fastest on free roads first; see `different`."""
+    """Return up to k clearly different routes, fastest on free roads first; see `distinct_routes`."""
     free = graph.free_flow_s
-    return different(
+    return distinct_routes(
         graph,
         lambda weight: graph.path(origin, destination, free * weight),
         lambda path: float(free[path].sum()),
@@ -39,7 +39,7 @@ def alternatives(
     )
 
 
-def different(
+def distinct_routes(
     graph: RoadGraph,
     fastest: Callable[[Floats], list[int]],
     seconds: Callable[[list[int]], float],

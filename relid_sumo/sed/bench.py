@@ -11,7 +11,7 @@ from relid_sumo.env.play import Job
 from relid_sumo.env.policies import Policy
 from relid_sumo.env.records import EpisodeRecord
 from relid_sumo.env.workers import Rollouts, in_traffic
-from relid_sumo.scenario.prepare import Ready
+from relid_sumo.scenario.prepare import PreparedScenario
 from relid_sumo.scenario.settings import Simulator
 from relid_sumo.sed.ask.provider import Question
 from relid_sumo.sed.programs.feedback import Probabilities, Reference, without_one_vehicle
@@ -20,7 +20,7 @@ from relid_sumo.sed.settings import SedSettings
 
 
 @dataclass(frozen=True)
-class Watch:
+class SedWatch:
     """Who is told what while a run goes on: an answer, an episode, what is being done."""
 
     answer: Callable[[Question], None] = lambda _: None
@@ -42,17 +42,17 @@ class Bench:
 
     Attributes
     ----------
-    ready : Ready
+    ready : PreparedScenario
         The scenario, prepared for `SedSettings.simulator` and ``micro``.
     rollouts : Rollouts
         Processes to drive in.
     """
 
-    ready: Ready
+    ready: PreparedScenario
     rollouts: Rollouts
     settings: SedSettings
     present: Present
-    watch: Watch
+    watch: SedWatch
 
     @property
     def seeds(self) -> tuple[int, ...]:

@@ -11,7 +11,7 @@ import numpy as np
 from relid_sumo.base import stats
 from relid_sumo.env.policies import Policy
 from relid_sumo.env.records import EpisodeRecord
-from relid_sumo.scenario.prepare import Ready
+from relid_sumo.scenario.prepare import PreparedScenario
 from relid_sumo.scenario.settings import Simulator
 from relid_sumo.sed import demonstrations
 from relid_sumo.sed.bench import Bench
@@ -20,7 +20,7 @@ from relid_sumo.sed.loop import Refined, Subset
 
 
 @dataclass(frozen=True)
-class Comparison:
+class PlanComparison:
     """The held plans beside the baselines, in the same traffic; means over agents and traffic seeds.
 
     Attributes
@@ -59,7 +59,7 @@ def held(bench: Bench, refined: Refined, simulator: Simulator) -> Demonstrations
     return demonstrations.collect(ready.task, records, meta)
 
 
-def demonstrate(bench: Bench, refined: Refined) -> tuple[Demonstrations, list[Comparison]]:
+def demonstrate(bench: Bench, refined: Refined) -> tuple[Demonstrations, list[PlanComparison]]:
     """Drive the held plans of all subsets together in what the scenario is trained in, and compare them."""
     plans = Policy("fixed", routes=refined.routes)
     return held(bench, refined, bench.ready.scenario.simulator), [
@@ -68,7 +68,7 @@ def demonstrate(bench: Bench, refined: Refined) -> tuple[Demonstrations, list[Co
     ]
 
 
-def _kept(subset: Subset, ready: Ready) -> dict[str, Any]:
+def _kept(subset: Subset, ready: PreparedScenario) -> dict[str, Any]:
     best, task = subset.best, ready.task
     routes = {} if best is None or best.routes is None else best.routes
     return {
@@ -79,11 +79,11 @@ def _kept(subset: Subset, ready: Ready) -> dict[str, Any]:
     }
 
 
-def _compare(bench: Bench, held: Policy, traffic: str, seeds: Sequence[int]) -> Comparison:
+def _compare(bench: Bench, held: Policy, traffic: str, seeds: Sequence[int]) -> PlanComparison:
     policies = {"demonstrations": held, "shortest": Policy("shortest"), "reactive": Policy("reactive")}
     by_policy = dict(zip(policies, bench.drive(list(policies.values()), seeds, "micro"), strict=True))
     returns = {name: np.array([record.returns.mean() for record in rows]) for name, rows in by_policy.items()}
-    return Comparison(
+    return PlanComparison(
         traffic=traffic,
         simulator="micro",
         seeds=tuple(seeds),

@@ -85,7 +85,7 @@ def refine(bench: Bench, folder: Path, provider: Provider, how: Isolation, edge_
     tried: material.Tried = {}
     for records in (reference.shortest, reference.reactive):
         material.note(tried, records, range(task.n_agents))
-    known = _Known(bench, edge_times, reference, tried)
+    known = _KnownPlan(bench, edge_times, reference, tried)
     subsets = tuple(
         Subset(number, agents, known.about(agents, parts)) for number, agents in enumerate(parts.subsets, 1)
     )
@@ -116,7 +116,7 @@ def refine(bench: Bench, folder: Path, provider: Provider, how: Isolation, edge_
     return Refined(parts, subsets, reference)
 
 
-class _Known:
+class _KnownPlan:
     """What programs and prompts are made from."""
 
     def __init__(self, bench: Bench, edge_times: Floats, reference: Reference, tried: material.Tried) -> None:

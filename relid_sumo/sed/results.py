@@ -10,7 +10,7 @@ import numpy as np
 
 from relid_sumo.network.graph import RoadGraph
 from relid_sumo.scenario.task import RoutingTask
-from relid_sumo.sed.demonstrate import Comparison, rate
+from relid_sumo.sed.demonstrate import PlanComparison, rate
 from relid_sumo.sed.loop import Refined, Subset
 from relid_sumo.sed.partition import Partition
 from relid_sumo.sed.programs.attempt import Attempt
@@ -18,7 +18,7 @@ from relid_sumo.sed.programs.attempt import Attempt
 FORMAT = 1
 
 
-def results(refined: Refined, compared: Sequence[Comparison], task: RoutingTask, provider: str) -> dict[str, Any]:
+def results(refined: Refined, compared: Sequence[PlanComparison], task: RoutingTask, provider: str) -> dict[str, Any]:
     """Return everything that is told of a run, as JSON."""
     attempts = [one for subset in refined.subsets for one in subset.attempts]
     first, later = ([one for one in attempts if (one.round == 1) is begun] for begun in (True, False))

@@ -17,7 +17,7 @@ from relid_sumo.env.records import EpisodeRecord
 from relid_sumo.env.workers import Rollouts
 from relid_sumo.network.network import Network
 from relid_sumo.scenario.files import ANSWERS, FILE, placed, read_scenario
-from relid_sumo.scenario.prepare import Ready, build_network
+from relid_sumo.scenario.prepare import PreparedScenario, build_network
 from relid_sumo.scenario.settings import Scenario, Simulator
 from relid_sumo.scenario.traffic import edge_times
 from relid_sumo.sed import demonstrate, results, run_folder
@@ -25,7 +25,7 @@ from relid_sumo.sed.ask import provider as ask_provider
 from relid_sumo.sed.ask.mailbox import Mailbox, Recorded, write_record
 from relid_sumo.sed.ask.provider import OpenAi, Provider, Question
 from relid_sumo.sed.ask.template import Template
-from relid_sumo.sed.bench import Bench, Present, Watch
+from relid_sumo.sed.bench import Bench, Present, SedWatch
 from relid_sumo.sed.demonstrations import Demonstrations
 from relid_sumo.sed.loop import Refined, refine
 from relid_sumo.sed.programs import sandbox
@@ -91,14 +91,14 @@ def check(ask: Ask, settings: SedSettings, scenario: Scenario) -> tuple[str, Iso
 
 
 def run(
-    ready: Ready,
+    ready: PreparedScenario,
     folder: Path,
     settings: SedSettings,
     ask: Ask,
     *,
     workers: int | None = None,
     present: Present | None = None,
-    watch: Watch | None = None,
+    watch: SedWatch | None = None,
 ) -> dict[str, Any]:
     """Make demonstrations for a scenario and return what results.json holds.
 
@@ -120,7 +120,7 @@ def run(
     InputError
         The folder is taken, no answers are to be had, or programs cannot be isolated here.
     """
-    counted = _Counted(watch or Watch())
+    counted = _Counted(watch or SedWatch())
     name, _ = check(ask, settings, ready.scenario)
     with _refined(ready, folder, settings, ask, workers, present, counted.watch) as (bench, refined):
         bench.watch.report("driving the held plans together")
@@ -132,13 +132,13 @@ def run(
 
 
 def plan(
-    ready: Ready,
+    ready: PreparedScenario,
     folder: Path,
     settings: SedSettings,
     ask: Ask,
     *,
     workers: int | None = None,
-    watch: Watch | None = None,
+    watch: SedWatch | None = None,
 ) -> Demonstrations:
     """Make demonstrations as `run` does, driven in what plans are refined in and compared with nothing.
 
@@ -148,11 +148,11 @@ def plan(
     recorded = ready.scenario.folder / ANSWERS
     answers = {file.name: file.read_text(encoding="utf-8") for file in sorted(recorded.glob("*.md"))}
     content = [ready.identity(), name, settings.model_dump(mode="json"), answers]
-    file = cache.kept("demonstrations", ready.network.name, content, ".npz")
+    file = cache.cache_file("demonstrations", ready.network.name, content, ".npz")
     if name in {"recorded", "template"} and file.is_file():
-        (watch or Watch()).report("the demonstrations are there from before")
+        (watch or SedWatch()).report("the demonstrations are there from before")
         return Demonstrations.load(file)
-    counted = _Counted(watch or Watch())
+    counted = _Counted(watch or SedWatch())
     with _refined(ready, folder, settings, ask, workers, None, counted.watch) as (bench, refined):
         demonstrations = counted.told(demonstrate.held(bench, refined, settings.simulator))
     demonstrations.save(folder / run_folder.DEMONSTRATIONS)
@@ -163,7 +163,7 @@ def plan(
 class _Counted:
     """Counts the episodes that a run drives."""
 
-    def __init__(self, watch: Watch) -> None:
+    def __init__(self, watch: SedWatch) -> None:
         self._on_episode, self.episodes = watch.episode, 0
         self.watch = replace(watch, episode=self._count)
 
@@ -178,13 +178,13 @@ class _Counted:
 
 @contextlib.contextmanager
 def _refined(
-    ready: Ready,
+    ready: PreparedScenario,
     folder: Path,
     settings: SedSettings,
     ask: Ask,
     workers: int | None,
     present: Present | None,
-    watch: Watch,
+    watch: SedWatch,
 ) -> Iterator[tuple[Bench, Refined]]:
     """Run the loop; yield where it was run and what it left, while simulations are still warm."""
     with Rollouts(ready.task, workers) as rollouts:

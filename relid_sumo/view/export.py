@@ -15,7 +15,7 @@ from relid_sumo.base.errors import InputError
 from relid_sumo.env.play import Job, drive
 from relid_sumo.env.policies import Policy
 from relid_sumo.env.records import ARRIVED, EpisodeRecord
-from relid_sumo.scenario.prepare import Ready
+from relid_sumo.scenario.prepare import PreparedScenario
 from relid_sumo.scenario.task import RoutingTask
 from relid_sumo.sim.bridge import AGENT_TYPE
 
@@ -24,7 +24,7 @@ SHORT = {"-n": "net-file", "-r": "route-files"}
 DIGITS = ("--precision", "6")
 
 
-def export_routes(ready: Ready, policy: Policy, traffic_seed: int, file: Path) -> Path:
+def export_routes(ready: PreparedScenario, policy: Policy, traffic_seed: int, file: Path) -> Path:
     """Drive an episode and write the agents' routes; return the .sumocfg beside them, which plain SUMO plays.
 
     The files hold each agent as the episode had it: departure, vehicle type, lane of insertion, the driver's own speed
@@ -68,7 +68,7 @@ def export_routes(ready: Ready, policy: Policy, traffic_seed: int, file: Path) -
         raise InputError(f"{file} cannot be written: {error.strerror}") from None
 
 
-def _check(ready: Ready, file: Path) -> None:
+def _check(ready: PreparedScenario, file: Path) -> None:
     if not file.name.endswith(ENDING) or file.name == ENDING:
         raise InputError(f"{file}: routes go into a file whose name ends in {ENDING}; give it that ending")
     if not file.parent.is_dir():
@@ -86,7 +86,7 @@ def _beside(file: Path) -> Path:
     return file.with_name(file.name.removesuffix(ENDING) + ".sumocfg")
 
 
-def _heading(ready: Ready, policy: Policy, episode: EpisodeRecord) -> str:
+def _heading(ready: PreparedScenario, policy: Policy, episode: EpisodeRecord) -> str:
     arrived = episode.status.count(ARRIVED)
     lines = [
         f"Made by relid_sumo {version('relid_sumo')}: scenario '{ready.scenario.name}', policy '{policy.name}', "
@@ -120,7 +120,7 @@ def _routes(task: RoutingTask, episode: EpisodeRecord, details: Mapping[str, ET.
     return root
 
 
-def _configuration(ready: Ready, options: Sequence[str], file: Path) -> ET.Element:
+def _configuration(ready: PreparedScenario, options: Sequence[str], file: Path) -> ET.Element:
     """Return the options of the episode, with the agents' routes beside the background's, as a configuration."""
     root = ET.Element("configuration")
     left = list(options)

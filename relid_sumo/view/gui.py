@@ -20,7 +20,7 @@ from relid_sumo.env.episode import warm_up
 from relid_sumo.env.play import Job, bridge_settings, drive, play
 from relid_sumo.env.policies import Policy
 from relid_sumo.env.records import NEVER_INSERTED, EpisodeRecord
-from relid_sumo.scenario.prepare import Ready
+from relid_sumo.scenario.prepare import PreparedScenario
 from relid_sumo.scenario.task import RoutingTask
 from relid_sumo.sim.bridge import SumoBridge
 
@@ -123,7 +123,7 @@ class _Window(SumoBridge):
 
 
 def view(
-    ready: Ready,
+    ready: PreparedScenario,
     policy: Policy,
     *,
     traffic_seed: int,

@@ -20,7 +20,7 @@ from relid_sumo.env.pettingzoo import RoutingEnv
 from relid_sumo.env.play import Job, drive
 from relid_sumo.env.policies import Policy
 from relid_sumo.env.records import Decision
-from relid_sumo.scenario.prepare import Ready
+from relid_sumo.scenario.prepare import PreparedScenario
 
 pytestmark = pytest.mark.sumo
 
@@ -29,7 +29,7 @@ Moment = tuple[dict[str, Any], dict[str, float], dict[str, bool], dict[str, bool
 
 
 @pytest.fixture(scope="module")
-def env(town_ready: Ready) -> Iterator[RoutingEnv]:
+def env(town_ready: PreparedScenario) -> Iterator[RoutingEnv]:
     """Return one environment for all tests that leave it whole; a process takes a second to start."""
     env = relid_sumo.parallel_env(town_ready.scenario)
     yield env
@@ -37,7 +37,7 @@ def env(town_ready: Ready) -> Iterator[RoutingEnv]:
 
 
 @pytest.fixture
-def own_env(town_ready: Ready) -> Iterator[RoutingEnv]:
+def own_env(town_ready: PreparedScenario) -> Iterator[RoutingEnv]:
     env = RoutingEnv(town_ready.task, town_ready.options, town_ready.scenario.seeds.training)
     yield env
     env.close()
@@ -97,7 +97,7 @@ def test_same_seed_same_bytes(env: RoutingEnv, own_env: RoutingEnv) -> None:
         assert [as_bytes(list(moment)) for moment in moments] == [as_bytes(list(moment)) for moment in one]
 
 
-def test_the_reset_seed_decides_all_traffic_from_there_on(env: RoutingEnv, town_ready: Ready) -> None:
+def test_the_reset_seed_decides_all_traffic_from_there_on(env: RoutingEnv, town_ready: PreparedScenario) -> None:
     def drawn(seed: int) -> list[int | None]:
         env.reset(seed=seed)
         first = env.traffic_seed
@@ -118,7 +118,7 @@ def test_other_traffic_is_another_episode(env: RoutingEnv) -> None:
     assert None not in digests
 
 
-def test_it_is_the_episode_that_rollouts_drive(env: RoutingEnv, town_ready: Ready) -> None:
+def test_it_is_the_episode_that_rollouts_drive(env: RoutingEnv, town_ready: PreparedScenario) -> None:
     moments = play(env, seed=9, options={"traffic_seed": 2})
     record = drive(town_ready.task, Job(2, town_ready.options(2), Policy("random", seed=9)))
     assert env.digest == record.digest
@@ -186,7 +186,7 @@ def greedy(env: RoutingEnv, seen: dict[str, Any], infos: dict[str, Any]) -> dict
     return actions
 
 
-def test_every_agent_ends_once_and_is_paid_its_return(env: RoutingEnv, town_ready: Ready) -> None:
+def test_every_agent_ends_once_and_is_paid_its_return(env: RoutingEnv, town_ready: PreparedScenario) -> None:
     seen, infos = env.reset(options={"traffic_seed": 0})
     task, w_d = town_ready.task, town_ready.scenario.reward.w_d
     paid = dict.fromkeys(env.possible_agents, 0.0)
@@ -216,7 +216,7 @@ def test_every_agent_ends_once_and_is_paid_its_return(env: RoutingEnv, town_read
         env.step({})
 
 
-def test_a_step_before_the_first_reset(town_ready: Ready) -> None:
+def test_a_step_before_the_first_reset(town_ready: PreparedScenario) -> None:
     env = RoutingEnv(town_ready.task, town_ready.options, (0,))
     with pytest.raises(InputError, match=r"call reset\(\)"):
         env.step({})
@@ -251,7 +251,9 @@ def started(env: RoutingEnv, descendants: Descendants) -> tuple[list[int], dict[
 
 @pytest.mark.parametrize("fork", [True, False], ids=["snapshots", "no snapshots"])
 @pytest.mark.parametrize("which", [0, -1], ids=["all of it", "the episode alone"])
-def test_a_simulation_that_is_killed(town_ready: Ready, descendants: Descendants, which: int, fork: bool) -> None:
+def test_a_simulation_that_is_killed(
+    town_ready: PreparedScenario, descendants: Descendants, which: int, fork: bool
+) -> None:
     own_env = RoutingEnv(town_ready.task, town_ready.options, (0, 1), fork=fork)
     pids, actions = started(own_env, descendants)
     assert len(pids) == (3 if fork else 1)  # of the environment, the warmed simulation, and the episode
@@ -267,7 +269,7 @@ def test_a_simulation_that_is_killed(town_ready: Ready, descendants: Descendants
     assert set(descendants()).isdisjoint(pids)
 
 
-def test_a_sumo_that_does_not_start(town_ready: Ready, tmp_path: Path) -> None:
+def test_a_sumo_that_does_not_start(town_ready: PreparedScenario, tmp_path: Path) -> None:
     good = town_ready.options(0)
     bad = tuple(str(tmp_path / "nowhere.net.xml") if part.endswith(".net.xml") else part for part in good)
     options: list[tuple[str, ...]] = [good, bad, good]
@@ -284,7 +286,7 @@ def test_a_sumo_that_does_not_start(town_ready: Ready, tmp_path: Path) -> None:
 
 
 def test_closing_leaves_nothing(
-    town_ready: Ready, descendants: Descendants, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    town_ready: PreparedScenario, descendants: Descendants, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     monkeypatch.setattr(tempfile, "tempdir", None)

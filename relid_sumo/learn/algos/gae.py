@@ -31,7 +31,7 @@ class Batch:
         Whether there is a decision.
     joint : array, shape (N, S, (N + 1) (2 m_out + 2)), or None
         The own observation, then the last one of every agent.
-    luck : array, shape (N, S), or None
+    traffic_baseline : array, shape (N, S), or None
         How much more the present traffic promises at a decision than traffic does on the mean, s: for the advantages a
         part of the value that no observation shows.
     """
@@ -43,11 +43,15 @@ class Batch:
     last: Bools
     valid: Bools
     joint: Float32s | None = None
-    luck: Float32s | None = None
+    traffic_baseline: Float32s | None = None
 
 
 def make_batch(
-    records: Sequence[EpisodeRecord], n_agents: int, *, joint: bool = False, luck: Sequence[Floats] | None = None
+    records: Sequence[EpisodeRecord],
+    n_agents: int,
+    *,
+    joint: bool = False,
+    traffic_baseline: Sequence[Floats] | None = None,
 ) -> Batch:
     """Stack episodes one behind the other, agent by agent.
 
@@ -55,7 +59,7 @@ def make_batch(
     ----------
     joint
         Whether what everybody saw goes with each decision.
-    luck
+    traffic_baseline
         See `Batch`; of each episode's decisions in turn.
     """
     agent = np.concatenate([r.agent for r in records])
@@ -84,7 +88,7 @@ def make_batch(
         reward=spread([r.reward for r in records], 0.0, np.float32),
         last=last,
         valid=valid,
-        luck=None if luck is None else spread(list(luck), 0.0, np.float32),
+        traffic_baseline=None if traffic_baseline is None else spread(list(traffic_baseline), 0.0, np.float32),
         joint=spread([_joint(r, n_agents) for r in records], 0.0, np.float32) if joint else None,
     )
 

@@ -114,7 +114,9 @@ class Ippo:
         with torch.no_grad():
             old = self.actor(observation, mask).gather(-1, action)[..., 0]
             value = self.critic(seen)
-        promised = value.numpy() if batch.luck is None else value.numpy() + batch.luck / RETURN_SCALE
+        promised = (
+            value.numpy() if batch.traffic_baseline is None else value.numpy() + batch.traffic_baseline / RETURN_SCALE
+        )
         gain = torch.from_numpy(advantages(batch.reward / RETURN_SCALE, promised, batch.last, s.gae_lambda))
         target = gain + value
         gain = normalised(gain, share)

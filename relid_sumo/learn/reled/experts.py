@@ -30,7 +30,7 @@ from relid_sumo.env.workers import Rollouts, in_traffic
 from relid_sumo.learn.algos.gae import Batch
 from relid_sumo.learn.algos.hpo import Expert, Ways
 from relid_sumo.learn.reled import dtw
-from relid_sumo.scenario.prepare import Ready
+from relid_sumo.scenario.prepare import PreparedScenario
 from relid_sumo.scenario.settings import Simulator
 from relid_sumo.scenario.task import RoutingTask
 from relid_sumo.sed import demonstrations as sed_demonstrations
@@ -46,7 +46,7 @@ Where = tuple[Simulator, int]  # a simulation and a traffic seed
 
 
 @dataclass(frozen=True, eq=False)
-class Driven:
+class AgentEpisode:
     """One agent's decisions in one episode, n of them, and its return, s."""
 
     total: float
@@ -58,17 +58,17 @@ class Driven:
 
 
 @dataclass(eq=False)
-class _Known:
+class _KnownRoute:
     """A route and how it went, by simulation and traffic seed."""
 
     route: Route
-    driven: dict[Where, Driven] = field(default_factory=dict)
+    driven: dict[Where, AgentEpisode] = field(default_factory=dict)
 
     def mean(self, where: Sequence[Where]) -> float:
         return float(np.mean([self.driven[w].total for w in where]))
 
 
-def _surely(one: _Known, other: _Known, where: Sequence[Where]) -> bool:
+def _surely(one: _KnownRoute, other: _KnownRoute, where: Sequence[Where]) -> bool:
     """Return whether one way came out better than another by more than the standard error of the difference."""
     return stats.above_zero(np.array([one.driven[w].total - other.driven[w].total for w in where]))
 
@@ -86,15 +86,15 @@ class Experts:
 
     def __init__(self, task: RoutingTask, routes: Sequence[Route]) -> None:
         self.task = task
-        self.demos = [_Known(tuple(route)) for route in routes]
-        self.own: list[dict[Route, _Known]] = [{} for _ in routes]
-        self.slips: list[list[Driven]] = [[] for _ in routes]
-        self.advised: list[list[Driven]] = [[] for _ in routes]
+        self.demos = [_KnownRoute(tuple(route)) for route in routes]
+        self.own: list[dict[Route, _KnownRoute]] = [{} for _ in routes]
+        self.slips: list[list[AgentEpisode]] = [[] for _ in routes]
+        self.advised: list[list[AgentEpisode]] = [[] for _ in routes]
         self.scale = np.full(len(routes), 1.0)
         self.replaced = np.zeros(len(routes), dtype=np.int64)
         self._points = {i: self._way(demo.route) for i, demo in enumerate(self.demos)}
 
-    def start(self, ready: Ready, rollouts: Rollouts, simulator: Simulator, seed: int, batch: int) -> int:
+    def start(self, ready: PreparedScenario, rollouts: Rollouts, simulator: Simulator, seed: int, batch: int) -> int:
         """Drive the plans with slips, and an untrained policy for alpha's scale; return how many episodes that took."""
         seeds = ready.scenario.seeds.training
         plan = dict(enumerate(self.routes))
@@ -133,7 +133,7 @@ class Experts:
         """Let other routes be the demonstrations; return whose are new, which have to be shown."""
         new = [i for i, (old, route) in enumerate(zip(self.routes, routes, strict=True)) if old != route]
         for i in new:
-            self._replace(i, _Known(routes[i]))
+            self._replace(i, _KnownRoute(routes[i]))
         return new
 
     def note(self, records: Sequence[EpisodeRecord], simulator: Simulator, *, elite: bool) -> None:
@@ -159,13 +159,13 @@ class Experts:
                         if known.route[: len(begun)] == begun:
                             known.driven.setdefault(where, driven)
 
-    def _arrived(self, agent: int, route: Route, where: Where, driven: Driven) -> None:
+    def _arrived(self, agent: int, route: Route, where: Where, driven: AgentEpisode) -> None:
         """Remember a whole route, and let it take the demonstration's place where it is better."""
         demo, own = self.demos[agent], self.own[agent]
         if route == demo.route:  # an elite route was known in a few traffic seeds when it was taken
             demo.driven.setdefault(where, driven)
             return
-        known = own.setdefault(route, _Known(route))
+        known = own.setdefault(route, _KnownRoute(route))
         known.driven[where] = driven
         common = [w for w in known.driven if w[0] == where[0] and w in demo.driven]
         if len(common) >= ELITE_SEEDS and _surely(known, demo, common):
@@ -174,13 +174,13 @@ class Experts:
             worst = min((k for k in own.values() if k.driven), key=lambda k: k.mean(list(k.driven)))
             del own[worst.route]
 
-    def _begun(self, route: Route, driven: Driven) -> Route:
+    def _begun(self, route: Route, driven: AgentEpisode) -> Route:
         """Return the roads of a vehicle under way, and the one it has chosen on the last of them."""
         if not len(driven.edge) or driven.edge[-1] != route[-1]:
             return route
         return (*route, int(self.task.graph.slots[route[-1], driven.action[-1]]))
 
-    def _replace(self, agent: int, better: _Known) -> None:
+    def _replace(self, agent: int, better: _KnownRoute) -> None:
         self.own[agent].pop(better.route, None)
         self.own[agent][self.demos[agent].route] = self.demos[agent]
         self.demos[agent] = better
@@ -204,13 +204,13 @@ class Experts:
                 lead[i] = float(np.mean(here) - np.mean([r.returns[i] for r in records]))
         return Ways(self._distances(records), self.scale, lead)
 
-    def luck(self, records: Sequence[EpisodeRecord], simulator: Simulator) -> list[Floats]:
+    def traffic_baseline(self, records: Sequence[EpisodeRecord], simulator: Simulator) -> list[Floats]:
         """Return for each episode how much more than usual the demonstrations still got in its traffic, s, shape (n,).
 
         At each decision: what the agent's demonstration got in this traffic from this road on, less its mean over all
         traffic. Off the demonstrated way it stays what it was at the last decision on it.
         """
-        luck = [np.zeros(len(record.agent)) for record in records]
+        traffic_baseline = [np.zeros(len(record.agent)) for record in records]
         for i, demo in enumerate(self.demos):
             ahead = {
                 seed: dict(zip(driven.edge.tolist(), driven.returns.tolist(), strict=True))
@@ -221,13 +221,13 @@ class Experts:
                 edge: float(np.mean([way[edge] for way in ahead.values() if edge in way]))
                 for edge in set().union(*ahead.values())
             }
-            for record, values in zip(records, luck, strict=True):
+            for record, values in zip(records, traffic_baseline, strict=True):
                 here, now = ahead.get(record.traffic_seed, {}), 0.0
                 for n in np.flatnonzero(record.agent == i).tolist():
                     edge = int(record.edge[n])
                     now = here[edge] - usual[edge] if edge in here else now
                     values[n] = now
-        return luck
+        return traffic_baseline
 
     def stacked(self) -> Expert:
         """Return all that is demonstrated, agents in front."""
@@ -305,10 +305,12 @@ class Experts:
         self._points = {i: self._way(demo.route) for i, demo in enumerate(self.demos)}
 
 
-def driven_routes(ready: Ready, rollouts: Rollouts, routes: Sequence[Route], simulator: Simulator) -> Demonstrations:
+def driven_routes(
+    ready: PreparedScenario, rollouts: Rollouts, routes: Sequence[Route], simulator: Simulator
+) -> Demonstrations:
     """Return routes driven in every training traffic seed; cached, as they are the same whoever learns from them."""
     content = [ready.identity(), simulator, [list(map(int, route)) for route in routes]]
-    file = cache.kept("driven", ready.network.name, content, ".npz")
+    file = cache.cache_file("driven", ready.network.name, content, ".npz")
     if not file.is_file():
         plan = Policy("fixed", routes=dict(enumerate(routes)))
         (records,) = in_traffic(ready, rollouts, [plan], ready.scenario.seeds.training, simulator)
@@ -316,7 +318,7 @@ def driven_routes(ready: Ready, rollouts: Rollouts, routes: Sequence[Route], sim
     return Demonstrations.load(file)
 
 
-def _shown(demonstrations: Demonstrations) -> Iterator[tuple[int, list[Driven]]]:
+def _shown(demonstrations: Demonstrations) -> Iterator[tuple[int, list[AgentEpisode]]]:
     """Yield each traffic seed with what every agent did in it."""
     d = demonstrations
     for k, seed in enumerate(d.traffic_seed.tolist()):
@@ -324,7 +326,7 @@ def _shown(demonstrations: Demonstrations) -> Iterator[tuple[int, list[Driven]]]
         for i in range(d.returns.shape[1]):
             mine = np.flatnonzero((d.episode == k) & (d.agent == i))
             parts = d.edge[mine], d.observation[mine], d.mask[mine], d.action[mine].astype(np.int64)
-            several.append(Driven(float(d.returns[k, i]), *parts, _ahead(d.reward[mine])))
+            several.append(AgentEpisode(float(d.returns[k, i]), *parts, _ahead(d.reward[mine])))
         yield seed, several
 
 
@@ -333,7 +335,7 @@ def _ahead(reward: Floats) -> Floats:
     return np.cumsum(reward[::-1])[::-1].copy()
 
 
-def planned(demonstrations: Demonstrations, ready: Ready, source: Path) -> list[Route]:
+def planned(demonstrations: Demonstrations, ready: PreparedScenario, source: Path) -> list[Route]:
     """Return the demonstrated route of every agent.
 
     Raises
@@ -359,13 +361,13 @@ def planned(demonstrations: Demonstrations, ready: Ready, source: Path) -> list[
     return [routes[i] for i in range(task.n_agents)]
 
 
-def _split(record: EpisodeRecord, labels: np.ndarray[Any, np.dtype[np.int64]] | None = None) -> list[Driven]:
+def _split(record: EpisodeRecord, labels: np.ndarray[Any, np.dtype[np.int64]] | None = None) -> list[AgentEpisode]:
     """Return each agent's decisions; with `labels` in place of the actions taken."""
     parts = []
     for i in range(len(record.status)):
         mine = np.flatnonzero(record.agent == i)
         parts.append(
-            Driven(
+            AgentEpisode(
                 total=float(record.returns[i]),
                 edge=record.edge[mine],
                 observation=record.observation[mine],
@@ -377,19 +379,19 @@ def _split(record: EpisodeRecord, labels: np.ndarray[Any, np.dtype[np.int64]] | 
     return parts
 
 
-def _tensors(driven: Driven) -> dict[str, object]:
+def _tensors(driven: AgentEpisode) -> dict[str, object]:
     names = ("edge", "observation", "mask", "action", "returns")
     return {"total": driven.total, **{name: torch.from_numpy(np.array(getattr(driven, name))) for name in names}}
 
 
-def _arrays(content: Mapping[str, Any]) -> Driven:
-    return Driven(**{name: value if name == "total" else value.numpy() for name, value in content.items()})
+def _arrays(content: Mapping[str, Any]) -> AgentEpisode:
+    return AgentEpisode(**{name: value if name == "total" else value.numpy() for name, value in content.items()})
 
 
-def _packed(known: _Known) -> dict[str, object]:
+def _packed(known: _KnownRoute) -> dict[str, object]:
     driven = [(simulator, seed, _tensors(one)) for (simulator, seed), one in known.driven.items()]
     return {"route": list(known.route), "driven": driven}
 
 
-def _unpacked(content: Mapping[str, Any]) -> _Known:
-    return _Known(tuple(content["route"]), {(sim, seed): _arrays(one) for sim, seed, one in content["driven"]})
+def _unpacked(content: Mapping[str, Any]) -> _KnownRoute:
+    return _KnownRoute(tuple(content["route"]), {(sim, seed): _arrays(one) for sim, seed, one in content["driven"]})

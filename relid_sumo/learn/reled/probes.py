@@ -20,10 +20,10 @@ from relid_sumo.base import cache, files
 from relid_sumo.base.arrays import Floats
 from relid_sumo.env.policies import Policy
 from relid_sumo.env.workers import Rollouts, in_traffic
-from relid_sumo.scenario.prepare import Ready
+from relid_sumo.scenario.prepare import PreparedScenario
 from relid_sumo.scenario.traffic import turn_times
 from relid_sumo.scenario.traffic.turn_times import TurnTimes
-from relid_sumo.scenario.trips import different
+from relid_sumo.scenario.trips import distinct_routes
 
 WAYS = 3  # of each agent, beside its demonstration
 MOST_SHARED = 0.85  # of a way's length with one tried before: a detour around one junction is worth a try
@@ -41,7 +41,9 @@ class Probed:
     episodes: int
 
 
-def probe(ready: Ready, demonstrated: Sequence[Route], rollouts: Rollouts, report: Report = lambda _: None) -> Probed:
+def probe(
+    ready: PreparedScenario, demonstrated: Sequence[Route], rollouts: Rollouts, report: Report = lambda _: None
+) -> Probed:
     """Return every agent's best way; cached, as nothing that learns has a part in it.
 
     Parameters
@@ -50,14 +52,14 @@ def probe(ready: Ready, demonstrated: Sequence[Route], rollouts: Rollouts, repor
         The demonstrated route of every agent, edges.
     """
     content = [ready.identity("observation", "reward"), [list(map(int, route)) for route in demonstrated]]
-    file = cache.kept("probes", ready.network.name, content, ".json")
+    file = cache.cache_file("probes", ready.network.name, content, ".json")
     if not file.is_file():
         files.write_json(file, asdict(_probed(ready, demonstrated, rollouts, report)))
     found = files.read_json(file)
     return Probed(tuple(map(tuple, found["routes"])), tuple(found["gain_s"]), found["episodes"])
 
 
-def _probed(ready: Ready, demonstrated: Sequence[Route], rollouts: Rollouts, report: Report) -> Probed:
+def _probed(ready: PreparedScenario, demonstrated: Sequence[Route], rollouts: Rollouts, report: Report) -> Probed:
     times = turn_times.measured(ready.scenario, ready.network, report)
     ways = _ways(ready, demonstrated, times)
     report(f"probing {sum(map(len, ways)) - len(ways)} ways beside the demonstrations")
@@ -90,19 +92,19 @@ def weighed(expected: Floats, driven: Floats) -> Floats:
     return np.asarray(gain)
 
 
-def _ways(ready: Ready, demonstrated: Sequence[Route], times: TurnTimes) -> list[list[Route]]:
+def _ways(ready: PreparedScenario, demonstrated: Sequence[Route], times: TurnTimes) -> list[list[Route]]:
     """Return each agent's demonstration and ways beside it, quickest by the turn times first."""
     task, found = ready.task, []
     ends = zip(demonstrated, task.origin.tolist(), task.destination.tolist(), task.depart_s.tolist(), strict=True)
     for route, origin, destination, depart_s in ends:
         fastest = partial(times.fastest, origin, destination, depart_s, closed=task.closed)
         duration = partial(times.duration, depart_s=depart_s)
-        others = different(task.graph, fastest, duration, WAYS + 1, MOST_SHARED)
+        others = distinct_routes(task.graph, fastest, duration, WAYS + 1, MOST_SHARED)
         found.append([route, *[way for way in others if way != list(route)][:WAYS]])
     return found
 
 
-def _driven(ready: Ready, ways: Sequence[Sequence[Route]], rollouts: Rollouts) -> list[Floats]:
+def _driven(ready: PreparedScenario, ways: Sequence[Sequence[Route]], rollouts: Rollouts) -> list[Floats]:
     """Return the travel times of each agent's ways, s, shape (ways, seeds); who has no k-th way drives its first."""
     plans = [
         Policy("fixed", routes={i: routes[k if k < len(routes) else 0] for i, routes in enumerate(ways)})

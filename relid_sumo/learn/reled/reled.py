@@ -27,10 +27,10 @@ from relid_sumo.learn.reled import probes, renewal
 from relid_sumo.learn.reled.experts import Experts, driven_routes, planned
 from relid_sumo.learn.settings import TrainSettings
 from relid_sumo.runs import layout
-from relid_sumo.scenario.prepare import Ready, prepare
+from relid_sumo.scenario.prepare import PreparedScenario, prepare
 from relid_sumo.scenario.settings import Simulator
 from relid_sumo.sed import run as sed
-from relid_sumo.sed.bench import Bench, Present, Watch
+from relid_sumo.sed.bench import Bench, Present, SedWatch
 from relid_sumo.sed.demonstrations import Demonstrations
 from relid_sumo.sed.settings import SedSettings
 
@@ -38,7 +38,7 @@ DEMONSTRATIONS, PROBES, EXPERTS, RENEWED = "demonstrations.npz", "probes.json", 
 Report = Callable[[str], None]
 
 
-def check(ready: Ready, settings: TrainSettings) -> None:
+def check(ready: PreparedScenario, settings: TrainSettings) -> None:
     """Raise InputError where given demonstrations do not fit, or none can be made here."""
     if settings.demonstrations:
         planned(Demonstrations.load(Path(settings.demonstrations)), ready, Path(settings.demonstrations))
@@ -69,7 +69,13 @@ class Reled:
     """
 
     def __init__(
-        self, ready: Ready, folder: Path, settings: TrainSettings, learner: Hpo, workers: int | None, report: Report
+        self,
+        ready: PreparedScenario,
+        folder: Path,
+        settings: TrainSettings,
+        learner: Hpo,
+        workers: int | None,
+        report: Report,
     ) -> None:
         self._ready, self._folder, self._settings, self._learner = ready, folder, settings, learner
         self._report, self._how = report, _how(settings)
@@ -80,7 +86,7 @@ class Reled:
         self._shown: set[Simulator] = set()
 
     @cached_property
-    def _on_trial(self) -> Ready:
+    def _on_trial(self) -> PreparedScenario:
         """The scenario ready for what plans are tried in; not worked out before it is needed."""
         scenario = self._ready.scenario
         return prepare(scenario, simulators=sed.simulators(self._how, scenario), report=self._report)
@@ -93,7 +99,7 @@ class Reled:
         if given:
             made = Demonstrations.load(Path(given))
         else:
-            ask, watch = sed.Ask(self._settings.llm), Watch(report=self._report)
+            ask, watch = sed.Ask(self._settings.llm), SedWatch(report=self._report)
             made = sed.plan(self._on_trial, self._folder / "sed", self._how, ask, workers=workers, watch=watch)
         planned(made, self._ready, Path(given or self._folder / "sed"))
         made.save(file)
@@ -159,7 +165,7 @@ class Reled:
     def before_update(
         self, records: Sequence[EpisodeRecord], simulator: Simulator, progress: float
     ) -> tuple[dict[str, float], list[Floats] | None]:
-        """Work out alpha and luck from the episodes of a batch, and take note of them.
+        """Work out alpha and traffic_baseline from the episodes of a batch, and take note of them.
 
         Returns
         -------
@@ -167,13 +173,15 @@ class Reled:
             Alpha, agent by agent, how many plans were replaced, and ``driven_beside``: episodes so far that were not
             trained on, and count in a budget.
         list of arrays or None
-            What `Batch.luck` is made of; None where the learner is not to know it.
+            What `Batch.traffic_baseline` is made of; None where the learner is not to know it.
         """
         how = self._settings.hpo
         elite = self._settings.elite and simulator == self._last  # what is better mesoscopically need not be so
         ways = self.experts.ways(records, simulator)
         # Before the experts take note of these very episodes, which would then be held against themselves
-        luck = self.experts.luck(records, simulator) if how.paired and how.alpha != "none" else None
+        traffic_baseline = (
+            self.experts.traffic_baseline(records, simulator) if how.paired and how.alpha != "none" else None
+        )
         self.experts.note(records, simulator, elite=elite)
         self._learner.expert = self.experts.stacked()
         alpha = self._learner.follow(ways, progress)
@@ -181,7 +189,7 @@ class Reled:
             "driven_beside": self._driven,
             "replaced": int(self.experts.replaced.sum()),
             **{f"alpha_{i}": float(value) for i, value in enumerate(alpha)},
-        }, luck
+        }, traffic_baseline
 
     def after_update(self, rollouts: Rollouts, update: int) -> None:
         """Now and then, renew the demonstrations with the policies as they are; `reled` alone exchanges some."""
@@ -190,7 +198,7 @@ class Reled:
             return
         weights, number = self._learner.weights(), update // every
         present = Present(Policy("learned", weights=weights), partial(policies.probabilities, weights))
-        bench = Bench(self._on_trial, rollouts, self._how, present, Watch(episode=self._count, report=self._report))
+        bench = Bench(self._on_trial, rollouts, self._how, present, SedWatch(episode=self._count, report=self._report))
         own = self._settings.algo == "reled" and not self._settings.demonstrations
         ask = sed.Ask(self._settings.llm) if own else None
         index = {name: i for i, name in enumerate(self._ready.task.names)}

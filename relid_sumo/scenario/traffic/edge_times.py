@@ -62,7 +62,7 @@ def measured(
         The training seeds where not given.
     """
     seeds = tuple(scenario.seeds.training if traffic_seeds is None else traffic_seeds)
-    file = cache.kept("traffic", network.name, [FORMAT, *identity(scenario, network, seeds)], ".npz")
+    file = cache.cache_file("traffic", network.name, [FORMAT, *identity(scenario, network, seeds)], ".npz")
     if not file.is_file():
         report(f"measuring travel times over {len(seeds)} samples of traffic")
         parts = [vars(part) for part in sumo.each(lambda seed: _one(scenario, network, seed), seeds)]

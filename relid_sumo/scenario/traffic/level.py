@@ -38,7 +38,7 @@ FIRST_DENSITY = 4.0  # vehicles per lane-km that calibration starts from
 
 
 @dataclass(frozen=True)
-class Traffic:
+class TrafficLevel:
     """What the background traffic of a scenario looks like, measured microscopically.
 
     Attributes
@@ -71,7 +71,7 @@ class Traffic:
         return self.teleport_share < MAX_TELEPORT_SHARE
 
 
-def measure(scenario: Scenario, network: Network, rate_vph: float | None = None, *, samples: int = 2) -> Traffic:
+def measure(scenario: Scenario, network: Network, rate_vph: float | None = None, *, samples: int = 2) -> TrafficLevel:
     """Measure the background traffic, over the first training seeds side by side.
 
     A trip that is not over when the episode would be counts with the time it has taken so far.
@@ -92,10 +92,10 @@ def measure(scenario: Scenario, network: Network, rate_vph: float | None = None,
     departed, teleports = sum(part.departed for part in parts), sum(part.teleports for part in parts)
     rate = scenario.demand.rate_vph or 0.0
     if not len(light):
-        return Traffic(rate, 0.0, 0.0, 0.0, 0.0, 0)
+        return TrafficLevel(rate, 0.0, 0.0, 0.0, 0.0, 0)
     level = float(loaded.mean() / light.mean() - 1.0)
     share = float(teleports / max(departed, 1))
-    return Traffic(rate, level, float(light.mean()), float(loaded.mean()), share, len(light))
+    return TrafficLevel(rate, level, float(light.mean()), float(loaded.mean()), share, len(light))
 
 
 @dataclass(frozen=True)
@@ -194,11 +194,11 @@ def calibrated(scenario: Scenario, network: Network, report: Report = lambda _: 
     return scenario.model_copy(update={"demand": scenario.demand.model_copy(update={"rate_vph": traffic.rate_vph})})
 
 
-def calibrate(scenario: Scenario, network: Network, report: Report = lambda _: None) -> Traffic:
+def calibrate(scenario: Scenario, network: Network, report: Report = lambda _: None) -> TrafficLevel:
     """Find the departure rate that gives the scenario's congestion level, by bisection of its logarithm.
 
     Where the level cannot be had without gridlock, or without more vehicles than `max_running`, the highest rate that
-    can is taken, and `Traffic.note` says so. The result is cached.
+    can is taken, and `TrafficLevel.note` says so. The result is cached.
     """
     demand = scenario.demand
     settings = demand.model_dump(mode="json", exclude={"rate_vph"})
@@ -210,19 +210,19 @@ def calibrate(scenario: Scenario, network: Network, report: Report = lambda _: N
         / "level.json"
     )
     if file.is_file():
-        return Traffic(**json.loads(file.read_text(encoding="utf-8")))
-    result = _bisect(scenario, network, report) if demand.level > 0 else Traffic(0.0, 0.0, 0.0, 0.0, 0.0, 0)
+        return TrafficLevel(**json.loads(file.read_text(encoding="utf-8")))
+    result = _bisect(scenario, network, report) if demand.level > 0 else TrafficLevel(0.0, 0.0, 0.0, 0.0, 0.0, 0)
     files.write_json(file, result.__dict__)
     return result
 
 
-def _bisect(scenario: Scenario, network: Network, report: Report) -> Traffic:
+def _bisect(scenario: Scenario, network: Network, report: Report) -> TrafficLevel:
     graph, demand = network.graph, scenario.demand
     lane_km = float((graph.length * graph.lanes).sum()) / 1000.0
     span_s = float(np.hypot(*np.ptp(graph.junction_xy, axis=0))) / 2 / float(np.average(graph.speed))
     most = demand.max_running / (2 * span_s) * 3600.0
     rate = min(FIRST_DENSITY * lane_km / (2 * span_s) * 3600.0, most)
-    low: Traffic | None = None  # the best that is not too much
+    low: TrafficLevel | None = None  # the best that is not too much
     high_rate = math.inf
     reason = ""
     for trial in range(1, 10):
@@ -254,4 +254,4 @@ def _bisect(scenario: Scenario, network: Network, report: Report) -> Traffic:
         )
     close = abs(low.level - demand.level) <= 2 * LEVEL_TOLERANCE
     note = "" if close else f"+{demand.level:.0%} was not reached: {reason or 'traffic breaks down above this rate'}"
-    return Traffic(**{**low.__dict__, "note": note})
+    return TrafficLevel(**{**low.__dict__, "note": note})

@@ -136,7 +136,7 @@ def calibrate(scenario: Scenario, network: Network, report: Report = lambda _: N
     settings = scenario.demand.model_dump(mode="json")
     timing = [scenario.horizon_s, scenario.step_length_s, scenario.teleport_after_s]
     content = [FORMAT, network.key, sumo.version(), settings, timing, own_demand(scenario, network), seeds]
-    file = cache.kept("meso", network.name, content, ".json")
+    file = cache.cache_file("meso", network.name, content, ".json")
     if not file.is_file():
         best = _search(scenario, network, seeds, report)
         files.write(file, (best.model_dump_json(indent=1) + "\n").encode())

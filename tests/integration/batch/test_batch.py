@@ -32,7 +32,7 @@ from relid_sumo.learn import run_folder
 from relid_sumo.runs import layout
 from relid_sumo.runs import summary as runs_summary
 from relid_sumo.scenario.files import read_scenario
-from relid_sumo.scenario.prepare import Ready, prepare
+from relid_sumo.scenario.prepare import PreparedScenario, prepare
 
 pytestmark = pytest.mark.sumo
 
@@ -147,9 +147,9 @@ def test_other_settings_under_the_same_names_are_refused(grid: Path, mine: Path,
     other = tmp_path / "grid.toml"
     other.write_text(GRID.replace("episodes = 6", "episodes = 8"))
     with pytest.raises(InputError, match="holds runs of these cells with other settings: town-ippo-0, town-ippo-1"):
-        run.batch(other, mine, run.Settings(), run.Watch())
+        run.batch(other, mine, run.BatchSettings(), run.BatchWatch())
     other.write_text(GRID.replace("[0, 1]", "[0, 1, 2]"))
-    assert [s.state for s in run.batch(other, mine, run.Settings(), run.Watch(), dry_run=True)] == [
+    assert [s.state for s in run.batch(other, mine, run.BatchSettings(), run.BatchWatch(), dry_run=True)] == [
         *("done", "done", "waiting")
     ], "a grid may grow"
 
@@ -221,9 +221,9 @@ def test_ctrl_c_keeps_what_there_is_and_says_how_to_go_on(
     wait_until(lambda: list(folder.glob("runs/*.part/checkpoint.pt")), 250)
     assert store.is_locked(folder)
     with pytest.raises(InputError, match=rf"another batch runs on it \(process {batch.pid} on "):
-        run.batch(grid, folder, run.Settings(), run.Watch())
+        run.batch(grid, folder, run.BatchSettings(), run.BatchWatch())
     with pytest.raises(InputError, match="another batch runs on it"):
-        run.retry(folder, run.Settings(), run.Watch())
+        run.retry(folder, run.BatchSettings(), run.BatchWatch())
     board = next(folder.glob("runs/*.part/checkpoint.pt")).with_name("tensorboard")
     events = EventAccumulator(str(board)).Reload()
     assert "mean_return" in events.Tags()["scalars"], "TensorBoard reads while it runs"
@@ -381,8 +381,8 @@ def test_on_ray_a_node_that_dies_loses_nothing_and_nothing_is_run_twice(
 
     try:
         nodes = [cluster.add_node(num_cpus=1)]
-        settings = run.Settings("ray", cluster.address, 1)
-        standings = run.batch(grid, tmp_path / "b", settings, run.Watch(event=watch))
+        settings = run.BatchSettings("ray", cluster.address, 1)
+        standings = run.batch(grid, tmp_path / "b", settings, run.BatchWatch(event=watch))
     finally:
         cluster.shutdown()  # type: ignore[no-untyped-call]
     assert [standing.state for standing in standings] == ["done", "done"]
@@ -436,7 +436,7 @@ def test_what_crosses_the_network_is_enough_to_go_on_elsewhere(done: Path, tmp_p
     assert (log.read_bytes(), log.stat().st_ino) == (b"one two", inode), "TensorBoard follows a file that grows"
 
 
-def _same(before: Path, after: Path) -> tuple[run_folder.RunSettings, Ready, Path]:
+def _same(before: Path, after: Path) -> tuple[run_folder.RunSettings, PreparedScenario, Path]:
     return run_folder.load(before)[0], prepare(run_folder.load(after)[1]), after
 
 

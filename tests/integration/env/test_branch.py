@@ -21,7 +21,7 @@ from relid_sumo.env.records import EpisodeRecord
 from relid_sumo.env.workers import Rollouts
 from relid_sumo.evaluation.evaluate import evaluate
 from relid_sumo.learn.algos.nets import Actor
-from relid_sumo.scenario.prepare import Ready
+from relid_sumo.scenario.prepare import PreparedScenario
 from relid_sumo.scenario.settings import Simulator
 from relid_sumo.scenario.task import RoutingTask
 from relid_sumo.sim.snapshot import in_fork
@@ -66,7 +66,7 @@ def test_a_branch_is_what_would_have_come(crossing: RoutingTask) -> None:
 
 
 @pytest.mark.parametrize("simulator", ["micro", "meso"])
-def test_branches_of_sumo_are_exact(town_ready: Ready, simulator: Simulator) -> None:
+def test_branches_of_sumo_are_exact(town_ready: PreparedScenario, simulator: Simulator) -> None:
     """Each way's branch is the very episode in which that way is taken from the start."""
 
     def check() -> int:
@@ -98,7 +98,7 @@ def test_branches_of_sumo_are_exact(town_ready: Ready, simulator: Simulator) -> 
     assert in_fork(check) >= 2
 
 
-def test_what_cannot_be_branched_is_told(crossing: RoutingTask, town_ready: Ready) -> None:
+def test_what_cannot_be_branched_is_told(crossing: RoutingTask, town_ready: PreparedScenario) -> None:
     episode = Episode(crossing, ToyBridge(crossing.graph))
     episode.advance()
     decision = episode.open_decisions[0]
@@ -139,7 +139,7 @@ def test_a_branch_that_is_killed_is_an_error(
     assert set(descendants()) == before
 
 
-def test_branches_through_pettingzoo(town_ready: Ready) -> None:
+def test_branches_through_pettingzoo(town_ready: PreparedScenario) -> None:
     env = RoutingEnv(town_ready.task, town_ready.options, (0,))
     observations, infos = env.reset(options={"traffic_seed": 0})
     agent = next(name for name in env.agents if infos[name]["decides"])
@@ -159,7 +159,7 @@ def test_branches_through_pettingzoo(town_ready: Ready) -> None:
         env.branch([{}], Policy("shortest"))
 
 
-def test_every_way_tried_while_an_episode_is_driven(town_ready: Ready) -> None:
+def test_every_way_tried_while_an_episode_is_driven(town_ready: PreparedScenario) -> None:
     task = town_ready.task
     weights = Actor(task.n_agents, task.graph.m_out, hidden=8, scorer=8, octaves=3, seed=0).weights()
     job = Job(0, town_ready.options(0), Policy("learned", greedy=True, weights=weights), branches=0.2)
@@ -176,7 +176,7 @@ def test_every_way_tried_while_an_episode_is_driven(town_ready: Ready) -> None:
         assert one.travel_time[taken[0]].tobytes() == record.travel_time.tobytes()
 
 
-def test_how_good_choices_were_is_evaluated(town_ready: Ready) -> None:
+def test_how_good_choices_were_is_evaluated(town_ready: PreparedScenario) -> None:
     task = town_ready.task
     weights = Actor(task.n_agents, task.graph.m_out, hidden=8, scorer=8, octaves=3, seed=0).weights()
     policies = {"trained": Policy("learned", greedy=True, weights=weights), "shortest": Policy("shortest")}

@@ -25,7 +25,7 @@ from relid_sumo.env.policies import Policy
 from relid_sumo.env.records import EpisodeRecord
 from relid_sumo.env.workers import Rollouts
 from relid_sumo.learn.algos.nets import Actor
-from relid_sumo.scenario.prepare import Ready
+from relid_sumo.scenario.prepare import PreparedScenario
 
 pytestmark = pytest.mark.sumo
 
@@ -45,7 +45,7 @@ def nothing_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, descendants
     assert list((tmp_path / "temporary").iterdir()) == []
 
 
-def jobs_of(ready: Ready) -> list[Job]:
+def jobs_of(ready: PreparedScenario) -> list[Job]:
     task = ready.task
     weights = Actor(task.n_agents, task.graph.m_out, hidden=8, scorer=8, octaves=3, seed=0).weights()
     policies = [
@@ -69,7 +69,7 @@ def assert_same(one: EpisodeRecord, other: EpisodeRecord) -> None:
 
 
 @pytest.fixture(scope="module")
-def expected(town_ready: Ready) -> list[EpisodeRecord]:
+def expected(town_ready: PreparedScenario) -> list[EpisodeRecord]:
     """Return the episodes of `jobs_of`, driven in this process."""
     return [drive(town_ready.task, job) for job in jobs_of(town_ready)]
 
@@ -80,7 +80,7 @@ def expected(town_ready: Ready) -> list[EpisodeRecord]:
     ids=["one worker", "two", "more than cores and jobs", "memory for one snapshot", "no snapshots"],
 )
 def test_an_episode_is_the_same_whoever_drives_it(
-    town_ready: Ready, expected: list[EpisodeRecord], workers: int, fork: bool, memory_mib: float | None
+    town_ready: PreparedScenario, expected: list[EpisodeRecord], workers: int, fork: bool, memory_mib: float | None
 ) -> None:
     jobs = jobs_of(town_ready)
     seen: list[int] = []
@@ -94,14 +94,14 @@ def test_an_episode_is_the_same_whoever_drives_it(
         assert_same(record, again[k])
 
 
-def test_another_traffic_seed_is_another_episode(town_ready: Ready) -> None:
+def test_another_traffic_seed_is_another_episode(town_ready: PreparedScenario) -> None:
     one, other = (drive(town_ready.task, Job(s, town_ready.options(s), Policy("shortest"))) for s in (0, 1))
     assert one.digest != other.digest
     assert one.travel_time.tolist() != other.travel_time.tolist()
 
 
 @FORK
-def test_sumo_s_word_gets_through(town_ready: Ready, tmp_path: Path, fork: bool) -> None:
+def test_sumo_s_word_gets_through(town_ready: PreparedScenario, tmp_path: Path, fork: bool) -> None:
     options = list(town_ready.options(0))
     options[options.index("-n") + 1] = str(tmp_path / "nowhere.net.xml")
     bad = Job(0, tuple(options), Policy("shortest"))
@@ -113,7 +113,7 @@ def test_sumo_s_word_gets_through(town_ready: Ready, tmp_path: Path, fork: bool)
 
 
 @FORK
-def test_sumo_fails_in_mid_episode(town_ready: Ready, tmp_path: Path, fork: bool) -> None:
+def test_sumo_fails_in_mid_episode(town_ready: PreparedScenario, tmp_path: Path, fork: bool) -> None:
     routes = tmp_path / "own.rou.xml"
     edge = town_ready.network.graph.edge_ids[0]
     good = [f'<vehicle id="v{i}" depart="{i}"><route edges="{edge}"/></vehicle>' for i in range(400)]
@@ -140,7 +140,7 @@ def workers_of(children: Children) -> list[int]:
 
 @FORK
 def test_the_episode_of_a_worker_that_is_killed_is_driven_again(
-    town_ready: Ready, children: Children, fork: bool
+    town_ready: PreparedScenario, children: Children, fork: bool
 ) -> None:
     jobs = [Job(seed, town_ready.options(seed), Policy("random", seed=seed)) for seed in range(4)]
     killed: list[int] = []
@@ -158,7 +158,9 @@ def test_the_episode_of_a_worker_that_is_killed_is_driven_again(
 
 
 @FORK
-def test_an_episode_whose_workers_are_all_killed_is_an_error(town_ready: Ready, children: Children, fork: bool) -> None:
+def test_an_episode_whose_workers_are_all_killed_is_an_error(
+    town_ready: PreparedScenario, children: Children, fork: bool
+) -> None:
     over = threading.Event()
 
     def kill_all() -> None:
@@ -179,7 +181,7 @@ def test_an_episode_whose_workers_are_all_killed_is_an_error(town_ready: Ready, 
         assert len(rollouts.run(jobs_of(town_ready)[2:3])) == 1
 
 
-def test_a_snapshot_that_is_killed_is_made_again(town_ready: Ready, children: Children) -> None:
+def test_a_snapshot_that_is_killed_is_made_again(town_ready: PreparedScenario, children: Children) -> None:
     job = jobs_of(town_ready)[2]
     with Rollouts(town_ready.task, 1) as rollouts:
         first = rollouts.run([job])[0]
@@ -199,7 +201,7 @@ def test_a_snapshot_that_is_killed_is_made_again(town_ready: Ready, children: Ch
     ids=["killed", "crashes", "hangs"],
 )
 def test_an_episode_that_is_lost_is_driven_again(
-    town_ready: Ready, children: Children, wait_until: Callable[..., int], word: signal.Signals, why: str
+    town_ready: PreparedScenario, children: Children, wait_until: Callable[..., int], word: signal.Signals, why: str
 ) -> None:
     said: list[str] = []
     job = jobs_of(town_ready)[2]
@@ -225,7 +227,7 @@ def test_an_episode_that_is_lost_is_driven_again(
 
 
 def test_a_worker_that_hangs_is_replaced(
-    town_ready: Ready, children: Children, monkeypatch: pytest.MonkeyPatch
+    town_ready: PreparedScenario, children: Children, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("relid_sumo.env.workers.SLACK_S", 1.0)
     job = jobs_of(town_ready)[2]
@@ -238,7 +240,7 @@ def test_a_worker_that_hangs_is_replaced(
 
 
 @FORK
-def test_too_little_memory_is_told(town_ready: Ready, tmp_path: Path, fork: bool) -> None:
+def test_too_little_memory_is_told(town_ready: PreparedScenario, tmp_path: Path, fork: bool) -> None:
     (tmp_path / "parent.py").write_text(textwrap.dedent(SHORT_OF_MEMORY))
     (tmp_path / "jobs.pickle").write_bytes(pickle.dumps((town_ready.task, jobs_of(town_ready)[2:3], fork)))
     command = [sys.executable, str(tmp_path / "parent.py"), str(tmp_path / "jobs.pickle")]
@@ -267,7 +269,7 @@ SHORT_OF_MEMORY = """
 
 @FORK
 def test_a_worker_that_is_killed_between_two_runs(
-    town_ready: Ready, children: Children, wait_until: Callable[..., bool], fork: bool
+    town_ready: PreparedScenario, children: Children, wait_until: Callable[..., bool], fork: bool
 ) -> None:
     job = jobs_of(town_ready)[2]
     with Rollouts(town_ready.task, 1, fork=fork) as rollouts:
@@ -303,7 +305,9 @@ def in_session(leader: int) -> list[str]:
 
 @FORK
 @pytest.mark.parametrize("word", [signal.SIGINT, signal.SIGKILL])
-def test_nobody_outlives_the_parent(town_ready: Ready, tmp_path: Path, word: signal.Signals, fork: bool) -> None:
+def test_nobody_outlives_the_parent(
+    town_ready: PreparedScenario, tmp_path: Path, word: signal.Signals, fork: bool
+) -> None:
     options = list(town_ready.options(0))
     short = Job(0, tuple(options), Policy("shortest"))
     options[options.index("--step-length") + 1] = "0.001"  # and the clock goes by whole seconds: it takes very long

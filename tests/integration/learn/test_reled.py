@@ -15,7 +15,7 @@ import torch
 from relid_sumo.base import files
 from relid_sumo.base.errors import InputError, SimulationError
 from relid_sumo.baselines import due
-from relid_sumo.baselines.named import baselines, worked_out
+from relid_sumo.baselines.named import baselines, plan_baselines
 from relid_sumo.baselines.planners import bestroute, by_turns, hist
 from relid_sumo.cli.main import main
 from relid_sumo.env.play import Job
@@ -23,9 +23,9 @@ from relid_sumo.env.policies import Policy
 from relid_sumo.env.workers import Rollouts, in_traffic
 from relid_sumo.learn import run_folder
 from relid_sumo.learn import settings as learn_settings
-from relid_sumo.learn.train import Watch, resume, train
+from relid_sumo.learn.train import TrainingWatch, resume, train
 from relid_sumo.runs import layout
-from relid_sumo.scenario.prepare import Ready, prepare
+from relid_sumo.scenario.prepare import PreparedScenario, prepare
 from relid_sumo.scenario.settings import Demand
 from relid_sumo.scenario.traffic import demand, turn_times
 from relid_sumo.scenario.trips import alternatives
@@ -53,13 +53,13 @@ def settings(**content: object) -> learn_settings.TrainSettings:
 
 
 @pytest.fixture(scope="module")
-def trained(town_ready: Ready, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def trained(town_ready: PreparedScenario, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("reled") / "run"
     train(town_ready, folder, settings())
     return folder
 
 
-def test_a_run_keeps_alpha_by_agent_and_looks_at_its_plans(trained: Path, town_ready: Ready) -> None:
+def test_a_run_keeps_alpha_by_agent_and_looks_at_its_plans(trained: Path, town_ready: PreparedScenario) -> None:
     columns = files.read_columns(trained / layout.METRICS)
     for i in range(town_ready.task.n_agents):
         assert all(0.5 <= value <= 0.9 for value in columns[f"alpha_{i}"])
@@ -76,7 +76,9 @@ def test_a_run_keeps_alpha_by_agent_and_looks_at_its_plans(trained: Path, town_r
     assert Demonstrations.load(trained / "demonstrations.npz").meta["scenario"] == "small-town"
 
 
-def test_ways_are_probed_before_the_last_simulation_and_count_in_the_budget(trained: Path, town_ready: Ready) -> None:
+def test_ways_are_probed_before_the_last_simulation_and_count_in_the_budget(
+    trained: Path, town_ready: PreparedScenario
+) -> None:
     columns = files.read_columns(trained / layout.METRICS)
     told = json.loads((trained / "experts.json").read_text())
     probed = json.loads((trained / "probes.json").read_text())
@@ -99,9 +101,9 @@ def test_ways_are_probed_before_the_last_simulation_and_count_in_the_budget(trai
 
 
 def test_plans_are_looked_at_in_a_simulation_that_is_not_trained_in(
-    trained: Path, town_ready: Ready, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    trained: Path, town_ready: PreparedScenario, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def calibrated(*_: object, **__: object) -> Ready:
+    def calibrated(*_: object, **__: object) -> PreparedScenario:
         return town_ready
 
     monkeypatch.setattr("relid_sumo.learn.reled.reled.prepare", calibrated)
@@ -115,20 +117,20 @@ def test_plans_are_looked_at_in_a_simulation_that_is_not_trained_in(
     assert files.read_columns(tmp_path / "run" / layout.ROUNDS)["update"] == [1.0], "nothing after the last update"
 
 
-def test_a_run_goes_on_exactly(trained: Path, town_ready: Ready, tmp_path: Path) -> None:
+def test_a_run_goes_on_exactly(trained: Path, town_ready: PreparedScenario, tmp_path: Path) -> None:
     def stop(row: dict[str, float]) -> None:
         if row["update"] == 4:  # after the probes
             raise StopHereError
 
     with pytest.raises(StopHereError):
-        train(town_ready, tmp_path / "run", settings(), watch=Watch(update=stop))
+        train(town_ready, tmp_path / "run", settings(), watch=TrainingWatch(update=stop))
     resume(tmp_path / "run")
     for name in (layout.METRICS, layout.ROUNDS):
         assert (tmp_path / "run" / name).read_bytes() == (trained / name).read_bytes(), name
 
 
 def test_demonstrations_may_be_given_and_have_to_fit(
-    trained: Path, town_ready: Ready, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    trained: Path, town_ready: PreparedScenario, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     given = str(trained / "demonstrations.npz")
     train(town_ready, tmp_path / "given", settings(demonstrations=given, episodes=2, renew_every=0, algo="bc"))
@@ -171,7 +173,7 @@ def test_a_checkpoint_of_another_version_is_refused(trained: Path, tmp_path: Pat
         resume(folder)
 
 
-def test_a_run_does_not_go_on_in_other_traffic(town_ready: Ready, tmp_path: Path) -> None:
+def test_a_run_does_not_go_on_in_other_traffic(town_ready: PreparedScenario, tmp_path: Path) -> None:
     own = tmp_path / "own.rou.xml"
     shutil.copy(demand.routes(town_ready.scenario, town_ready.network, 0), own)
     traffic = Demand(route_file=str(own), warmup_s=60.0)
@@ -184,7 +186,7 @@ def test_a_run_does_not_go_on_in_other_traffic(town_ready: Ready, tmp_path: Path
         resume(tmp_path / "run")
 
 
-def test_a_loss_that_is_not_finite_names_the_agent_and_the_update(town_ready: Ready, tmp_path: Path) -> None:
+def test_a_loss_that_is_not_finite_names_the_agent_and_the_update(town_ready: PreparedScenario, tmp_path: Path) -> None:
     broken = settings(algo="ippo", llm="", ippo={"learning_rate": 1e30, "schedule": "constant"}, episodes=8)
     with pytest.raises(
         SimulationError, match=r"update \d+: the loss of agent\d.* is not finite; the last good checkpoint"
@@ -192,13 +194,13 @@ def test_a_loss_that_is_not_finite_names_the_agent_and_the_update(town_ready: Re
         train(town_ready, tmp_path / "run", broken)
 
 
-def test_routes_on_mean_travel_times_of_training_traffic(town_ready: Ready) -> None:
+def test_routes_on_mean_travel_times_of_training_traffic(town_ready: PreparedScenario) -> None:
     task = town_ready.task
     for i, route in enumerate(hist(town_ready)):
         assert route[0] == task.origin[i]
         assert route[-1] == task.destination[i]
         assert all(b in task.graph.slots[a] for a, b in pairwise(route))
-    policies = worked_out(baselines("hist,turns,shortest"), town_ready)
+    policies = plan_baselines(baselines("hist,turns,shortest"), town_ready)
     assert {n: policy.name for n, policy in policies.items()} == {
         "hist": "fixed",
         "turns": "fixed",
@@ -207,7 +209,7 @@ def test_routes_on_mean_travel_times_of_training_traffic(town_ready: Ready) -> N
     assert np.array_equal(list(policies["hist"].routes), range(task.n_agents))
 
 
-def test_due_routes_the_agents_by_sumos_own_assignment(town_ready: Ready) -> None:
+def test_due_routes_the_agents_by_sumos_own_assignment(town_ready: PreparedScenario) -> None:
     task, seeds = town_ready.task, town_ready.scenario.seeds.training[:2]
     few = town_ready.scenario.seeds.model_copy(update={"training": seeds})
     ready, told = replace(town_ready, scenario=town_ready.scenario.model_copy(update={"seeds": few})), list[str]()
@@ -223,7 +225,7 @@ def test_due_routes_the_agents_by_sumos_own_assignment(town_ready: Ready) -> Non
         due.equilibrium(replace(ready, task=replace(task, closed=frozenset({0}))))
 
 
-def test_bestroute_takes_each_vehicles_quickest_of_several_routes(town_ready: Ready) -> None:
+def test_bestroute_takes_each_vehicles_quickest_of_several_routes(town_ready: PreparedScenario) -> None:
     task, seeds = town_ready.task, town_ready.scenario.seeds.training[:2]
     few = town_ready.scenario.seeds.model_copy(update={"training": seeds})
     ready = replace(town_ready, scenario=town_ready.scenario.model_copy(update={"seeds": few}))
@@ -249,7 +251,7 @@ def test_bestroute_takes_each_vehicles_quickest_of_several_routes(town_ready: Re
             assert chosen[i] != worse, task.names[i]
 
 
-def test_turn_times_foretell_what_routes_on_them_take(town_ready: Ready) -> None:
+def test_turn_times_foretell_what_routes_on_them_take(town_ready: PreparedScenario) -> None:
     task, times = town_ready.task, turn_times.measured(town_ready.scenario, town_ready.network)
     routes = by_turns(town_ready)
     departures = list(zip(routes, task.depart_s.tolist(), strict=True))

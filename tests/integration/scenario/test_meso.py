@@ -19,14 +19,14 @@ from relid_sumo.evaluation.evaluate import evaluate
 from relid_sumo.learn.settings import TrainSettings, train_settings
 from relid_sumo.learn.train import resume, train
 from relid_sumo.scenario.make import load_scenario
-from relid_sumo.scenario.prepare import Ready, prepare
+from relid_sumo.scenario.prepare import PreparedScenario, prepare
 from relid_sumo.scenario.settings import Demand, Scenario, Simulator
 from relid_sumo.scenario.traffic import meso
 
 pytestmark = pytest.mark.sumo
 
 
-def driven(ready: Ready, policy: Policy, simulator: Simulator, seed: int = 0) -> EpisodeRecord:
+def driven(ready: PreparedScenario, policy: Policy, simulator: Simulator, seed: int = 0) -> EpisodeRecord:
     return drive(ready.task, Job(seed, ready.options(seed, simulator), policy))
 
 
@@ -34,7 +34,7 @@ def driven(ready: Ready, policy: Policy, simulator: Simulator, seed: int = 0) ->
 
 
 @pytest.mark.parametrize("name", ["shortest", "reactive", "random", "rerouting"])
-def test_the_environment_behaves_the_same(town_ready: Ready, name: str) -> None:
+def test_the_environment_behaves_the_same(town_ready: PreparedScenario, name: str) -> None:
     policy = baselines(name)[name]
     inside, again = (driven(town_ready, policy, "meso") for _ in range(2))
     assert inside.digest == again.digest
@@ -51,7 +51,7 @@ def test_the_environment_behaves_the_same(town_ready: Ready, name: str) -> None:
     assert (inside.travel_time[arrived] > 0.8 * free[arrived]).all()  # nobody is carried over roads
 
 
-def test_who_chooses_where_to_go_goes_there(town_ready: Ready) -> None:
+def test_who_chooses_where_to_go_goes_there(town_ready: PreparedScenario) -> None:
     record = driven(town_ready, Policy("random", seed=1), "meso")
     slots = town_ready.task.graph.slots
     for agent in range(town_ready.task.n_agents):
@@ -65,7 +65,7 @@ def test_who_chooses_where_to_go_goes_there(town_ready: Ready) -> None:
 @pytest.mark.parametrize("simulator", ["micro", "meso"])
 @pytest.mark.parametrize("name", ["random", "rerouting"])
 def test_nothing_is_missed_by_looking_only_when_it_matters(
-    town_ready: Ready, monkeypatch: pytest.MonkeyPatch, simulator: Simulator, name: str
+    town_ready: PreparedScenario, monkeypatch: pytest.MonkeyPatch, simulator: Simulator, name: str
 ) -> None:
     seldom = driven(town_ready, baselines(name)[name], simulator)
     monkeypatch.setattr(Episode, "_steps_on", lambda *_: 1)  # look at every vehicle in every step
@@ -80,7 +80,7 @@ def test_nothing_is_missed_by_looking_only_when_it_matters(
 
 
 def test_calibration_finds_the_best_of_what_it_tries(
-    town_ready: Ready, monkeypatch: pytest.MonkeyPatch, cache_dir: Path
+    town_ready: PreparedScenario, monkeypatch: pytest.MonkeyPatch, cache_dir: Path
 ) -> None:
     monkeypatch.setattr(meso, "SPREAD", 2)
     monkeypatch.setattr(meso, "REFINED", 2)
@@ -111,8 +111,8 @@ def test_calibration_finds_the_best_of_what_it_tries(
     assert against.badness == min(tried)
 
 
-def test_what_is_not_calibrated_is_not_driven(town_ready: Ready) -> None:
-    ready = Ready(town_ready.scenario.model_copy(update={"meso": None}), town_ready.network, town_ready.task)
+def test_what_is_not_calibrated_is_not_driven(town_ready: PreparedScenario) -> None:
+    ready = PreparedScenario(town_ready.scenario.model_copy(update={"meso": None}), town_ready.network, town_ready.task)
     with pytest.raises(InputError, match=r"not calibrated; prepare it with simulators=\(\"meso\",\)"):
         ready.options(0, "meso")
 
@@ -151,7 +151,7 @@ def column(folder: Path, name: str) -> list[str]:
         return [row[name] for row in csv.DictReader(file)]
 
 
-def test_a_curriculum_is_followed_and_gone_on_with(town_ready: Ready, tmp_path: Path) -> None:
+def test_a_curriculum_is_followed_and_gone_on_with(town_ready: PreparedScenario, tmp_path: Path) -> None:
     content = {
         "algo": "ippo",
         "episodes": 8,
@@ -167,20 +167,20 @@ def test_a_curriculum_is_followed_and_gone_on_with(town_ready: Ready, tmp_path: 
     )
 
 
-def resume_after_two_updates(ready: Ready, folder: Path, settings: TrainSettings) -> bytes:
-    from relid_sumo.learn.train import Watch  # noqa: PLC0415 - beside its use
+def resume_after_two_updates(ready: PreparedScenario, folder: Path, settings: TrainSettings) -> bytes:
+    from relid_sumo.learn.train import TrainingWatch  # noqa: PLC0415 - beside its use
 
     def stop(row: dict[str, float]) -> None:
         if row["update"] == 3:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        train(ready, folder, settings, watch=Watch(update=stop))
+        train(ready, folder, settings, watch=TrainingWatch(update=stop))
     resume(folder, fork=False)
     return (folder / "metrics.csv").read_bytes()
 
 
-def test_the_scenario_says_what_is_trained_in(town_ready: Ready) -> None:
+def test_the_scenario_says_what_is_trained_in(town_ready: PreparedScenario) -> None:
     settings = TrainSettings(episodes=10)
     assert settings.simulators(town_ready.scenario) == ("micro",)
     meso_scenario = town_ready.scenario.model_copy(update={"simulator": "meso"})
@@ -191,7 +191,7 @@ def test_the_scenario_says_what_is_trained_in(town_ready: Ready) -> None:
     assert batches(thirds, meso_scenario) == ["meso", "micro", "micro"]
 
 
-def test_the_last_simulation_has_a_batch_however_short_the_run(town_ready: Ready) -> None:
+def test_the_last_simulation_has_a_batch_however_short_the_run(town_ready: PreparedScenario) -> None:
     two = TrainSettings(episodes=8, curriculum=(("meso", 0.8), ("micro", 0.2)))
     assert batches(two, town_ready.scenario) == ["meso", "micro"]
     assert batches(two.model_copy(update={"episodes": 3}), town_ready.scenario) == ["micro"]
@@ -204,9 +204,9 @@ def batches(settings: TrainSettings, scenario: Scenario) -> list[str]:
     return [settings.simulator(scenario, k) for k in range(0, settings.episodes, settings.episodes_per_update)]
 
 
-def test_evaluation_is_microscopic_whatever_was_trained_in(town_ready: Ready) -> None:
+def test_evaluation_is_microscopic_whatever_was_trained_in(town_ready: PreparedScenario) -> None:
     scenario = town_ready.scenario.model_copy(update={"simulator": "meso"})
-    ready = Ready(scenario, town_ready.network, town_ready.task)
+    ready = PreparedScenario(scenario, town_ready.network, town_ready.task)
     result = evaluate(ready, {"shortest": Policy("shortest")}, n_seeds=1)
     seed = result.seeds[0]
     micro = driven(town_ready, Policy("shortest"), "micro", seed).travel_time.mean()

@@ -13,7 +13,7 @@ from relid_sumo.scenario.prepare import prepare
 from relid_sumo.scenario.traffic import edge_times
 from relid_sumo.sed import loop, run_folder
 from relid_sumo.sed.ask.mailbox import Recorded, read_record
-from relid_sumo.sed.bench import Bench, Present, Watch
+from relid_sumo.sed.bench import Bench, Present, SedWatch
 from relid_sumo.sed.settings import SedSettings
 
 pytestmark = [pytest.mark.sumo, pytest.mark.osm, pytest.mark.slow]
@@ -34,7 +34,7 @@ def test_recorded_answers_answer_todays_prompts(city: str, tmp_path: Path) -> No
     ready = prepare(scenario, simulators=("micro", "meso"))
     run_folder.open_run(tmp_path / "run", "recorded", {"scenario": {}})
     with Rollouts(ready.task) as rollouts:
-        bench = Bench(ready, rollouts, settings, Present(), Watch())
+        bench = Bench(ready, rollouts, settings, Present(), SedWatch())
         provider = Recorded(scenario.folder / ANSWERS, told.append)
         seeds = scenario.seeds.training[: SAMPLES[city]]
         times = edge_times.edge_times(scenario, ready.network, seeds)

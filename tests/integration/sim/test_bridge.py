@@ -18,7 +18,7 @@ from relid_sumo.base import seeding
 from relid_sumo.base.errors import SimulationError
 from relid_sumo.env.play import Job, drive
 from relid_sumo.env.policies import Name, Policy
-from relid_sumo.scenario.prepare import Ready, prepare
+from relid_sumo.scenario.prepare import PreparedScenario, prepare
 from relid_sumo.scenario.settings import Observation
 from relid_sumo.scenario.traffic import demand
 from relid_sumo.sim.bridge import SumoBridge
@@ -30,7 +30,7 @@ PROGRAMS = pytest.mark.parametrize("program", ["libsumo", "sumo"])
 
 
 @pytest.fixture
-def start(town_ready: Ready, nothing_is_left: None) -> Iterator[Callable[..., SumoBridge]]:
+def start(town_ready: PreparedScenario, nothing_is_left: None) -> Iterator[Callable[..., SumoBridge]]:
     """Return what starts SUMO on the town; `change` replaces options by name."""
     del nothing_is_left  # which looks once these have been closed
     started: list[SumoBridge] = []
@@ -84,7 +84,7 @@ def test_sumo_says_why_it_does_not_start(
 @PROGRAMS
 @pytest.mark.parametrize("depart", [0, 450], ids=["at the start", "in mid-episode"])
 def test_sumo_says_which_route_is_wrong(
-    start: Callable[..., SumoBridge], town_ready: Ready, tmp_path: Path, program: str, depart: int
+    start: Callable[..., SumoBridge], town_ready: PreparedScenario, tmp_path: Path, program: str, depart: int
 ) -> None:
     routes = tmp_path / "own.rou.xml"
     edge = town_ready.network.graph.edge_ids[0]
@@ -127,7 +127,7 @@ def test_a_bridge_may_be_closed_twice_and_opened_again(start: Callable[..., Sumo
 
 
 @pytest.mark.parametrize("name", ["random", "reactive", "rerouting"])
-def test_libsumo_and_traci_drive_the_same_episode(town_ready: Ready, name: Name) -> None:
+def test_libsumo_and_traci_drive_the_same_episode(town_ready: PreparedScenario, name: Name) -> None:
     job = Job(1, town_ready.options(1), Policy(name, seed=4), background=True)
     inside, beside = (drive(town_ready.task, job, program=program) for program in ("libsumo", "sumo"))
     assert inside.digest == beside.digest
@@ -135,7 +135,7 @@ def test_libsumo_and_traci_drive_the_same_episode(town_ready: Ready, name: Name)
     assert inside.background_vehicle_s == beside.background_vehicle_s > 0
 
 
-def test_observations_are_the_same_through_traci(town_ready: Ready) -> None:
+def test_observations_are_the_same_through_traci(town_ready: PreparedScenario) -> None:
     m_out = town_ready.task.graph.m_out
     shapes = {"slot.0": (4, 3), "slot.1": (3, 1), "whole.0": (2 * m_out + 2, 3), "whole.1": (3, m_out)}
     rng = seeding.stream(0, "weights")
@@ -153,7 +153,7 @@ def test_observations_are_the_same_through_traci(town_ready: Ready) -> None:
 # --- travel times -----------------------------------------------------------------------------------------------------
 
 
-def test_travel_times_are_those_of_sumo_s_tripinfo(town_ready: Ready, tmp_path: Path) -> None:
+def test_travel_times_are_those_of_sumo_s_tripinfo(town_ready: PreparedScenario, tmp_path: Path) -> None:
     for policy in (Policy("shortest"), Policy("rerouting")):
         file = tmp_path / f"{policy.name}.xml"
         options = (*town_ready.options(2), "--tripinfo-output", str(file))
@@ -171,7 +171,7 @@ def test_travel_times_are_those_of_sumo_s_tripinfo(town_ready: Ready, tmp_path: 
                 )
 
 
-def test_background_time_is_that_of_sumo_s_summary(town_ready: Ready, tmp_path: Path) -> None:
+def test_background_time_is_that_of_sumo_s_summary(town_ready: PreparedScenario, tmp_path: Path) -> None:
     file = tmp_path / "summary.xml"
     options = (*town_ready.options(2), "--summary-output", str(file))
     record = drive(town_ready.task, Job(2, options, Policy("shortest"), background=True))
@@ -183,7 +183,7 @@ def test_background_time_is_that_of_sumo_s_summary(town_ready: Ready, tmp_path: 
 
 @pytest.mark.parametrize("window_s", [30.0, 180.0])
 def test_smoothed_travel_times_are_an_exponential_mean(
-    start: Callable[..., SumoBridge], town_ready: Ready, window_s: float
+    start: Callable[..., SumoBridge], town_ready: PreparedScenario, window_s: float
 ) -> None:
     graph, keep = town_ready.network.graph, math.exp(-10 / window_s)
     bridge = start(window_s=window_s)
@@ -209,7 +209,7 @@ def test_smoothed_travel_times_are_an_exponential_mean(
 
 
 @PROGRAMS
-def test_closed_roads_are_avoided(start: Callable[..., SumoBridge], town_ready: Ready, program: str) -> None:
+def test_closed_roads_are_avoided(start: Callable[..., SumoBridge], town_ready: PreparedScenario, program: str) -> None:
     task, graph = town_ready.task, town_ready.task.graph
     free = [str(graph.edge_ids[e]) for e in task.route(0, int(task.origin[0]))]
     closed = free[len(free) // 2]
@@ -224,7 +224,7 @@ def test_closed_roads_are_avoided(start: Callable[..., SumoBridge], town_ready: 
 
 
 @pytest.mark.parametrize("name", ["shortest", "reactive", "rerouting", "random"])
-def test_nobody_drives_on_closed_roads(town_ready: Ready, tmp_path: Path, name: Name) -> None:
+def test_nobody_drives_on_closed_roads(town_ready: PreparedScenario, tmp_path: Path, name: Name) -> None:
     task, graph = town_ready.task, town_ready.task.graph
     route = task.route(0, int(task.origin[0]))
     closed = str(graph.edge_ids[route[len(route) // 2]])
@@ -239,7 +239,7 @@ def test_nobody_drives_on_closed_roads(town_ready: Ready, tmp_path: Path, name: 
     assert not any(closed in edges for edges in driven)
 
 
-def test_agents_know_the_travel_times_they_learnt_with_whatever_is_changed(town_ready: Ready) -> None:
+def test_agents_know_the_travel_times_they_learnt_with_whatever_is_changed(town_ready: PreparedScenario) -> None:
     timed = town_ready.scenario.model_copy(update={"observation": Observation(distance="time")})
     busier = timed.model_copy(update={"demand": timed.demand.model_copy(update={"rate_vph": 1500.0})})
     learnt, known, own = prepare(timed).task, prepare(busier, known=timed).task, prepare(busier).task
@@ -257,7 +257,7 @@ def test_what_sumo_does_not_know_is_an_error(start: Callable[..., SumoBridge]) -
         bridge.set_route("nobody", [])
 
 
-def test_own_demand_is_driven(town_ready: Ready, tmp_path: Path) -> None:
+def test_own_demand_is_driven(town_ready: PreparedScenario, tmp_path: Path) -> None:
     graph = town_ready.network.graph
     route = " ".join(str(graph.edge_ids[e]) for e in town_ready.task.route(1, int(town_ready.task.origin[1])))
     vehicles = [f'<vehicle id="own{i}" depart="{5 * i}"><route edges="{route}"/></vehicle>' for i in range(9)]

@@ -14,7 +14,7 @@ from relid_sumo.base.errors import InputError
 from relid_sumo.env.play import Job, drive
 from relid_sumo.env.policies import Name, Policy
 from relid_sumo.env.records import ARRIVED
-from relid_sumo.scenario.prepare import Ready
+from relid_sumo.scenario.prepare import PreparedScenario
 from relid_sumo.view.export import export_routes
 
 pytestmark = pytest.mark.sumo
@@ -29,7 +29,7 @@ def plain(configuration: Path, out: Path) -> dict[str, float]:
 
 
 @pytest.mark.parametrize("name", ["shortest", "reactive"])
-def test_plain_sumo_plays_the_episode(town_ready: Ready, tmp_path: Path, name: Name) -> None:
+def test_plain_sumo_plays_the_episode(town_ready: PreparedScenario, tmp_path: Path, name: Name) -> None:
     policy = Policy(name)
     configuration = export_routes(town_ready, policy, SEED, tmp_path / "learnt.rou.xml")
     assert sorted(f.name for f in tmp_path.iterdir()) == ["learnt.rou.xml", "learnt.sumocfg"]
@@ -40,7 +40,7 @@ def test_plain_sumo_plays_the_episode(town_ready: Ready, tmp_path: Path, name: N
     assert [times[agent] for agent in town_ready.task.names] == episode.travel_time.tolist()
 
 
-def test_the_files_can_be_moved_together(town_ready: Ready, tmp_path: Path) -> None:
+def test_the_files_can_be_moved_together(town_ready: PreparedScenario, tmp_path: Path) -> None:
     here, there = tmp_path / "here", tmp_path / "there"
     here.mkdir()
     configuration = export_routes(town_ready, Policy("shortest"), SEED, here / "a.rou.xml")
@@ -49,7 +49,7 @@ def test_the_files_can_be_moved_together(town_ready: Ready, tmp_path: Path) -> N
     assert plain(there / configuration.name, tmp_path / "after.xml") == before
 
 
-def test_the_files_say_what_they_are(town_ready: Ready, tmp_path: Path) -> None:
+def test_the_files_say_what_they_are(town_ready: PreparedScenario, tmp_path: Path) -> None:
     configuration = export_routes(town_ready, Policy("shortest"), SEED, tmp_path / "a.rou.xml")
     for file in (configuration, tmp_path / "a.rou.xml"):
         head = file.read_text(encoding="utf-8").partition("-->")[0]
@@ -58,7 +58,7 @@ def test_the_files_say_what_they_are(town_ready: Ready, tmp_path: Path) -> None:
         assert "relid_sumo" in head
 
 
-def test_who_does_not_arrive_gets_the_way_on_to_its_destination(town_ready: Ready, tmp_path: Path) -> None:
+def test_who_does_not_arrive_gets_the_way_on_to_its_destination(town_ready: PreparedScenario, tmp_path: Path) -> None:
     short = town_ready.scenario.model_copy(update={"horizon_s": float(town_ready.task.depart_s.max()) + 20.0})
     ready = replace(town_ready, scenario=short, task=replace(town_ready.task, scenario=short))
     export_routes(ready, Policy("shortest"), SEED, tmp_path / "a.rou.xml")
@@ -73,13 +73,15 @@ def test_who_does_not_arrive_gets_the_way_on_to_its_destination(town_ready: Read
     ("name", "complaint"),
     [("a.xml", r"ends in \.rou\.xml"), ("no/a.rou.xml", "there is no folder"), ("d.rou.xml", "another place")],
 )
-def test_a_file_that_cannot_be_written_is_refused(town_ready: Ready, tmp_path: Path, name: str, complaint: str) -> None:
+def test_a_file_that_cannot_be_written_is_refused(
+    town_ready: PreparedScenario, tmp_path: Path, name: str, complaint: str
+) -> None:
     (tmp_path / "d.rou.xml").mkdir()
     with pytest.raises(InputError, match=complaint):
         export_routes(town_ready, Policy("shortest"), SEED, tmp_path / name)
 
 
-def test_own_demand_that_does_not_know_of_closed_roads_is_refused(town_ready: Ready, tmp_path: Path) -> None:
+def test_own_demand_that_does_not_know_of_closed_roads_is_refused(town_ready: PreparedScenario, tmp_path: Path) -> None:
     demand = town_ready.scenario.demand.model_copy(update={"route_file": "own.rou.xml"})
     ready = replace(
         town_ready,

@@ -20,7 +20,7 @@ from relid_sumo.base.errors import InputError, SimulationError
 from relid_sumo.env.play import Job, drive
 from relid_sumo.env.policies import Name, Policy
 from relid_sumo.env.records import EpisodeRecord
-from relid_sumo.scenario.prepare import Ready
+from relid_sumo.scenario.prepare import PreparedScenario
 from relid_sumo.view import gui as module
 from relid_sumo.view.gui import COLOURS, view
 
@@ -33,14 +33,16 @@ def no_screen(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("DISPLAY", raising=False)
 
 
-def headless(ready: Ready, policy: Policy, traffic_seed: int) -> EpisodeRecord:
+def headless(ready: PreparedScenario, policy: Policy, traffic_seed: int) -> EpisodeRecord:
     return drive(ready.task, Job(traffic_seed, ready.options(traffic_seed), policy))
 
 
 @pytest.mark.gui
 @pytest.mark.sumo
 @pytest.mark.parametrize("name", ["random", "rerouting"])
-def test_sumo_gui_plays_the_episode_that_is_driven_without_a_screen(xvfb: str, town_ready: Ready, name: Name) -> None:
+def test_sumo_gui_plays_the_episode_that_is_driven_without_a_screen(
+    xvfb: str, town_ready: PreparedScenario, name: Name
+) -> None:
     policy = Policy(name, seed=1)
     shown = view(town_ready, policy, traffic_seed=3, delay_ms=0)
     assert shown is not None
@@ -50,7 +52,7 @@ def test_sumo_gui_plays_the_episode_that_is_driven_without_a_screen(xvfb: str, t
 @pytest.mark.gui
 @pytest.mark.sumo
 def test_the_delay_pauses_after_every_step_but_not_in_the_warm_up(
-    xvfb: str, town_ready: Ready, monkeypatch: pytest.MonkeyPatch
+    xvfb: str, town_ready: PreparedScenario, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pauses, sleep = list[float](), time.sleep
 
@@ -72,7 +74,9 @@ def pixels(picture: np.ndarray[tuple[int, ...], np.dtype[np.float32]], colour: t
 
 @pytest.mark.gui
 @pytest.mark.sumo
-def test_a_recording_shows_roads_agents_and_destinations(no_screen: None, town_ready: Ready, tmp_path: Path) -> None:
+def test_a_recording_shows_roads_agents_and_destinations(
+    no_screen: None, town_ready: PreparedScenario, tmp_path: Path
+) -> None:
     file = tmp_path / "town.png"
     shown = view(town_ready, Policy("shortest"), traffic_seed=3, record=file)
     assert shown is not None
@@ -93,7 +97,7 @@ def test_a_recording_shows_roads_agents_and_destinations(no_screen: None, town_r
 @pytest.mark.gui
 @pytest.mark.sumo
 def test_a_recording_leaves_no_x_server_and_no_display_behind(
-    no_screen: None, town_ready: Ready, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    no_screen: None, town_ready: PreparedScenario, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     started: list[subprocess.Popen[bytes]] = []
 
@@ -159,7 +163,7 @@ def close_window(title: bytes) -> None:
 @pytest.mark.gui
 @pytest.mark.sumo
 def test_closing_the_window_ends_the_view(
-    xvfb: str, town_ready: Ready, in_background: Callable[[Callable[[], None]], None]
+    xvfb: str, town_ready: PreparedScenario, in_background: Callable[[Callable[[], None]], None]
 ) -> None:
     in_background(lambda: close_window(b"SUMO"))
     assert view(town_ready, Policy("shortest"), traffic_seed=3, delay_ms=100) is None
@@ -167,7 +171,9 @@ def test_closing_the_window_ends_the_view(
 
 @pytest.mark.gui
 @pytest.mark.sumo
-def test_a_sumo_gui_that_dies_is_an_error(xvfb: str, town_ready: Ready, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_sumo_gui_that_dies_is_an_error(
+    xvfb: str, town_ready: PreparedScenario, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def killed(window: module._Window, *_: object) -> None:
         assert window._process is not None
         window._process.kill()
@@ -178,7 +184,7 @@ def test_a_sumo_gui_that_dies_is_an_error(xvfb: str, town_ready: Ready, monkeypa
 
 
 @pytest.mark.sumo
-def test_the_recording_is_made_when_most_agents_are_under_way(town_ready: Ready) -> None:
+def test_the_recording_is_made_when_most_agents_are_under_way(town_ready: PreparedScenario) -> None:
     episode = headless(town_ready, Policy("shortest"), 3)
     start = town_ready.task.depart_s
     at = module._busiest(town_ready.task, episode)
@@ -187,14 +193,14 @@ def test_the_recording_is_made_when_most_agents_are_under_way(town_ready: Ready)
 
 
 @pytest.mark.sumo
-def test_without_a_screen_the_mend_is_named(no_screen: None, town_ready: Ready) -> None:
+def test_without_a_screen_the_mend_is_named(no_screen: None, town_ready: PreparedScenario) -> None:
     with pytest.raises(InputError, match=r"DISPLAY is not set.*--record FILE\.png.*apt-get install xvfb"):
         view(town_ready, Policy("shortest"), traffic_seed=3)
 
 
 @pytest.mark.sumo
 def test_without_xvfb_the_mend_is_named(
-    no_screen: None, town_ready: Ready, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    no_screen: None, town_ready: PreparedScenario, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(shutil, "which", lambda _: None)
     with pytest.raises(InputError, match="apt-get install xvfb"):
@@ -207,7 +213,7 @@ def test_without_xvfb_the_mend_is_named(
     ("name", "complaint"), [("a.jpg", r"\.png"), ("no/a.png", "there is no folder"), ("d.png", "another place")]
 )
 def test_a_picture_that_cannot_be_written_is_told_before_anything_runs(
-    town_ready: Ready, tmp_path: Path, name: str, complaint: str
+    town_ready: PreparedScenario, tmp_path: Path, name: str, complaint: str
 ) -> None:
     (tmp_path / "d.png").mkdir()
     never = replace(town_ready, scenario=None)  # type: ignore[arg-type]  # would fail if it were looked at
@@ -216,7 +222,7 @@ def test_a_picture_that_cannot_be_written_is_told_before_anything_runs(
 
 
 @pytest.mark.sumo
-def test_a_moment_outside_the_episode_is_refused(town_ready: Ready, tmp_path: Path) -> None:
+def test_a_moment_outside_the_episode_is_refused(town_ready: PreparedScenario, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="an episode lasts from 0 to"):
         view(town_ready, Policy("shortest"), traffic_seed=3, record=tmp_path / "a.png", record_at_s=1e6)
 
@@ -226,7 +232,7 @@ def test_a_moment_outside_the_episode_is_refused(town_ready: Ready, tmp_path: Pa
     ("settings", "complaint"), [({"delay_ms": -1.0}, "--delay -1"), ({"record_at_s": 9.0}, "say where")]
 )
 def test_settings_that_make_no_sense_are_refused(
-    town_ready: Ready, monkeypatch: pytest.MonkeyPatch, settings: dict[str, float], complaint: str
+    town_ready: PreparedScenario, monkeypatch: pytest.MonkeyPatch, settings: dict[str, float], complaint: str
 ) -> None:
     monkeypatch.setenv("DISPLAY", ":nowhere")
     with pytest.raises(InputError, match=complaint):

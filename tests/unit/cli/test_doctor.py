@@ -57,9 +57,9 @@ def test_the_loader_finds_only_libraries_that_are_there(monkeypatch: pytest.Monk
 
 def test_make_install_stops_where_a_library_is_missing(tmp_path: Path) -> None:
     """The script runs without anything installed (-I, -S): it says what to install, and exits with 1."""
-    copy = tmp_path / "relid_sumo" / "system.py"
-    copy.parent.mkdir()
-    copy.write_text((ROOT / "relid_sumo" / "system.py").read_text().replace("libGL.so.1", "libno-such.so.1"))
+    copy = tmp_path / "relid_sumo" / "base" / "system.py"
+    copy.parent.mkdir(parents=True)
+    copy.write_text((ROOT / "relid_sumo" / "base" / "system.py").read_text().replace("libGL.so.1", "libno-such.so.1"))
     (tmp_path / "tools").mkdir()
     script = shutil.copy(ROOT / "tools" / "check_system.py", tmp_path / "tools")
     command = [sys.executable, "-I", "-S", str(script)]

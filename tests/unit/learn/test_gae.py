@@ -59,13 +59,13 @@ def test_a_batch_is_what_a_plain_loop_packs(records: list[EpisodeRecord], crossi
 
 
 def test_luck_goes_with_its_decision(records: list[EpisodeRecord], crossing: RoutingTask) -> None:
-    luck = [np.arange(len(r.agent), dtype=np.float64) + 1000 * e for e, r in enumerate(records)]
-    batch = make_batch(records, crossing.n_agents, luck=luck)
-    assert batch.luck is not None
+    traffic_baseline = [np.arange(len(r.agent), dtype=np.float64) + 1000 * e for e, r in enumerate(records)]
+    batch = make_batch(records, crossing.n_agents, traffic_baseline=traffic_baseline)
+    assert batch.traffic_baseline is not None
     for i in range(crossing.n_agents):
-        expected = np.concatenate([values[r.agent == i] for r, values in zip(records, luck, strict=True)])
-        assert batch.luck[i, batch.valid[i]].tolist() == expected.tolist()
-    assert make_batch(records, crossing.n_agents).luck is None
+        expected = np.concatenate([values[r.agent == i] for r, values in zip(records, traffic_baseline, strict=True)])
+        assert batch.traffic_baseline[i, batch.valid[i]].tolist() == expected.tolist()
+    assert make_batch(records, crossing.n_agents).traffic_baseline is None
 
 
 def test_nobody_decides(records: list[EpisodeRecord], crossing: RoutingTask) -> None:

@@ -30,7 +30,7 @@ from relid_sumo.learn.reled.reled import Reled
 from relid_sumo.learn.settings import TrainSettings, train_settings
 from relid_sumo.scenario.task import RoutingTask
 from relid_sumo.scenario.traffic.turn_times import TurnTimes
-from relid_sumo.sed.bench import Bench, Present, Watch
+from relid_sumo.sed.bench import Bench, Present, SedWatch
 from relid_sumo.sed.programs.feedback import Reference
 from relid_sumo.sed.run import Ask
 from relid_sumo.sed.settings import SedSettings
@@ -155,7 +155,7 @@ def test_luck_known_to_the_advantages_is_not_learnt_by_the_value_function() -> N
     batch = random_batch(2, 8, seed=3)
     lucky = np.where(np.arange(8) < 4, 60.0, -60.0).astype(np.float32)  # of the first episode and of the second
     reward = batch.reward + np.where(batch.last, lucky, 0.0).astype(np.float32)
-    told = replace(batch, reward=reward, luck=np.tile(lucky, (2, 1)))
+    told = replace(batch, reward=reward, traffic_baseline=np.tile(lucky, (2, 1)))
     learners = [Ippo(2, SLOTS, IppoSettings(**sizes), seed=1) for _ in range(2)]
     for learner, seen in zip(learners, (batch, told), strict=True):
         learner.update(seen, 0.0)
@@ -268,7 +268,7 @@ class ToyRollouts:
         ]
 
 
-def ready_of(task: RoutingTask, seeds: Sequence[int]) -> Any:  # noqa: ANN401 - stands for a Ready
+def ready_of(task: RoutingTask, seeds: Sequence[int]) -> Any:  # noqa: ANN401 - stands for a PreparedScenario
     scenario = SimpleNamespace(name="toy", seeds=SimpleNamespace(training=tuple(seeds)))
     network = SimpleNamespace(name="grid", key="k")
     options = {"options": lambda seed, _="micro": (str(seed),), "identity": lambda *_: ["toy", *seeds]}
@@ -341,7 +341,7 @@ def test_luck_is_what_the_demonstration_still_got_over_the_usual(
     demo = experts.demos[0]
     plan = Policy("fixed", routes={i: d.route for i, d in enumerate(experts.demos)})
     same, other = toy_drive(crossing, plan, traffic_seed=5), toy_drive(crossing, Policy("fixed"), traffic_seed=5)
-    on_plan, off_plan = experts.luck([same, other], "micro")
+    on_plan, off_plan = experts.traffic_baseline([same, other], "micro")
     here = demo.driven["micro", 5]
     usual = np.mean([demo.driven["micro", seed].returns for seed in (5, 9, 11)], axis=0)
     assert on_plan[same.agent == 0] == pytest.approx(here.returns - usual)
@@ -349,7 +349,9 @@ def test_luck_is_what_the_demonstration_still_got_over_the_usual(
     for edge, value in zip(other.edge[other.agent == 0].tolist(), off_plan[other.agent == 0].tolist(), strict=True):
         held = known.get(edge, held)
         assert value == pytest.approx(held)
-    assert not any(values.any() for values in experts.luck([same], "meso")), "nothing was demonstrated there"
+    assert not any(values.any() for values in experts.traffic_baseline([same], "meso")), (
+        "nothing was demonstrated there"
+    )
 
 
 def test_a_better_own_route_replaces_a_demonstration_after_three_seeds(
@@ -376,16 +378,16 @@ def test_episodes_that_replace_a_demonstration_are_not_held_against_themselves(
     experts: Experts, crossing: RoutingTask, toy_drive: Drive
 ) -> None:
     records = [toy_drive(crossing, Policy("fixed"), slow={seed: 3.0}, traffic_seed=seed) for seed in (5, 9, 11)]
-    before = experts.luck(records, "micro")
+    before = experts.traffic_baseline(records, "micro")
     settings = TrainSettings(algo="reled", elite=True, hpo=HpoSettings(**SIZES))
     learner = Hpo(crossing.n_agents, crossing.graph.m_out, settings.hpo, seed=0)
     reled = SimpleNamespace(experts=experts, _settings=settings, _learner=learner, _last="micro", _driven=7)
-    follows, luck = Reled.before_update(reled, records, "micro", 0.5)  # type: ignore[arg-type]
+    follows, traffic_baseline = Reled.before_update(reled, records, "micro", 0.5)  # type: ignore[arg-type]
     assert follows["replaced"] > 0 and follows["driven_beside"] == 7
-    assert luck is not None
-    assert all(np.array_equal(one, other) for one, other in zip(luck, before, strict=True))
-    after = experts.luck(records, "micro")
-    assert not all(np.array_equal(one, other) for one, other in zip(luck, after, strict=True))
+    assert traffic_baseline is not None
+    assert all(np.array_equal(one, other) for one, other in zip(traffic_baseline, before, strict=True))
+    after = experts.traffic_baseline(records, "micro")
+    assert not all(np.array_equal(one, other) for one, other in zip(traffic_baseline, after, strict=True))
 
 
 def test_a_route_that_jams_now_and_then_takes_no_demonstrations_place(
@@ -474,7 +476,7 @@ def test_renewal_takes_plans_that_score_better_and_are_so_in_company(
     experts: Experts, crossing: RoutingTask, toy_drive: Drive, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rollouts, plans = ToyRollouts(crossing, toy_drive), [demo.route for demo in experts.demos]
-    bench = Bench(ready_of(crossing, (5, 9, 11)), rollouts, SedSettings(seeds=3), Present(), Watch())  # type: ignore[arg-type]
+    bench = Bench(ready_of(crossing, (5, 9, 11)), rollouts, SedSettings(seeds=3), Present(), SedWatch())  # type: ignore[arg-type]
     shortest, detours = bench.drive(
         [Policy("shortest"), Policy("fixed", routes=dict(enumerate(plans)))], (5, 9, 11), "micro"
     )
@@ -514,7 +516,7 @@ def test_probes_find_a_quicker_way_and_keep_what_is_best(
         free = crossing.graph.free_flow_s
         return TurnTimes(crossing.graph, np.repeat(free[None, :, None], crossing.graph.m_out, axis=2), free)
 
-    monkeypatch.setattr("relid_sumo.learn.reled.probes.turns.measured", quiet)
+    monkeypatch.setattr("relid_sumo.learn.reled.probes.turn_times.measured", quiet)
     ready, rollouts = ready_of(crossing, (5, 9, 11, 14)), ToyRollouts(crossing, toy_drive)
     detours = [demo.route for demo in experts.demos]
     found = probes.probe(ready, detours, rollouts)  # type: ignore[arg-type]

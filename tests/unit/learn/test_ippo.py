@@ -18,7 +18,7 @@ from relid_sumo.learn.algos.nets import clip_each
 from relid_sumo.scenario.task import RoutingTask
 
 Drive = Callable[..., EpisodeRecord]
-STACKED = [f.name for f in fields(Batch) if f.name not in {"joint", "luck"}]
+STACKED = [f.name for f in fields(Batch) if f.name not in {"joint", "traffic_baseline"}]
 SMALL = IppoSettings(hidden=8, scorer=6, epochs=4)
 
 

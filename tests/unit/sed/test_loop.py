@@ -16,7 +16,7 @@ from relid_sumo.scenario.task import RoutingTask
 from relid_sumo.sed import loop, results, run_folder
 from relid_sumo.sed.ask.provider import Question
 from relid_sumo.sed.ask.template import Template
-from relid_sumo.sed.bench import Present, Watch
+from relid_sumo.sed.bench import Present, SedWatch
 from relid_sumo.sed.loop import Refined
 from relid_sumo.sed.partition import PartitionSettings
 from relid_sumo.sed.programs.feedback import Reference
@@ -52,7 +52,7 @@ class ToyBench:
     def __init__(self, task: RoutingTask, drive: Drive, settings: SedSettings, present: Present) -> None:
         self.ready = SimpleNamespace(task=task, network=SimpleNamespace(name="grid"))
         self.settings, self.present, self.said = settings, present, list[str]()
-        self.watch = Watch(report=self.said.append)
+        self.watch = SedWatch(report=self.said.append)
         self._drive, self.driven = drive, 0
 
     def _episodes(self, policy: Policy, slow: Sequence[int] = (5, 9)) -> list[EpisodeRecord]:

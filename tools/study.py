@@ -32,8 +32,8 @@ from study_tables import CITIES, HERE
 
 from relid_sumo.base import files
 from relid_sumo.base.errors import InputError
-from relid_sumo.baselines import planners
-from relid_sumo.baselines.named import baselines, plan_baselines
+from relid_sumo.baseline import planners
+from relid_sumo.baseline.named import baselines, plan_baselines
 from relid_sumo.env.policies import Policy
 from relid_sumo.evaluation.evaluate import choose_seeds, episodes
 from relid_sumo.evaluation.outcome import outcome

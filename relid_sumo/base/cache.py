@@ -11,7 +11,7 @@ from pathlib import Path
 import platformdirs
 
 CACHE_VARIABLE = "RELID_SUMO_CACHE"
-DECIDE_RESULTS = ("base", "network", "scenario", "sim", "env", "baselines", "sed", "learn")
+DECIDE_RESULTS = ("base", "network", "scenario", "sim", "env", "baseline", "sed", "learn")
 
 
 def cache_folder() -> Path:

@@ -33,7 +33,7 @@ from relid_sumo.base import cache
 from relid_sumo.base.errors import InputError
 from relid_sumo.base.settings import Settings
 from relid_sumo.base.toml import read_toml, validate
-from relid_sumo.baselines import named as baselines_named
+from relid_sumo.baseline import named as baselines_named
 from relid_sumo.env.policies import BASELINES
 from relid_sumo.learn.settings import TrainSettings, parse_curriculum, train_settings
 from relid_sumo.network import catalogue, osm

@@ -176,7 +176,7 @@ def evaluate(
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")] = False,
 ) -> None:
     """Compare a trained policy with the baselines, on traffic it has not seen: same trips, same traffic."""
-    from relid_sumo.baselines import named as baselines_named
+    from relid_sumo.baseline import named as baselines_named
     from relid_sumo.cli import tables
     from relid_sumo.evaluation import evaluate as evaluation
     from relid_sumo.evaluation import trained as evaluation_trained
@@ -229,7 +229,7 @@ def view(
     """Show the trained policy in sumo-gui: agents coloured and large, their destinations marked."""
     from relid_sumo.evaluation import evaluate as evaluation
     from relid_sumo.evaluation import trained as evaluation_trained
-    from relid_sumo.view import gui as viewing
+    from relid_sumo.viewer import gui as viewing
 
     ready, policy = evaluation_trained.load_trained(
         folder, greedy=not sampled, changes=changes or [], closed=close or [], report=_say
@@ -259,7 +259,7 @@ def export(
     """
     from relid_sumo.evaluation import evaluate as evaluation
     from relid_sumo.evaluation import trained as evaluation_trained
-    from relid_sumo.view import export as exporting
+    from relid_sumo.viewer import export as exporting
 
     ready, policy = evaluation_trained.load_trained(folder, greedy=not sampled, report=_say)
     seed = ready.scenario.seeds.evaluation[0] if traffic_seed is None else traffic_seed
@@ -280,7 +280,7 @@ def report(
     title: Annotated[str | None, typer.Option(help="What to call it (default: after the folders).")] = None,
 ) -> None:
     """Write what runs gave: one page that opens offline, or tables and figures for a paper."""
-    from relid_sumo.report.write import write
+    from relid_sumo.reports.write import write
 
     written = write(folders, out_file, form=form, figures=figures, title=title)
     for one in written.missing:

@@ -34,7 +34,7 @@ class Policy:
         ``learned``; ``random`` (uniform over open slots); ``shortest`` (free-flow fastest path); ``reactive`` (at every
         junction the fastest path on smoothed travel times); ``rerouting`` (SUMO's rerouting device, nobody decides);
         ``fixed`` (agents follow the routes they are given); ``hist``, ``turns``, ``bestroute`` and ``due`` stand for
-        routes that `relid_sumo.baselines.planners` still has to work out.
+        routes that `relid_sumo.baseline.planners` still has to work out.
     seed : int
         Seed of the draws, each keyed by (seed, agent, number of the decision).
     greedy : bool

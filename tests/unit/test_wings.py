@@ -23,13 +23,13 @@ WINGS: dict[str, frozenset[str]] = {
     "scenario": frozenset(),
     "sim": frozenset({"libsumo", "traci"}),
     "env": frozenset({"pettingzoo", "gymnasium"}),
-    "baselines": frozenset(),
+    "baseline": frozenset(),
     "sed": frozenset({"openai", "sandlock"}),
     "runs": frozenset(),
     "learn": frozenset({"torch", "dtaidistance"}),
     "evaluation": frozenset(),
-    "view": frozenset(),
-    "report": frozenset({"jinja2"}),
+    "viewer": frozenset(),
+    "reports": frozenset({"jinja2"}),
     "batch": frozenset({"ray"}),
     "cli": frozenset({"typer", "rich"}),
 }
@@ -37,7 +37,7 @@ ALSO_IN = {"jinja2": {"sed"}}  # prompts are templates
 
 # What forked simulation processes run, and what reads files alone: neither these nor anything they import may import
 # torch (forking a process with torch's threads is unsafe, and loading it costs seconds per worker).
-NO_TORCH = ("base", "network", "scenario", "sim", "env", "baselines", "sed", "runs", "report")
+NO_TORCH = ("base", "network", "scenario", "sim", "env", "baseline", "sed", "runs", "reports")
 
 Rule = Callable[["Code"], list[str]]
 
@@ -219,7 +219,7 @@ def test_imports_for_types_alone_are_free(tmp_path: Path) -> None:
 
 def test_simulation_processes_load_no_torch() -> None:
     """The rule above reads our own statements; this also sees what other libraries bring in."""
-    modules = ("sim.bridge", "env.workers", "report.write", "sed.run")
+    modules = ("sim.bridge", "env.workers", "reports.write", "sed.run")
     code = f"import sys, {', '.join(f'{PACKAGE}.{module}' for module in modules)}; print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=ROOT)
     assert done.stdout.strip() == "False", done.stdout + done.stderr

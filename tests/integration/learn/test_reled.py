@@ -14,9 +14,9 @@ import torch
 
 from relid_sumo.base import files
 from relid_sumo.base.errors import InputError, SimulationError
-from relid_sumo.baselines import due
-from relid_sumo.baselines.named import baselines, plan_baselines
-from relid_sumo.baselines.planners import bestroute, by_turns, hist
+from relid_sumo.baseline import due
+from relid_sumo.baseline.named import baselines, plan_baselines
+from relid_sumo.baseline.planners import bestroute, by_turns, hist
 from relid_sumo.cli.main import main
 from relid_sumo.env.play import Job
 from relid_sumo.env.policies import Policy

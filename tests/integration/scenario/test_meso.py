@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from relid_sumo.base.errors import InputError
-from relid_sumo.baselines.named import baselines
+from relid_sumo.baseline.named import baselines
 from relid_sumo.env.episode import Episode
 from relid_sumo.env.play import Job, drive
 from relid_sumo.env.policies import Policy

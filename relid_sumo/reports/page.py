@@ -11,12 +11,12 @@ import numpy as np
 from jinja2 import Environment, FileSystemLoader
 from markupsafe import Markup
 
-from relid_sumo.report import charts
-from relid_sumo.report.charts import Chart, Series
-from relid_sumo.report.city import City
-from relid_sumo.report.compare import in_words
-from relid_sumo.report.content import Content, Part
-from relid_sumo.report.read import Run
+from relid_sumo.reports import charts
+from relid_sumo.reports.charts import Chart, Series
+from relid_sumo.reports.city import City
+from relid_sumo.reports.compare import in_words
+from relid_sumo.reports.content import Content, Part
+from relid_sumo.reports.read import Run
 
 HERE = Path(__file__).parent
 

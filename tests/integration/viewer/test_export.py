@@ -15,7 +15,7 @@ from relid_sumo.env.play import Job, drive
 from relid_sumo.env.policies import Name, Policy
 from relid_sumo.env.records import ARRIVED
 from relid_sumo.scenario.prepare import PreparedScenario
-from relid_sumo.view.export import export_routes
+from relid_sumo.viewer.export import export_routes
 
 pytestmark = pytest.mark.sumo
 SEED = 3

@@ -21,8 +21,8 @@ from relid_sumo.env.play import Job, drive
 from relid_sumo.env.policies import Name, Policy
 from relid_sumo.env.records import EpisodeRecord
 from relid_sumo.scenario.prepare import PreparedScenario
-from relid_sumo.view import gui as module
-from relid_sumo.view.gui import COLOURS, view
+from relid_sumo.viewer import gui as module
+from relid_sumo.viewer.gui import COLOURS, view
 
 CLIENT_MESSAGE = 33
 Id = ctypes.c_ulong

@@ -7,8 +7,8 @@ import io
 from collections.abc import Sequence
 
 from relid_sumo.base.stats import Estimate
-from relid_sumo.report.compare import in_words
-from relid_sumo.report.content import Content
+from relid_sumo.reports.compare import in_words
+from relid_sumo.reports.content import Content
 
 HEAD = ("scenario", "policy", "seeds", "travel time, s", "IQM, s", "over shortest, %", "arrived, %", "return, s")
 PAIR_HEAD = ("first", "second", "seeds", "difference, s", "p", "p, corrected", "P(first faster)")

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from relid_sumo.report.write import write
+from relid_sumo.reports.write import write
 from relid_sumo.runs import layout
 
 pytestmark = pytest.mark.browser

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from relid_sumo.base.errors import InputError, did_you_mean
-from relid_sumo.baselines import planners
-from relid_sumo.baselines.planners import PLANNERS
+from relid_sumo.baseline import planners
+from relid_sumo.baseline.planners import PLANNERS
 from relid_sumo.env.policies import BASELINES, Policy
 from relid_sumo.scenario.prepare import PreparedScenario
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from relid_sumo.base import files
 from relid_sumo.base.errors import InputError
-from relid_sumo.report.compare import ARRIVED
-from relid_sumo.report.read import Run
+from relid_sumo.reports.compare import ARRIVED
+from relid_sumo.reports.read import Run
 from relid_sumo.runs import layout
 
 AGENTS = 30  # whose routes are kept

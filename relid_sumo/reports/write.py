@@ -9,11 +9,11 @@ from typing import Literal
 
 from relid_sumo.base import files as base_files
 from relid_sumo.base.errors import InputError
-from relid_sumo.report import figures as drawing
-from relid_sumo.report import tables
-from relid_sumo.report.content import gather
-from relid_sumo.report.page import page
-from relid_sumo.report.read import Missing
+from relid_sumo.reports import figures as drawing
+from relid_sumo.reports import tables
+from relid_sumo.reports.content import gather
+from relid_sumo.reports.page import page
+from relid_sumo.reports.read import Missing
 
 Format = Literal["html", "md", "csv", "tex"]
 ENDINGS = {".html": "html", ".htm": "html", ".md": "md", ".csv": "csv", ".tex": "tex"}

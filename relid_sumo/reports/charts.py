@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from relid_sumo.base import stats
-from relid_sumo.report.compare import Comparison
-from relid_sumo.report.read import Run
+from relid_sumo.reports.compare import Comparison
+from relid_sumo.reports.read import Run
 
 Floats = NDArray[np.float64]
 

@@ -8,11 +8,11 @@ from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 
-from relid_sumo.report import charts, compare, read
-from relid_sumo.report.charts import Chart
-from relid_sumo.report.city import City, city
-from relid_sumo.report.compare import Comparison, Overall
-from relid_sumo.report.read import Missing, Run
+from relid_sumo.reports import charts, compare, read
+from relid_sumo.reports.charts import Chart
+from relid_sumo.reports.city import City, city
+from relid_sumo.reports.compare import Comparison, Overall
+from relid_sumo.reports.read import Missing, Run
 
 
 @dataclass(frozen=True, eq=False)

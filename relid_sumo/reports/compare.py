@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from relid_sumo.base import stats
 from relid_sumo.base.stats import Estimate
-from relid_sumo.report.read import Run
+from relid_sumo.reports.read import Run
 from relid_sumo.runs import summary
 from relid_sumo.runs.summary import StoredEvaluation
 

@@ -8,10 +8,10 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 
-from relid_sumo.report.charts import Chart, slug
-from relid_sumo.report.city import City
-from relid_sumo.report.compare import Comparison
-from relid_sumo.report.content import Content
+from relid_sumo.reports.charts import Chart, slug
+from relid_sumo.reports.city import City
+from relid_sumo.reports.compare import Comparison
+from relid_sumo.reports.content import Content
 
 KINDS = ("png", "pdf")
 SIZE_IN = (5.0, 3.2)

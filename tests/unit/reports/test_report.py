@@ -16,9 +16,9 @@ from PIL import Image
 
 from relid_sumo.base import files
 from relid_sumo.base.errors import InputError
-from relid_sumo.report import compare, read
-from relid_sumo.report.content import gather
-from relid_sumo.report.write import write
+from relid_sumo.reports import compare, read
+from relid_sumo.reports.content import gather
+from relid_sumo.reports.write import write
 from relid_sumo.runs import layout, summary
 
 WriteRun = Callable[..., Path]

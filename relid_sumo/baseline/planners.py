@@ -4,7 +4,7 @@
 the five minutes it falls into (see `relid_sumo.scenario.traffic.turn_times`). ``bestroute``: of up to eight clearly
 different routes the one with the lowest mean travel time, each driven in every training traffic seed (all vehicles on
 their k-th route at the same time); the simple opponent that learning has to beat. ``due``: user equilibrium (see
-`relid_sumo.baselines.due`).
+`relid_sumo.baseline.due`).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from dataclasses import replace
 import numpy as np
 
 from relid_sumo.base import cache, files
-from relid_sumo.baselines import due
+from relid_sumo.baseline import due
 from relid_sumo.env.policies import Name, Policy
 from relid_sumo.env.workers import Rollouts, in_traffic
 from relid_sumo.scenario.prepare import PreparedScenario

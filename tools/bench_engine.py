@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import json
+import logging
 import multiprocessing
 import os
 import platform
@@ -352,7 +353,7 @@ def town(edges: int, folder: Path) -> network.Network:
     """Return the network of a generated town."""
     file = folder / f"town{edges}.osm"
     make_town.make_town(edges, TOWN_SEED, file)
-    return network.build(file, name=f"town{edges}", report=say)
+    return network.build(file, name=f"town{edges}")
 
 
 def crowd(roads: network.Network, agents: int) -> PreparedScenario:
@@ -511,6 +512,8 @@ def say(text: str) -> None:
 
 def main() -> None:
     """Measure and write the figures."""
+    logging.basicConfig(format="%(message)s")
+    logging.getLogger("relid_sumo").setLevel(logging.INFO)
     parser = argparse.ArgumentParser(
         description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -529,7 +532,7 @@ def main() -> None:
     }
     with tempfile.TemporaryDirectory(prefix="relid-sumo-bench-") as name:
         folder = Path(name)
-        ready = prepare(load_scenario(arguments.scenario), simulators=("micro", "meso"), report=say)
+        ready = prepare(load_scenario(arguments.scenario), simulators=("micro", "meso"))
         measures: dict[str, Callable[[], dict[str, Any]]] = {
             "resets": lambda: resets(ready),
             "overhead": lambda: overhead(ready, folder),

@@ -18,6 +18,7 @@ in, and with a road closed that most plans use.
 from __future__ import annotations
 
 import argparse
+import logging
 import shutil
 import sys
 from collections import Counter
@@ -58,8 +59,8 @@ def say(text: str) -> None:
 
 def drive(city: str, names: str, demonstrations: Path | None, seeds: int) -> None:
     """Drive what is not learned in a city's evaluation traffic, beside what was driven before in the same seeds."""
-    ready = prepare(load_scenario(city), report=say)
-    policies = plan_baselines(baselines(names), ready, report=say)
+    ready = prepare(load_scenario(city))
+    policies = plan_baselines(baselines(names), ready)
     if demonstrations is not None:
         routes = planned(Demonstrations.load(demonstrations), ready, demonstrations)
         policies["demonstrations"] = Policy("fixed", routes=dict(enumerate(routes)))
@@ -79,14 +80,14 @@ def hindsight(city: str) -> None:
     The best of them and of the planned routes driven before, vehicle by vehicle: more than could be had by knowing each
     day's traffic beforehand, since the least of several drives is lucky too.
     """
-    ready, file = prepare(load_scenario(city), report=say), HERE / "baselines" / f"{city}.json"
+    ready, file = prepare(load_scenario(city)), HERE / "baselines" / f"{city}.json"
     content = files.read_json(file) if file.is_file() else {"policies": {}}
     if missing := set(PLANS.split(",")) - content["policies"].keys():
         raise InputError(f"{file} has no {', '.join(sorted(missing))}: run tools/study.py baselines {city} first")
     plans = {f"route {k}": plan for k, plan in enumerate(planners.in_turn(planners.options(ready)))}
     records = episodes(ready, plans, content["traffic_seeds"], on_done=lambda _: say("."))
     driven = {**content["policies"], **dict[str, Any](outcome(ready, records))["policies"]}
-    plans |= plan_baselines(baselines(PLANS), ready, report=say)
+    plans |= plan_baselines(baselines(PLANS), ready)
     content["policies"]["hindsight"] = best_of([(plan.routes, driven[name]) for name, plan in plans.items()])
     files.write_json(file, content)
 
@@ -120,12 +121,12 @@ def unseen(city: str, folders: Sequence[Path], chosen: Sequence[str], seeds: int
     As trained (drawn actions beside the most probable), with more traffic, and with a road closed: planners know of
     that road, but not of more traffic.
     """
-    ready, _ = load_trained(folders[0], report=say)
+    ready, _ = load_trained(folders[0])
     for folder in folders:
         _, scenario = run_folder.load(folder)
         if scenario.name != city or scenario.observation != ready.scenario.observation:
             raise InputError(f"{folder}: give runs of {city} that see the same as {folders[0]}")
-    plans = plan_baselines(baselines(PLANNED), ready, report=say)
+    plans = plan_baselines(baselines(PLANNED), ready)
     rate = ready.scenario.demand.rate_vph
     assert rate is not None  # the cities' traffic is calibrated
     distance = ready.scenario.observation.distance
@@ -140,7 +141,7 @@ def unseen(city: str, folders: Sequence[Path], chosen: Sequence[str], seeds: int
         closed = [content["closed"]] if case == "a road closed" else []
         policies: dict[str, Policy] = {}
         for folder in folders:
-            ready, policy = load_trained(folder, changes=changes, closed=closed, report=say)
+            ready, policy = load_trained(folder, changes=changes, closed=closed)
             settings, _ = run_folder.load(folder)
             algo, seed = settings.train.algo, settings.train.seed
             if f"{algo}-{seed}" in policies:
@@ -148,7 +149,7 @@ def unseen(city: str, folders: Sequence[Path], chosen: Sequence[str], seeds: int
             policies[f"{algo}-{seed}"] = policy
             if case == "as trained":
                 policies[f"{algo} sampled-{seed}"] = replace(policy, greedy=False)
-        policies |= plan_baselines(baselines(PLANNED), ready, report=say) if closed else plans
+        policies |= plan_baselines(baselines(PLANNED), ready) if closed else plans
         records = episodes(ready, policies, choose_seeds(ready, "evaluation", seeds), on_done=lambda _: say("."))
         content["cases"][case] = dict(outcome(ready, records))
         files.write_json(file, content)
@@ -180,6 +181,8 @@ def collect(folders: Sequence[Path]) -> None:
 
 def main() -> None:
     """Do what the arguments say."""
+    logging.basicConfig(format="%(message)s")
+    logging.getLogger("relid_sumo").setLevel(logging.INFO)
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest="command", required=True)
     one = commands.add_parser("baselines")

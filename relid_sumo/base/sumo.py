@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from relid_sumo.base.errors import InputError, SimulationError
+from relid_sumo.base.progress import counting
 
 Measured = TypeVar("Measured")
 
@@ -76,5 +77,12 @@ def run(program: str, arguments: Sequence[str | Path], *, timeout_s: float = 360
 
 def each(measure: Callable[[int], Measured], traffic_seeds: Sequence[int]) -> list[Measured]:
     """Return what was measured in each traffic seed; as many SUMO processes at a time as there are cores."""
-    with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
-        return list(pool.map(measure, traffic_seeds))
+    measured = []
+    with (
+        ThreadPoolExecutor(max_workers=os.cpu_count()) as pool,
+        counting("samples of traffic", len(traffic_seeds)) as tick,
+    ):
+        for one in pool.map(measure, traffic_seeds):
+            measured.append(one)
+            tick(one)
+    return measured

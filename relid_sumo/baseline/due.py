@@ -9,12 +9,12 @@ seeds.
 from __future__ import annotations
 
 import json
+import logging
 import subprocess
 import sys
 import tempfile
 import xml.etree.ElementTree as ET
 from collections import Counter
-from collections.abc import Callable
 from pathlib import Path
 from xml.sax.saxutils import quoteattr
 
@@ -23,10 +23,12 @@ from relid_sumo.base.errors import InputError, SimulationError
 from relid_sumo.scenario.prepare import PreparedScenario
 from relid_sumo.scenario.traffic import demand, edge_times, sumo_options
 
+log = logging.getLogger(__name__)
+
 STEPS = 5  # after the second hardly a route is new (hong_kong)
 
 
-def equilibrium(ready: PreparedScenario, report: Callable[[str], None] = lambda _: None) -> list[list[int]]:
+def equilibrium(ready: PreparedScenario) -> list[list[int]]:
     """Return every agent's route; cached. The scenario's mesoscopic simulation must be calibrated.
 
     Raises
@@ -41,7 +43,7 @@ def equilibrium(ready: PreparedScenario, report: Callable[[str], None] = lambda 
     file = cache.cache_file("due", ready.network.name, [STEPS, ready.identity("observation", "reward")], ".json")
     if not file.is_file():
         seeds = ready.scenario.seeds.training
-        report(f"user equilibrium of the agents in {len(seeds)} samples of traffic, {STEPS} steps each")
+        log.info(f"user equilibrium of the agents in {len(seeds)} samples of traffic, {STEPS} steps each")
         parts = sumo.each(lambda seed: _one(ready, seed), seeds)
         votes = [Counter(part[name] for part in parts) for name in ready.task.names]
         files.write_json(file, [max(sorted(vote), key=vote.__getitem__).split() for vote in votes])
@@ -64,8 +66,8 @@ def _one(ready: PreparedScenario, seed: int) -> dict[str, str]:
         done = subprocess.run(words, cwd=folder, capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False)
         last = folder / f"{STEPS - 1:03}" / f"agents_{STEPS - 1:03}.rou.alt.xml"
         if done.returncode or not last.is_file():
-            log = folder / "dua.log"  # where it leaves what SUMO said
-            said = log.read_text(encoding="utf-8") if log.is_file() else done.stderr
+            dua_log = folder / "dua.log"  # where it leaves what SUMO said
+            said = dua_log.read_text(encoding="utf-8") if dua_log.is_file() else done.stderr
             raise SimulationError(f"duaIterate failed in traffic seed {seed}: {sumo.error_line(said)}")
         return {vehicle.get("id", ""): _quickest(vehicle) for vehicle in ET.parse(last).getroot().iter("vehicle")}
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from relid_sumo.base.errors import InputError, did_you_mean
 from relid_sumo.baseline import planners
 from relid_sumo.baseline.planners import PLANNERS
@@ -15,11 +13,10 @@ def plan_baselines(
     policies: dict[str, Policy],
     ready: PreparedScenario,
     workers: int | None = None,
-    report: Callable[[str], None] = lambda _: None,
 ) -> dict[str, Policy]:
     """Return policies with the routes of those that have to be planned for a scenario first."""
     return {
-        name: planners.policy(policy.name, ready, workers, report) if policy.name in PLANNERS else policy
+        name: planners.policy(policy.name, ready, workers) if policy.name in PLANNERS else policy
         for name, policy in policies.items()
     }
 

@@ -10,7 +10,8 @@ their k-th route at the same time); the simple opponent that learning has to bea
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+import logging
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -24,40 +25,41 @@ from relid_sumo.scenario.traffic import edge_times, meso, turn_times
 from relid_sumo.scenario.traffic.demand import own_demand
 from relid_sumo.scenario.trips import alternatives
 
+log = logging.getLogger(__name__)
+
 PLANNERS: tuple[Name, ...] = ("hist", "turns", "bestroute", "due")
 K_ROUTES = 8
 FORMAT = 1
 Route = Sequence[int]
-Report = Callable[[str], None]
 
 
-def policy(name: str, ready: PreparedScenario, workers: int | None = None, report: Report = lambda _: None) -> Policy:
+def policy(name: str, ready: PreparedScenario, workers: int | None = None) -> Policy:
     """Return what a planner's vehicles follow."""
     match name:
         case "hist":
-            routes = hist(ready, report)
+            routes = hist(ready)
         case "turns":
-            routes = by_turns(ready, report)
+            routes = by_turns(ready)
         case "due":
-            calibrated = meso.calibrated(ready.scenario, ready.network, report)
-            routes = due.equilibrium(replace(ready, scenario=calibrated), report)
+            calibrated = meso.calibrated(ready.scenario, ready.network)
+            routes = due.equilibrium(replace(ready, scenario=calibrated))
         case _:
-            routes = bestroute(ready, workers, report)
+            routes = bestroute(ready, workers)
     return Policy("fixed", routes=dict(enumerate(routes)))
 
 
-def hist(ready: PreparedScenario, report: Report = lambda _: None) -> list[list[int]]:
+def hist(ready: PreparedScenario) -> list[list[int]]:
     """Return every agent's fastest path on the mean travel times of the training traffic (see `traffic.edge_times`)."""
     task = ready.task
-    cost = edge_times.edge_times(ready.scenario, ready.network, report=report).mean(axis=0)
+    cost = edge_times.edge_times(ready.scenario, ready.network).mean(axis=0)
     cost[sorted(task.closed)] = np.inf
     pairs = zip(task.origin.tolist(), task.destination.tolist(), strict=True)
     return [task.graph.path(origin, destination, cost) for origin, destination in pairs]
 
 
-def by_turns(ready: PreparedScenario, report: Report = lambda _: None) -> list[list[int]]:
+def by_turns(ready: PreparedScenario) -> list[list[int]]:
     """Return every agent's fastest path on the turn times of the training traffic, from its departure on."""
-    task, times = ready.task, turn_times.measured(ready.scenario, ready.network, report)
+    task, times = ready.task, turn_times.measured(ready.scenario, ready.network)
     trips = zip(task.origin.tolist(), task.destination.tolist(), task.depart_s.tolist(), strict=True)
     return [times.fastest(o, d, depart_s, closed=task.closed) for o, d, depart_s in trips]
 
@@ -80,7 +82,7 @@ def in_turn(routes: Sequence[Sequence[Route]]) -> list[Policy]:
     ]
 
 
-def bestroute(ready: PreparedScenario, workers: int | None = None, report: Report = lambda _: None) -> list[list[int]]:
+def bestroute(ready: PreparedScenario, workers: int | None = None) -> list[list[int]]:
     """Return every agent's best of `K_ROUTES` routes by mean travel time in training traffic, microscopic; cached."""
     task, scenario, ways = ready.task, ready.scenario, options(ready)
     own = scenario.model_dump(mode="json", exclude={"name", "meso", "observation", "reward"})
@@ -88,7 +90,7 @@ def bestroute(ready: PreparedScenario, workers: int | None = None, report: Repor
     file = cache.cache_file("bestroute", ready.network.name, content, ".json")
     if not file.is_file():
         plans, seeds = in_turn(ways), scenario.seeds.training
-        report(f"driving up to {len(plans)} routes of every vehicle in {len(seeds)} samples of traffic")
+        log.info(f"driving up to {len(plans)} routes of every vehicle in {len(seeds)} samples of traffic")
         with Rollouts(task, workers) as rollouts:
             driven = in_traffic(ready, rollouts, plans, seeds)
         times = np.array([[record.travel_time for record in records] for records in driven]).mean(axis=1)

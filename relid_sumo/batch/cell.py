@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import errno
+import logging
 import math
 import os
 import shutil
@@ -84,6 +85,9 @@ def work(pipe: Connection) -> None:
     log = os.open(order.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
     for stream in (1, 2):
         os.dup2(log, stream)
+    notes = logging.getLogger("relid_sumo")
+    notes.setLevel(logging.INFO)
+    notes.addHandler(logging.StreamHandler(sys.stdout))
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the batch's: it ends this process
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     os.environ[MEMORY_VARIABLE] = f"{order.memory_mib:.0f}"
@@ -133,20 +137,19 @@ def run(order: Order, tell: Tell) -> None:
     cell, folder = order.cell, order.folder
     watch = TrainingWatch(
         update=lambda row: tell(Progress(int(row["episodes"]), row["mean_return"], "trains")),
-        report=lambda text: print(text, flush=True),
     )
     if not (folder / run_folder.SETTINGS).is_file():
         shutil.rmtree(folder, ignore_errors=True)  # begun, and killed before it was a run
         tell(Progress(0, None, "starts"))
         scenario = read_scenario(order.scenario / FILE)
-        ready = prepare(scenario, simulators=cell.train.simulators(scenario), report=watch.report)
+        ready = prepare(scenario, simulators=cell.train.simulators(scenario))
         train(ready, folder, cell.train, workers=order.workers, watch=watch)
     elif (done := episodes_done(folder)) < cell.train.episodes:
         tell(Progress(done, None, "goes on"))
         resume(folder, workers=order.workers, watch=watch)
-    ready, policy = trained.load_trained(folder, report=watch.report)
+    ready, policy = trained.load_trained(folder)
     named = baselines_named.baselines(",".join(cell.evaluation.baselines))
-    policies = {"trained": policy, **baselines_named.plan_baselines(named, ready, order.workers, watch.report)}
+    policies = {"trained": policy, **baselines_named.plan_baselines(named, ready, order.workers)}
     seeds = evaluate.choose_seeds(ready, "evaluation", cell.evaluation.seeds)
     driven, last = 0, last_return(folder)
 

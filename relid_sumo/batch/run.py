@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,11 +22,12 @@ from relid_sumo.scenario import make
 from relid_sumo.scenario.prepare import PreparedScenario, prepare
 from relid_sumo.scenario.settings import Scenario, Simulator
 
+log = logging.getLogger(__name__)
+
 SPEED = "speed.json"
 HEADING = "The scenario as all cells of this batch drive it."
 
 Backend = Literal["local", "ray"]
-Report = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -73,11 +75,10 @@ class Grid:
 
 @dataclass(frozen=True)
 class BatchWatch:
-    """Who is told what: the grid before it is run, each event, what is being prepared."""
+    """Who is told what: the grid before it is run, each event."""
 
     grid: Callable[[Grid], None] = lambda _: None
     event: Callable[[Event], None] = lambda _: None
-    report: Report = lambda _: None
 
 
 def batch(
@@ -168,29 +169,27 @@ def _grid(plan: Plan, out: Path, settings: BatchSettings, watch: BatchWatch, *, 
         slots, workers = None, settings.workers or 1
     known: dict[str, tuple[PreparedScenario, Speeds]] = {}
     for label in dict.fromkeys(standing.cell.scenario for standing in todo):
-        made = _scenario(label, plan.sources[label], out / store.SCENARIOS / label, watch.report)
+        made = _scenario(label, plan.sources[label], out / store.SCENARIOS / label)
         trained_in = [name for s in todo if s.cell.scenario == label for name in s.cell.train.simulators(made)]
-        ready = prepare(made, simulators=trained_in, report=watch.report)
-        known[label] = ready, _speeds(ready, ["micro", *trained_in], out / store.SCENARIOS / label, watch.report, keep)
+        ready = prepare(made, simulators=trained_in)
+        known[label] = ready, _speeds(ready, ["micro", *trained_in], out / store.SCENARIOS / label, keep)
     seconds = {s.cell.name: estimate.seconds(s, *known[s.cell.scenario], workers) for s in todo}
     grid = Grid(standings, slots, workers, seconds)
     watch.grid(grid)
     return grid
 
 
-def _scenario(label: str, entry: ScenarioEntry, folder: Path, report: Report) -> Scenario:
+def _scenario(label: str, entry: ScenarioEntry, folder: Path) -> Scenario:
     """Return a scenario: from the batch's folder where it is there."""
     if (folder / scenario_files.FILE).is_file():
         return scenario_files.read_scenario(folder / scenario_files.FILE)
     if not experiment.is_osm(entry.source):
         return make.load_scenario(entry.source, changes=entry.changes)
     agents, source = entry.agents or make.AGENTS, Path(entry.source)
-    return make.new_scenario(label, source, bbox=entry.bbox, agents=agents, changes=entry.changes, report=report)
+    return make.new_scenario(label, source, bbox=entry.bbox, agents=agents, changes=entry.changes)
 
 
-def _speeds(
-    ready: PreparedScenario, simulators: Sequence[Simulator], folder: Path, report: Report, keep: bool
-) -> Speeds:
+def _speeds(ready: PreparedScenario, simulators: Sequence[Simulator], folder: Path, keep: bool) -> Speeds:
     """Return how fast a scenario is driven; with `keep`, it and the scenario as prepared go into the batch's folder."""
     file = folder / scenario_files.FILE
     if keep and (not file.is_file() or scenario_files.read_scenario(file) != ready.scenario):
@@ -201,7 +200,7 @@ def _speeds(
         speeds.update(files.read_json(folder / SPEED))  # type: ignore[arg-type] # names of simulations
     for simulator in dict.fromkeys(simulators):
         if simulator not in speeds:
-            report(f"driving an episode of {ready.scenario.name} ({simulator}), to estimate the time")
+            log.info(f"driving an episode of {ready.scenario.name} ({simulator}), to estimate the time")
             speeds[simulator] = estimate.speed(ready, simulator)
     if keep:
         files.write_json(folder / SPEED, speeds)

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 import typer
 from typer.core import TyperGroup
 
-from relid_sumo.cli.console import EXIT_FAILED, EXIT_INTERRUPTED, err, out, plain
+from relid_sumo.cli.console import EXIT_FAILED, EXIT_INTERRUPTED, err, errors, out, plain
 
 
 class _RunsByDefault(TyperGroup):
@@ -43,9 +43,6 @@ CellWorkers = Annotated[
 ]
 
 
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but what went wrong.")]
-
-
 BatchFolder = Annotated[Path, typer.Argument(metavar="DIR", help="The folder of a batch.")]
 
 
@@ -57,13 +54,12 @@ def batch_run(
     backend: Backend = "local",
     address: Address = None,
     workers: CellWorkers = None,
-    quiet: Quiet = False,
 ) -> None:
     """Run the cells that are neither done nor failed. Ctrl-C keeps what there is; the same command goes on."""
     from relid_sumo.batch import run
 
     settings = run.BatchSettings(backend, address, workers)
-    _batch(out_dir, quiet, dry_run, lambda watch: run.batch(file, out_dir, settings, watch, dry_run=dry_run))
+    _batch(out_dir, dry_run, lambda watch: run.batch(file, out_dir, settings, watch, dry_run=dry_run))
 
 
 @batch_app.command("retry", epilog="Example: relid-sumo batch retry b")
@@ -72,13 +68,12 @@ def batch_retry(
     backend: Backend = "local",
     address: Address = None,
     workers: CellWorkers = None,
-    quiet: Quiet = False,
 ) -> None:
     """Run what failed again, each cell from its last checkpoint, and whatever else is not done."""
     from relid_sumo.batch import run
 
     settings = run.BatchSettings(backend, address, workers)
-    _batch(folder, quiet, False, lambda watch: run.retry(folder, settings, watch))
+    _batch(folder, False, lambda watch: run.retry(folder, settings, watch))
 
 
 @batch_app.command("status", epilog="Example: relid-sumo batch status b")
@@ -90,27 +85,26 @@ def batch_status(folder: BatchFolder) -> None:
     out.print(batch_view.status_table(store.standings(folder, store.load(folder)), store.is_locked(folder)))
 
 
-def _batch(folder: Path, quiet: bool, dry_run: bool, run: Callable[[Any], list[Any]]) -> None:
+def _batch(folder: Path, dry_run: bool, run: Callable[[Any], list[Any]]) -> None:
     """Run a batch in view; exit code 1 where a cell has failed."""
     from relid_sumo.batch.run import BatchWatch
     from relid_sumo.cli import batch_view
 
-    view = batch_view.BatchView(err, quiet=quiet)
+    view = batch_view.BatchView(err)
     try:
-        standings = run(BatchWatch(view.grid, view.event, view.report))
+        standings = run(BatchWatch(view.grid, view.event))
     except KeyboardInterrupt:
-        err.print(f"interrupted; the same command goes on. See: relid-sumo batch status {folder}", soft_wrap=True)
+        errors.print(f"interrupted; the same command goes on. See: relid-sumo batch status {folder}", soft_wrap=True)
         raise typer.Exit(EXIT_INTERRUPTED) from None
     finally:
         view.close()
     failed = [standing for standing in standings if standing.state == "failed"]
     for standing in failed:
-        err.print(f"[red]failed[/] {standing.cell.name}: {plain(standing.error)}", highlight=False, soft_wrap=True)
+        errors.print(f"[red]failed[/] {standing.cell.name}: {plain(standing.error)}", highlight=False, soft_wrap=True)
     if dry_run:
         return
     if failed:
-        err.print(f"logs: {folder}/logs", highlight=False, soft_wrap=True)
-        err.print(f"run them again with: relid-sumo batch retry {folder}", highlight=False, soft_wrap=True)
+        errors.print(f"logs: {folder}/logs", highlight=False, soft_wrap=True)
+        errors.print(f"run them again with: relid-sumo batch retry {folder}", highlight=False, soft_wrap=True)
         raise typer.Exit(EXIT_FAILED)
-    if not quiet:
-        err.print(f"all done; next: relid-sumo report {folder} --out report.html", highlight=False, soft_wrap=True)
+    err.print(f"all done; next: relid-sumo report {folder} --out report.html", highlight=False, soft_wrap=True)

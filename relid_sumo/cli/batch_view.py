@@ -83,10 +83,10 @@ def _seconds(value: float | None) -> str:
 
 
 class BatchView:
-    """A batch while it runs: a table on a terminal, lines elsewhere, nothing where it is to be quiet."""
+    """A batch while it runs: a table on a terminal, lines elsewhere."""
 
-    def __init__(self, console: Console, *, quiet: bool = False) -> None:
-        self._console, self._quiet = console, quiet
+    def __init__(self, console: Console) -> None:
+        self._console = console
         self._budget: dict[str, int] = {}
         self._left: dict[str, float] = {}
         self._slots = 1
@@ -103,19 +103,13 @@ class BatchView:
         if self._live is not None:
             self._live.stop()
 
-    def report(self, text: str) -> None:
-        """Say what is being prepared."""
-        if not self._quiet:
-            self._console.print(f"[dim]{escape(text)}[/]", highlight=False)
-
     def grid(self, grid: Grid) -> None:
         """Show what is about to be run."""
         self._budget = {standing.cell.name: standing.cell.train.episodes for standing in grid.standings}
         self._left, self._slots = dict(grid.seconds), grid.slots or 1
-        if not self._quiet:
-            self._console.print(grid_table(grid))
-            self._console.print(grid_text(grid), highlight=False)
-        if grid.seconds and not self._quiet and self._console.is_terminal:
+        self._console.print(grid_table(grid))
+        self._console.print(grid_text(grid), highlight=False)
+        if grid.seconds and self._console.is_terminal and not self._console.quiet:
             self._live = Live(console=self._console, get_renderable=self._table, refresh_per_second=DRAWN_PER_S)
             self._live.start()
 
@@ -148,7 +142,7 @@ class BatchView:
         return f"{ended} of {ended + len(self._left)}:"
 
     def _line(self, text: str) -> None:
-        if not self._quiet and self._live is None:
+        if self._live is None:
             self._console.print(text, highlight=False)
 
     def _progress(self, cell: str) -> str:

@@ -7,10 +7,13 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
+from rich.text import Text
 
 WIDE = 120  # columns where there is no terminal to ask: a table in a log should not be broken up
 out = Console(width=None if sys.stdout.isatty() else WIDE)
+# `err` is for notes, progress and next steps, which --quiet silences; `errors` is for what went wrong.
 err = Console(stderr=True, width=None if sys.stderr.isatty() else WIDE)
+errors = Console(stderr=True, width=None if sys.stderr.isatty() else WIDE)
 
 Bbox = Annotated[str | None, typer.Option("--bbox", metavar="W,S,E,N", help="Crop an OSM file, degrees.")]
 Set = Annotated[
@@ -23,8 +26,8 @@ Workers = Annotated[
 
 
 def say(text: str) -> None:
-    """Tell what is being done."""
-    err.print(f"[dim]{text}[/]", highlight=False)
+    """Print a note."""
+    err.print(Text(text, style="dim"))
 
 
 def box(text: str | None) -> tuple[float, float, float, float] | None:

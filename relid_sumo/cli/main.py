@@ -14,9 +14,9 @@ from typing import Annotated, Any, Literal
 import typer
 
 from relid_sumo.base.errors import RelidSumoError
-from relid_sumo.cli import sed
+from relid_sumo.cli import notes, sed
 from relid_sumo.cli.batch import batch_app
-from relid_sumo.cli.console import EXIT_ERROR, EXIT_INTERRUPTED, Bbox, Set, Workers, err, out, plain
+from relid_sumo.cli.console import EXIT_ERROR, EXIT_INTERRUPTED, Bbox, Set, Workers, err, errors, out, plain
 from relid_sumo.cli.console import box as _box
 from relid_sumo.cli.console import say as _say
 from relid_sumo.cli.network import network_app
@@ -35,7 +35,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="From an OpenStreetMap file to vehicles that have learnt to route in SUMO.\n\n"
     "[dim]relid-sumo train town --out runs/town[/]\n\n[dim]relid-sumo evaluate runs/town[/]\n\n"
-    "[dim]relid-sumo view runs/town[/]\n\nAdd --debug to any command for a traceback.",
+    "[dim]relid-sumo view runs/town[/]\n\nAdd --quiet to any command to print only warnings and errors,"
+    " --debug for more notes and a traceback.",
 )
 app.add_typer(network_app, name="network")
 app.add_typer(scenario_app, name="scenario")
@@ -62,7 +63,7 @@ def _kept(folder: Path) -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        err.print(f"interrupted; go on with: relid-sumo train --resume {folder}", highlight=False)
+        errors.print(f"interrupted; go on with: relid-sumo train --resume {folder}", highlight=False)
         raise typer.Exit(EXIT_INTERRUPTED) from None
 
 
@@ -121,7 +122,7 @@ def train(
     if resume is not None:
         settings, _ = run_folder.load(resume)
         bar = tables.TrainingBar(err, settings.train.episodes, training.episodes_done(resume))
-        watch = training.TrainingWatch(bar.episode, bar.update, _say)
+        watch = training.TrainingWatch(bar.episode, bar.update)
         folder = resume
         with bar.shown(), _kept(folder):
             training.resume(resume, workers=workers, fork=fork, watch=watch)
@@ -139,11 +140,11 @@ def train(
         name = Path(str(scenario)).name.split(".")[0]
         folder = out_dir or Path("runs") / f"{name}-{algo}-{seed}"
         run_folder.check_free(folder)
-        loaded = load_scenario(str(scenario), changes=chosen, bbox=_box(bbox), agents=agents, report=_say)
-        ready = prepare(loaded, simulators=plan.simulators(loaded), report=_say)
+        loaded = load_scenario(str(scenario), changes=chosen, bbox=_box(bbox), agents=agents)
+        ready = prepare(loaded, simulators=plan.simulators(loaded))
         bar = tables.TrainingBar(err, plan.episodes)
         with bar.shown(), _kept(folder):
-            watch = training.TrainingWatch(bar.episode, bar.update, _say)
+            watch = training.TrainingWatch(bar.episode, bar.update)
             training.train(ready, folder, plan, workers=workers, fork=fork, watch=watch)
     err.print(f"trained: {folder} ({run_folder.METRICS}, {run_folder.CHECKPOINT}, tensorboard/)", highlight=False)
     err.print(f"next: relid-sumo evaluate {folder}   or   relid-sumo view {folder}", highlight=False)
@@ -182,23 +183,14 @@ def evaluate(
     from relid_sumo.evaluation import trained as evaluation_trained
 
     ready, trained = evaluation_trained.load_trained(
-        folder, greedy=not sampled, changes=changes or [], closed=close or [], report=_say
+        folder, greedy=not sampled, changes=changes or [], closed=close or []
     )
     named = baselines_named.baselines(baselines)
-    policies = {"trained": trained, **baselines_named.plan_baselines(named, ready, workers, _say)}
-    count = len(evaluation.choose_seeds(ready, traffic, seeds)) * len(policies)
-    with tables.counting(err, "evaluating, episode", count) as tick:
-        what_if = [*(changes or []), *(f"closed: {edge}" for edge in close or [])]
-        result = evaluation.evaluate(
-            ready,
-            policies,
-            traffic=traffic,
-            n_seeds=seeds,
-            branches=branches,
-            workers=workers,
-            what_if=what_if,
-            on_done=tick,
-        )
+    policies = {"trained": trained, **baselines_named.plan_baselines(named, ready, workers)}
+    what_if = [*(changes or []), *(f"closed: {edge}" for edge in close or [])]
+    result = evaluation.evaluate(
+        ready, policies, traffic=traffic, n_seeds=seeds, branches=branches, workers=workers, what_if=what_if
+    )
     if as_json:
         out.print_json(json.dumps(result.as_json()))
     else:
@@ -232,7 +224,7 @@ def view(
     from relid_sumo.viewer import gui as viewing
 
     ready, policy = evaluation_trained.load_trained(
-        folder, greedy=not sampled, changes=changes or [], closed=close or [], report=_say
+        folder, greedy=not sampled, changes=changes or [], closed=close or []
     )
     seed = ready.scenario.seeds.evaluation[0] if traffic_seed is None else traffic_seed
     policy = evaluation.seeded(policy, seed)
@@ -261,7 +253,7 @@ def export(
     from relid_sumo.evaluation import trained as evaluation_trained
     from relid_sumo.viewer import export as exporting
 
-    ready, policy = evaluation_trained.load_trained(folder, greedy=not sampled, report=_say)
+    ready, policy = evaluation_trained.load_trained(folder, greedy=not sampled)
     seed = ready.scenario.seeds.evaluation[0] if traffic_seed is None else traffic_seed
     config = exporting.export_routes(ready, evaluation.seeded(policy, seed), seed, out_file)
     err.print(f"exported: {out_file}; play it with: sumo-gui -c {config}", highlight=False)
@@ -284,9 +276,9 @@ def report(
 
     written = write(folders, out_file, form=form, figures=figures, title=title)
     for one in written.missing:
-        err.print(f"[yellow]left out[/] {one.name}: {plain(one.why)}", highlight=False, soft_wrap=True)
+        errors.print(f"[yellow]left out[/] {one.name}: {plain(one.why)}", highlight=False, soft_wrap=True)
     for problem in written.problems:
-        err.print(f"[yellow]note[/] {plain(problem)}", highlight=False, soft_wrap=True)
+        errors.print(f"[yellow]note[/] {plain(problem)}", highlight=False, soft_wrap=True)
     figure_count = f" and {len(written.files) - 1} figures in {figures}" if figures else ""
     err.print(f"report on {written.runs} runs: {out_file}{figure_count}", highlight=False, soft_wrap=True)
 
@@ -306,14 +298,15 @@ def doctor() -> None:
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line: errors that are the user's end in one message and exit code 2."""
     words = list(sys.argv[1:] if arguments is None else arguments)
-    debug = "--debug" in words
-    words = [word for word in words if word != "--debug"]
+    debug, quiet = "--debug" in words, not {"--quiet", "-q"}.isdisjoint(words)
+    words = [word for word in words if word not in {"--debug", "--quiet", "-q"}]
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # many small matrices: threads only get in each other's way
     try:
-        code: Any = app(words, standalone_mode=True)
+        with notes.shown(quiet=quiet, debug=debug):
+            code: Any = app(words, standalone_mode=True)
     except (RelidSumoError, OSError) as error:
         if debug:
             traceback.print_exc()
-        err.print(f"[bold red]Error:[/] {plain(error)}", highlight=False, soft_wrap=True)
+        errors.print(f"[bold red]Error:[/] {plain(error)}", highlight=False, soft_wrap=True)
         code = EXIT_ERROR
     sys.exit(code)

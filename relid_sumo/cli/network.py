@@ -9,7 +9,6 @@ import typer
 
 from relid_sumo.cli.console import Bbox, out
 from relid_sumo.cli.console import box as _box
-from relid_sumo.cli.console import say as _say
 
 network_app = typer.Typer(no_args_is_help=True, help="Road networks: from an OSM file to SUMO.")
 
@@ -27,7 +26,7 @@ def network_build(
     from relid_sumo.cli import tables
     from relid_sumo.network import network
 
-    built = network.find(source, name=name, bbox=_box(bbox), left_hand=left_hand, report=_say)
+    built = network.find(source, name=name, bbox=_box(bbox), left_hand=left_hand)
     out.print(tables.summary_text(built))
     out.print(f"network: {built.net_file}", highlight=False, soft_wrap=True)
 
@@ -44,7 +43,7 @@ def network_show(
     from relid_sumo.network import maps
     from relid_sumo.scenario.make import find_network
 
-    built = find_network(name, report=_say)
+    built = find_network(name)
     out.print(tables.summary_text(built))
     file = picture or Path(f"{built.name}.png")
     maps.draw_map(built, file)

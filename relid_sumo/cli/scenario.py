@@ -36,7 +36,6 @@ def scenario_new(
         seed=seed,
         changes=changes or [],
         with_meso=True,
-        report=_say,
     )
     file = files.write_scenario(made, folder / name)
     err.print(f"wrote {file}; next: relid-sumo scenario check {folder / name}", highlight=False)
@@ -54,8 +53,8 @@ def scenario_check(
     from relid_sumo.scenario.prepare import prepare
     from relid_sumo.scenario.traffic import level, meso
 
-    loaded = load_scenario(scenario, changes=changes or [], bbox=_box(bbox), report=_say)
-    ready = prepare(loaded, report=_say)
+    loaded = load_scenario(scenario, changes=changes or [], bbox=_box(bbox))
+    ready = prepare(loaded)
     out.print(tables.trips_table(ready))
     _say("measuring the background traffic")
     measured = level.measure(ready.scenario, ready.network)

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from relid_sumo.cli.console import Bbox, Set, Workers, box, err, out, say
+from relid_sumo.cli.console import Bbox, Set, Workers, box, err, errors, out
 
 EXIT_INTERRUPTED = 130
 
@@ -39,8 +39,8 @@ def partition(
 
     own = [change.removeprefix("sed.") for change in changes or [] if change.startswith("sed.")]
     rest = [change for change in changes or [] if not change.startswith("sed.")]
-    loaded = load_scenario(scenario, changes=rest, bbox=box(bbox), agents=agents, report=say)
-    ready = prepare(loaded, report=say)
+    loaded = load_scenario(scenario, changes=rest, bbox=box(bbox), agents=agents)
+    ready = prepare(loaded)
     found = parts.partition(ready.task, settings_from(own).partition)
     out.print(sed_tables.partition_table(found, ready.task))
     file = picture or Path(f"{loaded.name}-subsets.png")
@@ -88,15 +88,15 @@ def run(
     own = [change.removeprefix("sed.") for change in changes or [] if change.startswith("sed.")]
     rest = [change for change in changes or [] if not change.startswith("sed.")]
     settings = running.settings_from(own, rounds=rounds, samples=samples)
-    loaded = load_scenario(scenario, changes=rest, bbox=box(bbox), agents=agents, report=say)
+    loaded = load_scenario(scenario, changes=rest, bbox=box(bbox), agents=agents)
     ask = running.Ask(llm, mailbox, wait, unsafe_sandbox)
     running.check(ask, settings, loaded)
-    ready = prepare(loaded, simulators=running.simulators(settings, loaded), report=say)
+    ready = prepare(loaded, simulators=running.simulators(settings, loaded))
     try:
         with sed_tables.progress(err) as watch:
             content = running.run(ready, out_dir, settings, ask, workers=workers, watch=watch)
     except KeyboardInterrupt:
-        err.print("interrupted; what was answered is kept: the same command goes on from there", highlight=False)
+        errors.print("interrupted; what was answered is kept: the same command goes on from there", highlight=False)
         raise typer.Exit(EXIT_INTERRUPTED) from None
     if as_json:
         out.print_json(json.dumps(content))
@@ -123,7 +123,7 @@ def show(
         out.print_json(json.dumps(content))
         return
     out.print(sed_tables.tables(content))
-    network = network_of(folder, say)
+    network = network_of(folder)
     file = picture or folder / "routes.png"
     groups, labels = results.planned(content, network.graph)
     drawing.draw_routes(network, groups, labels, file)

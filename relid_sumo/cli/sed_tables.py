@@ -10,6 +10,7 @@ from rich.console import Console, Group
 from rich.markup import escape
 from rich.table import Table
 
+from relid_sumo.cli.notes import following, own_bar
 from relid_sumo.scenario.task import RoutingTask
 from relid_sumo.sed.bench import SedWatch
 from relid_sumo.sed.partition import Partition
@@ -113,7 +114,7 @@ def partition_table(partition: Partition, task: RoutingTask) -> Table:
 def progress(console: Console) -> Iterator[SedWatch]:
     """Show what is being done: a line that counts answers and episodes on a terminal, a line per step elsewhere."""
     counts = {"answers": 0, "episodes": 0}
-    with console.status("starting") as status:
+    with own_bar(), console.status("starting") as status:
         current = ["starting"]
 
         def show() -> None:
@@ -123,9 +124,9 @@ def progress(console: Console) -> Iterator[SedWatch]:
             counts[what] += 1
             show()
 
-        def said(text: str) -> None:
-            console.print(f"[dim]{escape(text)}[/]", highlight=False)
+        def noted(text: str) -> None:
             current[0] = escape(text)
             show()
 
-        yield SedWatch(lambda _: counted("answers"), lambda _: counted("episodes"), said)
+        with following(noted):
+            yield SedWatch(lambda _: counted("answers"), lambda _: counted("episodes"))

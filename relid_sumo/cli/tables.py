@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any
 
 import numpy as np
 from rich import box
@@ -16,6 +15,7 @@ from rich.text import Text
 
 from relid_sumo.base.stats import Estimate
 from relid_sumo.cli.doctor import Check
+from relid_sumo.cli.notes import own_bar
 from relid_sumo.env.records import EpisodeRecord
 from relid_sumo.evaluation.evaluate import Evaluation
 from relid_sumo.network.network import Network, totals
@@ -160,7 +160,7 @@ class TrainingBar:
     @contextmanager
     def shown(self) -> Iterator[None]:
         """Show the bar while training goes on."""
-        with self._bar:
+        with own_bar(), self._bar:
             yield
 
     def episode(self, record: EpisodeRecord) -> None:
@@ -175,15 +175,6 @@ class TrainingBar:
                 f"update {row['update']}: episode {row['episodes']}, return {row['mean_return']:.0f} s, travel time "
                 f"{row['mean_travel_time_s']:.0f} s, arrived {row['arrival_rate']:.0%}"
             )
-
-
-@contextmanager
-def counting(console: Console, what: str, total: int) -> Iterator[Any]:
-    """Show a bar of `total` steps; yields a function to call after each."""
-    columns = (SpinnerColumn(), TextColumn(what), MofNCompleteColumn(), BarColumn(bar_width=24), EtaColumn())
-    with Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as bar:
-        task = bar.add_task(what, total=total)
-        yield lambda _=None: bar.advance(task)
 
 
 def summary_text(network: Network) -> Group:

@@ -6,6 +6,7 @@ Weights go out, episodes come back; what an episode is depends on its job alone,
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import signal
 import sys
@@ -20,6 +21,7 @@ from typing import Self
 from relid_sumo.base import sumo
 from relid_sumo.base.errors import RelidSumoError, SimulationError
 from relid_sumo.base.process import Child, die_with_parent, free_memory_mib, silence, told
+from relid_sumo.base.progress import counting
 from relid_sumo.env.play import Job, drive, play, warmed
 from relid_sumo.env.policies import Policy
 from relid_sumo.env.records import EpisodeRecord
@@ -28,6 +30,8 @@ from relid_sumo.scenario.settings import Simulator
 from relid_sumo.scenario.task import RoutingTask
 from relid_sumo.sim.bridge import Bridge
 from relid_sumo.sim.snapshot import LIMIT_S, Pool, SnapshotDiedError, can_fork
+
+log = logging.getLogger(__name__)
 
 MEMORY_SHARE = 0.5  # of what is free at the start, for all warmed simulations together
 TRIES = 2  # of an episode whose process dies
@@ -87,8 +91,6 @@ class Rollouts:
         least.
     limit_s
         How long a warm-up, or an episode, may take before it counts as hanging, s.
-    report
-        Told of every episode that has to be driven again, and why.
     """
 
     def __init__(
@@ -99,13 +101,12 @@ class Rollouts:
         fork: bool = True,
         memory_mib: float | None = None,
         limit_s: float = LIMIT_S,
-        report: Callable[[str], None] = lambda _: None,
     ) -> None:
         self.task = task
         self.workers = workers or os.cpu_count() or 1
         memory = MEMORY_SHARE * free_memory_mib() if memory_mib is None else memory_mib
         self._memory_mib = memory / self.workers if fork and can_fork() else None
-        self._limit_s, self._report = limit_s, report
+        self._limit_s = limit_s
         self._idle: list[_Worker] = []
 
     def __enter__(self) -> Self:
@@ -156,7 +157,7 @@ class Rollouts:
                             f"the simulation of traffic seed {seed} died {TRIES} times ({answer}); if memory is short, "
                             "try fewer --workers"
                         )
-                    self._report(f"the simulation of traffic seed {seed} died ({answer}); it is driven again")
+                    log.warning(f"the simulation of traffic seed {seed} died ({answer}); it is driven again")
                     todo.append(number)
         finally:
             for worker in busy.values():
@@ -228,5 +229,11 @@ def in_traffic(
 ) -> list[list[EpisodeRecord]]:
     """Return the episodes of each policy, one for each traffic seed, in the order given."""
     jobs = [Job(seed, ready.options(seed, simulator), policy) for policy in policies for seed in seeds]
-    records = rollouts.run(jobs, on_done)
+    with counting("driving, episode", len(jobs)) as tick:
+
+        def done(record: EpisodeRecord) -> None:
+            tick(record)
+            on_done(record)
+
+        records = rollouts.run(jobs, done)
     return [records[i : i + len(seeds)] for i in range(0, len(records), len(seeds))]

@@ -10,6 +10,7 @@ import numpy as np
 
 from relid_sumo.base import seeding
 from relid_sumo.base.errors import InputError, did_you_mean
+from relid_sumo.base.progress import counting
 from relid_sumo.base.stats import Estimate, estimate
 from relid_sumo.env.play import Job
 from relid_sumo.env.policies import Policy
@@ -116,7 +117,6 @@ def evaluate(
     branches: float = 0.0,
     workers: int | None = None,
     what_if: Sequence[str] = (),
-    on_done: Callable[[EpisodeRecord], None] = lambda _: None,
 ) -> Evaluation:
     """Drive policies through the same trips in the same traffic and compare them.
 
@@ -132,8 +132,6 @@ def evaluate(
         Simulation processes; does not change the results.
     what_if
         What `ready` was made with, to be told with the results.
-    on_done
-        Told of each episode as it comes in.
 
     Raises
     ------
@@ -141,7 +139,7 @@ def evaluate(
         More seeds are asked for than there are.
     """
     seeds = choose_seeds(ready, traffic, n_seeds)
-    table = episodes(ready, policies, seeds, branches=branches, workers=workers, on_done=on_done)
+    table = episodes(ready, policies, seeds, branches=branches, workers=workers)
     results = {name: _result(rows, table.get("shortest")) for name, rows in table.items()}
     greedy = all(p.greedy for p in policies.values() if p.name == "learned")
     return Evaluation(ready.scenario.name, traffic, seeds, greedy, results, tuple(what_if))
@@ -158,7 +156,7 @@ def episodes(
 ) -> dict[str, list[EpisodeRecord]]:
     """Drive policies in each of some traffic seeds, and return their episodes in the order of the seeds.
 
-    `branches` is as in `evaluate`.
+    `branches` is as in `evaluate`; `on_done` is told of each episode as it comes in.
     """
     jobs = [
         Job(
@@ -171,8 +169,13 @@ def episodes(
         for seed in seeds
         for policy in policies.values()
     ]
-    with Rollouts(ready.task, workers) as rollouts:
-        records = rollouts.run(jobs, on_done)
+    with Rollouts(ready.task, workers) as rollouts, counting("evaluating, episode", len(jobs)) as tick:
+
+        def done(record: EpisodeRecord) -> None:
+            tick(record)
+            on_done(record)
+
+        records = rollouts.run(jobs, done)
     return {name: records[i :: len(policies)] for i, name in enumerate(policies)}
 
 

@@ -23,7 +23,6 @@ def load_trained(
     greedy: bool = True,
     changes: Sequence[str] = (),
     closed: Sequence[str] = (),
-    report: Callable[[str], None] = lambda _: None,
 ) -> tuple[PreparedScenario, Policy]:
     """Return what a run was trained on, ready to be driven, and its policy.
 
@@ -42,7 +41,7 @@ def load_trained(
     """
     settings, scenario = run_folder.load(folder)
     state = run_folder.load_checkpoint(folder)
-    ready = prepare(override(scenario, changes), closed=closed, known=scenario, report=report)
+    ready = prepare(override(scenario, changes), closed=closed, known=scenario)
     run_folder.check_same(settings, ready, folder)
     weights = _actor(state)
     agents = len(next(iter(weights.values())))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -27,14 +28,15 @@ from relid_sumo.learn.settings import TrainSettings
 from relid_sumo.scenario.prepare import PreparedScenario, prepare
 from relid_sumo.scenario.traffic.demand import own_demand
 
+log = logging.getLogger(__name__)
+
 
 @dataclass(frozen=True)
 class TrainingWatch:
-    """Who is told what while training goes on: each episode, the numbers of each update, what is being prepared."""
+    """Who is told what while training goes on: each episode, the numbers of each update."""
 
     episode: Callable[[EpisodeRecord], None] = lambda _: None
     update: Callable[[dict[str, float]], None] = lambda _: None
-    report: Callable[[str], None] = lambda _: None
 
 
 def train(
@@ -86,7 +88,7 @@ def resume(
     """
     watch = watch or TrainingWatch()
     settings, scenario = run_folder.load(folder)
-    ready = prepare(scenario, simulators=settings.train.simulators(scenario), report=watch.report)
+    ready = prepare(scenario, simulators=settings.train.simulators(scenario))
     run_folder.check_same(settings, ready, folder)
     if own_demand(ready.scenario, ready.network) != settings.demand:
         raise InputError(
@@ -96,7 +98,7 @@ def resume(
     now = run_folder.versions()
     for name in sorted(now.keys() & settings.versions.keys()):
         if now[name] != settings.versions[name]:
-            watch.report(f"{name} is {now[name]} here, and was {settings.versions[name]}: it may not go on exactly")
+            log.warning(f"{name} is {now[name]} here, and was {settings.versions[name]}: it may not go on exactly")
     has_state = (folder / run_folder.CHECKPOINT).exists()  # killed before its first update, it simply starts
     state = run_folder.load_checkpoint(folder) if has_state else None
     if state is not None and state.get("algo", settings.train.algo) != settings.train.algo:
@@ -131,7 +133,7 @@ def _run(
 ) -> dict[str, float]:
     torch.set_num_threads(1)  # the networks are small, and sums then always come out the same
     learner = _learner(ready, settings)
-    expert = reled.Reled(ready, folder, settings, learner, workers, watch.report) if isinstance(learner, Hpo) else None
+    expert = reled.Reled(ready, folder, settings, learner, workers) if isinstance(learner, Hpo) else None
     update, episodes, row = 0, 0, {}
     if state is not None:
         learner.restore(state["learner"])  # type: ignore[arg-type]
@@ -139,7 +141,7 @@ def _run(
     metrics, timing = (run_folder.Table(folder / name, keep=update) for name in (run_folder.METRICS, run_folder.TIMING))
     board = SummaryWriter(str(folder / "tensorboard"), purge_step=episodes + 1)
     try:
-        with Rollouts(ready.task, workers, fork=fork, report=watch.report) as rollouts:
+        with Rollouts(ready.task, workers, fork=fork) as rollouts:
             if expert is not None:
                 expert.begin(None if state is None else state["experts"])  # type: ignore[arg-type]
             while episodes < settings.episodes:

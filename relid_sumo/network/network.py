@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import tempfile
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -21,6 +21,8 @@ from relid_sumo.network import catalogue, driving_side, netconvert, osm, signals
 from relid_sumo.network.catalogue import NetworkSettings
 from relid_sumo.network.graph import RoadGraph
 
+log = logging.getLogger(__name__)
+
 __all__ = ["Network", "NetworkSettings", "build", "find", "match_edge"]
 
 FORMAT = 2  # raise it when a build gives something else for the same input
@@ -28,8 +30,6 @@ MATCH_M = 200.0
 MATCH_DEG = 60.0
 NET, GRAPH, SUMMARY = "network.net.xml", "graph.npz", "summary.json"
 OSM_ATTRIBUTION = "© OpenStreetMap contributors (ODbL)"
-
-Report = Callable[[str], None]
 
 
 @dataclass(frozen=True, eq=False)
@@ -136,7 +136,6 @@ def find(
     name: str | None = None,
     bbox: osm.Box | None = None,
     left_hand: bool | None = None,
-    report: Report | None = None,
 ) -> Network:
     """Return a network by its name in the catalogue, or by the path of an OSM file; built where it is not in the cache.
 
@@ -148,8 +147,6 @@ def find(
         West, south, east, north in degrees, in place of the area that it has.
     left_hand
         Whether traffic drives on the left, in place of what the position says.
-    report
-        Told what is being done.
 
     Raises
     ------
@@ -161,13 +158,13 @@ def find(
     located = catalogue.locate(name_or_path)
     changes = {"bbox": bbox, "left_hand": left_hand}
     settings = located.settings.model_copy(update={key: value for key, value in changes.items() if value is not None})
-    network = build(located.source, settings, name=name or located.name, report=report)
+    network = build(located.source, settings, name=name or located.name)
     if name is not None or name_or_path not in catalogue.known():
         catalogue.remember(name or located.name, located.source, settings)
     return replace(network, title=located.title, description=located.description)
 
 
-def build(source: Path, settings: NetworkSettings | None = None, *, name: str, report: Report | None = None) -> Network:
+def build(source: Path, settings: NetworkSettings | None = None, *, name: str) -> Network:
     """Turn an OSM file into a network, or take it from the cache.
 
     Parameters
@@ -178,8 +175,6 @@ def build(source: Path, settings: NetworkSettings | None = None, *, name: str, r
         How to build it.
     name
         What to call it.
-    report
-        Called with a line of text as the work goes on.
 
     Raises
     ------
@@ -197,7 +192,7 @@ def build(source: Path, settings: NetworkSettings | None = None, *, name: str, r
         with tempfile.TemporaryDirectory(prefix=f".{name}-", dir=folder.parent) as scratch:
             whole = Path(scratch) / "whole"
             whole.mkdir()
-            summary = {"key": key, "sha256": digest, **_make(source, settings, Path(scratch), whole, report)}
+            summary = {"key": key, "sha256": digest, **_make(source, settings, Path(scratch), whole)}
             (whole / SUMMARY).write_text(json.dumps(summary, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
             try:
                 whole.rename(folder)
@@ -217,10 +212,9 @@ def _make_folder(folder: Path) -> None:
         ) from None
 
 
-def _make(source: Path, settings: NetworkSettings, work: Path, whole: Path, report: Report | None) -> dict[str, Any]:
+def _make(source: Path, settings: NetworkSettings, work: Path, whole: Path) -> dict[str, Any]:
     """Build a network into the folder `whole` and return its summary."""
-    tell = report or (lambda _: None)
-    tell(f"reading {source.name}")
+    log.info(f"reading {source.name}")
     extract = osm.read(source, box=settings.bbox, service_roads=settings.service_roads)
     left_hand, decided = settings.left_hand, "set"
     if left_hand is None:
@@ -228,11 +222,11 @@ def _make(source: Path, settings: NetworkSettings, work: Path, whole: Path, repo
         decided = f"by position (time zone {zone})"
     guess = extract.signals == 0 if settings.guess_signals is None else settings.guess_signals
     osm.write(extract, work / "clean.osm")
-    tell(f"netconvert: {len(extract.pieces)} ways, {'left' if left_hand else 'right'}-hand traffic")
+    log.info(f"netconvert: {len(extract.pieces)} ways, {'left' if left_hand else 'right'}-hand traffic")
     builder = netconvert.Builder(source, work)
     builder.convert(work / "clean.osm", left_hand=left_hand, guess_signals=guess)
     builder.reduce()
-    tell(f"trial run on {builder.net.graph.n_edges} edges")
+    log.info(f"trial run on {builder.net.graph.n_edges} edges")
     trials = builder.mend()
 
     net = builder.net

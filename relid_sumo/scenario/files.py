@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import textwrap
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from pydantic import BaseModel
@@ -17,8 +17,6 @@ from relid_sumo.scenario.settings import Scenario
 FILE = "scenario.toml"
 ANSWERS = "answers"  # folder of recorded answers of a language model, beside it
 RECALIBRATE = {"level", "profile", "fringe_factor", "min_distance_m", "max_running"}
-
-Report = Callable[[str], None]
 
 
 def read_scenario(file: Path) -> Scenario:

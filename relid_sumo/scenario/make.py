@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import re
 from collections.abc import Sequence
@@ -13,10 +14,12 @@ from relid_sumo.network import catalogue, network, osm
 from relid_sumo.network.catalogue import NetworkSettings, plain_name
 from relid_sumo.network.network import Network
 from relid_sumo.scenario import prepare, trips
-from relid_sumo.scenario.files import FILE, Report, override, read_scenario
+from relid_sumo.scenario.files import FILE, override, read_scenario
 from relid_sumo.scenario.settings import NAME, Scenario, Trip
 from relid_sumo.scenario.task import make_task
 from relid_sumo.scenario.traffic import edge_times, level, meso
+
+log = logging.getLogger(__name__)
 
 AGENTS = 10
 
@@ -36,7 +39,6 @@ def load_scenario(
     changes: Sequence[str] = (),
     bbox: tuple[float, float, float, float] | None = None,
     agents: int | None = None,
-    report: Report = lambda _: None,
 ) -> Scenario:
     """Return a scenario by its name, by the path of its folder or file, or made on the fly from an OSM file.
 
@@ -48,8 +50,6 @@ def load_scenario(
         Crop of an OSM file (west, south, east, north), degrees; only for one made on the fly.
     agents
         Number of agents (10 where not given); likewise.
-    report
-        Told what is being done.
 
     Raises
     ------
@@ -64,7 +64,7 @@ def load_scenario(
         path = names[str(name_or_path)]
     elif is_osm:
         count = AGENTS if agents is None else agents
-        return new_scenario(plain_name(path), path, bbox=bbox, agents=count, changes=changes, report=report)
+        return new_scenario(plain_name(path), path, bbox=bbox, agents=count, changes=changes)
     elif (path / FILE).is_file():
         path = path / FILE
     elif path.is_file() and path.suffix != ".toml":
@@ -77,7 +77,7 @@ def load_scenario(
     return override(read_scenario(path), changes)
 
 
-def find_network(name_or_path: str, report: Report = lambda _: None) -> Network:
+def find_network(name_or_path: str) -> Network:
     """Return a network by its name, by an OSM file, or by the name of a scenario on it.
 
     Raises
@@ -87,8 +87,8 @@ def find_network(name_or_path: str, report: Report = lambda _: None) -> Network:
     """
     scenarios = catalogue.catalogue("scenarios", FILE)
     if name_or_path in scenarios and name_or_path not in catalogue.known():
-        return prepare.build_network(read_scenario(scenarios[name_or_path]), report)
-    return network.find(name_or_path, report=report)
+        return prepare.build_network(read_scenario(scenarios[name_or_path]))
+    return network.find(name_or_path)
 
 
 def new_scenario(
@@ -100,7 +100,6 @@ def new_scenario(
     seed: int = 0,
     changes: Sequence[str] = (),
     with_meso: bool = False,
-    report: Report = lambda _: None,
 ) -> Scenario:
     """Make a complete scenario from an OSM file, or from a network of the catalogue.
 
@@ -122,8 +121,8 @@ def new_scenario(
     if agents < 1:
         raise InputError(f"{agents} agents: a scenario needs at least one")
     options = _options(source, bbox, changes)
-    roads = prepare.roads(name, source, options, report)
-    report(f"choosing {agents} trips")
+    roads = prepare.roads(name, source, options)
+    log.info(f"choosing {agents} trips")
     chosen = trips.choose(roads, agents, seed)
     draft = Scenario(
         name=name,
@@ -132,13 +131,13 @@ def new_scenario(
         trips=chosen,
         horizon_s=_horizon(roads, chosen, name),
     )
-    draft = level.calibrated(override(draft, changes), roads, report)
-    times = edge_times.edge_times(draft, roads, draft.seeds.training[:TRIP_SEEDS], report)
+    draft = level.calibrated(override(draft, changes), roads)
+    times = edge_times.edge_times(draft, roads, draft.seeds.training[:TRIP_SEEDS])
     chosen = trips.choose(roads, agents, seed, times[: max(1, round(BUSY_S / edge_times.BIN_S))].mean(axis=0))
     wanted = any(change.partition("=")[0].strip() == "horizon_s" for change in changes)
     horizon = draft.horizon_s if wanted else _horizon(roads, chosen, name)
     made = draft.model_copy(update={"trips": chosen, "horizon_s": horizon})
-    return meso.calibrated(made, roads, report) if with_meso else made
+    return meso.calibrated(made, roads) if with_meso else made
 
 
 def _options(source: Path, bbox: tuple[float, float, float, float] | None, changes: Sequence[str]) -> NetworkSettings:

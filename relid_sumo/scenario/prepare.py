@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -50,14 +50,14 @@ class PreparedScenario:
         return tuple(sumo_options.simulation_options(self.scenario, self.network, file, traffic_seed, simulator))
 
 
-def build_network(scenario: Scenario, report: Callable[[str], None] = lambda _: None) -> Network:
+def build_network(scenario: Scenario) -> Network:
     """Return a scenario's network: from the catalogue, or from the OSM file beside the scenario."""
     beside = scenario.folder / scenario.network
     source = beside.resolve() if beside.is_file() else Path(scenario.network)
-    return roads(scenario.name, source, scenario.network_options, report)
+    return roads(scenario.name, source, scenario.network_options)
 
 
-def roads(name: str, source: Path, options: NetworkSettings, report: Callable[[str], None]) -> Network:
+def roads(name: str, source: Path, options: NetworkSettings) -> Network:
     """Return the network of an OSM file, or of the catalogue.
 
     Raises
@@ -66,10 +66,10 @@ def roads(name: str, source: Path, options: NetworkSettings, report: Callable[[s
         There is none, or options are given for one of the catalogue.
     """
     if source.is_file():
-        return network.build(source, options, name=name, report=report)
+        return network.build(source, options, name=name)
     if options != NetworkSettings():
         raise InputError(f"scenario '{name}': network_options are for an OSM file; network '{source}' has its own")
-    return network.find(str(source), report=report)
+    return network.find(str(source))
 
 
 def ends(scenario: Scenario, roads: Network) -> list[tuple[int, int]]:
@@ -98,7 +98,6 @@ def prepare(
     simulators: Sequence[Simulator] = ("micro",),
     closed: Sequence[str] = (),
     known: Scenario | None = None,
-    report: Callable[[str], None] = lambda _: None,
 ) -> PreparedScenario:
     """Build, calibrate and measure what a scenario needs; everything is cached.
 
@@ -111,22 +110,20 @@ def prepare(
     known
         The scenario whose mean travel times agents know (``observation.distance = "time"``), calibrated; its own where
         not given.
-    report
-        Told what is being done.
 
     Raises
     ------
     InputError
         The scenario cannot be driven; the message says why.
     """
-    built = build_network(scenario, report)
+    built = build_network(scenario)
     shut = frozenset(_edge(built, name) for name in closed)
-    scenario = level.calibrated(scenario, built, report)
+    scenario = level.calibrated(scenario, built)
     if "meso" in simulators:
-        scenario = meso.calibrated(scenario, built, report)
+        scenario = meso.calibrated(scenario, built)
     times = None
     if scenario.observation.distance == "time":
-        times = edge_times.edge_times(known or scenario, built, report=report).mean(axis=0)
+        times = edge_times.edge_times(known or scenario, built).mean(axis=0)
     if shut and scenario.demand.route_file is not None:
         raise InputError("a road can be closed with generated demand alone: own demand is not routed anew around it")
     ready = PreparedScenario(scenario, built, make_task(scenario, built.graph, ends(scenario, built), times, shut))

@@ -21,11 +21,10 @@ from relid_sumo.sed.settings import SedSettings
 
 @dataclass(frozen=True)
 class SedWatch:
-    """Who is told what while a run goes on: an answer, an episode, what is being done."""
+    """Who is told what while a run goes on: an answer, an episode."""
 
     answer: Callable[[Question], None] = lambda _: None
     episode: Callable[[EpisodeRecord], None] = lambda _: None
-    report: Callable[[str], None] = lambda _: None
 
 
 @dataclass(frozen=True, eq=False)

@@ -6,6 +6,7 @@ better; what is held is never exchanged for something worse.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,6 +24,8 @@ from relid_sumo.sed.programs.attempt import Attempt, attempt
 from relid_sumo.sed.programs.feedback import Reference
 from relid_sumo.sed.programs.plans import Routes
 from relid_sumo.sed.programs.sandbox import Isolation
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(eq=False)
@@ -78,9 +81,9 @@ def refine(bench: Bench, folder: Path, provider: Provider, how: Isolation, edge_
     InputError
         No more answers are to be had, or a template is not valid.
     """
-    task, settings, report = bench.ready.task, bench.settings, bench.watch.report
+    task, settings = bench.ready.task, bench.settings
     parts = partition(task, settings.partition)
-    report(f"{len(parts.subsets)} subsets; driving the policies to compare with")
+    log.info(f"{len(parts.subsets)} subsets; driving the policies to compare with")
     reference = bench.reference()
     tried: material.Tried = {}
     for records in (reference.shortest, reference.reactive):
@@ -92,10 +95,10 @@ def refine(bench: Bench, folder: Path, provider: Provider, how: Isolation, edge_
     for number in range(1, settings.rounds + 1):
         active = [subset for subset in subsets if subset.idle_rounds < settings.patience]
         if not active:
-            report(f"nothing improves any more: stopped after round {number - 1}")
+            log.info(f"nothing improves any more: stopped after round {number - 1}")
             break
         asked = [(subset, question) for subset in active for question in known.questions(subset, number)]
-        report(f"round {number}: {len(asked)} programs")
+        log.info(f"round {number}: {len(asked)} programs")
         answers = run_folder.ask(folder, provider, [question for _, question in asked], bench.watch.answer)
         fresh = []
         for (subset, question), answer in zip(asked, answers, strict=True):
@@ -112,7 +115,7 @@ def refine(bench: Bench, folder: Path, provider: Provider, how: Isolation, edge_
                 material.note(tried, one.records, subset.agents)
         for subset in active:
             _hold(subset, number)
-        report(_told(number, fresh, subsets))
+        log.info(_told(number, fresh, subsets))
     return Refined(parts, subsets, reference)
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Sequence
+import logging
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -31,6 +32,8 @@ from relid_sumo.sed.loop import Refined, refine
 from relid_sumo.sed.programs import sandbox
 from relid_sumo.sed.programs.sandbox import Isolation
 from relid_sumo.sed.settings import SedSettings
+
+log = logging.getLogger(__name__)
 
 PROVIDERS = ("recorded", "template", "openai", "mailbox")
 
@@ -123,7 +126,7 @@ def run(
     counted = _Counted(watch or SedWatch())
     name, _ = check(ask, settings, ready.scenario)
     with _refined(ready, folder, settings, ask, workers, present, counted.watch) as (bench, refined):
-        bench.watch.report("driving the held plans together")
+        log.info("driving the held plans together")
         demonstrations, compared = demonstrate.demonstrate(bench, refined)
     counted.told(demonstrations).save(folder / run_folder.DEMONSTRATIONS)
     content = results.results(refined, compared, ready.task, name)
@@ -150,7 +153,7 @@ def plan(
     content = [ready.identity(), name, settings.model_dump(mode="json"), answers]
     file = cache.cache_file("demonstrations", ready.network.name, content, ".npz")
     if name in {"recorded", "template"} and file.is_file():
-        (watch or SedWatch()).report("the demonstrations are there from before")
+        log.info("the demonstrations are there from before")
         return Demonstrations.load(file)
     counted = _Counted(watch or SedWatch())
     with _refined(ready, folder, settings, ask, workers, None, counted.watch) as (bench, refined):
@@ -200,30 +203,28 @@ def looped(bench: Bench, folder: Path, ask: Ask) -> Refined:
     InputError
         The folder is taken, no answers are to be had, or programs cannot be isolated here.
     """
-    ready, settings, watch = bench.ready, bench.settings, bench.watch
+    ready, settings = bench.ready, bench.settings
     scenario = ready.scenario
     name, how = check(ask, settings, scenario)
     known = {"scenario": placed(scenario).model_dump(mode="json"), "network_key": ready.network.key}
     run_folder.open_run(folder, name, {**known, "isolation": how, "settings": settings.model_dump(mode="json")})
-    provider = _provider(name, ask, settings, scenario, folder, watch.report)
-    times = edge_times.edge_times(scenario, ready.network, report=watch.report)
+    provider = _provider(name, ask, settings, scenario, folder)
+    times = edge_times.edge_times(scenario, ready.network)
     return refine(bench, folder, provider, how, times)
 
 
-def _provider(
-    name: str, ask: Ask, settings: SedSettings, scenario: Scenario, folder: Path, say: Callable[[str], None]
-) -> Provider:
+def _provider(name: str, ask: Ask, settings: SedSettings, scenario: Scenario, folder: Path) -> Provider:
     match name:
         case "openai":
             return OpenAi(settings.llm, folder / run_folder.USAGE)
         case "mailbox" if ask.mailbox is not None:
-            return Mailbox(ask.mailbox, ask.wait_s, say)
+            return Mailbox(ask.mailbox, ask.wait_s)
         case "recorded":
-            return Recorded(scenario.folder / ANSWERS, say)
+            return Recorded(scenario.folder / ANSWERS)
     return Template()
 
 
-def network_of(folder: Path, say: Callable[[str], None] = lambda _: None) -> Network:
+def network_of(folder: Path) -> Network:
     """Return the network of a run.
 
     Raises
@@ -232,7 +233,7 @@ def network_of(folder: Path, say: Callable[[str], None] = lambda _: None) -> Net
         The folder holds no run, or the network has changed since.
     """
     settings = run_folder.read_json(folder / run_folder.SETTINGS)
-    built = build_network(validate(settings["scenario"], Scenario, str(folder / run_folder.SETTINGS)), say)
+    built = build_network(validate(settings["scenario"], Scenario, str(folder / run_folder.SETTINGS)))
     if built.key != settings["network_key"]:
         raise InputError(f"{folder}: its network '{built.name}' has changed since; run it again")
     return built

@@ -10,7 +10,8 @@ episode of the budget.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import logging
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 
@@ -25,11 +26,12 @@ from relid_sumo.scenario.traffic import turn_times
 from relid_sumo.scenario.traffic.turn_times import TurnTimes
 from relid_sumo.scenario.trips import distinct_routes
 
+log = logging.getLogger(__name__)
+
 WAYS = 3  # of each agent, beside its demonstration
 MOST_SHARED = 0.85  # of a way's length with one tried before: a detour around one junction is worth a try
 DOUBT_S = 20.0  # standard deviation of what turn times say that a way gains
 Route = Sequence[int]
-Report = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -41,9 +43,7 @@ class Probed:
     episodes: int
 
 
-def probe(
-    ready: PreparedScenario, demonstrated: Sequence[Route], rollouts: Rollouts, report: Report = lambda _: None
-) -> Probed:
+def probe(ready: PreparedScenario, demonstrated: Sequence[Route], rollouts: Rollouts) -> Probed:
     """Return every agent's best way; cached, as nothing that learns has a part in it.
 
     Parameters
@@ -54,15 +54,15 @@ def probe(
     content = [ready.identity("observation", "reward"), [list(map(int, route)) for route in demonstrated]]
     file = cache.cache_file("probes", ready.network.name, content, ".json")
     if not file.is_file():
-        files.write_json(file, asdict(_probed(ready, demonstrated, rollouts, report)))
+        files.write_json(file, asdict(_probed(ready, demonstrated, rollouts)))
     found = files.read_json(file)
     return Probed(tuple(map(tuple, found["routes"])), tuple(found["gain_s"]), found["episodes"])
 
 
-def _probed(ready: PreparedScenario, demonstrated: Sequence[Route], rollouts: Rollouts, report: Report) -> Probed:
-    times = turn_times.measured(ready.scenario, ready.network, report)
+def _probed(ready: PreparedScenario, demonstrated: Sequence[Route], rollouts: Rollouts) -> Probed:
+    times = turn_times.measured(ready.scenario, ready.network)
     ways = _ways(ready, demonstrated, times)
-    report(f"probing {sum(map(len, ways)) - len(ways)} ways beside the demonstrations")
+    log.info(f"probing {sum(map(len, ways)) - len(ways)} ways beside the demonstrations")
     chosen, gains = [], []
     for routes, driven, depart_s in zip(ways, _driven(ready, ways, rollouts), ready.task.depart_s, strict=True):
         expected = np.array([times.duration(route, float(depart_s)) for route in routes])

@@ -10,7 +10,8 @@ about the learners. They go to rounds.csv.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import logging
+from collections.abc import Mapping, Sequence
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -34,8 +35,9 @@ from relid_sumo.sed.bench import Bench, Present, SedWatch
 from relid_sumo.sed.demonstrations import Demonstrations
 from relid_sumo.sed.settings import SedSettings
 
+log = logging.getLogger(__name__)
+
 DEMONSTRATIONS, PROBES, EXPERTS, RENEWED = "demonstrations.npz", "probes.json", "experts.json", "renewed"
-Report = Callable[[str], None]
 
 
 def check(ready: PreparedScenario, settings: TrainSettings) -> None:
@@ -59,8 +61,8 @@ class Reled:
         As `relid_sumo.learn.train.train`.
     learner
         Who has the experts.
-    workers, report
-        Simulation processes while demonstrations are made; told what is being done.
+    workers
+        Simulation processes while demonstrations are made.
 
     Raises
     ------
@@ -75,10 +77,9 @@ class Reled:
         settings: TrainSettings,
         learner: Hpo,
         workers: int | None,
-        report: Report,
     ) -> None:
         self._ready, self._folder, self._settings, self._learner = ready, folder, settings, learner
-        self._report, self._how = report, _how(settings)
+        self._how = _how(settings)
         self._demonstrations = self._made(workers)
         self._routes = planned(self._demonstrations, ready, folder / DEMONSTRATIONS)
         self.experts = Experts(ready.task, self._routes)
@@ -89,7 +90,7 @@ class Reled:
     def _on_trial(self) -> PreparedScenario:
         """The scenario ready for what plans are tried in; not worked out before it is needed."""
         scenario = self._ready.scenario
-        return prepare(scenario, simulators=sed.simulators(self._how, scenario), report=self._report)
+        return prepare(scenario, simulators=sed.simulators(self._how, scenario))
 
     def _made(self, workers: int | None) -> Demonstrations:
         """Return the run's demonstrations; made where it has none yet."""
@@ -99,8 +100,8 @@ class Reled:
         if given:
             made = Demonstrations.load(Path(given))
         else:
-            ask, watch = sed.Ask(self._settings.llm), SedWatch(report=self._report)
-            made = sed.plan(self._on_trial, self._folder / "sed", self._how, ask, workers=workers, watch=watch)
+            ask = sed.Ask(self._settings.llm)
+            made = sed.plan(self._on_trial, self._folder / "sed", self._how, ask, workers=workers)
         planned(made, self._ready, Path(given or self._folder / "sed"))
         made.save(file)
         return made
@@ -123,7 +124,7 @@ class Reled:
             return
         settings, is_last = self._settings, simulator == self._last
         new = self._probe(rollouts) if is_last and settings.probes else []
-        self._report("driving the demonstrations")
+        log.info("driving the demonstrations")
         if not self._shown:
             new = list(range(self._ready.task.n_agents))
             batch = settings.episodes_per_update
@@ -136,7 +137,7 @@ class Reled:
         told = {"steps": 0.0}
         if new:
             told = self._learner.imitate(new)
-            self._report(
+            log.info(
                 f"imitation: {told['steps']:.0f} steps; probability of the experts' actions {told['imitated']:.2f}"
             )
         file = self._folder / EXPERTS
@@ -145,11 +146,11 @@ class Reled:
 
     def _probe(self, rollouts: Rollouts) -> list[int]:
         """Let the probed ways that are better be the demonstrations; return whose they are."""
-        found = probes.probe(self._on_trial, self.experts.routes, rollouts, self._report)
+        found = probes.probe(self._on_trial, self.experts.routes, rollouts)
         better = self.experts.exchange(found.routes)
         gains = {name: round(gain, 1) for name, gain in zip(self._ready.task.names, found.gain_s, strict=True)}
         files.write_json(self._folder / PROBES, {"episodes_driven": found.episodes, "gain_s": gains})
-        self._report(f"probes: {len(better)} agents have a better way than their demonstration")
+        log.info(f"probes: {len(better)} agents have a better way than their demonstration")
         self._driven += found.episodes
         return better
 
@@ -198,7 +199,7 @@ class Reled:
             return
         weights, number = self._learner.weights(), update // every
         present = Present(Policy("learned", weights=weights), partial(policies.probabilities, weights))
-        bench = Bench(self._on_trial, rollouts, self._how, present, SedWatch(episode=self._count, report=self._report))
+        bench = Bench(self._on_trial, rollouts, self._how, present, SedWatch(episode=self._count))
         own = self._settings.algo == "reled" and not self._settings.demonstrations
         ask = sed.Ask(self._settings.llm) if own else None
         index = {name: i for i, name in enumerate(self._ready.task.names)}
@@ -211,7 +212,7 @@ class Reled:
                 self._driven += self._show(rollouts, simulator)
             self._learner.expert = self.experts.stacked()
             self._learner.imitate(new)
-        self._report(f"renewal {number}: {len(new)} agents have a better demonstration")
+        log.info(f"renewal {number}: {len(new)} agents have a better demonstration")
         self._rounds.add({"round": number, "update": update, **found.numbers, "renewed": len(new)})
         self._n_rounds += 1
 

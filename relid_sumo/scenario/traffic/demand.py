@@ -6,7 +6,6 @@ import hashlib
 import json
 import tempfile
 import xml.etree.ElementTree as ET
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -25,8 +24,6 @@ ROUTE_SPREAD = 2.0  # each vehicle sees every edge's time times a random factor 
 CLOSED_S = 1e6  # what a closed road costs background traffic
 FORMAT = 1  # part of the cache key: raise it when what is cached changes its meaning
 VEHICLE_TYPE = '<vType id="background" vClass="passenger"/>'
-
-Report = Callable[[str], None]
 
 
 def routes(scenario: Scenario, network: Network, traffic_seed: int, closed: frozenset[int] = frozenset()) -> Path:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import io
+import logging
 import tempfile
 import xml.etree.ElementTree as ET
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,12 +20,12 @@ from relid_sumo.scenario.settings import Scenario
 from relid_sumo.scenario.traffic.demand import own_demand, routes
 from relid_sumo.scenario.traffic.sumo_options import simulation_options
 
+log = logging.getLogger(__name__)
+
 BIN_S = 300.0
 # What changes nothing measured here; of the network, its key counts.
 NOT_TRAFFIC = {"trips", "network", "seeds", "observation", "reward", "name", "simulator", "meso"}
 FORMAT = 2  # part of the cache key: raise it when what is cached changes its meaning
-
-Report = Callable[[str], None]
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,7 +53,6 @@ def measured(
     scenario: Scenario,
     network: Network,
     traffic_seeds: Sequence[int] | None = None,
-    report: Report = lambda _: None,
 ) -> Measured:
     """Drive the background traffic alone, microscopically, and return what it took; cached.
 
@@ -64,7 +64,7 @@ def measured(
     seeds = tuple(scenario.seeds.training if traffic_seeds is None else traffic_seeds)
     file = cache.cache_file("traffic", network.name, [FORMAT, *identity(scenario, network, seeds)], ".npz")
     if not file.is_file():
-        report(f"measuring travel times over {len(seeds)} samples of traffic")
+        log.info(f"measuring travel times over {len(seeds)} samples of traffic")
         parts = [vars(part) for part in sumo.each(lambda seed: _one(scenario, network, seed), seeds)]
         content = io.BytesIO()
         np.savez(content, **{name: np.sum([part[name] for part in parts], axis=0) for name in parts[0]})
@@ -77,13 +77,12 @@ def edge_times(
     scenario: Scenario,
     network: Network,
     traffic_seeds: Sequence[int] | None = None,
-    report: Report = lambda _: None,
 ) -> Floats:
     """Return mean travel times by edge and bin, s, shape (bins, E); see `measured`.
 
     An edge that nobody used in a bin has its free-flow time.
     """
-    took = measured(scenario, network, traffic_seeds, report)
+    took = measured(scenario, network, traffic_seeds)
     free = np.broadcast_to(network.graph.free_flow_s, took.edge_s.shape)
     mean = np.where(took.edge_vehicles > 0, took.edge_s / np.maximum(took.edge_vehicles, 1), free)
     return np.maximum(mean, free)

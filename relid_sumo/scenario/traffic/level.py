@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import math
 import tempfile
 import xml.etree.ElementTree as ET
@@ -16,8 +17,10 @@ from relid_sumo.base.cache import cache_folder
 from relid_sumo.base.errors import InputError
 from relid_sumo.network.network import Network
 from relid_sumo.scenario.settings import Scenario, Simulator
-from relid_sumo.scenario.traffic.demand import VEHICLE_TYPE, Report, cache_key, routes
+from relid_sumo.scenario.traffic.demand import VEHICLE_TYPE, cache_key, routes
 from relid_sumo.scenario.traffic.sumo_options import simulation_options
+
+log = logging.getLogger(__name__)
 
 STRETCH = 10.0  # light traffic: the same trips at a tenth of the density
 
@@ -184,17 +187,17 @@ def _travel_times(options: list[str], end_s: float | None, out: Path) -> tuple[d
     return times, int(vehicles.get("inserted", "0")), stuck
 
 
-def calibrated(scenario: Scenario, network: Network, report: Report = lambda _: None) -> Scenario:
+def calibrated(scenario: Scenario, network: Network) -> Scenario:
     """Return the scenario with a demand rate: as it stands where it has one, else calibrated (and cached)."""
     if scenario.demand.rate_vph is not None or scenario.demand.route_file is not None:
         return scenario
-    traffic = calibrate(scenario, network, report)
+    traffic = calibrate(scenario, network)
     if traffic.note:
-        report(f"background traffic: {traffic.note}; +{traffic.level:.0%} it is")
+        log.info(f"background traffic: {traffic.note}; +{traffic.level:.0%} it is")
     return scenario.model_copy(update={"demand": scenario.demand.model_copy(update={"rate_vph": traffic.rate_vph})})
 
 
-def calibrate(scenario: Scenario, network: Network, report: Report = lambda _: None) -> TrafficLevel:
+def calibrate(scenario: Scenario, network: Network) -> TrafficLevel:
     """Find the departure rate that gives the scenario's congestion level, by bisection of its logarithm.
 
     Where the level cannot be had without gridlock, or without more vehicles than `max_running`, the highest rate that
@@ -211,12 +214,12 @@ def calibrate(scenario: Scenario, network: Network, report: Report = lambda _: N
     )
     if file.is_file():
         return TrafficLevel(**json.loads(file.read_text(encoding="utf-8")))
-    result = _bisect(scenario, network, report) if demand.level > 0 else TrafficLevel(0.0, 0.0, 0.0, 0.0, 0.0, 0)
+    result = _bisect(scenario, network) if demand.level > 0 else TrafficLevel(0.0, 0.0, 0.0, 0.0, 0.0, 0)
     files.write_json(file, result.__dict__)
     return result
 
 
-def _bisect(scenario: Scenario, network: Network, report: Report) -> TrafficLevel:
+def _bisect(scenario: Scenario, network: Network) -> TrafficLevel:
     graph, demand = network.graph, scenario.demand
     lane_km = float((graph.length * graph.lanes).sum()) / 1000.0
     span_s = float(np.hypot(*np.ptp(graph.junction_xy, axis=0))) / 2 / float(np.average(graph.speed))
@@ -227,7 +230,7 @@ def _bisect(scenario: Scenario, network: Network, report: Report) -> TrafficLeve
     reason = ""
     for trial in range(1, 10):
         now = measure(scenario, network, rate)
-        report(f"calibrating traffic, trial {trial}: {rate:.0f} vehicles/h give +{now.level:.0%} travel time")
+        log.info(f"calibrating traffic, trial {trial}: {rate:.0f} vehicles/h give +{now.level:.0%} travel time")
         if now.flows and abs(now.level - demand.level) <= LEVEL_TOLERANCE:
             return now
         if now.flows and now.level < demand.level:

@@ -8,7 +8,8 @@ as in the microscopic simulation, in light and in loaded traffic.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,6 +20,8 @@ from relid_sumo.network.network import Network
 from relid_sumo.scenario.settings import Meso, Scenario, Simulator
 from relid_sumo.scenario.traffic.demand import own_demand
 from relid_sumo.scenario.traffic.level import TripTimes, trip_times
+
+log = logging.getLogger(__name__)
 
 # Lowest and highest value tried of each parameter. SUMO's defaults are 1.13, 1.13, 1.73 and 1.4 s for the headways.
 SPACE: dict[str, tuple[float, float]] = {
@@ -42,8 +45,6 @@ STEP, SHRINK = (
     0.9,
 )  # of a refining trial, as a share of the space; what it shrinks by where it finds nothing better
 FORMAT = 3  # part of the cache key: raise it when what is cached changes its meaning
-
-Report = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -119,14 +120,14 @@ def _gap(micro: Sequence[TripTimes], other: Sequence[TripTimes]) -> Gap:
     return Gap(light, loaded, correlation, correlation_light, len(pairs["loaded"][0]))
 
 
-def calibrated(scenario: Scenario, network: Network, report: Report = lambda _: None) -> Scenario:
+def calibrated(scenario: Scenario, network: Network) -> Scenario:
     """Return the scenario with a mesoscopic simulation: as it stands where it has one, else calibrated (and cached)."""
     if scenario.meso is not None:
         return scenario
-    return scenario.model_copy(update={"meso": calibrate(scenario, network, report)})
+    return scenario.model_copy(update={"meso": calibrate(scenario, network)})
 
 
-def calibrate(scenario: Scenario, network: Network, report: Report = lambda _: None) -> Meso:
+def calibrate(scenario: Scenario, network: Network) -> Meso:
     """Find the parameters with which mesoscopic trips take as long as microscopic ones, on three training seeds.
 
     A Latin hypercube over the parameters for each way to treat junctions, then random steps from the best, which shrink
@@ -138,15 +139,15 @@ def calibrate(scenario: Scenario, network: Network, report: Report = lambda _: N
     content = [FORMAT, network.key, sumo.version(), settings, timing, own_demand(scenario, network), seeds]
     file = cache.cache_file("meso", network.name, content, ".json")
     if not file.is_file():
-        best = _search(scenario, network, seeds, report)
+        best = _search(scenario, network, seeds)
         files.write(file, (best.model_dump_json(indent=1) + "\n").encode())
     return Meso.model_validate_json(file.read_text(encoding="utf-8"))
 
 
-def _search(scenario: Scenario, network: Network, seeds: Sequence[int], report: Report) -> Meso:
+def _search(scenario: Scenario, network: Network, seeds: Sequence[int]) -> Meso:
     from scipy.stats import qmc  # noqa: PLC0415 - a second to import, and only calibration needs it
 
-    report(f"calibrating the mesoscopic simulation on {len(seeds)} samples of traffic")
+    log.info(f"calibrating the mesoscopic simulation on {len(seeds)} samples of traffic")
     micro = _times(scenario, network, seeds)
     best, least, trial = Meso(), np.inf, 0
 
@@ -159,7 +160,7 @@ def _search(scenario: Scenario, network: Network, seeds: Sequence[int], report: 
         if gap.badness >= least:
             return False
         best, least = settings, gap.badness
-        report(f"mesoscopic trial {trial}: {describe(gap)}")
+        log.info(f"mesoscopic trial {trial}: {describe(gap)}")
         return True
 
     way = 0

@@ -7,7 +7,7 @@ those who go straight on flow past. The times are those of the background's own 
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
@@ -101,13 +101,13 @@ class TurnTimes:
         return at_s + float(self.last[route[-1]]) - depart_s
 
 
-def measured(scenario: Scenario, network: Network, report: Callable[[str], None] = lambda _: None) -> TurnTimes:
+def measured(scenario: Scenario, network: Network) -> TurnTimes:
     """Return the turn times of the training traffic, microscopic.
 
     A turn's mean in a bin leans on its mean over all bins, that on the road's mean, and that on free flow, each by the
     weight of `DOUBT` vehicles.
     """
-    took = edge_times.measured(scenario, network, report=report)
+    took = edge_times.measured(scenario, network)
     return TurnTimes(network.graph, *_means(network.graph, took.turn_s, took.turn_vehicles))
 
 

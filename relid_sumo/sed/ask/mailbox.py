@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from relid_sumo.base import files
 from relid_sumo.base.errors import InputError
 from relid_sumo.sed import run_folder
 from relid_sumo.sed.ask.provider import KEPT, Question
+
+log = logging.getLogger(__name__)
 
 PROMPT, ANSWER = ".prompt.md", ".answer.md"
 POLL_S = 0.5
@@ -29,12 +32,10 @@ class Mailbox:
         The folder; made where it does not exist.
     wait_s
         Patience with the answers, s; 0 takes those that are there.
-    report
-        Told how many answers are awaited.
     """
 
-    def __init__(self, folder: Path, wait_s: float, report: Callable[[str], None] = lambda _: None) -> None:
-        self._folder, self._wait_s, self._report = folder, wait_s, report
+    def __init__(self, folder: Path, wait_s: float) -> None:
+        self._folder, self._wait_s = folder, wait_s
 
     def answer(self, questions: Sequence[Question]) -> Iterator[tuple[Question, str]]:
         """Write all prompts, and yield the answers that come; see `Provider`."""
@@ -45,7 +46,7 @@ class Mailbox:
         except OSError as error:
             raise InputError(f"mailbox {self._folder}: prompts cannot be written: {error.strerror}") from None
         waiting, until = list(questions), time.monotonic() + self._wait_s
-        self._report(f"mailbox {self._folder}: {len(waiting)} prompts to answer")
+        log.info(f"mailbox {self._folder}: {len(waiting)} prompts to answer")
         while waiting:
             for question in list(waiting):
                 text = _settled(self._folder / f"{_name(question)}{ANSWER}")
@@ -85,12 +86,10 @@ class Recorded:
     ----------
     folder
         The folder of recorded answers.
-    report
-        Told of answers that were given to another prompt.
     """
 
-    def __init__(self, folder: Path, report: Callable[[str], None] = lambda _: None) -> None:
-        self._folder, self._report = folder, report
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
         self._files = {file.stem: file for file in sorted(folder.glob("*.md"))}
 
     def answer(self, questions: Sequence[Question]) -> Iterator[tuple[Question, str]]:
@@ -99,7 +98,7 @@ class Recorded:
         for question in questions:
             yield question, self._text(question)
         if other:
-            self._report(
+            log.info(
                 f"{len(other)} of {len(questions)} recorded answers were given to prompts with other figures: "
                 f"{', '.join(other)}"
             )

@@ -489,13 +489,12 @@ def test_the_view_on_a_terminal_shows_what_runs_what_failed_and_when_it_ends(gri
 def test_elsewhere_it_prints_lines_and_quietly_nothing(grid: Path, capsys: pytest.CaptureFixture[str]) -> None:
     standings = [Standing(one, "waiting") for one in experiment.read(grid).cells]
     for quiet in (False, True):
-        view = BatchView(Console(width=120), quiet=quiet)
-        view.report("making")
+        view = BatchView(Console(width=120, quiet=quiet))
         view.grid(run.Grid(standings, 2, 1, dict.fromkeys(CELLS, 100.0)))
         view.event(Event(CELLS[0], "progress", Progress(6, -512.0, "evaluates 1/2")))
         view.event(Event(CELLS[0], "done"))
         view.event(Event(CELLS[1], "lost", error=SimulationError("its node has gone")))
         view.close()
         printed = capsys.readouterr().out
-        said = ["making", "1 of 2: done town-ippo-0: return -512 s", "1 of 2: lost town-ippo-1: its node has gone"]
-        assert [one in printed for one in said] == [not quiet] * 3
+        said = ["1 of 2: done town-ippo-0: return -512 s", "1 of 2: lost town-ippo-1: its node has gone"]
+        assert [one in printed for one in said] == [not quiet] * 2

@@ -281,6 +281,21 @@ def test_debug_shows_where_an_error_comes_from(capsys: pytest.CaptureFixture[str
     assert "Traceback" in capsys.readouterr().err
 
 
+def test_quiet_prints_results_and_errors_only(
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("train", "town", "--quiet", *SMALL, "--episodes", "2", "--out", tmp_path / "run") == 0
+    assert capsys.readouterr() == ("", "")
+    assert run("evaluate", trained, "--seeds", "1", "--json") == 0
+    loud = capsys.readouterr()
+    assert run("--quiet", "evaluate", trained, "--seeds", "1", "--json") == 0
+    assert capsys.readouterr() == (loud.out, "")
+    assert run("train", "twon", "--quiet") == 2
+    assert "did you mean" in capsys.readouterr().err
+    assert run("train", "town", *SMALL, "--episodes", "2", "--out", tmp_path / "loud") == 0
+    assert "next: relid-sumo evaluate" in capsys.readouterr().err, "--quiet is of one command"
+
+
 def test_a_sumo_that_dies_in_mid_episode_ends_in_one_message(
     tmp_path: Path, children: Callable[[int], dict[int, str]], wait_until: Callable[..., None]
 ) -> None:

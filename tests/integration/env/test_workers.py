@@ -201,9 +201,13 @@ def test_a_snapshot_that_is_killed_is_made_again(town_ready: PreparedScenario, c
     ids=["killed", "crashes", "hangs"],
 )
 def test_an_episode_that_is_lost_is_driven_again(
-    town_ready: PreparedScenario, children: Children, wait_until: Callable[..., int], word: signal.Signals, why: str
+    town_ready: PreparedScenario,
+    children: Children,
+    wait_until: Callable[..., int],
+    word: signal.Signals,
+    why: str,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
-    said: list[str] = []
     job = jobs_of(town_ready)[2]
 
     def driving() -> int | None:  # the process that drives an episode, in a fork of a snapshot
@@ -217,26 +221,25 @@ def test_an_episode_that_is_lost_is_driven_again(
                 last_words.write("Error: the road is gone.\nQuitting (on error).\n")
         os.kill(pid, word)
 
-    with Rollouts(town_ready.task, 1, limit_s=10.0, report=said.append) as rollouts:
+    with Rollouts(town_ready.task, 1, limit_s=10.0) as rollouts:
         first = rollouts.run([job])[0]
         hitter = threading.Thread(target=hit)
         hitter.start()
         assert_same(first, rollouts.run([job])[0])
         hitter.join()
-    assert said == [f"the simulation of traffic seed 2 died ({why}); it is driven again"]
+    assert caplog.messages == [f"the simulation of traffic seed 2 died ({why}); it is driven again"]
 
 
 def test_a_worker_that_hangs_is_replaced(
-    town_ready: PreparedScenario, children: Children, monkeypatch: pytest.MonkeyPatch
+    town_ready: PreparedScenario, children: Children, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr("relid_sumo.env.workers.SLACK_S", 1.0)
     job = jobs_of(town_ready)[2]
-    said: list[str] = []
-    with Rollouts(town_ready.task, 1, fork=False, limit_s=5.0, report=said.append) as rollouts:
+    with Rollouts(town_ready.task, 1, fork=False, limit_s=5.0) as rollouts:
         first = rollouts.run([job])[0]
         os.kill(workers_of(children)[0], signal.SIGSTOP)
         assert_same(first, rollouts.run([job])[0])
-    assert said == ["the simulation of traffic seed 2 died (no answer in 11 s); it is driven again"]
+    assert caplog.messages == ["the simulation of traffic seed 2 died (no answer in 11 s); it is driven again"]
 
 
 @FORK

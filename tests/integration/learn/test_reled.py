@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import shutil
 from dataclasses import replace
 from itertools import pairwise
@@ -209,13 +210,16 @@ def test_routes_on_mean_travel_times_of_training_traffic(town_ready: PreparedSce
     assert np.array_equal(list(policies["hist"].routes), range(task.n_agents))
 
 
-def test_due_routes_the_agents_by_sumos_own_assignment(town_ready: PreparedScenario) -> None:
+def test_due_routes_the_agents_by_sumos_own_assignment(
+    town_ready: PreparedScenario, caplog: pytest.LogCaptureFixture
+) -> None:
     task, seeds = town_ready.task, town_ready.scenario.seeds.training[:2]
     few = town_ready.scenario.seeds.model_copy(update={"training": seeds})
-    ready, told = replace(town_ready, scenario=town_ready.scenario.model_copy(update={"seeds": few})), list[str]()
-    routes = due.equilibrium(ready, told.append)
-    assert due.equilibrium(ready, told.append) == routes
-    assert len(told) == 1, "nothing is driven twice"
+    ready = replace(town_ready, scenario=town_ready.scenario.model_copy(update={"seeds": few}))
+    caplog.set_level(logging.INFO, "relid_sumo")
+    routes = due.equilibrium(ready)
+    assert due.equilibrium(ready) == routes
+    assert len(caplog.messages) == 1, "nothing is driven twice"
     assert [route[0] for route in routes] == task.origin.tolist()
     assert [route[-1] for route in routes] == task.destination.tolist()
     assert all(b in task.graph.slots[a] for route in routes for a, b in pairwise(route))
@@ -225,15 +229,17 @@ def test_due_routes_the_agents_by_sumos_own_assignment(town_ready: PreparedScena
         due.equilibrium(replace(ready, task=replace(task, closed=frozenset({0}))))
 
 
-def test_bestroute_takes_each_vehicles_quickest_of_several_routes(town_ready: PreparedScenario) -> None:
+def test_bestroute_takes_each_vehicles_quickest_of_several_routes(
+    town_ready: PreparedScenario, caplog: pytest.LogCaptureFixture
+) -> None:
     task, seeds = town_ready.task, town_ready.scenario.seeds.training[:2]
     few = town_ready.scenario.seeds.model_copy(update={"training": seeds})
     ready = replace(town_ready, scenario=town_ready.scenario.model_copy(update={"seeds": few}))
-    told: list[str] = []
-    chosen = bestroute(ready, report=told.append)
-    assert "samples of traffic" in told[0]
-    assert bestroute(ready, report=told.append) == chosen
-    assert len(told) == 1, "nothing is driven twice"
+    caplog.set_level(logging.INFO, "relid_sumo")
+    chosen = bestroute(ready)
+    assert "samples of traffic" in caplog.messages[0]
+    assert bestroute(ready) == chosen
+    assert len(caplog.messages) == 1, "nothing is driven twice"
     ends = zip(task.origin.tolist(), task.destination.tolist(), strict=True)
     options = [[list(route) for route in alternatives(task.graph, o, d, 2)] for o, d in ends]
     with Rollouts(task, 2) as rollouts:

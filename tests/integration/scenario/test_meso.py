@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import logging
 from itertools import pairwise
 from pathlib import Path
 
@@ -80,7 +81,7 @@ def test_nothing_is_missed_by_looking_only_when_it_matters(
 
 
 def test_calibration_finds_the_best_of_what_it_tries(
-    town_ready: PreparedScenario, monkeypatch: pytest.MonkeyPatch, cache_dir: Path
+    town_ready: PreparedScenario, monkeypatch: pytest.MonkeyPatch, cache_dir: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(meso, "SPREAD", 2)
     monkeypatch.setattr(meso, "REFINED", 2)
@@ -96,11 +97,11 @@ def test_calibration_finds_the_best_of_what_it_tries(
         return found
 
     monkeypatch.setattr(meso, "_gap", noted)
-    said: list[str] = []
-    found = meso.calibrated(scenario, town_ready.network, said.append).meso
+    caplog.set_level(logging.INFO, "relid_sumo")
+    found = meso.calibrated(scenario, town_ready.network).meso
     assert len(tried) == 3 * 2 + 2
-    assert any("correlation of trips" in line for line in said)
-    again = meso.calibrated(scenario, town_ready.network, said.append).meso
+    assert any("correlation of trips" in line for line in caplog.messages)
+    again = meso.calibrated(scenario, town_ready.network).meso
     assert again == found
     assert len(tried) == 3 * 2 + 2  # kept, and not sought again
     assert len(list((cache_dir / "meso").iterdir())) >= 1

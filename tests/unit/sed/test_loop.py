@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import SimpleNamespace
@@ -51,8 +52,8 @@ class ToyBench:
 
     def __init__(self, task: RoutingTask, drive: Drive, settings: SedSettings, present: Present) -> None:
         self.ready = SimpleNamespace(task=task, network=SimpleNamespace(name="grid"))
-        self.settings, self.present, self.said = settings, present, list[str]()
-        self.watch = SedWatch(report=self.said.append)
+        self.settings, self.present = settings, present
+        self.watch = SedWatch()
         self._drive, self.driven = drive, 0
 
     def _episodes(self, policy: Policy, slow: Sequence[int] = (5, 9)) -> list[EpisodeRecord]:
@@ -104,12 +105,13 @@ def test_the_same_plan_is_driven_once(refine: Refine) -> None:
     assert first.numbers == second.numbers == third.numbers
 
 
-def test_subsets_stop_when_nothing_improves(refine: Refine) -> None:
+def test_subsets_stop_when_nothing_improves(refine: Refine, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "relid_sumo")
     provider = Scripted([SHORTEST, SHORTEST])
-    refined, bench = refine(provider, rounds=9, patience=2)
+    refined, _ = refine(provider, rounds=9, patience=2)
     assert {question.facts["round"] for question in provider.asked} == {1, 2, 3}
     assert len(provider.asked) == 2 * 3 * len(refined.subsets)
-    assert "nothing improves any more: stopped after round 3" in bench.said
+    assert "nothing improves any more: stopped after round 3" in caplog.messages
 
 
 def test_all_questions_of_a_round_come_at_once_and_only_samples_share_a_prompt(refine: Refine) -> None:

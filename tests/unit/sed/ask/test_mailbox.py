@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import Sequence
@@ -105,12 +106,16 @@ def test_samples_of_one_prompt_have_their_own_answers(tmp_path: Path) -> None:
     assert [text for _, text in Recorded(tmp_path).answer(both)] == ["answer 0", "answer 1"]
 
 
-def test_where_figures_differ_the_answer_of_the_same_place_is_taken_and_told(tmp_path: Path) -> None:
+def test_where_figures_differ_the_answer_of_the_same_place_is_taken_and_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "relid_sumo")
     write_record(tmp_path, question(prompt="write, 412 s"), "answer", "2026-01-02")
-    told: list[str] = []
-    ((_, text),) = Recorded(tmp_path, told.append).answer([question(prompt="write, 413 s")])
+    ((_, text),) = Recorded(tmp_path).answer([question(prompt="write, 413 s")])
     assert text == "answer"
-    assert told == ["1 of 1 recorded answers were given to prompts with other figures: subset1-round1-sample1"]
+    assert caplog.messages == [
+        "1 of 1 recorded answers were given to prompts with other figures: subset1-round1-sample1"
+    ]
 
 
 @pytest.mark.parametrize("other", [question(place="subset1-round2-sample1"), question(prompt="x", vehicles=("a", "c"))])

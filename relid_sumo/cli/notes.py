@@ -1,0 +1,124 @@
+"""Log records of the package on the terminal: notes as dim lines, warnings in yellow, progress as a bar."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from rich.text import Text
+
+from relid_sumo.base.progress import Progress
+from relid_sumo.cli.console import err, errors
+
+if TYPE_CHECKING:
+    from rich.progress import Progress as Bar
+    from rich.progress import TaskID
+
+LOGGER = logging.getLogger("relid_sumo")
+
+
+class Notes(logging.Handler):
+    """Prints log records; draws at most one bar at a time, and none while a command draws its own."""
+
+    def __init__(self, level: int) -> None:
+        super().__init__(level)
+        self.own_bar = False
+        self._bar: Bar | None = None
+        self._task: TaskID | None = None
+        self._what = ""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Print a note, or move the bar."""
+        progress = getattr(record, "progress", None)
+        if isinstance(progress, Progress):
+            self._draw(progress)
+        elif record.levelno >= logging.WARNING:
+            (errors if err.quiet else err).print(Text(self.format(record), style="yellow"))
+        else:
+            err.print(Text(self.format(record), style="dim"))
+
+    def _draw(self, progress: Progress) -> None:
+        if self.own_bar or not err.is_terminal or err.quiet:
+            return
+        if self._bar is None and not progress.ended:
+            from rich.progress import BarColumn, MofNCompleteColumn, SpinnerColumn, TextColumn, TimeRemainingColumn
+            from rich.progress import Progress as Bar
+
+            what = TextColumn("{task.description}")
+            columns = (SpinnerColumn(), what, MofNCompleteColumn(), BarColumn(bar_width=24), TimeRemainingColumn())
+            self._bar, self._what = Bar(*columns, console=err, transient=True), progress.what
+            self._task = self._bar.add_task(progress.what, total=progress.total)
+            self._bar.start()
+        if self._bar is not None and self._task is not None and progress.what == self._what:
+            self._bar.update(self._task, completed=progress.done)
+            if progress.ended:
+                self.close_bar()
+
+    def close_bar(self) -> None:
+        """Remove the bar from the terminal."""
+        if self._bar is not None:
+            self._bar.stop()
+        self._bar = None
+
+
+@contextmanager
+def shown(*, quiet: bool = False, debug: bool = False) -> Iterator[None]:
+    """Show the package's log records while a command runs.
+
+    Parameters
+    ----------
+    quiet
+        Show warnings and errors only: no notes, no bars, no next steps.
+    debug
+        Show debug records too.
+    """
+    level = logging.DEBUG if debug else logging.INFO
+    handler, before, was_quiet = Notes(logging.DEBUG), LOGGER.level, err.quiet
+    LOGGER.addHandler(handler)
+    LOGGER.setLevel(level)
+    progress = logging.getLogger("relid_sumo.progress")
+    progress.setLevel(logging.DEBUG)
+    err.quiet = quiet
+    try:
+        yield
+    finally:
+        handler.close_bar()
+        LOGGER.removeHandler(handler)
+        LOGGER.setLevel(before)
+        progress.setLevel(logging.NOTSET)
+        err.quiet = was_quiet
+
+
+@contextmanager
+def own_bar() -> Iterator[None]:
+    """Draw no bars for progress records meanwhile: the command draws its own."""
+    handlers = [handler for handler in LOGGER.handlers if isinstance(handler, Notes)]
+    for handler in handlers:
+        handler.own_bar = True
+    try:
+        yield
+    finally:
+        for handler in handlers:
+            handler.own_bar = False
+
+
+@contextmanager
+def following(told: Callable[[str], None]) -> Iterator[None]:
+    """Call a function with each note meanwhile, besides printing it."""
+    handler = _Follower(told)
+    LOGGER.addHandler(handler)
+    try:
+        yield
+    finally:
+        LOGGER.removeHandler(handler)
+
+
+class _Follower(logging.Handler):
+    def __init__(self, told: Callable[[str], None]) -> None:
+        super().__init__(logging.INFO)
+        self._told = told
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._told(self.format(record))

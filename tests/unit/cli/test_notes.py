@@ -1,0 +1,117 @@
+"""Log records on the terminal: notes, warnings, bars, and what --quiet and --debug leave of them."""
+
+from __future__ import annotations
+
+import io
+import logging
+from collections.abc import Iterator
+
+import pytest
+from rich.console import Console
+
+from relid_sumo.base.progress import Progress, counting
+from relid_sumo.cli import console, notes
+
+LOG = logging.getLogger("relid_sumo.some.module")
+
+
+class Screen(io.StringIO):
+    """A terminal, as far as rich can tell."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.fixture
+def screen(monkeypatch: pytest.MonkeyPatch) -> Iterator[Screen]:
+    file = Screen()
+    drawn = {"file": file, "force_terminal": True, "width": 80, "color_system": None}
+    monkeypatch.setattr(notes, "err", Console(**drawn))  # type: ignore[arg-type] # mixed values
+    monkeypatch.setattr(notes, "errors", Console(**drawn))  # type: ignore[arg-type]
+    yield file
+
+
+def log_one_of_each() -> None:
+    LOG.debug("a detail")
+    LOG.info("a note about [edges]")
+    LOG.warning("a warning")
+
+
+@pytest.mark.parametrize(
+    ("quiet", "debug", "shown"),
+    [
+        (False, False, ["a note about [edges]", "a warning"]),
+        (True, False, ["a warning"]),
+        (False, True, ["a detail", "a note about [edges]", "a warning"]),
+    ],
+)
+def test_notes_and_warnings_are_printed_as_asked(screen: Screen, quiet: bool, debug: bool, shown: list[str]) -> None:
+    with notes.shown(quiet=quiet, debug=debug):
+        log_one_of_each()
+    assert screen.getvalue().splitlines() == shown
+    log_one_of_each()
+    assert screen.getvalue().splitlines() == shown, "nothing is printed after the command"
+
+
+def test_progress_is_a_bar_on_a_terminal(screen: Screen) -> None:
+    with notes.shown(), counting("measuring", 3) as tick:
+        tick(None)
+        LOG.info("a note meanwhile")
+        tick(None)
+        notes_handler = next(h for h in notes.LOGGER.handlers if isinstance(h, notes.Notes))
+        assert notes_handler._bar is not None
+        notes_handler._bar.refresh()
+    assert "measuring" in screen.getvalue()
+    assert "2/3" in screen.getvalue()
+    assert "a note meanwhile" in screen.getvalue()
+
+
+@pytest.mark.parametrize("why", ["quiet", "own bar", "no terminal"])
+def test_no_bar_is_drawn_where_it_would_be_in_the_way(
+    screen: Screen, why: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if why == "no terminal":
+        monkeypatch.setattr(notes, "err", Console(file=screen, force_terminal=False))
+    with notes.shown(quiet=why == "quiet"):
+        if why == "own bar":
+            with notes.own_bar(), counting("measuring", 1) as tick:
+                tick(None)
+        else:
+            with counting("measuring", 1) as tick:
+                tick(None)
+    assert screen.getvalue() == ""
+
+
+def test_a_step_that_fails_leaves_no_bar_behind(screen: Screen) -> None:
+    with notes.shown():
+        with pytest.raises(ValueError, match="no"), counting("measuring", 2):
+            raise ValueError("no")
+        handler = next(h for h in notes.LOGGER.handlers if isinstance(h, notes.Notes))
+        assert handler._bar is None
+        with counting("driving", 1) as tick:
+            assert handler._bar is not None
+            tick(None)
+    assert "driving" in screen.getvalue()
+
+
+def test_a_library_user_gets_progress_as_records(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG, "relid_sumo")
+    with counting("measuring", 2) as tick:
+        tick("anything")
+    steps = [record.progress for record in caplog.records if hasattr(record, "progress")]
+    assert steps == [
+        Progress("measuring", 0, 2),
+        Progress("measuring", 1, 2),
+        Progress("measuring", 1, 2, ended=True),
+    ]
+    assert caplog.messages[1] == "measuring 1/2"
+
+
+def test_notes_are_followed_besides_being_printed(screen: Screen) -> None:
+    told: list[str] = []
+    with notes.shown(), notes.following(told.append):
+        LOG.info("a note")
+    LOG.warning("another")
+    assert told == ["a note"]
+    assert "a note" in screen.getvalue()
+    assert not console.err.quiet

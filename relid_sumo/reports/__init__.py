@@ -1,1 +1,1 @@
-"""What a batch gave, to be looked at: read from run folders and summaries alone; no torch, no simulation."""
+"""Reports on finished runs, read from run folders and summaries. This package needs neither torch nor SUMO."""

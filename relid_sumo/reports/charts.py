@@ -1,4 +1,4 @@
-"""The curves of a report as numbers, which the page and the figures then draw."""
+"""The curves of a report as numbers. The page and the figures draw them."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from relid_sumo.reports.read import Run
 
 Floats = NDArray[np.float64]
 
-# By Okabe & Ito: the colour-blind can tell them apart. Baselines are grey, and told apart by their dashes.
+# Colours by Okabe & Ito, which colour-blind readers can distinguish. Baselines are grey with different dashes.
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#882255", "#332288")
 GREYS = ("#555b63", "#8b9199", "#2f343a", "#a9aeb5")
-POINTS = 150  # of a curve: more are averaged, neighbour by neighbour
+POINTS = 150  # at most, per curve; neighbouring points of longer curves are averaged
 QUANTILES = np.linspace(0.0, 1.0, 101)
-AGENTS = 20  # whose alpha is drawn
+AGENTS = 20  # at most, in an alpha chart
 ALPHA = re.compile(r"alpha_(\d+)")
 LEARNING = (
     ("mean_return", "return, s", "Return"),
@@ -32,7 +32,7 @@ ROUNDS = {"d_in": "D_in", "f_out": "F_out", "execution_rate": "execution rate"}
 
 @dataclass(frozen=True, eq=False)
 class Series:
-    """A line, and a band about it where several seeds made it."""
+    """A line, with a band if it is the mean of several seeds."""
 
     name: str
     colour: str
@@ -45,7 +45,7 @@ class Series:
 
 @dataclass(frozen=True, eq=False)
 class Chart:
-    """Lines over one axis."""
+    """Lines over a common axis."""
 
     key: str
     title: str
@@ -62,7 +62,7 @@ def colours(names: Sequence[str], baselines: Sequence[str]) -> dict[str, str]:
 
 
 def learning(runs: Sequence[Run], scenario: str, colour: dict[str, str]) -> list[Chart]:
-    """Return the learning curves of a scenario: a line per algorithm, a band over its seeds."""
+    """Return the learning curves of a scenario: one line per algorithm, with a band over its seeds."""
     charts = []
     for column, label, title in LEARNING:
         series = [
@@ -76,7 +76,7 @@ def learning(runs: Sequence[Run], scenario: str, colour: dict[str, str]) -> list
 
 
 def alpha(runs: Sequence[Run], scenario: str) -> list[Chart]:
-    """Return each agent's alpha over training, a chart per algorithm that has it; means over seeds."""
+    """Return each agent's alpha over training, one chart per algorithm that logs it; means over seeds."""
     charts = []
     for algorithm, rows in _groups(runs, scenario).items():
         found = {int(match[1]) for run in rows for name in run.metrics if (match := ALPHA.fullmatch(name))}
@@ -93,7 +93,7 @@ def alpha(runs: Sequence[Run], scenario: str) -> list[Chart]:
 
 
 def rounds(runs: Sequence[Run], scenario: str, colour: dict[str, str]) -> list[Chart]:
-    """Return what is written per round of demonstrations, a chart per column of rounds.csv."""
+    """Return the curves over demonstration rounds, one chart per column of rounds.csv."""
     groups = {name: [run for run in rows if run.rounds.get("round")] for name, rows in _groups(runs, scenario).items()}
     groups = {name: rows for name, rows in groups.items() if rows}
     columns = dict.fromkeys(c for rows in groups.values() for run in rows for c in run.rounds if c != "round")
@@ -111,19 +111,19 @@ def rounds(runs: Sequence[Run], scenario: str, colour: dict[str, str]) -> list[C
 
 
 def travel_times(comparison: Comparison, colour: dict[str, str]) -> Chart:
-    """Return the distribution of all trips' travel times: the share of trips that take at most so long."""
+    """Return the cumulative distribution of travel times: the share of trips that take at most x seconds."""
     series = [
         Series(one.name, colour[one.name], not one.learned, np.quantile(one.times, QUANTILES), QUANTILES)
         for one in comparison.driven
     ]
     name = comparison.scenario
     title = f"Travel times, {name}"
-    note = "The share of all trips (agents, traffic seeds and training seeds together) that take at most so long."
+    note = "Share of all trips (agents, traffic seeds and training seeds together) that take at most this time."
     return Chart(slug(name, "travel-times"), title, "travel time, s", "share of trips", series, note)
 
 
 def slug(*words: str) -> str:
-    """Return words as part of a file's or an element's name."""
+    """Return words as part of a file name or an HTML id."""
     return re.sub(r"[^a-z0-9]+", "-", "-".join(words).lower()).strip("-")
 
 
@@ -136,7 +136,7 @@ def _groups(runs: Sequence[Run], scenario: str) -> dict[str, list[Run]]:
 
 
 def _over_seeds(runs: Sequence[Run], column: str, over: str, name: str, colour: str) -> Series:
-    """Return the mean over seeds, as far as every seed has come, averaged to at most `POINTS` points."""
+    """Return the mean over seeds, up to the length of the shortest run, averaged to at most `POINTS` points."""
     tables = [run.metrics if over == "episodes" else run.rounds for run in runs]
     length = min(len(table[column]) for table in tables)
     values = np.array([table[column][:length] for table in tables], dtype=float)

@@ -1,4 +1,4 @@
-"""The map of a report: roads, and the routes that policies chose for the same agents in the same traffic."""
+"""The map of a report: the network, and each policy's routes for the same agents in the same traffic."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from relid_sumo.reports.compare import ARRIVED
 from relid_sumo.reports.read import Run
 from relid_sumo.runs import layout
 
-AGENTS = 30  # whose routes are kept
+AGENTS = 30  # at most, on the map
 
 
 @dataclass(frozen=True, eq=False)
 class Layer:
-    """What one policy drove: per agent a route of edge indices, its travel time [s], whether it arrived.
+    """One policy's trips: for each agent a route of edge indices, its travel time, s, and whether it arrived.
 
     `seed` is None for a baseline.
     """
@@ -30,16 +30,16 @@ class Layer:
 
 @dataclass(frozen=True, eq=False)
 class City:
-    """A scenario's map.
+    """The map of a scenario.
 
     Attributes
     ----------
     roads
-        Centre line of each edge as x, y, x, y, ..., m.
+        Centre line of each edge as x, y, x, y, ..., in m.
     speed_class
-        Of each edge, 0 (slow) to 4.
+        Speed class of each edge, from 0 (slow) to 4.
     agents, origin, destination
-        Names, and edge indices.
+        Agents' names; edge indices of their origins and destinations.
     """
 
     scenario: str
@@ -56,7 +56,7 @@ class City:
 
 
 def city(runs: Sequence[Run], scenario: str) -> tuple[City | None, list[str]]:
-    """Return a scenario's map, None where no run folder has its routes; and what could not be read."""
+    """Return a scenario's map (None if no run folder has its routes), and messages about unreadable files."""
     layers: dict[tuple[str, int | None], Layer] = {}
     base, wrong = None, []
     without = 0
@@ -72,18 +72,20 @@ def city(runs: Sequence[Run], scenario: str) -> tuple[City | None, list[str]]:
             base = base or content
             same = content["network_key"] == base["network_key"] and content["traffic_seed"] == base["traffic_seed"]
             if not same:
-                wrong.append(f"{file}: of another network or traffic seed: its routes are not on the map")
+                wrong.append(
+                    f"{file}: its routes are not on the map: network or traffic seed differs from the first run"
+                )
                 continue
             for policy, routes in content["routes"].items():
                 name, seed = (run.algorithm, run.seed) if policy == "trained" else (policy, None)
                 layers.setdefault((name, seed), _layer(run, policy, name, seed, routes))
         except (InputError, KeyError, TypeError) as error:
-            wrong.append(f"{file}: {error}: its routes are not on the map")
+            wrong.append(f"{file}: its routes are not on the map: {error}")
     if base is None or not layers:
         return None, wrong
     notes = [f"The first {AGENTS} of {len(base['agents'])} agents."] if len(base["agents"]) > AGENTS else []
     if without:
-        notes.append(f"{without} run{'s' if without > 1 else ''} left no routes here (a summary holds none).")
+        notes.append(f"{without} run{'s' if without > 1 else ''} without routes (only the summary is available).")
     return City(
         scenario=scenario,
         network=str(base["network"]),

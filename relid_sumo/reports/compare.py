@@ -1,4 +1,4 @@
-"""What is compared with what: a row per policy and a row per pair, for each scenario; seeds are the unit."""
+"""Compare the policies of each scenario: one row per policy, one row per pair. The training seed is the unit."""
 
 from __future__ import annotations
 
@@ -22,20 +22,20 @@ SIGNIFICANT = 0.05
 
 @dataclass(frozen=True, eq=False)
 class PooledOutcome:
-    """What one policy did on the held-out traffic; arrays have one value per training seed (one for a baseline).
+    """Held-out results of one policy. Arrays have one value per training seed (one value for a baseline).
 
     Attributes
     ----------
     learned
-        Whether it was trained.
+        Whether the policy was trained.
     seeds
-        The training seeds; empty for a baseline.
+        Training seeds; empty for a baseline.
     mean_return, travel_time_s, arrival_rate
         Means over agents and traffic seeds.
     teleports, background_vehicle_s
-        Number in all episodes, and the background traffic's vehicle-seconds in all of them.
+        Totals over all episodes: number of teleports, and vehicle-seconds of the background traffic.
     times
-        All travel times, s, of every training seed, traffic seed and agent.
+        All travel times, s, over training seeds, traffic seeds and agents.
     """
 
     name: str
@@ -51,7 +51,7 @@ class PooledOutcome:
 
 @dataclass(frozen=True)
 class Row:
-    """A policy in the comparison table; what is over `shortest` is a share, None where that was not driven."""
+    """One policy in the comparison table. Ratios to `shortest` are shares; None if `shortest` was not evaluated."""
 
     name: str
     learned: bool
@@ -67,18 +67,18 @@ class Row:
 
 @dataclass(frozen=True)
 class Pair:
-    """A policy beside another.
+    """One policy compared with another.
 
     Attributes
     ----------
     difference_s
-        Mean travel time of the first less that of the second, s, paired by training seed: negative is faster.
+        Mean travel time of the first minus that of the second, s, paired by training seed. Negative: first is faster.
     seeds
-        Training seeds that both have (all of the first's beside a baseline).
+        Training seeds that both policies have (all seeds of the first if the second is a baseline).
     p, p_holm
-        Of a sign-flip test over seeds, and corrected for the number of pairs of the scenario; None with one seed.
+        p of a sign-flip test over seeds, and p corrected for the number of pairs of the scenario. None with one seed.
     improvement
-        Probability that a seed of the first is faster than one of the second.
+        Probability that a seed of the first is faster than a seed of the second.
     """
 
     first: str
@@ -92,7 +92,7 @@ class Pair:
 
 @dataclass(frozen=True, eq=False)
 class Comparison:
-    """A scenario's policies; `notes` say what to keep in mind."""
+    """The policies of one scenario. `notes` are caveats for the reader."""
 
     scenario: str
     horizon_s: float
@@ -118,7 +118,7 @@ def _scenario(name: str, runs: list[Run]) -> Comparison:
     traffic = [tuple(_of(run).traffic_seeds) for run in runs]
     notes = []
     if len(set(traffic)) > 1:
-        notes.append("Runs were evaluated on different traffic seeds: what is compared is not paired by traffic.")
+        notes.append("Runs were evaluated on different traffic seeds, so the comparison is not paired by traffic.")
     driven = [
         _learned(algorithm, [run for run in runs if run.algorithm == algorithm]) for algorithm in _algorithms(runs)
     ]
@@ -126,12 +126,12 @@ def _scenario(name: str, runs: list[Run]) -> Comparison:
         found = [_of(run).policies[baseline] for run in runs if baseline in _of(run).policies]
         if any(result.travel_time_s != found[0].travel_time_s for result in found):
             notes.append(
-                f"{baseline} did not drive alike beside all runs (other traffic seeds or versions): first shown."
+                f"{baseline} gave different results in some runs (other traffic seeds or versions): the first is shown."
             )
         driven.append(_driven(baseline, (), [found[0]]))
     shortest = next((one for one in driven if one.name == "shortest"), None)
     if any(one.learned and len(one.seeds) == 1 for one in driven):
-        notes.append("One training seed gives neither an interval nor a test.")
+        notes.append("With one training seed there is neither an interval nor a test.")
     some = _of(runs[0])
     return Comparison(
         scenario=name,
@@ -195,7 +195,7 @@ def _row(one: PooledOutcome, shortest: PooledOutcome | None) -> Row:
 
 
 def _pairs(driven: list[PooledOutcome]) -> list[Pair]:
-    """Return each learnt policy beside each that comes after it: other learnt ones, then the baselines."""
+    """Return a pair for each trained policy and each policy after it: other trained ones, then the baselines."""
     pairs = []
     for i, ours in enumerate(driven):
         for theirs in driven[i + 1 :] if ours.learned else []:
@@ -214,7 +214,7 @@ def _pairs(driven: list[PooledOutcome]) -> list[Pair]:
 
 @dataclass(frozen=True)
 class Overall:
-    """An algorithm over all scenarios: interquartile mean of travel time over that of `shortest`, less 1."""
+    """One algorithm over all scenarios: interquartile mean of its travel time relative to `shortest`, minus 1."""
 
     name: str
     scenarios: int
@@ -223,7 +223,7 @@ class Overall:
 
 
 def overall(comparisons: Sequence[Comparison]) -> list[Overall]:
-    """Return the algorithms that were trained on every one of at least two scenarios with `shortest` driven."""
+    """Return the algorithms trained on every scenario, if at least two scenarios have `shortest` evaluated."""
     if len(comparisons) < 2:
         return []
     by_scenario = [{one.name: one for one in comparison.driven} for comparison in comparisons]
@@ -238,15 +238,15 @@ def overall(comparisons: Sequence[Comparison]) -> list[Overall]:
 
 
 def in_words(comparison: Comparison) -> list[str]:
-    """Return what was found on a scenario, as sentences."""
+    """Return the findings of a scenario as sentences."""
     learned = sorted((row for row in comparison.rows if row.learned), key=lambda row: row.travel_time_s.mean)
     best = learned[0]
     sentences = [
-        f"{best.name} has the shortest mean travel time of what was trained: {_interval(best.travel_time_s, 's')} "
-        f"over {best.seeds} training seed{'s' if best.seeds > 1 else ''}, {best.arrival_rate.mean:.0%} arrived."
+        f"{best.name} has the shortest mean travel time of all trained: {_interval(best.travel_time_s, 's')} over "
+        f"{best.seeds} training seed{'s' if best.seeds > 1 else ''}; {best.arrival_rate.mean:.0%} of agents arrived."
         if len(learned) > 1
         else f"{best.name}: mean travel time {_interval(best.travel_time_s, 's')} over {best.seeds} training "
-        f"seed{'s' if best.seeds > 1 else ''}, {best.arrival_rate.mean:.0%} arrived."
+        f"seed{'s' if best.seeds > 1 else ''}; {best.arrival_rate.mean:.0%} of agents arrived."
     ]
     for pair in comparison.pairs:
         if best.name not in {pair.first, pair.second}:
@@ -256,7 +256,7 @@ def in_words(comparison: Comparison) -> list[str]:
         sentences.append(
             f"It is {abs(gap):.0f} s {'slower' if gap > 0 else 'faster'} than {other}{_certainty(pair)}."
             if round(gap)
-            else f"It is level with {other}{_certainty(pair)}."
+            else f"It is as fast as {other}{_certainty(pair)}."
         )
     return sentences
 
@@ -269,10 +269,10 @@ def _interval(estimate: Estimate, unit: str) -> str:
 
 def _certainty(pair: Pair) -> str:
     if pair.p_holm is None:
-        return ", on one seed, which shows nothing about others"
+        return " on one seed, which is no evidence about other seeds"
     if pair.p_holm < SIGNIFICANT:
-        return f" (p = {pair.p_holm:.2g}, corrected)"
+        return f" (corrected p = {pair.p_holm:.2g})"
     low, high = pair.difference_s.low or 0.0, pair.difference_s.high or 0.0
-    doubt = "; more seeds are needed to tell" if 2.0 / 2.0**pair.seeds > SIGNIFICANT else ""
-    same = " and the interval of the difference holds 0" if low <= 0 <= high else ""
-    return f", which {pair.seeds} seeds do not establish (p = {pair.p_holm:.2g}, corrected){same}{doubt}"
+    doubt = "; more seeds are needed" if 2.0 / 2.0**pair.seeds > SIGNIFICANT else ""
+    same = "; the interval of the difference contains 0" if low <= 0 <= high else ""
+    return f", but {pair.seeds} seeds do not establish this (corrected p = {pair.p_holm:.2g}){same}{doubt}"

@@ -1,4 +1,4 @@
-"""All that a report says, put together once: the page, the tables and the figures only write it down."""
+"""The content of a report, gathered once. The page, the tables and the figures only render it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from relid_sumo.reports.read import Missing, Run
 
 @dataclass(frozen=True, eq=False)
 class Part:
-    """What there is about one scenario; no comparison where nothing was evaluated, no map where no routes are kept."""
+    """The content about one scenario. No comparison if no run was evaluated; no map if no routes were saved."""
 
     key: str
     name: str
@@ -30,22 +30,22 @@ class Part:
 
     @property
     def charts(self) -> list[Chart]:
-        """All curves."""
+        """All curves of the scenario."""
         return [*self.learning, *self.distribution, *self.alpha, *self.rounds]
 
 
 @dataclass(frozen=True, eq=False)
 class Content:
-    """A report.
+    """The content of a report.
 
     Attributes
     ----------
     parts
-        One per scenario.
+        One part per scenario.
     missing, problems
-        Runs that are not in it and why; other things that could not be read, in sentences.
+        Runs that are not in the report, with the reason; and other read errors, as sentences.
     colours
-        Of each policy.
+        Colour of each policy.
     """
 
     runs: list[Run]
@@ -59,12 +59,12 @@ class Content:
 
 
 def gather(folders: Sequence[Path]) -> Content:
-    """Read folders of runs and compare what is in them.
+    """Read run folders and compare the runs in them.
 
     Raises
     ------
     InputError
-        There is no run in them that can be read.
+        The folders contain no run that can be read.
     """
     runs, missing = read.find(folders)
     comparisons = {comparison.scenario: comparison for comparison in compare.compare(runs)}
@@ -93,7 +93,7 @@ def gather(folders: Sequence[Path]) -> Content:
 
 
 def _versions(runs: Sequence[Run]) -> list[str]:
-    """Return a sentence where runs were made with different versions, for which results may differ."""
+    """Return a sentence if runs were made with different versions, because results may then differ."""
     kinds: dict[str, set[str]] = {}
     for run in runs:
         for name, number in run.versions.items():

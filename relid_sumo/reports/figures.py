@@ -1,4 +1,4 @@
-"""Figures for papers: each curve, and each scenario's comparison, as PNG and PDF."""
+"""Figures for papers, as PNG and PDF: each curve, and the comparison of each scenario."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from relid_sumo.reports.content import Content
 KINDS = ("png", "pdf")
 SIZE_IN = (5.0, 3.2)
 ROAD = "#c9cfd6"
-# Without dates, a figure of the same numbers is the same file.
+# Without a date in the file, the same numbers give the same bytes.
 METADATA = {"png": {}, "pdf": {"CreationDate": None}}
 
 
 def write(content: Content, folder: Path) -> list[Path]:
-    """Write all figures into a folder and return their files."""
+    """Write all figures into a folder and return their paths."""
     folder.mkdir(parents=True, exist_ok=True)
     written = []
     for part in content.parts:
@@ -70,7 +70,7 @@ def _curves(chart: Chart) -> Figure:
 
 
 def _intervals(comparison: Comparison, colours: dict[str, str]) -> Figure:
-    """Draw each policy's mean travel time with its interval, and its training seeds as dots."""
+    """Draw each policy's mean travel time with its interval; dots are training seeds."""
     figure = _new((SIZE_IN[0], 0.9 + 0.4 * len(comparison.rows)))
     axes = figure.add_subplot()
     for i, (row, one) in enumerate(zip(comparison.rows, comparison.driven, strict=True)):
@@ -83,13 +83,13 @@ def _intervals(comparison: Comparison, colours: dict[str, str]) -> Figure:
     axes.set_yticks(range(len(comparison.rows)), [row.name for row in comparison.rows])
     axes.invert_yaxis()
     axes.set_xlabel("mean travel time, s")
-    axes.set_title(f"{comparison.scenario}: means, 95 % intervals, seeds", fontsize=10)
+    axes.set_title(f"{comparison.scenario}: mean, 95 % interval, training seeds", fontsize=10)
     axes.spines[["top", "right"]].set_visible(False)
     return figure
 
 
 def _routes(city: City, colours: dict[str, str]) -> Figure:
-    """Draw what each policy (its first seed) drove for the first agent, wide lines beneath."""
+    """Draw the route that each policy (its first seed) chose for the first agent; wider lines lie below."""
     figure = _new((5.0, 5.0))
     axes = figure.add_subplot()
     lines = [list(zip(road[::2], road[1::2], strict=True)) for road in city.roads]

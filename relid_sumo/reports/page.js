@@ -16,7 +16,7 @@ function html(name, attributes, parent, text) {
   return made;
 }
 
-// --- tables: a click on a heading sorts; again, the other way round -------------------------------------------------
+// --- tables: a click on a heading sorts; a second click reverses the order ----------------------------------------------
 
 function sortable(table) {
   const body = table.tBodies[0];
@@ -33,7 +33,7 @@ function sortable(table) {
       heading.setAttribute("aria-sort", falling ? "descending" : "ascending");
       const order = (a, b) => {
         const [x, y] = [value(a, column), value(b, column)];
-        if (x === null || y === null) return (x === null) - (y === null); // what is not known comes last
+        if (x === null || y === null) return (x === null) - (y === null); // unknown values come last
         const up = typeof x === "number" ? x - y : x.localeCompare(y, "en", { numeric: true });
         return falling ? -up : up;
       };
@@ -42,7 +42,7 @@ function sortable(table) {
   });
 }
 
-// --- charts: lines with bands, drawn at the width there is ----------------------------------------------------------
+// --- charts: lines with bands, drawn at the available width -------------------------------------------------------------
 
 function ticks(low, high, about) {
   const rough = (high - low) / about, power = 10 ** Math.floor(Math.log10(rough));
@@ -143,7 +143,7 @@ function drawChart(figure) {
   new ResizeObserver(draw).observe(plot);
 }
 
-// --- maps: roads, and what each policy drove for one agent ----------------------------------------------------------
+// --- maps: the network, and each policy's route of one agent ------------------------------------------------------------
 
 const ROADS = [["#c9cfd6", 1], ["#b4bcc5", 1.4], ["#a3adb8", 2], ["#8f9aa7", 2.4], ["#7c8896", 2.8]];
 
@@ -183,7 +183,7 @@ function drawMap(box) {
   const list = box.querySelector(".layers"), off = new Set();
   const firstSeed = {};
   city.layers.forEach((layer, i) => {
-    if (layer.seed !== null && layer.policy in firstSeed) off.add(i); // of several seeds, the first to begin with
+    if (layer.seed !== null && layer.policy in firstSeed) off.add(i); // initially only the first of several seeds
     else firstSeed[layer.policy] = i;
   });
   const times = city.layers.map((layer, i) => {
@@ -201,7 +201,7 @@ function drawMap(box) {
   function drawRoutes() {
     const agent = Number(select.value), shown = city.layers.map((_, i) => i).filter((i) => !off.has(i));
     layerGroup.replaceChildren();
-    shown.forEach((i, rank) => { // wide ones beneath, so that routes on one road are all seen
+    shown.forEach((i, rank) => { // wider lines below, so that routes on the same edge are all visible
       const layer = city.layers[i], d = layer.routes[agent].map((edge, n) => `${n ? "L" : "M"}${line(edge)}`).join("");
       if (d) svg("path", { ...still, d, stroke: layer.colour, "stroke-width": 3 + 3 * (shown.length - 1 - rank), class: "route", "data-layer": i }, layerGroup);
     });
@@ -221,18 +221,18 @@ function drawMap(box) {
     svg("rect", { ...style, x: to.at(-2) - size, y: y1 - to.at(-1) - size, width: 2 * size, height: 2 * size }, ends);
   }
 
-  // hands and keys
-  let held = null;
+  // pointer and keyboard
+  let dragged = null;
   picture.addEventListener("pointerdown", (event) => {
-    held = [event.clientX, event.clientY];
+    dragged = [event.clientX, event.clientY];
     picture.setPointerCapture(event.pointerId);
   });
   picture.addEventListener("pointermove", (event) => {
-    if (!held) return;
-    pan((held[0] - event.clientX) * perPixel(), (held[1] - event.clientY) * perPixel());
-    held = [event.clientX, event.clientY];
+    if (!dragged) return;
+    pan((dragged[0] - event.clientX) * perPixel(), (dragged[1] - event.clientY) * perPixel());
+    dragged = [event.clientX, event.clientY];
   });
-  for (const end of ["pointerup", "pointercancel"]) picture.addEventListener(end, () => (held = null));
+  for (const end of ["pointerup", "pointercancel"]) picture.addEventListener(end, () => (dragged = null));
   picture.addEventListener("wheel", (event) => {
     if (document.activeElement !== picture) return;
     event.preventDefault();
@@ -260,7 +260,7 @@ function drawMap(box) {
 document.querySelectorAll("table.sortable").forEach(sortable);
 document.querySelectorAll("[data-chart]").forEach(drawChart);
 document.querySelectorAll("[data-map]").forEach(drawMap);
-// A link to a run opens what it points to.
+// A link to a run opens that run's details.
 const open = () => {
   const there = location.hash && document.getElementById(location.hash.slice(1));
   if (there instanceof HTMLDetailsElement) there.open = true;

@@ -1,4 +1,4 @@
-"""The report as one page that opens offline: tables that sort, curves, a map that pans; no request leaves it."""
+"""The report as one HTML page: sortable tables, curves and a map. It opens offline and makes no request."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ HERE = Path(__file__).parent
 
 
 def page(content: Content, title: str) -> str:
-    """Return the report as HTML."""
+    """Return the report as HTML text."""
     environment = Environment(loader=FileSystemLoader(HERE), autoescape=True)
     return environment.get_template("page.html").render(
         title=title,
@@ -100,12 +100,12 @@ def _number(value: float, digits: int = 0, sign: bool = False) -> str:
     """Return a number with a real minus sign and thin spaces between thousands."""
     text = f"{value:+,.{digits}f}" if sign else f"{value:,.{digits}f}"
     text = text.replace(",", "\u2009")
-    plain = not any(c in "123456789" for c in text)  # no minus before a nought
+    plain = not any(c in "123456789" for c in text)  # "-0" is shown as "0"
     return (text.lstrip("-+") if plain else text).replace("-", "\u2212")
 
 
 def _data(content: Content) -> str:
-    """Return what the page's script draws, as JSON that cannot end the script."""
+    """Return the data that the page's script draws, as JSON that cannot close the script element."""
     drawn = {chart.key: _chart(chart) for part in content.parts for chart in part.charts}
     maps = {part.key: _map(part.city, content.colours) for part in content.parts if part.city is not None}
     text = json.dumps({"charts": drawn, "maps": maps}, ensure_ascii=False, separators=(",", ":"))
@@ -118,7 +118,7 @@ def _chart(chart: Chart) -> dict[str, Any]:
 
 
 def _series(one: Series) -> dict[str, Any]:
-    def short(values: Any) -> list[float] | None:  # noqa: ANN401 - an array, or None
+    def short(values: Any) -> list[float] | None:  # noqa: ANN401 - an array or None
         return None if values is None else [float(f"{value:.5g}") for value in values]
 
     numbers = {"x": short(one.x), "y": short(one.y), "low": short(one.low), "high": short(one.high)}

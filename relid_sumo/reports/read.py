@@ -1,4 +1,4 @@
-"""Which runs there are in some folders, and which are not there, and why."""
+"""Find the runs in folders, and the runs that are missing there with the reason."""
 
 from __future__ import annotations
 
@@ -17,31 +17,31 @@ from relid_sumo.runs import layout
 from relid_sumo.runs import summary as runs_summary
 from relid_sumo.runs.summary import StoredEvaluation, Summary
 
-OPTIONS = ("algo", "seed", "episodes")  # the settings of a training run that are options of `train`
+OPTIONS = ("algo", "seed", "episodes")  # training settings that are options of `relid-sumo train`
 
 
 @dataclass(frozen=True, eq=False)
 class Run:
-    """A run as a report sees it.
+    """A run as the report uses it.
 
     Attributes
     ----------
     name, scenario, algorithm, seed
-        What it is called, and its place in the grid.
+        Name of the run, and its place in the grid.
     problem
-        Hash of what the scenario holds: runs are compared where it is the same.
+        Hash of the scenario's content. Only runs with the same hash are compared.
     settings, versions
-        Of the training.
+        Settings and package versions of the training.
     metrics, rounds
-        Tables by column; `rounds` may be empty.
+        Tables by column. `rounds` may be empty.
     seconds
-        Wall-clock time spent, by what on.
+        Wall-clock time, s, by activity.
     evaluation
-        What evaluation.json holds; None where the run was not evaluated.
+        Content of evaluation.json; None if the run was not evaluated.
     command
-        What makes it again.
+        Command that reproduces the run.
     folder
-        The run folder, where it is there.
+        The run folder; None if only the summary is available.
     """
 
     name: str
@@ -60,31 +60,31 @@ class Run:
 
     @property
     def setup(self) -> str:
-        """All settings that the training looked at, but its seed, as text."""
+        """All settings that the training read, except the seed, as text."""
         left_out = {"seed", *layout.unread(str(self.settings.get("algo")))}
         return json.dumps({k: v for k, v in self.settings.items() if k not in left_out}, sort_keys=True)
 
 
 @dataclass(frozen=True)
 class Missing:
-    """A run that is not in the report, and why."""
+    """A run that is not in the report, and the reason."""
 
     name: str
     why: str
 
 
 def find(folders: Sequence[Path]) -> tuple[list[Run], list[Missing]]:
-    """Return the runs in some folders: batches, folders of runs, or single runs; and what is missing there.
+    """Return the runs in folders (batches, folders of runs or single runs), and the runs missing there.
 
     Raises
     ------
     InputError
-        There is nothing to report on.
+        A folder does not exist, or there is no run to report on.
     """
     found: list[Run | Missing] = []
     for folder in folders:
         if not folder.is_dir():
-            raise InputError(f"{folder}: there is no such folder")
+            raise InputError(f"{folder}: there is no such folder; check the path")
         found += _look(folder)
     runs = _distinct([one for one in found if isinstance(one, Run)])
     names = {run.name for run in runs}
@@ -92,7 +92,7 @@ def find(folders: Sequence[Path]) -> tuple[list[Run], list[Missing]]:
     if not runs:
         reasons = "".join(f"\n{one.name}: {one.why}" for one in missing)
         where = ", ".join(map(str, folders))
-        raise InputError(f"{where}: no run that can be reported on; make some with: relid-sumo batch FILE{reasons}")
+        raise InputError(f"{where}: no run to report on; make runs with: relid-sumo batch FILE{reasons}")
     return runs, missing
 
 
@@ -109,7 +109,7 @@ def _subfolders(folder: Path) -> list[Path]:
 
 
 def _maybe(folder: Path, labels: runs_summary.Labels | None = None) -> Run | Missing:
-    """Return a run; where it cannot be read, why not."""
+    """Return the run in a folder, or the reason why it cannot be read."""
     try:
         return _read_run(folder, labels)
     except InputError as error:
@@ -121,7 +121,7 @@ def _look_in_batch(folder: Path) -> Iterator[Run | Missing]:
     try:
         planned = {cell.name: cell for cell in _planned(folder / "batch.json")}
     except InputError as error:
-        yield Missing("batch.json", f"the grid cannot be read, so what was planned is not known: {error}")
+        yield Missing("batch.json", f"the grid cannot be read, so missing runs may not be listed: {error}")
     seen: set[str] = set()
     for file in sorted((folder / "summaries").glob("*.json")):
         seen.add(file.stem)
@@ -153,7 +153,7 @@ def _planned(file: Path) -> list[runs_summary.Labels]:
 
 
 def _why(folder: Path, name: str, part: Path | None) -> str:
-    """Return why a cell of a batch is not there."""
+    """Return why a cell of a batch has no result."""
     failure = folder / "failed" / f"{name}.json"
     try:
         if failure.is_file():
@@ -191,7 +191,7 @@ def _run(summary: Summary, name: str, folder: Path | None) -> Run:
 
 
 def _command(train: dict[str, Any], folder: Path | None) -> str:
-    """Return what makes a run again that no batch made: its folder holds its scenario."""
+    """Return the command that reproduces a run made without a batch. The run folder contains its scenario."""
     words = ["relid-sumo", "train", str(folder)]
     words += [word for key in OPTIONS if key in train for word in (f"--{key}", train[key])]
     for key, value in train.items():
@@ -203,16 +203,16 @@ def _command(train: dict[str, Any], folder: Path | None) -> str:
 
 
 def _distinct(runs: list[Run]) -> list[Run]:
-    """Return runs without those that are there twice; what has one name and other settings gets names of its own."""
+    """Return each run once. Runs with the same name but other settings get different names."""
     first: dict[tuple[object, ...], Run] = {}
     for run in runs:
         first.setdefault((run.scenario, run.problem, run.algorithm, run.seed, run.setup), run)
-    kept = _numbered(list(first.values()), "scenario", "problem", ())
-    return _numbered(kept, "algorithm", "setup", ("scenario",))
+    unique = _numbered(list(first.values()), "scenario", "problem", ())
+    return _numbered(unique, "algorithm", "setup", ("scenario",))
 
 
 def _numbered(runs: list[Run], label: str, content: str, within: tuple[str, ...]) -> list[Run]:
-    """Return runs with ``#2``, ``#3``, ... after a label that stands for different contents."""
+    """Return runs with ``#2``, ``#3``, ... appended to a label that stands for different contents."""
     known: dict[tuple[str, ...], list[str]] = {}
     named = []
     for run in runs:

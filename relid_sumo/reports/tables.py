@@ -1,4 +1,4 @@
-"""The comparison as text for papers: Markdown, CSV, LaTeX."""
+"""The comparison as Markdown, CSV and LaTeX."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from relid_sumo.base.stats import Estimate
 from relid_sumo.reports.compare import in_words
 from relid_sumo.reports.content import Content
 
-HEAD = ("scenario", "policy", "seeds", "travel time, s", "IQM, s", "over shortest, %", "arrived, %", "return, s")
-PAIR_HEAD = ("first", "second", "seeds", "difference, s", "p", "p, corrected", "P(first faster)")
+HEAD = ("scenario", "policy", "seeds", "travel time, s", "IQM, s", "vs. shortest, %", "arrived, %", "return, s")
+PAIR_HEAD = ("first", "second", "seeds", "difference, s", "p", "p (Holm)", "P(first faster)")
 TEX = {"&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}", "~": r"\textasciitilde{}"}
 TEX |= {"\\": r"\textbackslash{}", "^": r"\textasciicircum{}"}
 
 
 def markdown(content: Content, title: str) -> str:
-    """Return summary, comparison, pairs and what is missing, as Markdown."""
+    """Return the summary, the comparison, the pairs and the missing runs as Markdown."""
     lines = [f"# {title}", ""]
     for part in content.parts:
         lines += [f"## {part.name}", ""]
@@ -34,15 +34,18 @@ def markdown(content: Content, title: str) -> str:
             for pair in part.comparison.pairs
         ]
         lines += [*_pipes(PAIR_HEAD, pairs), ""] if pairs else []
-    lines += ["In brackets: 95 % bootstrap intervals over training seeds. p: sign-flip test, corrected by Holm.", ""]
+    lines += [
+        "Brackets: 95 % bootstrap intervals over training seeds. p: sign-flip test; p (Holm): corrected.",
+        "",
+    ]
     if content.missing:
-        lines += ["## Not here", "", *(f"- {one.name}: {one.why}" for one in content.missing), ""]
+        lines += ["## Missing runs", "", *(f"- {one.name}: {one.why}" for one in content.missing), ""]
     lines += [*content.problems]
     return "\n".join(lines).rstrip() + "\n"
 
 
 def comma_separated(content: Content) -> str:
-    """Return a row per scenario and policy, every figure with its interval in columns of its own, as CSV."""
+    """Return one row per scenario and policy as CSV. The interval of each figure has columns of its own."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     figures = ("travel_time_s", "iqm_s", "over_shortest", "arrival_rate", "mean_return", "background_over_shortest")
@@ -60,7 +63,7 @@ def comma_separated(content: Content) -> str:
 
 
 def latex(content: Content) -> str:
-    """Return the comparison as a tabular of booktabs."""
+    """Return the comparison as a LaTeX tabular with booktabs rules."""
     lines = [r"% needs \usepackage{booktabs}", r"\begin{tabular}{llrrrrrr}", r"\toprule"]
     lines += [" & ".join(map(_tex, HEAD)) + r" \\", r"\midrule"]
     last = None
@@ -84,7 +87,7 @@ def _rows(content: Content) -> list[tuple[str, ...]]:
 
 
 def shown(estimate: Estimate | None, digits: int = 0, scale: float = 1.0) -> str:
-    """Return a figure as ``412 [398, 427]``."""
+    """Return a figure with its interval, such as ``412 [398, 427]``."""
     if estimate is None:
         return "-"
     text = f"{estimate.mean * scale:.{digits}f}"

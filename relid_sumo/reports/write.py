@@ -1,4 +1,4 @@
-"""`relid-sumo report`: read, compare, write."""
+"""Write a report on run folders (`relid-sumo report`)."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ ENDINGS = {".html": "html", ".htm": "html", ".md": "md", ".csv": "csv", ".tex": 
 
 @dataclass(frozen=True)
 class Written:
-    """What a report came to: how many runs are in it, what is missing, what files were written."""
+    """Result of writing a report: number of runs, missing runs, problems, and the files written."""
 
     runs: int
     missing: list[Missing]
@@ -37,25 +37,25 @@ def write(
     figures: Path | None = None,
     title: str | None = None,
 ) -> Written:
-    """Write a report on the runs in some folders.
+    """Write a report on the runs in folders.
 
     Parameters
     ----------
     folders
         Batches, folders of runs, or single runs.
     out
-        The file.
+        The report file.
     form
-        What to write; by the file's ending where not given.
+        Format. Default: by the file's ending.
     figures
-        Folder for figures as PNG and PDF.
+        Folder for the figures as PNG and PDF. Default: no figures.
     title
-        What to call it; after the folders where not given.
+        Title. Default: the folders' names.
 
     Raises
     ------
     InputError
-        There is no run that can be read, or the file cannot be written.
+        There is no run to report on, or a file cannot be written.
     """
     form = form or _form(out)
     content = gather(folders)
@@ -73,12 +73,12 @@ def write(
         base_files.write(out, text.encode())
         drawn = drawing.write(content, figures) if figures is not None else []
     except OSError as error:
-        raise InputError(f"{error.filename or out} cannot be written: {error.strerror}") from None
+        raise InputError(f"{error.filename or out} cannot be written: {error.strerror}; choose another place") from None
     return Written(len(content.runs), content.missing, content.problems, [out, *drawn])
 
 
 def _form(out: Path) -> Format:
     found = ENDINGS.get(out.suffix.lower())
     if found is None:
-        raise InputError(f"--out {out}: name a file that ends in {', '.join(ENDINGS)}, or say which with --format")
+        raise InputError(f"--out {out}: the ending names no format; use one of {', '.join(ENDINGS)}, or give --format")
     return found  # type: ignore[return-value]

@@ -1,1 +1,1 @@
-"""Episodes for the eye: sumo-gui, pictures and route files."""
+"""Show episodes: in sumo-gui, as pictures, and as route files for plain SUMO."""

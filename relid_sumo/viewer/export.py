@@ -1,4 +1,4 @@
-"""The routes a policy drives, as files that plain SUMO plays."""
+"""Export the routes of an episode as files that plain SUMO can run."""
 
 from __future__ import annotations
 
@@ -25,28 +25,28 @@ DIGITS = ("--precision", "6")
 
 
 def export_routes(ready: PreparedScenario, policy: Policy, traffic_seed: int, file: Path) -> Path:
-    """Drive an episode and write the agents' routes; return the .sumocfg beside them, which plain SUMO plays.
+    """Run an episode and write the agents' routes; return the .sumocfg next to them, which plain SUMO can run.
 
-    The files hold each agent as the episode had it: departure, vehicle type, lane of insertion, the driver's own speed
-    factor, and the edges driven (with the free-flow way on from there, where the horizon cut a trip off). Network and
-    background traffic are referred to where they lie.
+    For each agent the files contain the departure, the vehicle type, the insertion lane, the driver's speed factor and
+    the edges driven. An agent that was still driving at the horizon gets the free-flow route from there to its
+    destination. The network and the background traffic are referenced by path, not copied.
 
-    In plain SUMO the travel times are exactly the episode's where the agents keep to the ways they were planned on
-    (always under `shortest`). One thing cannot be put into a route file: in the episode a vehicle is told its way
-    junction by junction, here it knows all of it when it departs. Where that makes it choose another lane in good time,
-    it arrives some seconds earlier or later, and the traffic around it is stirred too.
+    In plain SUMO the travel times equal the episode's if the agents follow their initial routes (always under
+    `shortest`). Otherwise they may differ by some seconds: in the episode a vehicle receives its next edge at each
+    junction, but in a route file it knows the whole route at departure and may choose its lanes earlier. This also
+    affects the traffic around it.
 
     Parameters
     ----------
     traffic_seed
-        The traffic to drive in.
+        Traffic seed of the episode.
     file
-        What to write, NAME.rou.xml; the configuration is NAME.sumocfg. Both are replaced where they exist.
+        The route file, NAME.rou.xml; the configuration is NAME.sumocfg. Existing files are replaced.
 
     Raises
     ------
     InputError
-        The file cannot be written, or plain SUMO could not play the scenario.
+        A file cannot be written, or plain SUMO cannot run the scenario.
     SimulationError
         SUMO failed.
     """
@@ -63,26 +63,26 @@ def export_routes(ready: PreparedScenario, policy: Policy, traffic_seed: int, fi
             routes = _write(_routes(ready.task, episode, details), heading, folder / "routes")
             configuration = _write(_configuration(ready, options, file), heading, folder / "configuration")
             routes.replace(file)
-            return configuration.replace(_beside(file))
+            return configuration.replace(_configuration_file(file))
     except OSError as error:
-        raise InputError(f"{file} cannot be written: {error.strerror}") from None
+        raise InputError(f"{file} cannot be written: {error.strerror}; choose another place") from None
 
 
 def _check(ready: PreparedScenario, file: Path) -> None:
     if not file.name.endswith(ENDING) or file.name == ENDING:
-        raise InputError(f"{file}: routes go into a file whose name ends in {ENDING}; give it that ending")
+        raise InputError(f"{file}: a route file has a name that ends in {ENDING}; change the name")
     if not file.parent.is_dir():
-        raise InputError(f"{file}: there is no folder {file.parent}; make it first")
+        raise InputError(f"{file}: the folder {file.parent} does not exist; make it first")
     if file.is_dir() or not os.access(file.parent, os.W_OK):
-        raise InputError(f"{file}: cannot be written there; choose another place")
+        raise InputError(f"{file}: the file cannot be written; choose another place")
     if ready.task.closed and ready.scenario.demand.route_file is not None:
         raise InputError(
-            f"scenario '{ready.scenario.name}' has its own demand, which does not know of the closed roads; plain SUMO "
-            "would let it use them: export without closing roads"
+            f"scenario '{ready.scenario.name}' has a route file of its own, which ignores closed edges; plain SUMO "
+            "would let its vehicles use them: export without closed edges"
         )
 
 
-def _beside(file: Path) -> Path:
+def _configuration_file(file: Path) -> Path:
     return file.with_name(file.name.removesuffix(ENDING) + ".sumocfg")
 
 
@@ -94,7 +94,7 @@ def _heading(ready: PreparedScenario, policy: Policy, episode: EpisodeRecord) ->
         f"{arrived} of {len(episode.status)} agents arrived, mean travel time {episode.travel_time.mean():.1f} s.",
         f"Network '{ready.network.name}': {ready.network.attribution}.",
     ]
-    return "\n     ".join(lines).replace("--", "- -")  # which a comment may not hold
+    return "\n     ".join(lines).replace("--", "- -")  # an XML comment must not contain "--"
 
 
 def _routes(task: RoutingTask, episode: EpisodeRecord, details: Mapping[str, ET.Element]) -> ET.Element:
@@ -121,7 +121,7 @@ def _routes(task: RoutingTask, episode: EpisodeRecord, details: Mapping[str, ET.
 
 
 def _configuration(ready: PreparedScenario, options: Sequence[str], file: Path) -> ET.Element:
-    """Return the options of the episode, with the agents' routes beside the background's, as a configuration."""
+    """Return the episode's options as a configuration, with the agents' routes added to the background traffic's."""
     root = ET.Element("configuration")
     left = list(options)
     while left:

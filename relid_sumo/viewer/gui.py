@@ -1,4 +1,4 @@
-"""An episode in sumo-gui, to look at or as a picture. What is here only draws: the traffic drives as without it."""
+"""Show an episode in sumo-gui, or record a picture of it. Showing does not change the traffic."""
 
 from __future__ import annotations
 
@@ -24,20 +24,23 @@ from relid_sumo.scenario.prepare import PreparedScenario
 from relid_sumo.scenario.task import RoutingTask
 from relid_sumo.sim.bridge import SumoBridge
 
-# By Okabe & Ito, and some of Tol's: the colour-blind can tell them apart, and they are dark enough for a white ground.
+# Colours by Okabe & Ito and by Tol: colour-blind readers can distinguish them, and they are visible on white.
 COLOURS = (
     *((0, 114, 178), (213, 94, 0), (0, 158, 115), (204, 121, 167), (230, 159, 0)),
     *((86, 180, 233), (136, 34, 85), (51, 34, 136), (153, 153, 51), (102, 17, 0)),
 )
-VIEW, SCHEME = "View #0", "relid_sumo"  # the first as sumo-gui calls it, the second as SETTINGS do
-WINDOW, SCREEN = (1280, 960), (1920, 1440)  # pixels: on a user's screen, and on the one made for a recording
-MARGIN = 0.06  # around the trips, as a share of their longer side
-ROADS_TO_SCALE_M = 800.0  # on a larger area roads are drawn wider than they are
-ON_TOP = 200  # a layer above the vehicles
+VIEW, SCHEME = "View #0", "relid_sumo"  # the name sumo-gui gives its view, and the name of the scheme in SETTINGS
+WINDOW, SCREEN = (
+    (1280, 960),
+    (1920, 1440),
+)  # pixels: on the user's screen, and on a recording's virtual screen
+MARGIN = 0.06  # around the trips, as a share of the longer side of their bounding box
+ROADS_TO_SCALE_M = 800.0  # in a larger area, edges are drawn wider than they are
+ON_TOP = 200  # drawing layer above the vehicles
 INSTALL = "apt-get install xvfb"
-CLOSED_S = 5.0  # how long sumo-gui may take to end when its window is closed
+CLOSED_S = 5.0  # time limit for sumo-gui to exit after its window is closed
 
-# Agents are selected, and what is selected keeps its size on the screen when zoomed out. The darker a lane, the fuller.
+# Agents are selected, because selected vehicles keep their screen size when zoomed out. Fuller lanes are darker.
 SETTINGS = """<viewsettings>
   <scheme name="relid_sumo">
     <opengl dither="0" fps="0"/>
@@ -67,21 +70,21 @@ SETTINGS = """<viewsettings>
 
 
 class _Window(SumoBridge):
-    """A sumo-gui that shows the agents apart from the other traffic.
+    """A sumo-gui process that highlights the agents.
 
     Attributes
     ----------
     delay_s
-        Pause after every step.
+        Pause after every step, s.
     picture
-        When to take a picture (simulation time, s), and where it goes.
+        Simulation time of the picture, s, and its file; None for no picture.
     """
 
     delay_s = 0.0
     picture: tuple[float, Path] | None = None
 
     def frame(self, task: RoutingTask, attribution: str, low: Floats, high: Floats) -> None:
-        """Show the network between two corners, m, and mark the destinations."""
+        """Show the network between two corners (x, y), m, and mark the destinations."""
         graph, gui, mark = task.graph, self.api.gui, self.api.poi.add
         self._colour = {name: COLOURS[i % len(COLOURS)] for i, name in enumerate(task.names)}
         gui.setSchema(VIEW, SCHEME)
@@ -89,7 +92,7 @@ class _Window(SumoBridge):
         foot = (low + (high - low) * (0.5, MARGIN / 3)).tolist()
         mark(attribution, *foot, (0, 0, 0, 0), layer=ON_TOP)
         for i, name in enumerate(task.names):
-            there = np.flatnonzero(task.destination == task.destination[i]).tolist()  # those who share it, side by side
+            there = np.flatnonzero(task.destination == task.destination[i]).tolist()  # marks lie side by side
             x, y, _ = graph.point_along(int(task.destination[i]), (there.index(i) + 1) / (len(there) + 1))
             mark(name, x, y, (*self._colour[name], 255), layer=ON_TOP)
 
@@ -103,18 +106,18 @@ class _Window(SumoBridge):
         """See `Bridge.step`."""
         now = super().step()
         if self.picture is not None and now >= self.picture[0]:
-            self.api.gui.screenshot(VIEW, str(self.picture[1]))  # sumo-gui takes it in the next step
+            self.api.gui.screenshot(VIEW, str(self.picture[1]))  # sumo-gui takes the picture in the next step
             self.picture = None
         time.sleep(self.delay_s)
         return now
 
     def last_word(self) -> str:
-        """Return SUMO's own error, if there is one: a window's libraries complain as well."""
+        """Return SUMO's last error line, or "". Other lines may come from the window's libraries."""
         line = super().last_word()
         return line if line.startswith("Error:") else ""
 
     def closed_by_user(self) -> bool:
-        """Whether sumo-gui ended in good order, as it does when its window is closed."""
+        """Return whether sumo-gui exited normally, as it does when the user closes its window."""
         assert self._process is not None
         try:
             return self._process.wait(CLOSED_S) == 0
@@ -131,27 +134,27 @@ def view(
     record: Path | None = None,
     record_at_s: float | None = None,
 ) -> EpisodeRecord | None:
-    """Play an episode in sumo-gui, and return it; None where the window was closed before its end.
+    """Play an episode in sumo-gui and return its record; None if the user closed the window before the end.
 
-    The agents are coloured and keep their size when zoomed out; a mark in the same colour, with the agent's name, shows
-    where each is going. Other cars are dark and drawn to scale, and lanes are the darker the fuller they are. The
-    episode is the one that `relid_sumo.env.play.drive` gives without a screen.
+    Agents are coloured and keep their size when zoomed out. A mark of the same colour with the agent's name shows its
+    destination. Other vehicles are dark and drawn to scale. Fuller lanes are darker. The episode equals the one of
+    `relid_sumo.env.play.drive`, which needs no screen.
 
     Parameters
     ----------
     traffic_seed
-        The traffic to drive in.
+        Traffic seed of the episode.
     delay_ms
-        Pause after each step, once the warm-up is over; none while recording.
+        Pause after each step, ms. There is no pause in the warm-up or while recording. Default: 100.
     record
-        Take a picture instead, on a screen of its own: a .png file.
+        A .png file: record a picture on a virtual screen instead of showing a window.
     record_at_s
-        When to take it, s after the agents' time 0; when most agents are under way where not given.
+        Time of the picture, s after the warm-up. Default: the time when most agents are driving.
 
     Raises
     ------
     InputError
-        There is no screen and nothing to record, or the picture cannot be written; the message says what to do.
+        There is no screen and `record` is None, the picture cannot be written, or a setting is out of range.
     SimulationError
         sumo-gui failed.
     """
@@ -159,16 +162,16 @@ def view(
         _check_picture(record)
     elif not os.environ.get("DISPLAY"):
         raise InputError(
-            "view needs a screen, and DISPLAY is not set; set it, or take a picture without a screen with "
-            f"--record FILE.png (which needs Xvfb: {INSTALL})"
+            "view needs a screen, but DISPLAY is not set; set it, or record a picture without a screen with "
+            f"--record FILE.png (this needs Xvfb: {INSTALL})"
         )
     task, scenario = ready.task, ready.scenario
     if not 0 <= delay_ms < math.inf:
-        raise InputError(f"--delay {delay_ms:g}: give milliseconds, 0 or more")
+        raise InputError(f"--delay {delay_ms:g}: not a pause; give milliseconds, 0 or more")
     if record_at_s is not None and record is None:
-        raise InputError("record_at_s says when to take a picture; say where it goes as well")
+        raise InputError("record_at_s is the time of a picture, but there is no record; give record=FILE.png")
     if record_at_s is not None and not 0 <= record_at_s <= scenario.horizon_s:
-        raise InputError(f"record_at_s = {record_at_s:g}: an episode lasts from 0 to {scenario.horizon_s:g} s")
+        raise InputError(f"record_at_s = {record_at_s:g}: outside the episode; give 0 to {scenario.horizon_s:g} s")
     job = Job(traffic_seed, ready.options(traffic_seed), policy)
     if record is not None and record_at_s is None:
         record_at_s = _busiest(task, drive(task, job))
@@ -197,13 +200,15 @@ def view(
             raise SimulationError(f"sumo-gui failed: {window.last_word() or error.__cause__ or error}") from error
         if record is not None:
             if not picture.is_file():
-                raise SimulationError(f"sumo-gui took no picture at {record_at_s:g} s: the episode was over before")
+                raise SimulationError(
+                    f"sumo-gui took no picture at {record_at_s:g} s: the episode ended earlier; record earlier"
+                )
             picture.replace(record)
     return episode
 
 
 def _area(task: RoutingTask) -> tuple[Floats, Floats]:
-    """Return the lower left and upper right corner of what the trips need on free roads, with a margin, m."""
+    """Return the lower left and upper right corner, m, of the area of the free-flow routes, with a margin."""
     edges = {edge for i, origin in enumerate(task.origin) for edge in task.route(i, int(origin))}
     points = np.concatenate([task.graph.shape(edge) for edge in sorted(edges)])
     low, high = points.min(axis=0), points.max(axis=0)
@@ -213,15 +218,15 @@ def _area(task: RoutingTask) -> tuple[Floats, Floats]:
 
 def _check_picture(file: Path) -> None:
     if file.suffix.lower() != ".png":
-        raise InputError(f"--record {file}: a picture is a .png file; give it that ending")
+        raise InputError(f"--record {file}: pictures are .png files; give the name that ending")
     if not file.parent.is_dir():
-        raise InputError(f"--record {file}: there is no folder {file.parent}; make it first")
+        raise InputError(f"--record {file}: the folder {file.parent} does not exist; make it first")
     if file.is_dir() or not os.access(file.parent, os.W_OK):
-        raise InputError(f"--record {file}: cannot be written there; choose another place")
+        raise InputError(f"--record {file}: the file cannot be written; choose another place")
 
 
 def _busiest(task: RoutingTask, episode: EpisodeRecord) -> float:
-    """Return the middle of the longest time in which as many agents as ever are under way, s after their time 0."""
+    """Return the middle of the longest interval with the most agents driving, s after the warm-up."""
     drove = np.array([status != NEVER_INSERTED for status in episode.status])
     start = task.depart_s[drove]
     end = np.minimum(start + episode.travel_time[drove], task.scenario.horizon_s)
@@ -236,13 +241,13 @@ def _busiest(task: RoutingTask, episode: EpisodeRecord) -> float:
 
 @contextlib.contextmanager
 def _screen() -> Iterator[tuple[int, int]]:
-    """Give this process a screen that nobody sees, where Xvfb is installed, else the one there is; return its size."""
+    """Point DISPLAY at a virtual screen if Xvfb is installed, else use the present screen; yield its size, pixels."""
     program, before = shutil.which("Xvfb"), os.environ.get("DISPLAY")
     if program is None and before:
         yield WINDOW
         return
     if program is None:
-        raise InputError(f"to record without a screen, Xvfb has to be installed: {INSTALL}")
+        raise InputError(f"recording without a screen needs Xvfb, which is not installed: {INSTALL}")
     width, height = SCREEN
     reader, writer = os.pipe()
     command = [program, "-displayfd", str(writer), "-screen", "0", f"{width}x{height}x24", "-nolisten", "tcp"]
@@ -251,7 +256,7 @@ def _screen() -> Iterator[tuple[int, int]]:
         try:
             os.close(writer)
             with os.fdopen(reader) as answer:
-                number = answer.readline().strip()  # written when the server is ready; nothing where it dies
+                number = answer.readline().strip()  # written when the server is ready; empty if it exits
             if not number:
                 raise SimulationError(f"Xvfb did not start (exit code {server.wait()})")
             os.environ["DISPLAY"] = f":{number}"

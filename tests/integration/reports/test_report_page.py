@@ -1,4 +1,4 @@
-"""The report's page in a real browser, driven through chromedriver's own protocol (W3C WebDriver)."""
+"""The report's page in a real browser, controlled through chromedriver (W3C WebDriver)."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture(scope="module")
 def page(tmp_path_factory: pytest.TempPathFactory, write_run: Callable[..., Path]) -> Path:
-    """Return a page with all there can be: two scenarios, algorithms and seeds, alpha, rounds, a missing run."""
+    """Return a page with every part: two scenarios, algorithms and seeds, alpha, rounds, a missing run."""
     folder = tmp_path_factory.mktemp("report")
     for seed in range(3):
         write_run(folder / "runs" / f"ippo-{seed}", seed=seed)
@@ -132,7 +132,7 @@ def view(browser: Browser) -> list[float]:
     return [float(number) for number in box.split()]
 
 
-def test_it_opens_without_an_error_and_asks_nobody(opened: Browser, page: Path) -> None:
+def test_the_page_opens_without_errors_or_requests(opened: Browser, page: Path) -> None:
     assert opened.run("return document.querySelectorAll('.plot svg').length") == opened.run(
         "return document.querySelectorAll('[data-chart]').length"
     )
@@ -143,7 +143,7 @@ def test_it_opens_without_an_error_and_asks_nobody(opened: Browser, page: Path) 
     assert {address.partition("#")[0] for address in asked if not address.startswith("data:")} == {page.as_uri()}
 
 
-def test_every_link_leads_somewhere(opened: Browser) -> None:
+def test_every_link_has_a_target(opened: Browser) -> None:
     lost = opened.run(
         "return [...document.querySelectorAll('a')].map((a) => a.getAttribute('href'))"
         ".filter((h) => !h.startsWith('#') || !document.getElementById(h.slice(1)))"
@@ -151,7 +151,7 @@ def test_every_link_leads_somewhere(opened: Browser) -> None:
     assert lost == []
 
 
-def test_tables_sort_by_number_both_ways_with_what_is_not_known_last(opened: Browser) -> None:
+def test_tables_sort_numerically_in_both_orders_with_unknown_values_last(opened: Browser) -> None:
     click = "document.querySelectorAll('#all-runs thead button')[arguments[0]].click()"
     opened.run(click, 6)
     times = [float(text) for text in texts(opened, "all-runs", 6)]
@@ -169,7 +169,7 @@ def test_tables_sort_by_number_both_ways_with_what_is_not_known_last(opened: Bro
     assert texts(opened, pairs, 4) == [NONE], "one seed has no p value"
 
 
-def test_the_map_pans_and_zooms_by_hand(opened: Browser) -> None:
+def test_the_map_pans_and_zooms_with_the_pointer(opened: Browser) -> None:
     opened.run("document.querySelector('.map').scrollIntoView({behavior: 'instant'})")
     box = opened.run("const b = document.querySelector('.map svg').getBoundingClientRect(); return [b.x, b.y, b.width]")
     before = view(opened)
@@ -184,7 +184,7 @@ def test_the_map_pans_and_zooms_by_hand(opened: Browser) -> None:
     assert view(opened) == before
 
 
-def test_the_map_shows_the_agent_and_the_policies_that_are_chosen(opened: Browser) -> None:
+def test_the_map_shows_the_selected_agent_and_policies(opened: Browser) -> None:
     opened.run("document.querySelectorAll('.map input')[0].click()")
     shown = opened.run("return document.querySelectorAll('.map .route').length")
     assert shown == 2 + 1 + 1
@@ -193,7 +193,7 @@ def test_the_map_shows_the_agent_and_the_policies_that_are_chosen(opened: Browse
     assert "did not arrive" in opened.run("return document.querySelector('.layers').innerText")
 
 
-def test_a_curve_can_be_read_off_and_hidden(opened: Browser) -> None:
+def test_a_curve_shows_values_on_hover_and_can_be_hidden(opened: Browser) -> None:
     chart = "document.querySelector('#scenario-town .chart')"
     opened.run(chart + ".scrollIntoView({behavior: 'instant', block: 'center'})")
     box = opened.run(f"const b = {chart}.querySelector('.plot').getBoundingClientRect(); return [b.x, b.y, b.width]")
@@ -201,14 +201,14 @@ def test_a_curve_can_be_read_off_and_hidden(opened: Browser) -> None:
     tip = opened.run(f"return {chart}.querySelector('.tip').innerText")
     assert "episode" in tip
     assert "ippo" in tip
-    assert "[" in tip, "with its interval"
+    assert "[" in tip, "the tooltip shows the interval"
     lines = f"return {chart}.querySelectorAll('polyline').length"
     assert opened.run(lines) == 2
     opened.run(f"{chart}.querySelector('.legend button').click()")
     assert opened.run(lines) == 1
 
 
-def test_everything_is_reached_and_worked_by_the_keyboard(opened: Browser) -> None:
+def test_the_keyboard_reaches_and_operates_everything(opened: Browser) -> None:
     seen = []
     for _ in range(200):
         opened.press(TAB)
@@ -238,13 +238,13 @@ def test_everything_is_reached_and_worked_by_the_keyboard(opened: Browser) -> No
     assert {"sort", "legend", "map", "agent", "layer", "run", "A"} <= set(seen)
 
 
-def test_a_link_to_a_run_opens_its_command(opened: Browser) -> None:
+def test_a_link_to_a_run_opens_its_details(opened: Browser) -> None:
     opened.run("document.querySelector('#all-runs tbody a').click()")
     assert opened.run("return document.querySelector('details[open] pre').innerText").startswith("relid-sumo train ")
 
 
 @pytest.mark.parametrize("width", [320, 390, 1200])
-def test_it_is_readable_at_any_width(opened: Browser, width: int) -> None:
+def test_the_page_is_readable_at_any_width(opened: Browser, width: int) -> None:
     opened.size(width, 800)
     opened.open(opened.run("return location.href"))
     assert opened.run("return document.documentElement.scrollWidth") <= width, "nothing makes the page scroll sideways"

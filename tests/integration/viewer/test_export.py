@@ -1,4 +1,4 @@
-"""Exported routes, played by the plain sumo program."""
+"""Exported routes, run by the plain sumo program."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ SEED = 3
 
 
 def plain(configuration: Path, out: Path) -> dict[str, float]:
-    """Let plain sumo play a configuration and return every vehicle's travel time from its wished departure, s."""
+    """Run plain sumo on a configuration and return each vehicle's travel time from its scheduled departure, s."""
     sumo.run("sumo", ["-c", configuration, "--tripinfo-output", out])
     infos = ET.parse(out).getroot().iter("tripinfo")
     return {i.get("id", ""): float(i.get("duration", "")) + float(i.get("departDelay", "")) for i in infos}
 
 
 @pytest.mark.parametrize("name", ["shortest", "reactive"])
-def test_plain_sumo_plays_the_episode(town_ready: PreparedScenario, tmp_path: Path, name: Name) -> None:
+def test_plain_sumo_reproduces_the_episode(town_ready: PreparedScenario, tmp_path: Path, name: Name) -> None:
     policy = Policy(name)
     configuration = export_routes(town_ready, policy, SEED, tmp_path / "learnt.rou.xml")
     assert sorted(f.name for f in tmp_path.iterdir()) == ["learnt.rou.xml", "learnt.sumocfg"]
@@ -49,7 +49,7 @@ def test_the_files_can_be_moved_together(town_ready: PreparedScenario, tmp_path:
     assert plain(there / configuration.name, tmp_path / "after.xml") == before
 
 
-def test_the_files_say_what_they_are(town_ready: PreparedScenario, tmp_path: Path) -> None:
+def test_the_files_name_their_scenario_policy_and_seed(town_ready: PreparedScenario, tmp_path: Path) -> None:
     configuration = export_routes(town_ready, Policy("shortest"), SEED, tmp_path / "a.rou.xml")
     for file in (configuration, tmp_path / "a.rou.xml"):
         head = file.read_text(encoding="utf-8").partition("-->")[0]
@@ -58,7 +58,7 @@ def test_the_files_say_what_they_are(town_ready: PreparedScenario, tmp_path: Pat
         assert "relid_sumo" in head
 
 
-def test_who_does_not_arrive_gets_the_way_on_to_its_destination(town_ready: PreparedScenario, tmp_path: Path) -> None:
+def test_an_unarrived_agent_gets_a_route_to_its_destination(town_ready: PreparedScenario, tmp_path: Path) -> None:
     short = town_ready.scenario.model_copy(update={"horizon_s": float(town_ready.task.depart_s.max()) + 20.0})
     ready = replace(town_ready, scenario=short, task=replace(town_ready.task, scenario=short))
     export_routes(ready, Policy("shortest"), SEED, tmp_path / "a.rou.xml")
@@ -71,7 +71,7 @@ def test_who_does_not_arrive_gets_the_way_on_to_its_destination(town_ready: Prep
 
 @pytest.mark.parametrize(
     ("name", "complaint"),
-    [("a.xml", r"ends in \.rou\.xml"), ("no/a.rou.xml", "there is no folder"), ("d.rou.xml", "another place")],
+    [("a.xml", r"ends in \.rou\.xml"), ("no/a.rou.xml", "does not exist"), ("d.rou.xml", "another place")],
 )
 def test_a_file_that_cannot_be_written_is_refused(
     town_ready: PreparedScenario, tmp_path: Path, name: str, complaint: str
@@ -81,12 +81,12 @@ def test_a_file_that_cannot_be_written_is_refused(
         export_routes(town_ready, Policy("shortest"), SEED, tmp_path / name)
 
 
-def test_own_demand_that_does_not_know_of_closed_roads_is_refused(town_ready: PreparedScenario, tmp_path: Path) -> None:
+def test_a_scenario_route_file_with_closed_edges_is_refused(town_ready: PreparedScenario, tmp_path: Path) -> None:
     demand = town_ready.scenario.demand.model_copy(update={"route_file": "own.rou.xml"})
     ready = replace(
         town_ready,
         scenario=town_ready.scenario.model_copy(update={"demand": demand}),
         task=replace(town_ready.task, closed=frozenset({0})),
     )
-    with pytest.raises(InputError, match="does not know of the closed roads"):
+    with pytest.raises(InputError, match="ignores closed edges"):
         export_routes(ready, Policy("shortest"), SEED, tmp_path / "a.rou.xml")

@@ -1,4 +1,4 @@
-"""An episode in a real sumo-gui, on a real X server without a screen."""
+"""An episode in a real sumo-gui, on a virtual X server."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def headless(ready: PreparedScenario, policy: Policy, traffic_seed: int) -> Epis
 @pytest.mark.gui
 @pytest.mark.sumo
 @pytest.mark.parametrize("name", ["random", "rerouting"])
-def test_sumo_gui_plays_the_episode_that_is_driven_without_a_screen(
+def test_sumo_gui_plays_the_same_episode_as_without_a_screen(
     xvfb: str, town_ready: PreparedScenario, name: Name
 ) -> None:
     policy = Policy(name, seed=1)
@@ -68,7 +68,7 @@ def test_the_delay_pauses_after_every_step_but_not_in_the_warm_up(
 
 
 def pixels(picture: np.ndarray[tuple[int, ...], np.dtype[np.float32]], colour: tuple[int, int, int]) -> int:
-    """Return how many pixels of a picture have a colour."""
+    """Return the number of pixels that have a colour."""
     return int((np.abs(picture[..., :3] * 255 - colour).max(axis=-1) < 2).sum())
 
 
@@ -84,7 +84,7 @@ def test_a_recording_shows_roads_agents_and_destinations(
     assert list(tmp_path.iterdir()) == [file]
     busy, early = imread(file), tmp_path / "early.png"
     view(town_ready, Policy("shortest"), traffic_seed=3, record=early, record_at_s=0.0)
-    marks = imread(early)  # before the first departure: destinations alone
+    marks = imread(early)  # before the first departure: destinations only
     assert busy.shape[1] > 1800
     assert busy.shape[0] > 1200
     assert pixels(busy, (205, 210, 216)) > 10_000
@@ -96,7 +96,7 @@ def test_a_recording_shows_roads_agents_and_destinations(
 
 @pytest.mark.gui
 @pytest.mark.sumo
-def test_a_recording_leaves_no_x_server_and_no_display_behind(
+def test_a_recording_ends_its_x_server_and_restores_display(
     no_screen: None, town_ready: PreparedScenario, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     started: list[subprocess.Popen[bytes]] = []
@@ -107,7 +107,7 @@ def test_a_recording_leaves_no_x_server_and_no_display_behind(
             started.append(self)
 
     monkeypatch.setattr(subprocess, "Popen", Noted)
-    with pytest.raises(SimulationError, match="took no picture at 600 s: the episode was over before"):
+    with pytest.raises(SimulationError, match="took no picture at 600 s: the episode ended earlier"):
         view(town_ready, Policy("shortest"), traffic_seed=3, record=tmp_path / "late.png", record_at_s=600.0)
     assert any("Xvfb" in str(process.args) for process in started)
     assert all(process.poll() is not None for process in started)
@@ -117,7 +117,7 @@ def test_a_recording_leaves_no_x_server_and_no_display_behind(
 
 @pytest.fixture
 def in_background() -> Iterator[Callable[[Callable[[], None]], None]]:
-    """Return what runs a function in a thread, joined at the end of the test."""
+    """Return a function that runs another one in a thread, which is joined at the end of the test."""
     threads: list[threading.Thread] = []
 
     def run(function: Callable[[], None]) -> None:
@@ -130,7 +130,7 @@ def in_background() -> Iterator[Callable[[Callable[[], None]], None]]:
 
 
 def close_window(title: bytes) -> None:
-    """Wait for a window, let it play a moment and close it as a click on its cross does."""
+    """Wait for a window, let it play briefly and close it as a click on its close button does."""
 
     class Message(ctypes.Structure):
         _fields_ = (
@@ -171,7 +171,7 @@ def test_closing_the_window_ends_the_view(
 
 @pytest.mark.gui
 @pytest.mark.sumo
-def test_a_sumo_gui_that_dies_is_an_error(
+def test_a_killed_sumo_gui_raises_an_error(
     xvfb: str, town_ready: PreparedScenario, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def killed(window: module._Window, *_: object) -> None:
@@ -184,7 +184,7 @@ def test_a_sumo_gui_that_dies_is_an_error(
 
 
 @pytest.mark.sumo
-def test_the_recording_is_made_when_most_agents_are_under_way(town_ready: PreparedScenario) -> None:
+def test_the_default_picture_is_taken_when_most_agents_are_driving(town_ready: PreparedScenario) -> None:
     episode = headless(town_ready, Policy("shortest"), 3)
     start = town_ready.task.depart_s
     at = module._busiest(town_ready.task, episode)
@@ -193,13 +193,13 @@ def test_the_recording_is_made_when_most_agents_are_under_way(town_ready: Prepar
 
 
 @pytest.mark.sumo
-def test_without_a_screen_the_mend_is_named(no_screen: None, town_ready: PreparedScenario) -> None:
+def test_the_error_without_a_screen_names_the_fix(no_screen: None, town_ready: PreparedScenario) -> None:
     with pytest.raises(InputError, match=r"DISPLAY is not set.*--record FILE\.png.*apt-get install xvfb"):
         view(town_ready, Policy("shortest"), traffic_seed=3)
 
 
 @pytest.mark.sumo
-def test_without_xvfb_the_mend_is_named(
+def test_the_error_without_xvfb_names_the_fix(
     no_screen: None, town_ready: PreparedScenario, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(shutil, "which", lambda _: None)
@@ -210,28 +210,28 @@ def test_without_xvfb_the_mend_is_named(
 
 @pytest.mark.sumo
 @pytest.mark.parametrize(
-    ("name", "complaint"), [("a.jpg", r"\.png"), ("no/a.png", "there is no folder"), ("d.png", "another place")]
+    ("name", "complaint"), [("a.jpg", r"\.png"), ("no/a.png", "does not exist"), ("d.png", "another place")]
 )
-def test_a_picture_that_cannot_be_written_is_told_before_anything_runs(
+def test_a_picture_that_cannot_be_written_is_refused_before_anything_runs(
     town_ready: PreparedScenario, tmp_path: Path, name: str, complaint: str
 ) -> None:
     (tmp_path / "d.png").mkdir()
-    never = replace(town_ready, scenario=None)  # type: ignore[arg-type]  # would fail if it were looked at
+    never = replace(town_ready, scenario=None)  # type: ignore[arg-type]  # any use of the scenario would fail
     with pytest.raises(InputError, match=complaint):
         view(never, Policy("shortest"), traffic_seed=3, record=tmp_path / name)
 
 
 @pytest.mark.sumo
-def test_a_moment_outside_the_episode_is_refused(town_ready: PreparedScenario, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="an episode lasts from 0 to"):
+def test_a_picture_time_outside_the_episode_is_refused(town_ready: PreparedScenario, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="outside the episode; give 0 to"):
         view(town_ready, Policy("shortest"), traffic_seed=3, record=tmp_path / "a.png", record_at_s=1e6)
 
 
 @pytest.mark.sumo
 @pytest.mark.parametrize(
-    ("settings", "complaint"), [({"delay_ms": -1.0}, "--delay -1"), ({"record_at_s": 9.0}, "say where")]
+    ("settings", "complaint"), [({"delay_ms": -1.0}, "--delay -1"), ({"record_at_s": 9.0}, "give record=FILE")]
 )
-def test_settings_that_make_no_sense_are_refused(
+def test_impossible_settings_are_refused(
     town_ready: PreparedScenario, monkeypatch: pytest.MonkeyPatch, settings: dict[str, float], complaint: str
 ) -> None:
     monkeypatch.setenv("DISPLAY", ":nowhere")

@@ -1,4 +1,4 @@
-"""Reports from run folders: what is compared, what is left out and why, what is written."""
+"""Reports on run folders: the comparison, the missing runs with the reason, and the files."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ def data_of(page: str) -> dict[str, dict[str, dict[str, list[dict[str, object]]]
 
 @pytest.fixture
 def grid(tmp_path: Path, write_run: WriteRun) -> Path:
-    """Return a folder of two algorithms with three seeds each."""
+    """Return a folder of six runs: two algorithms with three seeds each."""
     for seed in range(3):
         write_run(tmp_path / "grid" / f"ippo-{seed}", seed=seed)
         write_run(tmp_path / "grid" / f"better-{seed}", algo="better", seed=seed, faster_s=60.0)
     return tmp_path / "grid"
 
 
-def test_seeds_are_the_unit_and_pairs_are_paired_by_them(grid: Path) -> None:
+def test_the_training_seed_is_the_unit_and_pairs_are_paired_by_seed(grid: Path) -> None:
     (comparison,) = compare.compare(read.find([grid])[0])
     better, ippo, shortest = comparison.rows
     assert [row.name for row in comparison.rows] == ["better", "ippo", "shortest"]
@@ -69,29 +69,29 @@ def test_seeds_are_the_unit_and_pairs_are_paired_by_them(grid: Path) -> None:
     words = " ".join(compare.in_words(comparison))
     assert "better has the shortest mean travel time" in words
     assert "60 s faster than ippo" in words
-    assert "3 seeds do not establish" in words, "no claim where p cannot be small enough"
+    assert "3 seeds do not establish" in words, "no claim when p cannot be small enough"
 
 
-def test_one_seed_has_no_interval_and_says_so(tmp_path: Path, write_run: WriteRun) -> None:
+def test_one_seed_has_no_interval_and_a_note_says_so(tmp_path: Path, write_run: WriteRun) -> None:
     (comparison,) = compare.compare(read.find([write_run(tmp_path / "run")])[0])
     assert comparison.rows[0].travel_time_s.low is None
     assert comparison.pairs[0].p is None
-    assert "One training seed gives neither an interval nor a test." in comparison.notes
+    assert "With one training seed there is neither an interval nor a test." in comparison.notes
     assert "on one seed" in " ".join(compare.in_words(comparison))
 
 
-def test_what_has_one_name_and_other_settings_is_not_pooled(tmp_path: Path, write_run: WriteRun) -> None:
+def test_runs_with_the_same_name_but_other_settings_are_not_pooled(tmp_path: Path, write_run: WriteRun) -> None:
     write_run(tmp_path / "a" / "run")
     write_run(tmp_path / "b" / "run", updates=9)
     shutil.copytree(tmp_path / "a" / "run", tmp_path / "c" / "run")
     runs, _ = read.find([tmp_path / "a", tmp_path / "b", tmp_path / "c"])
-    assert [run.algorithm for run in runs] == ["ippo", "ippo #2"], "and the same run twice is one"
+    assert [run.algorithm for run in runs] == ["ippo", "ippo #2"], "the same run in two folders counts once"
     unread = write_run(tmp_path / "e" / "run", seed=1) / layout.SETTINGS
     content = json.loads(unread.read_text())
     content["train"] |= {"probes": False, "score_seeds": 8}
     unread.write_text(json.dumps(content))
     runs, _ = read.find([tmp_path / "a", tmp_path / "e"])
-    assert [run.algorithm for run in runs] == ["ippo", "ippo"], "ippo does not look at them"
+    assert [run.algorithm for run in runs] == ["ippo", "ippo"], "ippo does not read these settings"
     other = write_run(tmp_path / "d" / "run", seed=1)
     scenario = other / layout.SCENARIO
     scenario.write_text(scenario.read_text().replace("900.0", "600.0"))
@@ -99,7 +99,7 @@ def test_what_has_one_name_and_other_settings_is_not_pooled(tmp_path: Path, writ
     assert [run.scenario for run in runs] == ["town", "town #2"]
 
 
-def test_a_report_is_of_what_is_there_and_names_what_is_not(grid: Path, write_run: WriteRun) -> None:
+def test_a_report_uses_the_readable_runs_and_names_the_others(grid: Path, write_run: WriteRun) -> None:
     (grid / "empty").mkdir()
     damages: dict[str, Callable[[Path], object]] = {
         "no-update": lambda folder: (folder / layout.METRICS).write_text(""),
@@ -126,10 +126,10 @@ def test_a_report_is_of_what_is_there_and_names_what_is_not(grid: Path, write_ru
     written = write([grid], grid / "r.html")
     page = written.files[0].read_text()
     assert all(name in page for name in why)
-    assert "8 runs left out" in page
+    assert "8 runs missing" in page
 
 
-def test_a_row_being_written_is_left_out(tmp_path: Path, write_run: WriteRun) -> None:
+def test_an_incomplete_last_row_is_ignored(tmp_path: Path, write_run: WriteRun) -> None:
     folder = write_run(tmp_path / "run")
     with (folder / layout.METRICS).open("a") as out:
         out.write("6,24")
@@ -137,8 +137,8 @@ def test_a_row_being_written_is_left_out(tmp_path: Path, write_run: WriteRun) ->
 
 
 @pytest.mark.parametrize("what", ["nothing", "no folder", "only bad ones", "an ending", "no place"])
-def test_a_report_that_cannot_be_is_one_message(what: str, tmp_path: Path, write_run: WriteRun) -> None:
-    folder, out, said = tmp_path / "runs", tmp_path / "r.html", "no run that can be reported on"
+def test_an_impossible_report_raises_one_error(what: str, tmp_path: Path, write_run: WriteRun) -> None:
+    folder, out, said = tmp_path / "runs", tmp_path / "r.html", "no run to report on"
     if what == "no folder":
         said = "there is no such folder"
     else:
@@ -150,7 +150,7 @@ def test_a_report_that_cannot_be_is_one_message(what: str, tmp_path: Path, write
         write_run(folder / "run")
         (tmp_path / "file").touch()
         out, said = {
-            "an ending": (tmp_path / "r.doc", "name a file that ends in .html"),
+            "an ending": (tmp_path / "r.doc", "the ending names no format; use one of .html"),
             "no place": (tmp_path / "file" / "r.html", "cannot be written"),
         }[what]
     with pytest.raises(InputError, match=re.escape(said)):
@@ -158,8 +158,8 @@ def test_a_report_that_cannot_be_is_one_message(what: str, tmp_path: Path, write
     assert not out.exists()
 
 
-def test_a_batch_tells_what_became_of_each_cell(tmp_path: Path, write_run: WriteRun) -> None:
-    """Done here, done elsewhere (a summary alone), failed, unfinished, waiting."""
+def test_a_report_on_a_batch_gives_the_state_of_each_cell(tmp_path: Path, write_run: WriteRun) -> None:
+    """States: finished here, finished elsewhere (summary only), failed, unfinished, not run yet."""
     batch = tmp_path / "b"
     about = {"scenario": "town", "seed": 0, "fingerprint": "0"}
     cells = [
@@ -181,10 +181,10 @@ def test_a_batch_tells_what_became_of_each_cell(tmp_path: Path, write_run: Write
         "waiting-0": "not run yet",
     }
     assert content.parts[0].city is not None
-    assert "1 run left no routes here" in content.parts[0].city.note
+    assert "1 run without routes" in content.parts[0].city.note
 
 
-def test_parts_to_come_are_drawn_when_their_columns_are_there(tmp_path: Path, write_run: WriteRun) -> None:
+def test_alpha_and_rounds_are_drawn_if_their_columns_exist(tmp_path: Path, write_run: WriteRun) -> None:
     for seed in range(2):
         columns = {"alpha_0": 1.0, "alpha_1": 3.0, "alpha_mean": 2.0}
         folder = write_run(tmp_path / "grid" / f"reled-{seed}", algo="reled", seed=seed, columns=columns)
@@ -212,7 +212,7 @@ def test_long_curves_are_averaged_not_thinned(tmp_path: Path, write_run: WriteRu
     assert np.average(series.y, weights=np.diff(np.linspace(0, 1000, 151).astype(int))) == pytest.approx(np.mean(y))
 
 
-def test_the_distribution_holds_every_trip(grid: Path) -> None:
+def test_the_distribution_contains_every_trip(grid: Path) -> None:
     content = gather([grid])
     (chart,) = content.parts[0].distribution
     shortest = next(series for series in chart.series if series.name == "shortest")
@@ -220,7 +220,7 @@ def test_the_distribution_holds_every_trip(grid: Path) -> None:
     assert shortest.dashed
 
 
-def test_scenarios_together_are_relative_to_shortest(tmp_path: Path, write_run: WriteRun) -> None:
+def test_the_overall_table_is_relative_to_shortest(tmp_path: Path, write_run: WriteRun) -> None:
     for seed in range(2):
         write_run(tmp_path / f"a-{seed}", seed=seed)
         write_run(tmp_path / f"b-{seed}", seed=seed, scenario="city", faster_s=50.0)
@@ -231,7 +231,7 @@ def test_scenarios_together_are_relative_to_shortest(tmp_path: Path, write_run: 
     assert row.iqm.mean == pytest.approx(np.mean(ratios[1:3]))
 
 
-def test_text_in_a_page_cannot_break_it(tmp_path: Path, write_run: WriteRun) -> None:
+def test_text_in_the_page_is_escaped(tmp_path: Path, write_run: WriteRun) -> None:
     nasty = "</script><img src=x onerror=alert(1)>"
     folder = write_run(tmp_path / "run", algo=nasty)
     page = write([folder], tmp_path / "r.html", title=nasty).files[0].read_text()
@@ -240,7 +240,7 @@ def test_text_in_a_page_cannot_break_it(tmp_path: Path, write_run: WriteRun) -> 
     assert any(nasty == one["name"] for chart in data_of(page)["charts"].values() for one in chart["series"])
 
 
-def test_the_page_asks_nothing_of_anybody(grid: Path, tmp_path: Path) -> None:
+def test_the_page_makes_no_request(grid: Path, tmp_path: Path) -> None:
     page = write([grid], tmp_path / "r.html").files[0].read_text()
     assert not re.findall(r'(?:src|href)="(?!#|data:)', page)
     addresses = set(re.findall(r"https?://[^\s\"'`)]+", page))
@@ -248,7 +248,7 @@ def test_the_page_asks_nothing_of_anybody(grid: Path, tmp_path: Path) -> None:
     assert "default-src 'none'" in page
 
 
-def test_markdown_csv_and_latex_hold_the_same_figures(grid: Path, tmp_path: Path) -> None:
+def test_markdown_csv_and_latex_contain_the_same_figures(grid: Path, tmp_path: Path) -> None:
     texts = {form: write([grid], tmp_path / f"r.{form}").files[0].read_text() for form in ("md", "csv", "tex")}
     (comparison,) = compare.compare(read.find([grid])[0])
     ippo = comparison.rows[1].travel_time_s
@@ -264,12 +264,12 @@ def test_markdown_csv_and_latex_hold_the_same_figures(grid: Path, tmp_path: Path
     assert write([grid], tmp_path / "plain", form="md").files[0].read_text().startswith("# grid")
 
 
-def test_latex_escapes_what_is_latexs_own(tmp_path: Path, write_run: WriteRun) -> None:
+def test_latex_escapes_special_characters(tmp_path: Path, write_run: WriteRun) -> None:
     folder = write_run(tmp_path / "run", algo="a_b & 50%")
     assert r"a\_b \& 50\%" in write([folder], tmp_path / "r.tex").files[0].read_text()
 
 
-def test_figures_are_png_and_pdf_and_the_same_twice(grid: Path, tmp_path: Path) -> None:
+def test_figures_are_png_and_pdf_and_reproducible(grid: Path, tmp_path: Path) -> None:
     once, again = (write([grid], tmp_path / f"{n}.md", figures=tmp_path / n).files[1:] for n in ("once", "again"))
     names = {file.name for file in once}
     for name in ("town-mean-return", "town-travel-times", "town-comparison", "town-routes"):
@@ -283,7 +283,7 @@ def test_figures_are_png_and_pdf_and_the_same_twice(grid: Path, tmp_path: Path) 
             assert file.read_bytes().startswith(b"%PDF")
 
 
-def test_fifty_runs_make_a_page_of_less_than_eight_megabytes(tmp_path: Path, write_run: WriteRun) -> None:
+def test_the_page_of_fifty_runs_is_smaller_than_eight_megabytes(tmp_path: Path, write_run: WriteRun) -> None:
     for algorithm in range(5):
         for seed in range(10):
             columns = {f"alpha_{i}": 1.0 for i in range(10)}

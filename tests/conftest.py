@@ -1,4 +1,4 @@
-"""What the tests share: the real extracts, a cache of their own, tasks to drive, a display, and no way out."""
+"""Shared fixtures: the real extracts, a cache of the tests' own, tasks, a display, and no internet access."""
 
 from __future__ import annotations
 
@@ -43,18 +43,18 @@ PROGRAMS = {
 
 
 def absent(reason: str) -> NoReturn:
-    """Skip the test that needs what is absent; fail it on CI, where everything has to be there."""
+    """Skip the test because something it needs is absent; fail it on CI, where everything must be present."""
     if os.environ.get("CI") == "true":
         pytest.fail(reason, pytrace=False)
     pytest.skip(reason)
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Give the session a cache of its own, and let it hear Ctrl-C.
+    """Give the session a cache of its own and enable Ctrl-C.
 
-    New for every session, so that no test passes on a network which an earlier version of the code built; one for the
-    session, and inherited by xdist's workers, so that each network is built once. RELID_SUMO_TEST_CACHE names a folder
-    that is kept, for work on tests that do not concern the building of networks.
+    Each session has a new cache, so that no test uses a network built by an earlier version of the code. The workers of
+    xdist share it, so that each network is built once. RELID_SUMO_TEST_CACHE names a folder to reuse between sessions,
+    for work on tests that do not concern the building of networks.
     """
     if hasattr(config, "workerinput"):
         return
@@ -68,7 +68,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    """Check that the programs a test's markers speak of are there."""
+    """Check that the programs which a test's markers require are installed."""
     for marker, (program, install) in PROGRAMS.items():
         if item.get_closest_marker(marker) and not shutil.which(program):
             absent(f"{program} is not installed: {install}")
@@ -86,7 +86,7 @@ def osm_dir() -> Path:
 
 @pytest.fixture(scope="session")
 def isolated() -> None:
-    """Need a kernel that can isolate programs."""
+    """Require a kernel that can isolate programs."""
     reason = missing_isolation()
     if reason is not None:
         absent(reason)
@@ -100,7 +100,7 @@ def cache_dir() -> Path:
 
 @pytest.fixture(scope="session")
 def toy_task() -> Callable[..., RoutingTask]:
-    """Return a maker of tasks without traffic, from edges by name; more settings are the scenario's."""
+    """Return a function that makes tasks without traffic from edge names; other settings go to the scenario."""
 
     def make(
         graph: RoadGraph,
@@ -133,7 +133,7 @@ def toy_task() -> Callable[..., RoutingTask]:
 
 @pytest.fixture(scope="session")
 def crossing(toy_task: Callable[..., RoutingTask]) -> RoutingTask:
-    """Return six agents who cross a grid of 5 x 5 junctions and meet in the middle."""
+    """Return a task of six agents that cross a grid of 5 x 5 junctions and meet in the middle."""
     ends = [
         ("0>1", "23>24"),
         ("4>3", "21>20"),
@@ -147,7 +147,7 @@ def crossing(toy_task: Callable[..., RoutingTask]) -> RoutingTask:
 
 @pytest.fixture(scope="session")
 def toy_drive() -> Callable[..., EpisodeRecord]:
-    """Return what drives one episode of a task without SUMO: `toy_drive(task, policy, slow={edge: factor})`."""
+    """Return a function that runs an episode without SUMO: `toy_drive(task, policy, slow={edge: factor})`."""
 
     def drive(
         task: RoutingTask, policy: Policy, slow: dict[int, float] | None = None, **settings: bool
@@ -164,8 +164,8 @@ def toy_drive() -> Callable[..., EpisodeRecord]:
 
 @pytest.fixture(scope="session")
 def town_ready(cache_dir: Path) -> PreparedScenario:
-    """Return six agents in the town in light traffic: a minute of warm-up, ten minutes, nothing to calibrate."""
-    del cache_dir  # which has to be set
+    """Return the town with six agents in light traffic: one minute of warm-up, ten minutes, no calibration."""
+    del cache_dir  # requested because it sets the cache
     roads = network.build(TOWN, name="town")
     return prepare(
         Scenario(
@@ -181,7 +181,7 @@ def town_ready(cache_dir: Path) -> PreparedScenario:
 
 @pytest.fixture(scope="session")
 def write_run() -> Callable[..., Path]:
-    """Return what writes a run folder as a finished cell leaves it, with invented numbers: `write_run(folder, ...)`."""
+    """Return a function that writes the run folder of a finished cell with invented numbers: `write_run(folder)`."""
 
     def write(
         folder: Path,
@@ -261,7 +261,7 @@ def write_run() -> Callable[..., Path]:
 
 @pytest.fixture(scope="session")
 def wait_until() -> Callable[..., Any]:
-    """Return what waits until a condition holds, and returns what it gave: `wait_until(condition, seconds)`."""
+    """Return a function that waits until a condition is true and returns its value: `wait_until(condition, s)`."""
 
     def wait(condition: Callable[[], Any], seconds: float, every: float = 0.05) -> Any:  # noqa: ANN401 - as condition
         deadline = time.monotonic() + seconds
@@ -275,10 +275,10 @@ def wait_until() -> Callable[..., Any]:
 
 
 def processes() -> dict[int, tuple[int, str]]:
-    """Return every process by its id, as of one look: its parent's id and its command, "" for zombies."""
+    """Return a list of all processes by id: the parent's id and the command, "" for zombies."""
     found = {}
     for process in filter(lambda folder: folder.name.isdigit(), Path("/proc").iterdir()):
-        with contextlib.suppress(OSError):  # it may end while we look
+        with contextlib.suppress(OSError):  # it may have ended since
             parent = int((process / "stat").read_text().rpartition(")")[2].split()[1])
             command = (process / "cmdline").read_text().replace("\0", " ").strip()
             if "resource_tracker" not in command:
@@ -288,13 +288,13 @@ def processes() -> dict[int, tuple[int, str]]:
 
 @pytest.fixture(scope="session")
 def children() -> Callable[[int], dict[int, str]]:
-    """Return what lists the processes that a process has started itself, by their ids: their commands."""
+    """Return a function that lists the children of a process: commands by process id."""
     return lambda pid: {child: command for child, (parent, command) in sorted(processes().items()) if parent == pid}
 
 
 @pytest.fixture(scope="session")
 def descendants() -> Callable[[], dict[int, str]]:
-    """Return what lists the processes started from here, by process id: their commands, "" for zombies."""
+    """Return a function that lists all processes started from here: commands by process id, "" for zombies."""
 
     def listed() -> dict[int, str]:
         running, found = processes(), {os.getpid()}
@@ -307,13 +307,13 @@ def descendants() -> Callable[[], dict[int, str]]:
 
 @pytest.fixture
 def xvfb(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """Run an X server without a screen and point DISPLAY at it; for tests marked gui."""
+    """Run a virtual X server and point DISPLAY at it; for tests marked gui."""
     reader, writer = os.pipe()
     command = ["Xvfb", "-displayfd", str(writer), "-screen", "0", "1280x960x24", "-nolisten", "tcp"]
     with subprocess.Popen(command, pass_fds=[writer], stderr=subprocess.DEVNULL) as server:
         os.close(writer)
         with os.fdopen(reader) as answer:
-            number = answer.readline().strip()  # the server writes it when it is ready, and nothing if it dies
+            number = answer.readline().strip()  # written when the server is ready; empty if it exits
         if not number:
             pytest.fail(f"Xvfb did not start (exit code {server.wait()})")
         monkeypatch.setenv("DISPLAY", f":{number}")
@@ -322,16 +322,16 @@ def xvfb(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
 
 
 def own_addresses() -> set[str]:
-    """Return the address by which this machine's programs reach each other where they do not use the loopback (Ray)."""
+    """Return this machine's own address, which programs such as Ray use instead of the loopback address."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe, contextlib.suppress(OSError):
-        probe.connect(("192.0.2.1", 9))  # of documentation, and nothing is sent: it only asks for a route
+        probe.connect(("192.0.2.1", 9))  # a documentation address; nothing is sent, only a route is looked up
         return {str(probe.getsockname()[0])}
     return set()
 
 
 @pytest.fixture(autouse=True, scope="session")
 def no_internet() -> Iterator[None]:
-    """Refuse every connection that leaves this machine: tests must not depend on it, nor burden anyone's server."""
+    """Refuse connections that leave this machine: tests must neither depend on nor load other servers."""
     connect, look_up = socket.socket.connect, socket.getaddrinfo
     here = LOOPBACK | own_addresses()
 

@@ -106,10 +106,10 @@ def how_it_ended(code: int) -> str:
     return f"ended with exit code {code}"
 
 
-def told(work: Callable[[], Answer]) -> Answer | RelidSumoError:
-    """Return what `work` returns, or the error that it raises: what leaves a process is one or the other.
+def result_or_error(work: Callable[[], Answer]) -> Answer | RelidSumoError:
+    """Return the result of `work`, or the error it raises, so that either can be sent to another process.
 
-    A fault of our own comes as a `SimulationError` that carries its traceback as a note.
+    An unexpected exception becomes a `SimulationError` with the traceback as a note.
     """
     try:
         return work()

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from relid_sumo.base import files
 from relid_sumo.base.errors import InputError, RelidSumoError, SimulationError
-from relid_sumo.base.process import MEMORY_VARIABLE, Child, die_with_parent, told
+from relid_sumo.base.process import MEMORY_VARIABLE, Child, die_with_parent, result_or_error
 from relid_sumo.baseline import named as baselines_named
 from relid_sumo.batch.experiment import Cell
 from relid_sumo.env.records import EpisodeRecord
@@ -91,7 +91,7 @@ def work(pipe: Connection) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the batch's: it ends this process
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     os.environ[MEMORY_VARIABLE] = f"{order.memory_mib:.0f}"
-    answer = told(lambda: _checked(order, pipe.send))
+    answer = result_or_error(lambda: _checked(order, pipe.send))
     if answer is not None:
         print("\n".join([f"{type(answer).__name__}: {answer}", *getattr(answer, "__notes__", [])]), flush=True)
     pipe.send(answer)

@@ -10,7 +10,7 @@ from typing import Any
 
 from relid_sumo.base.arrays import Bools, Float32s
 from relid_sumo.base.errors import InputError, RelidSumoError
-from relid_sumo.base.process import die_with_parent, silence, told
+from relid_sumo.base.process import die_with_parent, result_or_error, silence
 from relid_sumo.env.episode import Episode
 from relid_sumo.env.play import branch, warmed
 from relid_sumo.env.records import Decision, EpisodeRecord
@@ -45,7 +45,9 @@ def serve(pipe: Connection) -> None:
     try:
         while True:
             word, *rest = pipe.recv()
-            pipe.send(told(partial(stage.reset, *rest) if word == "reset" else partial(stage.ask, (word, *rest))))
+            pipe.send(
+                result_or_error(partial(stage.reset, *rest) if word == "reset" else partial(stage.ask, (word, *rest)))
+            )
     except (EOFError, BrokenPipeError):
         pass
     finally:
@@ -114,7 +116,7 @@ class _Stage:
 def _converse(task: RoutingTask, bridge: Bridge, traffic_seed: int, pipe: Connection) -> None:
     """Run an episode over a pipe, until it is over or the other side wants no more of it (None)."""
     talk = _talk(task, bridge, traffic_seed)
-    answer = told(partial(next, talk))
+    answer = result_or_error(partial(next, talk))
     while True:
         pipe.send(answer)
         goes_on = answer.digest is None if isinstance(answer, Moment) else isinstance(answer, list | InputError)
@@ -123,7 +125,7 @@ def _converse(task: RoutingTask, bridge: Bridge, traffic_seed: int, pipe: Connec
         request = pipe.recv()
         if request is None:
             return
-        answer = told(partial(talk.send, request))
+        answer = result_or_error(partial(talk.send, request))
 
 
 def _talk(task: RoutingTask, bridge: Bridge, traffic_seed: int) -> Talk:
@@ -133,7 +135,7 @@ def _talk(task: RoutingTask, bridge: Bridge, traffic_seed: int) -> Talk:
     while True:
         word, *rest = yield answer
         if word == "branch":
-            answer = told(partial(branch, episode, *rest))
+            answer = result_or_error(partial(branch, episode, *rest))
             continue
         (slots,) = rest
         for decision in episode.open_decisions:

@@ -20,7 +20,7 @@ from typing import Self
 
 from relid_sumo.base import sumo
 from relid_sumo.base.errors import RelidSumoError, SimulationError
-from relid_sumo.base.process import Child, die_with_parent, free_memory_mib, silence, told
+from relid_sumo.base.process import Child, die_with_parent, free_memory_mib, result_or_error, silence
 from relid_sumo.base.progress import counting
 from relid_sumo.env.play import Job, drive, play, warmed
 from relid_sumo.env.policies import Policy
@@ -48,13 +48,13 @@ def _work(pipe: Connection) -> None:
     task, memory_mib, limit_s = pipe.recv()
 
     def answer(bridge: Bridge, job: Job, to: Connection) -> None:
-        to.send(told(lambda: play(task, job, bridge)))
+        to.send(result_or_error(lambda: play(task, job, bridge)))
 
     pool = None if memory_mib is None else Pool(answer, memory_mib, limit_s)
     try:
         while True:
             job: Job = pipe.recv()
-            pipe.send(told(partial(_driven, task, job, pool)))
+            pipe.send(result_or_error(partial(_driven, task, job, pool)))
     except (EOFError, BrokenPipeError):
         pass
     finally:

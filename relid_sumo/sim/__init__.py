@@ -1,1 +1,1 @@
-"""A running SUMO simulation."""
+"""Run SUMO simulations: start, step, snapshot."""

@@ -1,9 +1,9 @@
-"""Fork snapshots: a simulation is warmed up once per traffic seed, and every episode runs in a fork of it.
+"""Fork snapshots: a simulation warms up once per traffic seed, and every episode runs in a fork of it.
 
-A forked child goes on bit for bit as its parent would, so a reset costs milliseconds and is exact, warm-up included.
-Each snapshot is a process of its own that holds libsumo and little else (no torch, no open SUMO output). For an episode
-it forks a child, which takes over the snapshot's pipe until it ends. An episode can fork itself likewise, to see what
-would come of other choices (`in_fork`).
+A forked child continues exactly as its parent would. A reset therefore takes milliseconds and includes the warm-up.
+Each snapshot is a process that contains libsumo and little else (no torch, no open SUMO output). For an episode it
+forks a child, which uses the snapshot's pipe until the episode ends. An episode can fork itself in the same manner to
+simulate other choices (`in_fork`).
 """
 
 from __future__ import annotations
@@ -19,37 +19,37 @@ from multiprocessing.connection import Connection
 from typing import Generic, NoReturn, TypeVar
 
 from relid_sumo.base.errors import InputError, RelidSumoError, SimulationError
-from relid_sumo.base.process import die_with_parent, how_it_ended, private_memory_mib, told
+from relid_sumo.base.process import die_with_parent, how_it_ended, private_memory_mib, result_or_error
 from relid_sumo.sim.bridge import Bridge
 
 HIGHEST_FD = 4096
-LIMIT_S = 1800.0  # of an answer: beyond it the process hangs
-DIED = 128  # a process that was killed by signal n ends its parent with 128 + n, as in a shell
+LIMIT_S = 1800.0  # time limit for an answer; a slower process is taken to hang
+DIED = 128  # exit code 128 + n: killed by signal n, as in a shell
 
 Answer = TypeVar("Answer")
 Job = TypeVar("Job")
 
 
 class SnapshotDiedError(SimulationError):
-    """The process of a snapshot, or of its episode, ended without an answer; another may well succeed."""
+    """The process of a snapshot or of its episode ended without an answer. A new one may succeed."""
 
 
 class Snapshot(Generic[Job]):
-    """A warmed simulation in a process of its own.
+    """A simulation after its warm-up, in a process of its own.
 
     Parameters
     ----------
     warmed
-        Starts a simulation and warms it up; called in the new process.
+        Starts a simulation and warms it up. Called in the new process.
     play
-        Runs a job over it, and answers over the pipe; called in a fork of that process.
+        Runs a job in the simulation and answers through the pipe. Called in a fork of that process.
     limit_s
-        How long an answer may take, s.
+        Time limit for an answer, s.
 
     Raises
     ------
     SimulationError
-        SUMO does not start, or dies while warming up.
+        SUMO does not start, or stops during the warm-up.
     """
 
     def __init__(
@@ -64,7 +64,7 @@ class Snapshot(Generic[Job]):
             there.close()
             raise SnapshotDiedError(f"cannot fork ({error.strerror})") from None
         if self.pid == 0:
-            _hold(there, warmed, play)
+            _serve(there, warmed, play)
         there.close()
         try:
             self.answer()
@@ -73,12 +73,12 @@ class Snapshot(Generic[Job]):
             raise
 
     def send(self, message: object) -> None:
-        """Send a job to the simulation, or what its episode waits for.
+        """Send a job to the simulation, or a message that its episode waits for.
 
         Raises
         ------
         SnapshotDiedError
-            The process died: killed, out of memory, or SUMO crashed.
+            The process ended: it was killed, ran out of memory, or SUMO crashed.
         """
         try:
             self._pipe.send(message)
@@ -91,9 +91,9 @@ class Snapshot(Generic[Job]):
         Raises
         ------
         SnapshotDiedError
-            The process died, or hangs.
+            The process ended or hangs.
         SimulationError
-            SUMO ended with an error; the message holds its line.
+            SUMO stopped with an error. The message contains SUMO's error line.
         """
         try:
             if not self._pipe.poll(self._limit_s):
@@ -107,30 +107,30 @@ class Snapshot(Generic[Job]):
         return answer
 
     def _end(self) -> str:
-        """End the process, with the episode that it may be running, and return how it ended."""
+        """End the process and its episode, and return how it ended."""
         self._pipe.close()
         if self.pid == 0:
             return "ended"
         with contextlib.suppress(ProcessLookupError):
-            os.kill(self.pid, signal.SIGKILL)  # nothing, where it has died; its episode ends with it
+            os.kill(self.pid, signal.SIGKILL)  # no effect if it has ended; its episode ends with it
         code = os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
         self.pid = 0
         return how_it_ended(DIED - code if code > DIED else code)
 
     def close(self) -> None:
-        """End the process, and the episode that it may be running."""
+        """End the process and its episode."""
         self._end()
 
 
-def _hold(pipe: Connection, warmed: Callable[[], Bridge], play: Callable[[Bridge, Job, Connection], None]) -> NoReturn:
-    """Warm up, then fork a child for every job that comes in."""
+def _serve(pipe: Connection, warmed: Callable[[], Bridge], play: Callable[[Bridge, Job, Connection], None]) -> NoReturn:
+    """Warm up, then fork a child for every job received."""
     code = 1
     try:
         die_with_parent()
-        os.closerange(3, pipe.fileno())  # other snapshots' pipes among them: each must see its own end when we end
+        os.closerange(3, pipe.fileno())  # includes other snapshots' pipes, which must close when their owner ends
         os.closerange(pipe.fileno() + 1, HIGHEST_FD)
-        bridge = told(warmed)
-        gc.freeze()  # children then neither search nor copy what is there already
+        bridge = result_or_error(warmed)
+        gc.freeze()  # children then neither scan nor copy existing objects
         pipe.send(bridge if isinstance(bridge, RelidSumoError) else None)
         while not isinstance(bridge, RelidSumoError):
             job = pipe.recv()
@@ -140,12 +140,12 @@ def _hold(pipe: Connection, warmed: Callable[[], Bridge], play: Callable[[Bridge
                 pipe.send(SnapshotDiedError(f"cannot fork ({error.strerror})"))
                 continue
             if child == 0:
-                code = 1  # unless it plays to its end: a child that ends in silence must not look well
+                code = 1  # unless the episode ends: a child that stops early must report failure
                 die_with_parent()
                 play(bridge, job, pipe)
                 os._exit(0)
             code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-            if code != 0:  # half an answer may be in the pipe: end it, so that the reader does not wait for the rest
+            if code != 0:  # part of an answer may be in the pipe: close it, so that the reader does not wait
                 os._exit(DIED - code if code < 0 else code)
     except (EOFError, BrokenPipeError):
         code = 0
@@ -154,16 +154,16 @@ def _hold(pipe: Connection, warmed: Callable[[], Bridge], play: Callable[[Bridge
 
 
 class Pool(Generic[Job]):
-    """Snapshots by key, the least recently used dropped when they would take too much memory.
+    """Snapshots by key. The least recently used ones are dropped when memory is short.
 
     Parameters
     ----------
     play
-        Runs a job over a simulation; see `Snapshot`.
+        Runs a job in a simulation; see `Snapshot`.
     memory_mib
-        What all snapshots may take together, as measured; always at least one is kept.
+        Limit of the measured memory of all snapshots, MiB. At least one snapshot always stays.
     limit_s
-        How long an answer may take, s.
+        Time limit for an answer, s.
     """
 
     def __init__(
@@ -173,12 +173,12 @@ class Pool(Generic[Job]):
         self._held: OrderedDict[object, Snapshot[Job]] = OrderedDict()
 
     def snapshot(self, key: object, warmed: Callable[[], Bridge]) -> Snapshot[Job]:
-        """Return the snapshot of a key, taken first where it is not held.
+        """Return the snapshot of a key; take it first if it does not exist.
 
         Raises
         ------
         SimulationError
-            SUMO does not start, or dies while warming up.
+            SUMO does not start, or stops during the warm-up.
         """
         if key not in self._held:
             sizes = [private_memory_mib(snapshot.pid) for snapshot in self._held.values()]
@@ -190,14 +190,14 @@ class Pool(Generic[Job]):
         return self._held[key]
 
     def drive(self, key: object, warmed: Callable[[], Bridge], job: Job) -> object:
-        """Run a job over the snapshot of a key and return its answer; a snapshot that dies is dropped.
+        """Run a job on the snapshot of a key and return its answer. A snapshot that dies is dropped.
 
         Raises
         ------
         SnapshotDiedError
-            The process died, or hangs.
+            The process ended or hangs.
         SimulationError
-            SUMO ended with an error.
+            SUMO stopped with an error.
         """
         try:
             snapshot = self.snapshot(key, warmed)
@@ -208,7 +208,7 @@ class Pool(Generic[Job]):
             raise
 
     def drop(self, key: object) -> None:
-        """End the snapshot of a key, where there is one."""
+        """End the snapshot of a key, if there is one."""
         snapshot = self._held.pop(key, None)
         if snapshot is not None:
             snapshot.close()
@@ -220,17 +220,17 @@ class Pool(Generic[Job]):
 
 
 def in_fork(work: Callable[[], Answer]) -> Answer:
-    """Return what some work comes to in a fork of this process, which goes on untouched.
+    """Return the result of a function that runs in a fork of this process. This process does not change.
 
     Raises
     ------
     InputError
         The system does not fork processes.
     SimulationError
-        The work raised it, or its process died.
+        The function raised it, or its process died.
     """
     if not can_fork():
-        raise InputError("this needs a system that forks processes, such as Linux")
+        raise InputError("this needs a system that can fork processes, which this one cannot; use Linux or macOS")
     here, there = Pipe(duplex=False)
     try:
         child = os.fork()
@@ -242,7 +242,7 @@ def in_fork(work: Callable[[], Answer]) -> Answer:
         try:
             die_with_parent()
             here.close()
-            there.send(told(work))
+            there.send(result_or_error(work))
         finally:
             os._exit(0)
     there.close()
@@ -253,16 +253,16 @@ def in_fork(work: Callable[[], Answer]) -> Answer:
             answer, got = here.recv(), True
     finally:
         here.close()
-        if not got:  # interrupted, or it has died
+        if not got:  # this process was interrupted, or the child died
             os.kill(child, signal.SIGKILL)
         code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
     if not got:
         raise SimulationError(f"a branch of an episode died: {how_it_ended(code)}")
     if isinstance(answer, RelidSumoError):
         raise answer
-    return answer  # type: ignore[return-value] # what the work returned
+    return answer  # type: ignore[return-value] # the result of `work`
 
 
 def can_fork() -> bool:
-    """Return whether this system forks processes."""
+    """Return whether this system can fork processes."""
     return hasattr(os, "fork")

@@ -1,7 +1,7 @@
-"""A toy simulation in place of SUMO: deterministic, instant, for tests and for work on algorithms.
+"""A toy simulation in place of SUMO: deterministic and instant, for tests and for work on algorithms.
 
-Vehicles cross each edge in its free-flow time, times ``1 + load / lanes`` where `load` is the number of vehicles on the
-edge when they enter it. There is no background traffic, no queue and no teleport.
+A vehicle crosses an edge in the free-flow time times ``1 + load / lanes``; `load` is the number of vehicles on the edge
+when it enters. There is no background traffic, no queue and no teleport.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ class ToyBridge:
     Parameters
     ----------
     graph
-        The roads.
+        The network.
     slow
-        Factor on the crossing time of single edges, by index; 1 where not given.
+        Factors on the crossing time of single edges, by edge index. Default: 1.
     """
 
     in_process = True
@@ -68,7 +68,7 @@ class ToyBridge:
         return free * self._slow.get(edge, 1.0) * (1.0 + load / int(self._graph.lanes[edge]))
 
     def add(self, vehicle: str, route: Sequence[str], depart_s: float, *, rerouting: bool = False) -> None:
-        """See `Bridge.add`; nothing is ever re-routed here."""
+        """See `Bridge.add`. The toy never changes a route."""
         del rerouting
         self._cars[vehicle] = _Car([self._graph.index[e] for e in route], depart_s)
 
@@ -77,7 +77,7 @@ class ToyBridge:
         car = self._cars[vehicle]
         edges = [self._graph.index[e] for e in route]
         if edges[0] != car.route[car.at] or any(b not in self._graph.slots[a] for a, b in itertools.pairwise(edges)):
-            raise ValueError(f"vehicle '{vehicle}': the route does not go on from where it is")
+            raise ValueError(f"vehicle '{vehicle}': the route does not start at the vehicle's edge; start it there")
         car.route, car.at = edges, 0
 
     def road(self, vehicle: str) -> str | None:
@@ -86,7 +86,7 @@ class ToyBridge:
         return None if car is None or car.at < 0 else str(self._graph.edge_ids[car.route[car.at]])
 
     def speed_factor(self, vehicle: str) -> float:
-        """See `Bridge.speed_factor`; everybody drives as fast as is allowed."""
+        """See `Bridge.speed_factor`. All vehicles drive at the speed limit."""
         del vehicle
         return 1.0
 
@@ -107,7 +107,7 @@ class ToyBridge:
         return sum(car.at < 0 and car.depart_s < self._now for car in self._cars.values())
 
     def travel_time(self, edge: str, vehicle: str, *, smoothed: bool) -> float:
-        """See `Bridge.travel_time`; the smoothed one is the present one."""
+        """See `Bridge.travel_time`. The smoothed time equals the present one."""
         del vehicle, smoothed
         return self._seconds(self._graph.index[edge])
 
@@ -129,7 +129,7 @@ class ToyBridge:
 def grid(side: int, *, block_m: float = 100.0, speed: float = 10.0) -> RoadGraph:
     """Return a grid of two-way streets with `side` x `side` junctions, without U-turns.
 
-    Edges are named ``"a>b"`` after the junctions they join, junctions numbered row by row.
+    Edges are named ``"a>b"`` after their junctions. Junctions are numbered row by row.
     """
     where = np.array([(x * block_m, y * block_m) for y in range(side) for x in range(side)], dtype=float)
     pairs = [

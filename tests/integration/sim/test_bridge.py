@@ -1,4 +1,4 @@
-"""What the bridge says of SUMO, checked against SUMO's own outputs."""
+"""The bridge's values, checked against SUMO's own outputs."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ PROGRAMS = pytest.mark.parametrize("program", ["libsumo", "sumo"])
 
 @pytest.fixture
 def start(town_ready: PreparedScenario, nothing_is_left: None) -> Iterator[Callable[..., SumoBridge]]:
-    """Return what starts SUMO on the town; `change` replaces options by name."""
-    del nothing_is_left  # which looks once these have been closed
+    """Return a function that starts SUMO on the town; `change` replaces options by name."""
+    del nothing_is_left  # its check runs after the bridges are closed
     started: list[SumoBridge] = []
 
     def start(program: str = "libsumo", change: dict[str, Path] | None = None, **settings: object) -> SumoBridge:
@@ -49,7 +49,7 @@ def start(town_ready: PreparedScenario, nothing_is_left: None) -> Iterator[Calla
 
 @pytest.fixture(autouse=True)
 def nothing_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, descendants: Descendants) -> Iterator[None]:
-    """Check that no process and no temporary file outlives a test."""
+    """Check that no process and no temporary file of a test stays."""
     (tmp_path / "temporary").mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
     yield
@@ -61,7 +61,7 @@ def nothing_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, descendants
 
 
 @PROGRAMS
-def test_sumo_says_why_it_does_not_start(
+def test_the_error_contains_sumos_reason_for_not_starting(
     start: Callable[..., SumoBridge],
     tmp_path: Path,
     program: str,
@@ -78,12 +78,12 @@ def test_sumo_says_why_it_does_not_start(
             start(program, {"-n": net})
         assert descendants() == {}
     assert capfd.readouterr() == ("", "")
-    assert start(program).step() == 0.0  # a start that failed stands in nobody's way
+    assert start(program).step() == 0.0  # a failed start does not affect the next one
 
 
 @PROGRAMS
 @pytest.mark.parametrize("depart", [0, 450], ids=["at the start", "in mid-episode"])
-def test_sumo_says_which_route_is_wrong(
+def test_the_error_contains_sumos_line_about_a_wrong_route(
     start: Callable[..., SumoBridge], town_ready: PreparedScenario, tmp_path: Path, program: str, depart: int
 ) -> None:
     routes = tmp_path / "own.rou.xml"
@@ -98,7 +98,7 @@ def test_sumo_says_which_route_is_wrong(
     assert start(program).step() == 0.0
 
 
-def test_a_sumo_that_is_killed(start: Callable[..., SumoBridge], descendants: Descendants) -> None:
+def test_a_killed_sumo_raises_an_error(start: Callable[..., SumoBridge], descendants: Descendants) -> None:
     bridge = start("sumo")
     for _ in range(5):
         bridge.step()
@@ -110,7 +110,7 @@ def test_a_sumo_that_is_killed(start: Callable[..., SumoBridge], descendants: De
     bridge.close()
 
 
-def test_traci_keeps_to_itself(start: Callable[..., SumoBridge], capfd: pytest.CaptureFixture[str]) -> None:
+def test_traci_prints_nothing(start: Callable[..., SumoBridge], capfd: pytest.CaptureFixture[str]) -> None:
     start("sumo").step()
     assert capfd.readouterr() == ("", "")
 
@@ -123,7 +123,7 @@ def test_a_bridge_may_be_closed_twice_and_opened_again(start: Callable[..., Sumo
         bridge.close()
 
 
-# --- one simulation, two ways in --------------------------------------------------------------------------------------
+# --- libsumo and traci ------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", ["random", "reactive", "rerouting"])
@@ -177,7 +177,7 @@ def test_background_time_is_that_of_sumo_s_summary(town_ready: PreparedScenario,
     record = drive(town_ready.task, Job(2, options, Policy("shortest"), background=True))
     steps = [s for s in ET.parse(file).getroot() if 60 <= float(s.get("time", "")) < 660]
     everybody = sum(float(s.get("running", "")) + float(s.get("waiting", "")) for s in steps)
-    # an agent counts in its arrival step in neither; each drives or waits for its travel time
+    # neither source counts an agent in its arrival step; each agent drives or waits during its travel time
     assert record.background_vehicle_s == pytest.approx(everybody - record.travel_time.sum(), abs=len(record.status))
 
 
@@ -198,10 +198,10 @@ def test_smoothed_travel_times_are_an_exponential_mean(
             instant.append([bridge.travel_time(e, "probe", smoothed=False) for e in names])
     smoothed = np.array([bridge.travel_time(e, "probe", smoothed=True) for e in names])
     own_free = graph.free_flow_s / bridge.speed_factor("probe")
-    np.testing.assert_allclose(smoothed, np.maximum(own_free, graph.length / speed), atol=0.006)  # SUMO says 0.01 s
+    np.testing.assert_allclose(smoothed, np.maximum(own_free, graph.length / speed), atol=0.006)  # SUMO prints 0.01 s
     assert (smoothed > own_free + 0.05).any()
     at_red = np.array(instant).max(axis=0) > 20 * graph.free_flow_s
-    assert at_red.any()  # an instant reading knows the phase of the signal
+    assert at_red.any()  # an unsmoothed time depends on the phase of the signal
     assert (smoothed < 10 * graph.free_flow_s).all()
 
 
@@ -209,7 +209,7 @@ def test_smoothed_travel_times_are_an_exponential_mean(
 
 
 @PROGRAMS
-def test_closed_roads_are_avoided(start: Callable[..., SumoBridge], town_ready: PreparedScenario, program: str) -> None:
+def test_closed_edges_are_avoided(start: Callable[..., SumoBridge], town_ready: PreparedScenario, program: str) -> None:
     task, graph = town_ready.task, town_ready.task.graph
     free = [str(graph.edge_ids[e]) for e in task.route(0, int(task.origin[0]))]
     closed = free[len(free) // 2]
@@ -224,7 +224,7 @@ def test_closed_roads_are_avoided(start: Callable[..., SumoBridge], town_ready: 
 
 
 @pytest.mark.parametrize("name", ["shortest", "reactive", "rerouting", "random"])
-def test_nobody_drives_on_closed_roads(town_ready: PreparedScenario, tmp_path: Path, name: Name) -> None:
+def test_no_vehicle_uses_closed_edges(town_ready: PreparedScenario, tmp_path: Path, name: Name) -> None:
     task, graph = town_ready.task, town_ready.task.graph
     route = task.route(0, int(task.origin[0]))
     closed = str(graph.edge_ids[route[len(route) // 2]])
@@ -239,7 +239,7 @@ def test_nobody_drives_on_closed_roads(town_ready: PreparedScenario, tmp_path: P
     assert not any(closed in edges for edges in driven)
 
 
-def test_agents_know_the_travel_times_they_learnt_with_whatever_is_changed(town_ready: PreparedScenario) -> None:
+def test_a_what_if_does_not_change_the_travel_times_agents_observe(town_ready: PreparedScenario) -> None:
     timed = town_ready.scenario.model_copy(update={"observation": Observation(distance="time")})
     busier = timed.model_copy(update={"demand": timed.demand.model_copy(update={"rate_vph": 1500.0})})
     learnt, known, own = prepare(timed).task, prepare(busier, known=timed).task, prepare(busier).task
@@ -247,7 +247,7 @@ def test_agents_know_the_travel_times_they_learnt_with_whatever_is_changed(town_
     assert not np.array_equal(own.to_go, learnt.to_go)
 
 
-def test_what_sumo_does_not_know_is_an_error(start: Callable[..., SumoBridge]) -> None:
+def test_unknown_names_raise_an_error(start: Callable[..., SumoBridge]) -> None:
     bridge = start()
     bridge.step()
     assert bridge.road("nobody") is None
@@ -257,7 +257,7 @@ def test_what_sumo_does_not_know_is_an_error(start: Callable[..., SumoBridge]) -
         bridge.set_route("nobody", [])
 
 
-def test_own_demand_is_driven(town_ready: PreparedScenario, tmp_path: Path) -> None:
+def test_a_scenarios_own_route_file_is_driven(town_ready: PreparedScenario, tmp_path: Path) -> None:
     graph = town_ready.network.graph
     route = " ".join(str(graph.edge_ids[e]) for e in town_ready.task.route(1, int(town_ready.task.origin[1])))
     vehicles = [f'<vehicle id="own{i}" depart="{5 * i}"><route edges="{route}"/></vehicle>' for i in range(9)]
@@ -267,4 +267,4 @@ def test_own_demand_is_driven(town_ready: PreparedScenario, tmp_path: Path) -> N
     assert demand.routes(ready.scenario, ready.network, 0) == tmp_path / "own.rou.xml"
     record = drive(ready.task, Job(0, ready.options(0), Policy("shortest"), background=True))
     on_free_roads = 9 * float(graph.free_flow_s[town_ready.task.route(1, int(town_ready.task.origin[1]))].sum())
-    assert on_free_roads / 2 < record.background_vehicle_s < 2 * on_free_roads  # some had driven during the warm-up
+    assert on_free_roads / 2 < record.background_vehicle_s < 2 * on_free_roads  # some vehicles drove during the warm-up

@@ -1,4 +1,4 @@
-"""Snapshots over a toy simulation: whole answers or an error, and nothing left behind."""
+"""Snapshots of a toy simulation: each job gives a complete answer or an error, and no process stays."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from relid_sumo.sim.toy import ToyBridge, grid
 
 Descendants = Callable[[], dict[int, str]]
 Children = Callable[[int], dict[int, str]]
-LARGE = 32 << 20  # far more than a pipe holds
+LARGE = 32 << 20  # far more than a pipe's buffer
 
 
 @pytest.fixture(autouse=True)
-def nothing_is_left(descendants: Descendants) -> Iterator[None]:
+def no_process_or_file_stays(descendants: Descendants) -> Iterator[None]:
     pipes = len(list(Path("/proc/self/fd").iterdir()))
     yield
     assert descendants() == {}
@@ -34,7 +34,7 @@ def toy() -> Bridge:
 
 
 def play(bridge: Bridge, job: str, pipe: Connection) -> None:
-    """Answer with the time after a step, or do what the job says."""
+    """Answer with the time after a step, or do what the job asks for."""
     if job == "large":
         pipe.send(b"x" * LARGE)
     elif job == "hang":
@@ -63,7 +63,7 @@ def test_every_job_starts_from_the_same_instant() -> None:
     snapshot.close()
 
 
-def test_an_answer_larger_than_the_pipe_comes_whole() -> None:
+def test_an_answer_larger_than_the_pipe_arrives_complete() -> None:
     snapshot = Snapshot(toy, play)
     assert ask(snapshot, "large") == b"x" * LARGE
     assert ask(snapshot, "step") == 0.0
@@ -74,14 +74,14 @@ def test_a_child_killed_while_the_pipe_is_full(children: Children, wait_until: C
     snapshot = Snapshot(toy, play)
     snapshot.send("large")
     (child,) = wait_until(lambda: children(snapshot.pid), 60)
-    time.sleep(0.3)  # by now it has filled the pipe and waits for us to read
+    time.sleep(0.3)  # time for the child to fill the pipe and wait for a reader
     os.kill(child, signal.SIGKILL)
     with pytest.raises(SnapshotDiedError, match="ended by SIGKILL"):
         snapshot.answer()
 
 
 @pytest.mark.parametrize(("job", "how"), [("die", "ended by SIGKILL"), ("exit", "ended with exit code 7")])
-def test_how_a_child_ended_is_told(job: str, how: str) -> None:
+def test_the_error_says_how_a_child_ended(job: str, how: str) -> None:
     snapshot = Snapshot(toy, play)
     with pytest.raises(SnapshotDiedError, match=how):
         ask(snapshot, job)
@@ -89,7 +89,7 @@ def test_how_a_child_ended_is_told(job: str, how: str) -> None:
         snapshot.send("step")
 
 
-def test_a_child_that_ends_without_an_answer_is_not_waited_for() -> None:
+def test_a_child_that_ends_without_an_answer_raises_at_once() -> None:
     snapshot = Snapshot(toy, play, limit_s=20.0)
     assert ask(snapshot, "step") == 0.0
     with pytest.raises(SnapshotDiedError, match="ended with exit code 1"):
@@ -102,7 +102,7 @@ def test_a_child_that_hangs_is_ended() -> None:
         ask(snapshot, "hang")
 
 
-def test_an_error_of_the_simulation_ends_nothing() -> None:
+def test_an_error_of_the_simulation_does_not_end_the_snapshot() -> None:
     snapshot = Snapshot(toy, play)
     with pytest.raises(SimulationError, match="as asked"):
         ask(snapshot, "fail")
@@ -118,7 +118,7 @@ def test_a_simulation_that_does_not_start(tmp_path: Path) -> None:
         Snapshot(broken, play)
 
 
-def test_the_least_recently_used_goes_when_memory_is_short(descendants: Descendants, children: Children) -> None:
+def test_the_least_recently_used_is_dropped_when_memory_is_short(descendants: Descendants, children: Children) -> None:
     with_room, without = Pool(play, 1e6), Pool(play, 0.0)
     for pool, kept in ((with_room, 3), (without, 1)):
         for key in "abc":
@@ -128,7 +128,7 @@ def test_the_least_recently_used_goes_when_memory_is_short(descendants: Descenda
         assert descendants() == {}
 
 
-def test_a_pool_makes_a_dead_snapshot_anew() -> None:
+def test_a_pool_replaces_a_dead_snapshot() -> None:
     pool = Pool(play, 1e6)
     with pytest.raises(SnapshotDiedError):
         pool.drive("a", toy, "die")
@@ -136,7 +136,7 @@ def test_a_pool_makes_a_dead_snapshot_anew() -> None:
     pool.close()
 
 
-def test_no_fork_to_be_had(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_fork_raises_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse() -> int:
         raise OSError(12, "Cannot allocate memory")
 
@@ -147,7 +147,7 @@ def test_no_fork_to_be_had(monkeypatch: pytest.MonkeyPatch) -> None:
         in_fork(lambda: 1)
 
 
-def test_work_in_a_fork_leaves_this_process_as_it_was() -> None:
+def test_a_function_in_a_fork_does_not_change_this_process() -> None:
     bridge = toy()
     assert [in_fork(lambda: (bridge.step(), bridge.step())[1]) for _ in range(2)] == [1.0, 1.0]
     assert bridge.step() == 0.0

@@ -1,11 +1,11 @@
-"""Measure what a batch costs and what it survives; docs/scaling.md holds what came out.
+"""Measure the cost and the robustness of a batch; docs/scaling.md contains the results.
 
-    python tools/bench_batch.py overhead    # a batch beside the same runs by hand
+    python tools/bench_batch.py overhead    # a batch compared with the same runs started by hand
     python tools/bench_batch.py empty       # 200 cells that do nothing: time and memory of the scheduler
-    python tools/bench_batch.py kill        # SIGKILL at 10 random moments: what is lost, and is the end the same
+    python tools/bench_batch.py kill        # SIGKILL at 10 random moments: what is lost, are the results equal
     python tools/bench_batch.py report      # a report of 50 runs: time and size
 
-Each needs minutes, and a machine that does nothing else.
+Each part takes minutes and needs an otherwise idle machine.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from relid_sumo.base import files as base_files
 from relid_sumo.base.process import Child
 from relid_sumo.runs import layout
 
-# What brings in torch is imported where it is used: the 200 cells that do nothing import this file.
+# Modules that import torch are imported inside functions, because the 200 empty cells import this file.
 
 GRID = """
 seeds = {seeds}
@@ -50,7 +50,7 @@ ROUNDS = 3
 
 
 def relid_sumo(*words: str | Path) -> float:
-    """Run a command of relid_sumo to its end and return the wall-clock seconds it took."""
+    """Run a relid_sumo command and return its wall-clock time, s."""
     start = time.perf_counter()
     code = f"from relid_sumo.cli.main import main; main({[str(word) for word in words]!r})"
     subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
@@ -58,13 +58,13 @@ def relid_sumo(*words: str | Path) -> float:
 
 
 def overhead(scratch: Path) -> None:
-    """Time a batch, and the same commands given by hand, as many at a time; several rounds of each."""
+    """Time a batch and the same commands run by hand with the same parallelism, several rounds of each."""
     from relid_sumo.batch import experiment, local  # noqa: PLC0415 - see above
 
     file = scratch / "grid.toml"
     file.write_text(GRID.format(seeds=[0, 1, 2, 3], episodes=24), encoding="utf-8")
     plan = experiment.read(file)
-    relid_sumo("batch", file, "--out", scratch / "warm", "--dry-run")  # the network, for both
+    relid_sumo("batch", file, "--out", scratch / "warm", "--dry-run")  # builds the network for both
     for number in range(ROUNDS):
         batch = relid_sumo("batch", file, "--out", scratch / f"batch-{number}", "--quiet", "--workers", "1")
         slots = local.room(len(plan.cells), 1)[0]
@@ -82,19 +82,19 @@ def overhead(scratch: Path) -> None:
 
 
 def nothing(pipe: Connection) -> None:
-    """Stand in for a cell's work."""
+    """Replace a cell's work by nothing."""
     pipe.recv()
     pipe.send(None)
 
 
 def empty(scratch: Path) -> None:
-    """Schedule 200 cells that do nothing, and print how this process's memory grows."""
+    """Schedule 200 cells that do nothing, and print how the memory of this process grows."""
     from relid_sumo.batch import cell, experiment, local, store  # noqa: PLC0415 - see above
 
     file = scratch / "grid.toml"
     file.write_text(GRID.format(seeds=list(range(200)), episodes=4), encoding="utf-8")
     cells = experiment.read(file).cells
-    here = importlib.import_module("bench_batch").nothing  # by a name that the child can import, unlike __main__
+    here = importlib.import_module("bench_batch").nothing  # a name that the child can import, unlike __main__
     cell.start = lambda order: Child(here)
     orders = [
         cell.Order(one, store.scenario_folder(scratch, one), store.part(scratch, one), store.log(scratch, one), 1)
@@ -112,12 +112,12 @@ def empty(scratch: Path) -> None:
 
 
 def kill(scratch: Path) -> None:
-    """Kill a batch at ten random moments, and compare its end with an undisturbed one's."""
+    """Kill a batch at ten random moments, and compare its results with those of an undisturbed batch."""
     from relid_sumo.batch import experiment  # noqa: PLC0415 - see above
 
     file = scratch / "grid.toml"
     text = GRID.format(seeds=[0, 1, 2, 3], episodes=60).replace("1200.0", "300.0").replace("700.0", "400.0")
-    file.write_text(text, encoding="utf-8")  # short updates, so that kills come between them
+    file.write_text(text, encoding="utf-8")  # short updates, so that kills fall between them
     took = relid_sumo("batch", file, "--out", scratch / "whole", "--quiet")
     rng, folder, kills = random.Random(0), scratch / "killed", 0
     names = [one.name for one in experiment.read(file).cells]
@@ -130,7 +130,7 @@ def kill(scratch: Path) -> None:
         moment = rng.uniform(0.0, took / 2)
         try:
             batch.wait(moment)
-            print("it ended before it was killed ten times")
+            print("the batch ended before the tenth kill")
             break
         except subprocess.TimeoutExpired:
             batch.kill()
@@ -147,7 +147,7 @@ def kill(scratch: Path) -> None:
         for name in names
         for one in (layout.METRICS, layout.EVALUATION)
     )
-    print(f"{kills} kills; metrics and evaluations the same bytes as undisturbed: {same}")
+    print(f"{kills} kills; metrics and evaluations equal the undisturbed batch's, byte for byte: {same}")
 
 
 def _episodes(folder: Path, name: str) -> int:
@@ -160,7 +160,7 @@ def _episodes(folder: Path, name: str) -> int:
 
 
 def report(scratch: Path) -> None:
-    """Time a report of 50 runs: one real run of Orlando (of the town without its extract), copied and made longer."""
+    """Time a report of 50 runs: one run of Orlando (of the town if there is no extract), copied and lengthened."""
     scenario = "orlando" if os.environ.get("RELID_SUMO_OSM_PATH") else "town"
     file = scratch / "grid.toml"
     text = GRID.format(seeds=[0], episodes=4).replace("scenarios.town", f"scenarios.{scenario}")
@@ -181,7 +181,7 @@ def report(scratch: Path) -> None:
 
 
 def main() -> None:
-    """Run what the command line names."""
+    """Run the part that the command line names."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     known = {"overhead": overhead, "empty": empty, "kill": kill, "report": report}
     parser.add_argument("what", choices=list(known))

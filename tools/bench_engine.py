@@ -1,8 +1,8 @@
 """Measure the engine: resets, overhead over SUMO, the mesoscopic simulation, workers, learner, growth.
 
-Everything is compared within one run, in turn, as ratios with medians and spread: machines differ, and a shared one
-differs from minute to minute. Figures of one scenario take some ten minutes, and growth (over generated towns of up to
-32,000 edges) as long again; networks are built once and cached.
+Alternatives are measured in turn within one run and compared as ratios (median, lowest, highest), because the speed of
+a machine varies. One scenario takes about ten minutes. Growth (generated towns of up to 32,000 edges) takes ten more.
+Networks are built once and cached.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ from relid_sumo.scenario.traffic import meso
 from relid_sumo.sim.bridge import AGENT_TYPE, Bridge
 from relid_sumo.sim.snapshot import Snapshot, in_fork
 
-ROUNDS = 3  # of everything that is measured in turn
+ROUNDS = 3  # repetitions of each measurement
 RESETS = 20
 SIZES, AGENTS = (500, 2000, 8000, 32000), (10, 100, 1000)
 TOWN_SEED = 7
@@ -55,19 +55,19 @@ SPIN = 6_000_000
 GROWTH_S, GROWTH_WARMUP_S = 300.0, 60.0
 COLD_BYTES = 1 << 24
 EXAMPLES = """examples:
-  python tools/bench_engine.py --json engine.json                          all, on the embedded town
+  python tools/bench_engine.py --json engine.json                          all parts, on the embedded town
   python tools/bench_engine.py --scenario orlando --json orlando.json --skip growth
   python tools/bench_engine.py --only growth --json growth.json
 """
 
 
 def spread(values: Sequence[float]) -> dict[str, float]:
-    """Return median, lowest and highest."""
+    """Return the median, the lowest and the highest value."""
     return {"median": statistics.median(values), "low": min(values), "high": max(values)}
 
 
 def cpu(work: Callable[[], object]) -> float:
-    """Return the CPU seconds that some work takes in a fork of this process."""
+    """Return the CPU time, s, of a function that runs in a fork of this process."""
 
     def timed() -> float:
         start = time.process_time()
@@ -81,7 +81,7 @@ def cpu(work: Callable[[], object]) -> float:
 
 
 def resets(ready: PreparedScenario) -> dict[str, Any]:
-    """Time resets by fork (child ready, agents added), and by load() in place and warm-up; compare whole episodes."""
+    """Time resets by fork (child ready, agents added) and by load() in place with warm-up; compare the episodes."""
     task, options = ready.task, ready.options(0)
     job = Job(0, options, Policy("shortest"))
 
@@ -129,11 +129,11 @@ def resets(ready: PreparedScenario) -> dict[str, Any]:
 
 
 def overhead(ready: PreparedScenario, folder: Path) -> dict[str, Any]:
-    """CPU time of an episode on fixed routes through the environment, of a loop that only steps, of the sumo binary."""
+    """Measure the CPU time of an episode on fixed routes: in the environment, in a bare loop, in the sumo binary."""
     task, graph, scenario = ready.task, ready.task.graph, ready.scenario
     options = ready.options(0)
     routes = {}
-    for i in range(task.n_agents):  # the last of each agent's alternatives, so that it has to be set on the way
+    for i in range(task.n_agents):  # each agent's last alternative, so that the route changes while it drives
         found = trips.alternatives(graph, int(task.origin[i]), int(task.destination[i]))
         routes[i] = tuple(found[-1])
     policy = Policy("fixed", routes=routes)
@@ -169,7 +169,7 @@ def overhead(ready: PreparedScenario, folder: Path) -> dict[str, Any]:
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
         return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
-    importlib.import_module("libsumo")  # once a process, not once an episode
+    importlib.import_module("libsumo")  # once per process, not once per episode
     rounds = [(cpu(through_environment), cpu(only_steps), binary()) for _ in range(ROUNDS)]
     over_loop, over_binary = [a / b for a, b, _ in rounds], [a / c for a, _, c in rounds]
     return {
@@ -189,12 +189,12 @@ def overhead(ready: PreparedScenario, folder: Path) -> dict[str, Any]:
 
 
 def mesoscopic(ready: PreparedScenario) -> dict[str, Any]:
-    """Compare simulated seconds per second, and travel times on the validation traffic."""
+    """Compare the speed of both simulations, and their travel times on the validation traffic."""
     task, scenario = ready.task, ready.scenario
 
     def stepping(simulator: Simulator) -> float:
         bridge = warmed(task, ready.options(0, simulator))
-        Episode(task, bridge)  # adds the agents, who then drive their free-flow fastest paths
+        Episode(task, bridge)  # adds the agents, which then drive their free-flow fastest paths
         start = time.process_time()
         for _ in range(round(scenario.horizon_s / scenario.step_length_s)):
             bridge.step()
@@ -237,7 +237,7 @@ def _spin(count: int) -> None:
 
 
 def control(processes: int) -> float:
-    """Return the rate at which so many processes together do plain arithmetic, units/s."""
+    """Return the rate, units/s, at which this many processes together do plain arithmetic."""
     workers = [multiprocessing.get_context("fork").Process(target=_spin, args=(SPIN,)) for _ in range(processes)]
     start = time.perf_counter()
     for worker in workers:
@@ -248,7 +248,7 @@ def control(processes: int) -> float:
 
 
 def workers(ready: PreparedScenario) -> dict[str, Any]:
-    """Episodes per minute of one and of two workers, beside what two processes can give at that moment."""
+    """Measure episodes per minute of one and two workers, compared with the arithmetic rate at the same time."""
     result: dict[str, Any] = {}
     for simulator in ("micro", "meso"):
         count = WORKER_JOBS if simulator == "micro" else 8 * WORKER_JOBS
@@ -258,7 +258,7 @@ def workers(ready: PreparedScenario) -> dict[str, Any]:
             for seed in [ready.scenario.seeds.training[n % 2]]
         ]
         with Rollouts(ready.task, 1) as one, Rollouts(ready.task, 2) as two:
-            for pool in (one, two):  # every worker warms up what it will need
+            for pool in (one, two):  # every worker warms up its simulations
                 pool.run(jobs[:4])
                 pool.run(jobs[:4])
             efficiency, rates = [], []
@@ -290,8 +290,8 @@ def _rate(pool: Rollouts, jobs: Sequence[Job]) -> float:
 
 
 def learner(ready: PreparedScenario, folder: Path) -> dict[str, Any]:
-    """Measure the learner's share of a run's wall time, and a stacked update against a loop over the agents."""
-    from relid_sumo.learn.train import train  # noqa: PLC0415 - with it comes torch, which must not be there when forking
+    """Measure the learner's share of a run's wall time, and a stacked update compared with a loop over the agents."""
+    from relid_sumo.learn.train import train  # noqa: PLC0415 - imports torch, which forks must not contain
 
     result: dict[str, Any] = {}
     for simulator, updates in (("micro", 4), ("meso", 16)):
@@ -302,7 +302,7 @@ def learner(ready: PreparedScenario, folder: Path) -> dict[str, Any]:
         train(ready, out, settings)
         rows = [line.split(",") for line in (out / run_folder.TIMING).read_text(encoding="utf-8").splitlines()[1:]]
         driven, learnt = (np.array([float(row[i]) for row in rows]) for i in (1, 2))
-        half = len(rows) // 2  # by then most traffic is warm
+        half = len(rows) // 2  # by then most simulations are warm
         name = "learner_share" if simulator == "micro" else "learner_share_meso"
         result[name] = float(learnt.sum() / (driven + learnt).sum())
         result[f"{name}_warm"] = float(learnt[half:].sum() / (driven + learnt)[half:].sum())
@@ -342,7 +342,7 @@ def _stacked(agents: int, slots: int) -> list[float]:
         for one, part in zip(alone, parts, strict=True):
             one.update(part, 0.0)
 
-    stacked.update(whole, 0.0)  # the first allocates
+    stacked.update(whole, 0.0)  # the first call allocates memory
     return [seconds(loop) / seconds(lambda: stacked.update(whole, 0.0)) for _ in range(ROUNDS)]
 
 
@@ -357,7 +357,7 @@ def town(edges: int, folder: Path) -> network.Network:
 
 
 def crowd(roads: network.Network, agents: int) -> PreparedScenario:
-    """Return agents with random trips of 1 to 3 km in light traffic, in proportion to the town."""
+    """Return a scenario of agents with random trips of 1 to 3 km in light traffic, in proportion to the town."""
     graph, rng = roads.graph, seeding.stream(0, "crowd", agents)
     ends: list[tuple[int, int]] = []
     while len(ends) < agents:
@@ -378,12 +378,12 @@ def crowd(roads: network.Network, agents: int) -> PreparedScenario:
             Trip(id=f"agent{i}", origin=here, destination=here, depart_s=float(t)) for i, t in enumerate(departs)
         ),
     )
-    task = make_task(scenario.model_copy(update={"horizon_s": 1e5}), graph, ends)  # some do not get there in time
+    task = make_task(scenario.model_copy(update={"horizon_s": 1e5}), graph, ends)  # some trips are long
     return PreparedScenario(scenario, roads, replace(task, scenario=scenario))
 
 
 def growth(folder: Path) -> dict[str, Any]:
-    """Cost of an agent's second on the road, and memory, over the size of the town and the number of agents."""
+    """Measure CPU time per agent and simulated second, and memory, by size of the town and number of agents."""
     rows = []
     for edges in SIZES:
         roads = town(edges, folder)
@@ -398,12 +398,12 @@ def growth(folder: Path) -> dict[str, Any]:
 
 
 def _cost(ready: PreparedScenario, *, cold: bool = False) -> dict[str, float]:
-    """Return CPU seconds per agent and second on the road: all, and without SUMO's own steps; peak memory.
+    """Return CPU seconds per agent and second of driving (in total, and without SUMO's steps), and peak memory, MiB.
 
-    With `cold`, each step also walks through as much memory as a large town's, so that what follows it finds the
-    processor's caches as cold; the walk counts as SUMO's.
+    With `cold`, each step also reads as much memory as a large town's, so that the code after it finds cold processor
+    caches. This reading counts as SUMO's time.
     """
-    from relid_sumo.learn.algos.nets import Actor  # noqa: PLC0415 - in a fork: torch comes into no simulation
+    from relid_sumo.learn.algos.nets import Actor  # noqa: PLC0415 - in a fork: no simulation contains torch
 
     task = ready.task
     weights = in_fork(lambda: Actor(task.n_agents, task.graph.m_out, hidden=64, octaves=0, scorer=32, seed=0).weights())
@@ -420,7 +420,7 @@ def _cost(ready: PreparedScenario, *, cold: bool = False) -> dict[str, float]:
             spent[0] += time.process_time() - start
             return now
 
-        bridge.step = step  # type: ignore[method-assign] # to tell SUMO's time from ours
+        bridge.step = step  # type: ignore[method-assign] # separates SUMO's time from ours
         start = time.process_time()
         record = play(task, job, bridge)
         total = time.process_time() - start
@@ -437,7 +437,7 @@ def _cost(ready: PreparedScenario, *, cold: bool = False) -> dict[str, float]:
 
 
 def _thousand(folder: Path) -> dict[str, Any]:
-    """Train 1000 agents on the town of 8,000 edges for two updates; return seconds and the peak of all processes."""
+    """Train 1000 agents on the town of 8,000 edges for two updates; return times and the peak of all processes."""
     ready = crowd(town(8000, folder), 1000)
     for seed in ready.scenario.seeds.training[:8]:
         ready.options(seed, "meso")
@@ -460,7 +460,7 @@ def _thousand(folder: Path) -> dict[str, Any]:
 
 
 class Memory:
-    """Watches the memory of all processes below this one (proportional set size: what is shared counts once)."""
+    """Record the memory of all descendant processes (proportional set size: shared memory counts once)."""
 
     def __init__(self) -> None:
         self._peak, self._over = 0.0, threading.Event()
@@ -472,7 +472,7 @@ class Memory:
             self._peak = max(self._peak, sum(_pss_mib(pid) for pid in _below(os.getpid())))
 
     def stop(self) -> float:
-        """Return the peak, MiB."""
+        """Stop recording and return the peak, MiB."""
         self._over.set()
         self._thread.join()
         return self._peak
@@ -502,11 +502,11 @@ def _pss_mib(pid: int) -> float:
     return 0.0
 
 
-# --- all of it --------------------------------------------------------------------------------------------------------
+# --- main -------------------------------------------------------------------------------------------------------------
 
 
 def say(text: str) -> None:
-    """Tell of progress."""
+    """Print a progress line."""
     print(text, file=sys.stderr, flush=True)
 
 
@@ -517,11 +517,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--scenario", default="town", help="scenario to measure on (default: town)")
-    parser.add_argument("--json", type=Path, required=True, metavar="FILE", help="where the figures go")
+    parser.add_argument("--scenario", default="town", help="scenario to measure (default: town)")
+    parser.add_argument("--json", type=Path, required=True, metavar="FILE", help="file to write the figures to")
     parts = ("resets", "overhead", "meso", "workers", "learner", "growth")
-    parser.add_argument("--only", nargs="+", choices=parts, default=parts, help="measure these parts")
-    parser.add_argument("--skip", nargs="+", choices=parts, default=[], help="leave these parts out")
+    parser.add_argument(
+        "--only", nargs="+", choices=parts, default=parts, help="measure only these parts (default: all)"
+    )
+    parser.add_argument(
+        "--skip", nargs="+", choices=parts, default=[], help="do not measure these parts (default: none)"
+    )
     arguments = parser.parse_args()
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     chosen = [part for part in parts if part in arguments.only and part not in arguments.skip]

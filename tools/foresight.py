@@ -1,13 +1,13 @@
-"""How much of a road's travel time can be told from what stands on it now: what reacting could gain.
+"""Measure how well the present traffic on an edge predicts its travel time: the potential of reacting to traffic.
 
     python tools/foresight.py orlando
     python tools/foresight.py hong_kong --seeds 6
 
-Background traffic alone, microscopic, training traffic seeds. A vehicle's time on a road is compared with the mean of
-its turn, and what is left is regressed on how many more vehicles than usual were on that road (then on how many more
-stood) some time before the vehicle came. The last two seeds are kept out, and what is printed is the share of what was
-left (R^2) that the regression explains there, and how far its forecasts spread. Where a minute ahead little is
-explained, a vehicle that reacts to queues can do little better than one that keeps to a good plan.
+Background traffic only, microscopic, training traffic seeds. The time of each passage of an edge is compared with the
+mean of its turn. The residual is regressed on the excess of vehicles on that edge (then on the excess of halting
+vehicles) some time before the vehicle entered. The last two seeds are held out. The output is the share of the residual
+variance (R^2) that the regression explains on them, and the spread of its predictions. If little is explained one
+minute ahead, a vehicle that reacts to queues is hardly better than one that follows a good plan.
 """
 
 from __future__ import annotations
@@ -26,23 +26,23 @@ from relid_sumo.scenario.traffic.demand import routes
 from relid_sumo.scenario.traffic.sumo_options import simulation_options
 from relid_sumo.sim.bridge import SumoBridge
 
-EVERY_S = 10  # between two looks at the roads
+EVERY_S = 10  # interval between two counts
 AHEAD_S = (0, 60, 120, 300)
 HELD_OUT = 2  # traffic seeds
-SMOOTH = 13  # looks over which "usual" is averaged
+SMOOTH = 13  # counts over which the usual number is averaged
 
 Floats = NDArray[np.float64]
 
 
 def watched(ready: PreparedScenario, seed: int) -> tuple[Floats, Floats]:
-    """Drive a traffic seed.
+    """Run the background traffic of a seed.
 
     Returns
     -------
     passages : array, shape (P, 4)
-        Edge, slot, when it was entered [s], and for how long [s].
+        Edge, slot, time of entry [s], time on the edge [s].
     counts : array, shape (2, looks, E)
-        Vehicles on each edge, and those that stand there.
+        Vehicles on each edge, and halting vehicles.
     """
     scenario, network = ready.scenario, ready.network
     graph, names = network.graph, [str(name) for name in network.graph.edge_ids]
@@ -73,19 +73,21 @@ def usual(counts: Floats) -> Floats:
 
 
 def means(key: NDArray[np.int64], took: Floats, on: Floats) -> Floats:
-    """Return mean times by key, leaning on others as turn times do, s."""
+    """Return mean times by key, s, with few observations pooled as turn times do."""
     total, count = (np.bincount(key, weights, len(on)).astype(np.float64) for weights in (took, None))
     return turn_times.leaning(total, count, on)
 
 
 def main() -> None:
-    """Do what the arguments say."""
+    """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("scenario")
-    parser.add_argument("--seeds", type=int, default=6, help=f"traffic seeds, {HELD_OUT} of them kept out (default: 6)")
+    parser.add_argument(
+        "--seeds", type=int, default=6, help=f"number of traffic seeds, {HELD_OUT} of them held out (default: 6)"
+    )
     given = parser.parse_args()
     if given.seeds <= HELD_OUT:
-        parser.error(f"--seeds {given.seeds}: {HELD_OUT} are kept out, so give at least {HELD_OUT + 1}")
+        parser.error(f"--seeds {given.seeds}: {HELD_OUT} seeds are held out; give at least {HELD_OUT + 1}")
     ready = prepare(load_scenario(given.scenario))
     parts = [watched(ready, seed) for seed in ready.scenario.seeds.training[: given.seeds]]
     passages = np.concatenate([rows for rows, _ in parts])
@@ -98,8 +100,10 @@ def main() -> None:
     left = took - expected
     explained = 1 - left[~known].var() / took[~known].var()
     print(f"{given.scenario}: {len(took)} passages, {took.mean():.1f} s each, standard deviation {took.std():.1f} s")
-    print(f"the mean of its turn explains {100 * explained:.0f} %; {left[~known].std():.1f} s are left")
-    for k, name in enumerate(("vehicles on the road", "vehicles that stand")):
+    print(
+        f"the mean of the turn explains {100 * explained:.0f} %; residual standard deviation {left[~known].std():.1f} s"
+    )
+    for k, name in enumerate(("vehicles on the edge", "halting vehicles")):
         counts = np.array([looks[k] for _, looks in parts])
         mean = usual(counts[: len(parts) - HELD_OUT])
         for ahead_s in AHEAD_S:
@@ -108,9 +112,11 @@ def main() -> None:
             more = counts[run[at], look[at], edge[at]] - mean[look[at], edge[at]]
             features = np.stack([more, more * expected[at] / (mean[look[at], edge[at]] + 1), np.ones(at.sum())], axis=1)
             fit = np.linalg.lstsq(features[known[at]], left[at][known[at]])[0]
-            told, there = (features @ fit)[~known[at]], left[at][~known[at]]
-            share = 1 - (there - told).var() / there.var()
-            print(f"{name}, {ahead_s:3d} s before: {100 * share:5.1f} %, forecasts spread {told.std():.1f} s")
+            predicted, there = (features @ fit)[~known[at]], left[at][~known[at]]
+            share = 1 - (there - predicted).var() / there.var()
+            print(
+                f"{name}, {ahead_s:3d} s ahead: {100 * share:5.1f} % explained, spread of predictions {predicted.std():.1f} s"
+            )
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
 """Write the OSM file of an invented town, of any size.
 
-The town is a bent, thinned grid on both sides of a river: primaries about every kilometre, secondaries between them,
-a one-way pair, a diagonal avenue that ends at the old bridge, roundabouts, cul-de-sacs and a fast ring road. Bridges
-are few. Those on the direct way have one lane each way; beside each lies one farther off with two. So the best route
-depends on the traffic. The same arguments give the same bytes.
+The town is a bent, thinned grid on both sides of a river: primary streets about every kilometre, secondary streets
+between them, a one-way pair, a diagonal avenue that ends at the old bridge, roundabouts, cul-de-sacs and a fast ring
+road. Bridges are few. Bridges on direct routes have one lane per direction; near each of them is a bridge farther off
+with two. The best route therefore depends on the traffic. The same arguments give the same bytes.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ EXAMPLES = """examples:
 
 @dataclass(frozen=True)
 class Street:
-    """One street: a chain of crossings and what its signs say."""
+    """One street: a chain of crossings and its tags."""
 
     name: str
     kind: str
@@ -66,7 +66,7 @@ class Street:
 
 @dataclass
 class Osm:
-    """An OSM document in the making."""
+    """An OSM document under construction."""
 
     nodes: list[tuple[Point, Tags]] = field(default_factory=list)
     ways: list[Way] = field(default_factory=list)
@@ -77,11 +77,11 @@ class Osm:
         return len(self.nodes)
 
     def way(self, nodes: list[int], **tags: str) -> None:
-        """Add a way over numbered nodes."""
+        """Add an OSM way through numbered nodes."""
         self.ways.append((nodes, tags))
 
     def write(self, file: Path, comment: str) -> None:
-        """Write the document; the file appears only when it is whole."""
+        """Write the document. The file appears only when it is complete."""
         xy = np.array([point for point, _ in self.nodes])
         lat = CENTRE_LAT + xy[:, 1] / METRES_PER_DEGREE
         lon = CENTRE_LON + xy[:, 0] / (METRES_PER_DEGREE * np.cos(np.radians(CENTRE_LAT)))
@@ -108,7 +108,7 @@ def _tag_lines(tags: Tags) -> str:
 
 
 class Town:
-    """The plan of a town: where the crossings lie and which streets join them."""
+    """The plan of a town: positions of the crossings, and the streets between them."""
 
     def __init__(self, cols: int, rows: int, seed: int) -> None:
         self.cols, self.rows, self.seed = cols, rows, seed
@@ -126,7 +126,7 @@ class Town:
         self.turn_lanes = self._turn_lanes()
 
     def _survey(self) -> None:
-        """Bend a grid of uneven blocks: long waves carry whole districts along, jitter moves single crossings."""
+        """Bend a grid of uneven blocks: long waves move whole districts, jitter moves single crossings."""
         rng = stream(self.seed, "survey")
         gaps_x, gaps_y = rng.uniform(215, 295, self.cols), rng.uniform(215, 295, self.rows)
         gaps_y[self.bank] = 290.0
@@ -140,7 +140,7 @@ class Town:
         self.river_y = (self.y[self.bank - 1] + self.y[self.bank]) / 2
 
     def bend(self, x: float, y: float) -> Point:
-        """Return where a point of the straight grid lies."""
+        """Return the position of a point of the straight grid."""
         a, b, c, d = self._phase
         dx = 45 * np.sin(y / 230 + a) + 150 * np.sin(y / 1500 + b)
         dy = 45 * np.sin(x / 270 + c) + 150 * np.sin(x / 1500 + d)
@@ -185,7 +185,7 @@ class Town:
         return streets
 
     def _thin(self) -> None:
-        """Take away minor links: where an avenue cuts through, and at random, leaving every crossing three arms."""
+        """Remove minor links where an avenue crosses, and at random; every crossing keeps at least three arms."""
         rng = stream(self.seed, "thin")
         degree = Counter(cell for link in self.links for cell in link)
         on_avenue = {cell for s in self.streets if s.name.endswith("Avenue") for cell in s.path}
@@ -204,14 +204,14 @@ class Town:
         return len(arterials) > 1 or (cell[0] in self.bridges and cell[1] == self.bank - 1)
 
     def _turn_lanes(self) -> dict[Link, str]:
-        """Choose approaches of signals that widen by a lane for turning left; the value is what the lanes are for."""
+        """Choose signal approaches that get an extra lane for left turns; values are OSM turn-lane texts."""
         rng = stream(self.seed, "turn lanes")
         lanes = {}
         for cell in sorted(self.signals):
             for other, street in self.around[cell].items():
                 ways = self._ways_on(other, cell)
                 once = len(ways) > 1 and "left" in ways and None not in ways.values()
-                goes_on = street.lanes == 2 or ways.get("through") is street  # else two lanes would end in one
+                goes_on = street.lanes == 2 or ways.get("through") is street  # otherwise two lanes would end in one
                 if street.oneway or not (once and goes_on) or rng.random() > 0.3:
                     continue
                 rest = ";".join(way for way in ("through", "right") if way in ways)
@@ -219,7 +219,7 @@ class Town:
         return lanes
 
     def _ways_on(self, start: Cell, cell: Cell) -> dict[str, Street | None]:
-        """Return the streets to the left, through and right when coming from `start`; None where there are several."""
+        """Return the streets left, through and right when coming from `start`; None if there are several."""
         ways: dict[str, Street | None] = {}
         arriving = self.xy[cell] - self.xy[start]
         for other, street in self.around[cell].items():
@@ -232,7 +232,7 @@ class Town:
         return ways
 
     def edge_count(self) -> int:
-        """Return how many SUMO edges the streets become: one a direction, more where the lanes change on the way."""
+        """Return the number of SUMO edges of the streets: one per direction, more where the number of lanes changes."""
         count = sum(len(self.around[cell]) for cell in self.roundabouts)
         for (a, b), street in self.links.items():
             parts = 2 if ((a, b) in self.turn_lanes or (b, a) in self.turn_lanes) else 1
@@ -241,7 +241,7 @@ class Town:
 
 
 def draw(town: Town, spurs: int) -> Osm:
-    """Turn the plan into OSM nodes and ways, with so many cul-de-sacs."""
+    """Convert the plan into OSM nodes and OSM ways, with a number of cul-de-sacs."""
     osm = Osm()
     crossing, arms = _draw_crossings(osm, town)
     rng = stream(town.seed, "draw")
@@ -287,7 +287,7 @@ def _draw_crossings(osm: Osm, town: Town) -> tuple[dict[Cell, int], dict[Link, i
 
 
 def _pieces(town: Town, street: Street, a: Cell, b: Cell, refs: list[int]) -> list[Way]:
-    """Return the pieces of one link with their tags: bridge or land, widened before a signal or not."""
+    """Return the pieces of one link with their tags: bridge or not, with an extra lane before a signal or not."""
     if len(refs) == 4:  # the two inner nodes are the bridge's ends
         plain = street.tags
         return [(refs[:2], plain), (refs[1:3], plain | {"bridge": "yes", "layer": "1"}), (refs[2:], plain)]
@@ -306,7 +306,7 @@ def _wide(street: Street, way: str, turns: str | None) -> Tags:
 
 
 def _joined(pieces: list[Way]) -> list[Way]:
-    """Join pieces that follow one another and carry the same tags, as mappers draw them."""
+    """Join consecutive pieces with the same tags, as mappers draw them."""
     ways: list[Way] = []
     for refs, tags in pieces:
         if ways and ways[-1][0][-1] == refs[0] and ways[-1][1] == tags:
@@ -317,14 +317,14 @@ def _joined(pieces: list[Way]) -> list[Way]:
 
 
 def _draw_blocks(osm: Osm, town: Town, inner: dict[Link, list[int]], spurs: int) -> None:
-    """Fill blocks: cul-de-sacs until there are enough, then car parks (service ways) and parks with footways."""
+    """Fill blocks with cul-de-sacs until there are enough, then with car parks (service ways) and parks (footways)."""
     rng = stream(town.seed, "blocks")
     blocks = [(i, j) for i in range(town.cols - 1) for j in range(town.rows - 1) if j != town.bank - 1]
     for k in rng.permutation(len(blocks)):
         i, j = blocks[k]
         corners = [(i, j), (i + 1, j), (i + 1, j + 1), (i, j + 1)]
         if ((i, j + 1), (i + 1, j)) in town.links or not town.around.keys() >= set(corners):
-            continue  # cut in two by an avenue, or cut off by the ring road
+            continue  # divided by an avenue, or cut off by the ring road
         sides = [side for a, b in pairwise([*corners, corners[0]]) for side in ((a, b), (b, a)) if side in inner]
         minor = [link for link in sides if town.links[link].kind not in ARTERIAL]
         centre = np.mean([town.xy[cell] for cell in corners], axis=0)
@@ -349,7 +349,7 @@ def _draw_blocks(osm: Osm, town: Town, inner: dict[Link, list[int]], spurs: int)
 
 
 def _draw_river(osm: Osm, town: Town) -> None:
-    """Draw the river past both ends of the town: its centre line, and its water as areas of about a kilometre."""
+    """Draw the river beyond both ends of the town: its centre line, and its water as areas of about 1 km length."""
     xs = np.arange(town.x[0] - 300, town.x[-1] + 300, 40.0)
     line = np.array([town.river(x) for x in xs])
     along = np.gradient(line, axis=0)
@@ -362,7 +362,7 @@ def _draw_river(osm: Osm, town: Town) -> None:
 
 
 def grid_size(edges: float) -> tuple[int, int]:
-    """Return the columns and rows of a grid that becomes about so many edges: 4.4 a crossing, fewer at the border."""
+    """Return columns and rows of a grid with about this many edges: 4.4 per crossing, fewer at the border."""
     side = (7 + np.sqrt(49 + 4 * 4.4 * edges)) / (2 * 4.4)
     cols = int(np.ceil(side))
     return cols, round(side * side / cols)
@@ -374,16 +374,16 @@ def make_town(edges: int, seed: int, out: Path) -> None:
     Raises
     ------
     InputError
-        Where the town would be too small to have two bridges, or `out` cannot be written.
+        The town would be too small for two bridges, or `out` cannot be written.
     """
     if edges < MIN_EDGES:
-        raise InputError(f"--edges {edges} is too few for a town with two bridges: give {MIN_EDGES} or more")
+        raise InputError(f"--edges {edges}: too few for a town with two bridges; give {MIN_EDGES} or more")
     town = Town(*grid_size(0.88 * edges), seed)
-    osm = draw(town, spurs=max(0, round((edges - town.edge_count()) / 4)))  # a cul-de-sac: two edges, and two it splits
+    osm = draw(town, spurs=max(0, round((edges - town.edge_count()) / 4)))  # a cul-de-sac adds two edges and splits two
     try:
         osm.write(out, f"An invented town: make_town.py, {edges} edges, seed {seed}. It shows no real place.")
     except OSError as err:
-        raise InputError(f"{out}: cannot be written ({err.strerror}); give another file with --out") from err
+        raise InputError(f"{out}: the file cannot be written ({err.strerror}); give another one with --out") from err
 
 
 def main() -> None:
@@ -391,8 +391,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--edges", type=int, default=TOWN_EDGES, help="drivable SUMO edges (default: %(default)s)")
-    parser.add_argument("--seed", type=int, default=TOWN_SEED, help="another seed, another town (default: %(default)s)")
+    parser.add_argument(
+        "--edges", type=int, default=TOWN_EDGES, help="approximate number of drivable SUMO edges (default: %(default)s)"
+    )
+    parser.add_argument("--seed", type=int, default=TOWN_SEED, help="seed of the town (default: %(default)s)")
     parser.add_argument("--out", type=Path, default=TOWN_FILE, help="file to write (default: the embedded town)")
     args = parser.parse_args()
     try:

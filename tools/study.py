@@ -1,4 +1,4 @@
-"""The study of docs/results: what is not learned, driven once a city, and the tables from the cells that are there.
+"""The study of docs/results: evaluate the baselines once per city, and write the tables from the finished cells.
 
     relid-sumo batch experiments/study-straight.toml --out study/straight    # then -ablations, -time and -scale
     python tools/study.py baselines orlando --demonstrations study/straight/runs/orlando-reled-0/demonstrations.npz
@@ -8,11 +8,11 @@
 
     python tools/study.py unseen orlando study/straight/runs/orlando-reled-0 study/straight/runs/orlando-ippo-3
 
-`collect` copies the summaries of finished cells to docs/results/cells (no weights, no map data), and `tables` writes
-docs/results/summary.json and docs/results/tables.md from what lies there. What is not learned is driven once a city: it
-does not look at the distance, so that its travel times go with both; its returns are those of `straight`. `unseen`
-drives trained policies in evaluation traffic, greedy and sampled, then greedy in more traffic than they were trained
-in, and with a road closed that most plans use.
+`collect` copies the summaries of finished cells to docs/results/cells (no weights, no map data). `tables` writes
+docs/results/summary.json and docs/results/tables.md from them. Baselines are evaluated once per city: they do not use
+the distance, so their travel times are valid for both distances; their returns are those of `straight`. `unseen`
+evaluates trained policies in evaluation traffic (greedy and sampled), and greedily in more traffic than in training and
+with a closed edge that most plans use.
 """
 
 from __future__ import annotations
@@ -47,18 +47,18 @@ from relid_sumo.sed.demonstrations import Demonstrations
 
 CASES = ("as trained", "more traffic", "a road closed")
 PLANNED = "rerouting,hist,turns"
-MORE = 1.2  # times the traffic that policies were trained in
-PLANS = "hist,turns,due"  # each vehicle on one route in all traffic, other than the routes of `bestroute`
+MORE = 1.2  # times the traffic of the training
+PLANS = "hist,turns,due"  # plans with one route per vehicle for all traffic, in addition to the routes of `bestroute`
 NOT_LEARNED = "shortest,reactive,rerouting,hist,turns,bestroute,due"
 
 
 def say(text: str) -> None:
-    """Tell what is being done."""
+    """Print a progress line."""
     print(text, file=sys.stderr, flush=True)
 
 
 def drive(city: str, names: str, demonstrations: Path | None, seeds: int) -> None:
-    """Drive what is not learned in a city's evaluation traffic, beside what was driven before in the same seeds."""
+    """Evaluate baselines in a city's evaluation traffic; earlier results with the same seeds stay in the file."""
     ready = prepare(load_scenario(city))
     policies = plan_baselines(baselines(names), ready)
     if demonstrations is not None:
@@ -66,19 +66,19 @@ def drive(city: str, names: str, demonstrations: Path | None, seeds: int) -> Non
         policies["demonstrations"] = Policy("fixed", routes=dict(enumerate(routes)))
     chosen, file = choose_seeds(ready, "evaluation", seeds), HERE / "baselines" / f"{city}.json"
     before = files.read_json(file) if file.is_file() else {"policies": {}}
-    kept = before["policies"].keys() - policies.keys() - {"hindsight"}  # which is of what there was then
-    if kept and before["traffic_seeds"] != list(chosen):
-        raise InputError(f"{file} has {', '.join(sorted(kept))} in other traffic seeds: name them too")
+    earlier = before["policies"].keys() - policies.keys() - {"hindsight"}  # hindsight depends on the others
+    if earlier and before["traffic_seeds"] != list(chosen):
+        raise InputError(f"{file} has {', '.join(sorted(earlier))} with other traffic seeds; add them to --names")
     content = dict[str, Any](outcome(ready, episodes(ready, policies, chosen, on_done=lambda _: say("."))))
-    content["policies"] = {name: before["policies"][name] for name in sorted(kept)} | content["policies"]
+    content["policies"] = {name: before["policies"][name] for name in sorted(earlier)} | content["policies"]
     files.write_json(file, content)
 
 
 def hindsight(city: str) -> None:
-    """Drive the routes that `bestroute` chooses from in a city's evaluation traffic, and keep the best in each seed.
+    """Evaluate the routes that `bestroute` chooses from in a city's evaluation traffic; save the best in each seed.
 
-    The best of them and of the planned routes driven before, vehicle by vehicle: more than could be had by knowing each
-    day's traffic beforehand, since the least of several drives is lucky too.
+    The best route is chosen per vehicle from these routes and the planned routes evaluated before. The result is
+    better than knowing each day's traffic would give, because the minimum of several random times is biased low.
     """
     ready, file = prepare(load_scenario(city)), HERE / "baselines" / f"{city}.json"
     content = files.read_json(file) if file.is_file() else {"policies": {}}
@@ -93,10 +93,10 @@ def hindsight(city: str) -> None:
 
 
 def best_of(driven: Sequence[tuple[Mapping[int, Sequence[int]], Mapping[str, Any]]]) -> dict[str, Any]:
-    """Return the best route of each vehicle in each seed, of the routes of several plans and what came of them.
+    """Return each vehicle's best route in each seed, from the routes of several plans and their outcomes.
 
-    A route that several plans hold counts by its mean, and as arrived where it always did. As `Driven`, but for counts
-    of whole episodes.
+    A route that several plans contain counts with its mean, and as arrived if it always arrived. The format is that of
+    `PolicyOutcome`, without counts of whole episodes.
     """
     best: dict[str, Any] = {name: [] for name in ("return_s", "travel_time_s", "status")}
     for seed in range(len(driven[0][1]["travel_time_s"])):
@@ -116,16 +116,18 @@ def best_of(driven: Sequence[tuple[Mapping[int, Sequence[int]], Mapping[str, Any
 
 
 def unseen(city: str, folders: Sequence[Path], chosen: Sequence[str], seeds: int) -> None:
-    """Drive trained policies where they have not been, beside what was planned from the same training traffic.
+    """Evaluate trained policies outside their training, compared with plans from the same training traffic.
 
-    As trained (drawn actions beside the most probable), with more traffic, and with a road closed: planners know of
-    that road, but not of more traffic.
+    Cases: as trained (sampled and greedy), more traffic, and a closed edge. Planners know the closed edge, but not the
+    extra traffic.
     """
     ready, _ = load_trained(folders[0])
     for folder in folders:
         _, scenario = run_folder.load(folder)
         if scenario.name != city or scenario.observation != ready.scenario.observation:
-            raise InputError(f"{folder}: give runs of {city} that see the same as {folders[0]}")
+            raise InputError(
+                f"{folder}: not comparable with {folders[0]}; give runs of {city} with the same observation"
+            )
     plans = plan_baselines(baselines(PLANNED), ready)
     rate = ready.scenario.demand.rate_vph
     assert rate is not None  # the cities' traffic is calibrated
@@ -145,7 +147,7 @@ def unseen(city: str, folders: Sequence[Path], chosen: Sequence[str], seeds: int
             settings, _ = run_folder.load(folder)
             algo, seed = settings.train.algo, settings.train.seed
             if f"{algo}-{seed}" in policies:
-                raise InputError(f"{folder}: there is another run of {algo} with seed {seed} among these")
+                raise InputError(f"{folder}: another given run is also {algo} with seed {seed}; give one of them")
             policies[f"{algo}-{seed}"] = policy
             if case == "as trained":
                 policies[f"{algo} sampled-{seed}"] = replace(policy, greedy=False)
@@ -156,7 +158,7 @@ def unseen(city: str, folders: Sequence[Path], chosen: Sequence[str], seeds: int
 
 
 def busiest(ready: PreparedScenario, plans: Sequence[Mapping[int, Sequence[int]]]) -> str:
-    """Return the road that most vehicles are to take by some plans, and without which all still get there."""
+    """Return the edge that most vehicles use in the plans, and without which all can still reach their destination."""
     ends = {*ready.task.origin.tolist(), *ready.task.destination.tolist()}
     used = Counter(edge for plan in plans for route in plan.values() for edge in set(route) - ends)
     for edge, _ in used.most_common():
@@ -166,11 +168,11 @@ def busiest(ready: PreparedScenario, plans: Sequence[Mapping[int, Sequence[int]]
         except InputError:
             continue
         return name
-    raise InputError("every road that is planned with is the only way for somebody")
+    raise InputError("the plans use no edge that can be closed: each is the only connection of some vehicle")
 
 
 def collect(folders: Sequence[Path]) -> None:
-    """Copy the summaries of finished cells, under the name of their batch."""
+    """Copy the summaries of finished cells, by the name of their batch."""
     for folder in folders:
         for file in sorted((folder / "summaries").glob("*.json")):
             to = HERE / "cells" / folder.name / "summaries" / file.name
@@ -180,22 +182,26 @@ def collect(folders: Sequence[Path]) -> None:
 
 
 def main() -> None:
-    """Do what the arguments say."""
+    """Run the command line."""
     logging.basicConfig(format="%(message)s")
     logging.getLogger("relid_sumo").setLevel(logging.INFO)
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest="command", required=True)
     one = commands.add_parser("baselines")
     one.add_argument("city", choices=CITIES)
-    one.add_argument("--names", default=NOT_LEARNED, help="default: %(default)s")
-    one.add_argument("--demonstrations", type=Path, help="file that `sed run` made, driven as it is")
-    one.add_argument("--seeds", type=int, default=10)
+    one.add_argument(
+        "--names", default=NOT_LEARNED, help="baselines to evaluate, separated by commas (default: %(default)s)"
+    )
+    one.add_argument(
+        "--demonstrations", type=Path, help="file of demonstrations from `sed run`, evaluated as fixed routes"
+    )
+    one.add_argument("--seeds", type=int, default=10, help="number of traffic seeds (default: %(default)s)")
     commands.add_parser("hindsight").add_argument("city", choices=CITIES)
     other = commands.add_parser("unseen")
     other.add_argument("city", choices=CITIES)
     other.add_argument("runs", type=Path, nargs="+", help="folders of trained runs")
-    other.add_argument("--cases", choices=CASES, nargs="+", default=CASES, help="default: all")
-    other.add_argument("--seeds", type=int, default=10, help="traffic seeds (default: %(default)s)")
+    other.add_argument("--cases", choices=CASES, nargs="+", default=CASES, help="cases to evaluate (default: all)")
+    other.add_argument("--seeds", type=int, default=10, help="number of traffic seeds (default: %(default)s)")
     commands.add_parser("collect").add_argument("folders", type=Path, nargs="+")
     commands.add_parser("tables")
     given = parser.parse_args()

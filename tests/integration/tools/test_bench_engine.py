@@ -1,4 +1,4 @@
-"""The benchmark of the engine runs, and what it says of exactness holds."""
+"""The engine benchmark runs, and its forked episodes are exact."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[3]
 
 @pytest.mark.slow
 @pytest.mark.sumo
-def test_twenty_resets_are_the_same_episode(tmp_path: Path) -> None:
+def test_twenty_resets_give_the_same_episode(tmp_path: Path) -> None:
     command = [sys.executable, str(ROOT / "tools" / "bench_engine.py"), "--json", str(tmp_path / "b.json")]
     done = subprocess.run(
         [*command, "--only", "resets"],

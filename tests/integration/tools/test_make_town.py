@@ -1,4 +1,4 @@
-"""The town generator, and the embedded town it wrote."""
+"""The town generator, and the embedded town made by it."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ TURNS = {"left", "through", "right"}
 
 @dataclass
 class Way:
-    """A way of an OSM file; `line` holds longitudes and latitudes, shape (n, 2)."""
+    """An OSM way; `line` contains longitudes and latitudes, shape (n, 2)."""
 
     tags: dict[str, str]
     nodes: list[str]
@@ -82,11 +82,11 @@ def test_same_seed_same_bytes_and_another_seed_another_town(tmp_path: Path) -> N
     assert once != other
 
 
-def test_shipped_town_is_what_the_tool_writes(tmp_path: Path) -> None:
+def test_the_tool_writes_the_embedded_town(tmp_path: Path) -> None:
     assert made(tmp_path / "town.osm").read_bytes() == TOWN.read_bytes()
 
 
-def test_town_has_what_real_extracts_have() -> None:
+def test_the_town_has_the_features_of_real_extracts() -> None:
     root = ET.parse(TOWN).getroot()
     assert root.get("generator") == "relid_sumo"
     box = root.find("bounds")
@@ -104,7 +104,7 @@ def test_town_has_what_real_extracts_have() -> None:
     assert sum(way.tags.get("oneway") == "yes" for way in ways) >= 2
 
 
-def test_lane_tags_agree_with_one_another() -> None:
+def test_lane_tags_are_consistent() -> None:
     roads = [way.tags for way in read(TOWN) if way.tags.get("highway") in CARS]
     widened = 0
     for tags in roads:
@@ -133,14 +133,14 @@ def test_too_few_edges_and_a_missing_folder_are_clear_errors(tmp_path: Path) -> 
     small = make("--edges", "20", "--out", tmp_path / "x.osm")
     nowhere = make("--out", tmp_path / "missing" / "x.osm")
     assert (small.returncode, nowhere.returncode) == (2, 2)
-    assert "--edges 20 is too few" in small.stderr
+    assert "--edges 20: too few" in small.stderr
     assert "cannot be written (No such file or directory)" in nowhere.stderr
     assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.sumo
 @pytest.mark.parametrize(("edges", "seed"), [(150, 0), (200, 0), (200, 3), (500, 0), (2000, 0)])
-def test_edge_count_is_what_was_asked_for(tmp_path: Path, edges: int, seed: int) -> None:
+def test_the_edge_count_is_close_to_the_request(tmp_path: Path, edges: int, seed: int) -> None:
     file = made(tmp_path / "t.osm", "--edges", str(edges), "--seed", str(seed))
     graph = network.build(file, name="made").graph
     assert graph.n_edges == pytest.approx(edges, rel=0.15)
@@ -150,7 +150,7 @@ def test_edge_count_is_what_was_asked_for(tmp_path: Path, edges: int, seed: int)
 
 @pytest.mark.sumo
 def test_the_better_bridge_depends_on_the_traffic(tmp_path: Path) -> None:
-    """With free roads the direct bridge is faster; when everybody takes it, the far one is."""
+    """In free flow the direct bridge is faster; if all vehicles take it, the far one is."""
     town = network.build(TOWN, name="town")
     graph = town.graph
     near, far = sorted(bridges_of(read(TOWN)), key=lambda way: way.tags["lanes"])
@@ -186,7 +186,7 @@ def test_the_better_bridge_depends_on_the_traffic(tmp_path: Path) -> None:
 
 
 def _drive(town: network.Network, folder: Path, probes: list[list[list[int]]], traffic: list[list[int]]) -> Floats:
-    """Let probes go each way at 900 s amid traffic of 20 minutes; return their mean seconds over each bridge."""
+    """Run probes over each bridge at 900 s in 20 minutes of traffic; return their mean times, s."""
     departures = [(1200 * k / len(traffic), f"t{k}", route) for k, route in enumerate(traffic)]
     departures += [(900.0, f"p{k}_{way}", route) for k, ways in enumerate(probes) for way, route in enumerate(ways)]
     lines = [

@@ -1,4 +1,4 @@
-"""The study: its tables are what its stored cells say, and what each figure counts."""
+"""The study: its tables agree with its stored cells, and each figure counts what it should."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def results_copy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "results"
 
 
-def test_committed_tables_are_those_of_the_committed_cells(results_copy: Path) -> None:
+def test_the_committed_tables_agree_with_the_committed_cells(results_copy: Path) -> None:
     for name in ("summary.json", "tables.md"):
         (results_copy / name).unlink()
     study_tables.tables()
@@ -33,7 +33,7 @@ def test_committed_tables_are_those_of_the_committed_cells(results_copy: Path) -
         assert (results_copy / name).read_text() == (RESULTS / name).read_text(), "run tools/study.py tables"
 
 
-def test_returns_of_what_is_not_learned_are_of_one_distance_and_its_times_of_all() -> None:
+def test_baselines_have_returns_for_one_distance_and_times_for_all() -> None:
     summary = json.loads((RESULTS / "summary.json").read_text())
     assert summary["straight"].keys() == set(study_tables.CITIES)
     for distance in ("straight", "time"):
@@ -47,7 +47,7 @@ def run(returns: list[float], beside: list[float] | None = None) -> Any:  # noqa
     return SimpleNamespace(metrics=metrics | ({} if beside is None else {"driven_beside": beside}))
 
 
-def test_the_ratio_counts_what_was_driven_beside_training() -> None:
+def test_the_ratio_counts_episodes_outside_training() -> None:
     theirs = run([-90.0, -60.0, -60.0, -60.0, -80.0, -80.0])  # best mean of three: -60, budget 24
     ours = run([-70.0, -55.0, -55.0, -55.0], [10.0, 10.0, 10.0, 30.0])
     assert study_tables.level_ratio([ours], [theirs]) == round((12 + 10) / 24, 3), "reached by updates 1 to 3"
@@ -56,7 +56,7 @@ def test_the_ratio_counts_what_was_driven_beside_training() -> None:
     assert study_tables.level_ratio([run([-90.0] * 4, [0.0] * 4)], [theirs]) is None
 
 
-def test_what_was_driven_in_other_traffic_is_not_compared(results_copy: Path) -> None:
+def test_results_from_other_traffic_seeds_are_not_compared(results_copy: Path) -> None:
     file = results_copy / "baselines" / "orlando.json"
     file.write_text(file.read_text().replace('"traffic_seeds":[200,201', '"traffic_seeds":[201,200'))
     with pytest.raises(ValueError, match="orlando: not all was driven in traffic seeds"):
@@ -68,12 +68,12 @@ def test_hindsight_is_the_best_route_of_each_vehicle_in_each_traffic() -> None:
     again = {"return_s": [[-5, -4]], "travel_time_s": [[50, 40]], "status": [["arrived", "arrived"]]}
     other = {"return_s": [[-8, -9]], "travel_time_s": [[80, 90]], "status": [["arrived", "lost"]]}
     best = study.best_of([({0: [1, 2], 1: [5]}, some), ({0: [1, 2], 1: [5]}, again), ({0: [1, 3, 2], 1: [6]}, other)])
-    assert best["travel_time_s"] == [[70, 60]], "a route that was driven twice counts by its mean"
+    assert best["travel_time_s"] == [[70, 60]], "a route driven twice counts with its mean"
     assert best["return_s"] == [[-7, -6]]
-    assert best["status"] == [["horizon", "arrived"]], "and has not arrived where it once did not"
+    assert best["status"] == [["horizon", "arrived"]], "a route that failed once counts as not arrived"
 
 
-def test_costs_tell_training_from_what_was_driven_beside_it() -> None:
+def test_costs_separate_training_from_other_episodes() -> None:
     metrics = {"episodes": [4.0, 8.0], "decisions": [10.0, 12.0], "simulated_s": [3600.0, 1800.0]}
     alone = SimpleNamespace(metrics=metrics, seconds={"rollout_s": 50.0, "learner_s": 10.0})
     helped = SimpleNamespace(metrics=metrics | {"driven_beside": [5.0, 9.0]}, seconds={"rollout_s": 180.0})
@@ -83,7 +83,7 @@ def test_costs_tell_training_from_what_was_driven_beside_it() -> None:
     assert study_tables.costs_table({"reled": said})[-2] == "| reled | 4 | 8 | 22 | 1.5 | 2 |"
 
 
-def test_training_seeds_are_one_policy_where_they_were_not_trained() -> None:
+def test_unseen_cases_pool_the_training_seeds_of_a_policy() -> None:
     def drove(*times: float) -> dict[str, Any]:
         rows = [[time] for time in times]
         status = [["arrived"] if time < 900 else ["horizon"] for time in times]
@@ -106,7 +106,7 @@ def test_training_seeds_are_one_policy_where_they_were_not_trained() -> None:
     assert "| reled | 330 [300, 360] | 100.0 % |" in study_tables.elsewhere_table(said)
 
 
-def test_the_road_closed_is_the_busiest_that_can_be_spared(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_closed_edge_is_the_busiest_that_leaves_all_destinations_reachable(monkeypatch: pytest.MonkeyPatch) -> None:
     def prepare(_: object, closed: list[str]) -> None:
         if closed == ["c"]:
             raise InputError("somebody cannot get there")
@@ -116,6 +116,6 @@ def test_the_road_closed_is_the_busiest_that_can_be_spared(monkeypatch: pytest.M
     graph = SimpleNamespace(edge_ids=np.array(["a", "b", "c", "d", "e"]))
     ready: Any = SimpleNamespace(task=task, network=SimpleNamespace(graph=graph), scenario=None)
     plans = [{0: [0, 2, 4], 1: [0, 2, 3, 4]}, {0: [0, 1, 3, 4], 1: [0, 2, 4]}]
-    assert study.busiest(ready, plans) == "d", "c is busier, and the only way for somebody"
-    with pytest.raises(InputError, match="only way"):
+    assert study.busiest(ready, plans) == "d", "c is busier, but the only connection of a vehicle"
+    with pytest.raises(InputError, match="only connection"):
         study.busiest(ready, [{0: [0, 2, 4]}])

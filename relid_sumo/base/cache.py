@@ -5,12 +5,20 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
+from typing import TypeVar
 
 import platformdirs
 
+from relid_sumo.base import files
+
+Made = TypeVar("Made")
+Result = TypeVar("Result")
+
 CACHE_VARIABLE = "RELID_SUMO_CACHE"
+LOCKS = "locks"  # folder of the locks of what is being made
 DECIDE_RESULTS = ("base", "network", "scenario", "sim", "env", "baseline", "sed", "learn")
 
 
@@ -25,12 +33,62 @@ def cache_file(kind: str, name: str, content: object, ending: str) -> Path:
     return cache_folder() / kind / f"{name}-{key}{ending}"
 
 
+def once(path: Path, make: Callable[[], None]) -> None:
+    """Make a file or folder of the cache where it is not there; of several processes one makes it, and all wait."""
+    if path.exists():
+        return
+    lock = cache_folder() / LOCKS / f"{'-'.join(path.relative_to(cache_folder()).parts)}.lock"
+    with files.locked(lock, wait=True):
+        if not path.exists():
+            make()
+
+
+def cached(
+    kind: str,
+    name: str,
+    content: object,
+    ending: str,
+    make: Callable[[], Made],
+    save: Callable[[Path, Made], None],
+    load: Callable[[Path], Result],
+) -> Result:
+    """Return a result from the cache; made and saved where it is not there.
+
+    Parameters
+    ----------
+    kind, name, ending
+        The folder, and what the file's name begins and ends with.
+    content
+        All that the result is computed from, as JSON; its hash is in the file's name.
+    make
+        Computes the result.
+    save, load
+        Write it as a file, whole (`relid_sumo.base.files`), and read it back. What is returned is always what was read.
+    """
+    file = cache_file(kind, name, content, ending)
+    once(file, lambda: save(file, make()))
+    return load(file)
+
+
+def cached_json(kind: str, name: str, content: object, make: Callable[[], Result]) -> Result:
+    """Return a result that is JSON from the cache; see `cached`."""
+
+    def save(file: Path, made: Result) -> None:
+        files.write_json(file, made)
+
+    def load(file: Path) -> Result:
+        found: Result = json.loads(file.read_text(encoding="utf-8"))
+        return found
+
+    return cached(kind, name, content, ".json", make, save, load)
+
+
 @lru_cache(maxsize=1)
 def code() -> str:
     """Return a hash of the wings that decide results: a cached file is valid while they are unchanged."""
     package = Path(__file__).parents[1]
-    files = (f for wing in DECIDE_RESULTS for f in sorted((package / wing).rglob("*")) if f.suffix in {".py", ".j2"})
-    return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
+    sources = (f for wing in DECIDE_RESULTS for f in sorted((package / wing).rglob("*")) if f.suffix in {".py", ".j2"})
+    return hashlib.sha256(b"".join(source.read_bytes() for source in sources)).hexdigest()
 
 
 def sha256(file: Path) -> str:

@@ -1,14 +1,25 @@
-"""Files that are written whole, and read with an error that names them."""
+"""Files: written whole, locked by one process at a time, and read with an error that names them."""
 
 from __future__ import annotations
 
 import csv
 import json
+import logging
 import os
+import socket
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from filelock import FileLock, Timeout
+from numpy.typing import NDArray
+
 from relid_sumo.base.errors import InputError
+
+log = logging.getLogger(__name__)
 
 Columns = dict[str, list[float]]
 
@@ -18,17 +29,105 @@ def nearest(folder: Path) -> Path:
     return next(place for place in (folder, *folder.absolute().parents) if place.exists())
 
 
-def write(file: Path, content: bytes) -> None:
-    """Write a file whole: beside its place, and then renamed; two processes may write the same one."""
+@contextmanager
+def whole(file: Path) -> Iterator[Path]:
+    """Yield a temporary path to write to; then flush what was written to disk and give it the file's name.
+
+    Readers see the old file or the new one, never a part of it, and two processes may write the same file. Where the
+    block raises, the file stays as it was.
+    """
     file.parent.mkdir(parents=True, exist_ok=True)
-    part = file.with_name(f"{file.name}.{os.getpid()}.part")
-    part.write_bytes(content)
-    part.replace(file)
+    part = file.with_name(f"{file.name}.{os.getpid()}-{threading.get_ident()}.part")
+    try:
+        yield part
+        put(part, file)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def put(made: Path, place: Path) -> None:
+    """Flush a file, or a folder of files, to disk and rename it to where it belongs, on the same disk."""
+    for file in [made] if made.is_file() else [one for one in made.rglob("*") if one.is_file()]:
+        with file.open("rb+") as written:
+            os.fsync(written.fileno())
+    made.replace(place)
+
+
+def write(file: Path, content: bytes) -> None:
+    """Write a file whole; see `whole`."""
+    with whole(file) as part:
+        part.write_bytes(content)
+
+
+def append(file: Path, content: bytes) -> None:
+    """Add to the end of a file, and flush it to disk."""
+    with file.open("ab") as out:
+        out.write(content)
+        out.flush()
+        os.fsync(out.fileno())
+
+
+def write_npz(file: Path, arrays: Mapping[str, NDArray[Any]], *, compressed: bool = True) -> None:
+    """Write named arrays as one .npz file, whole."""
+    with whole(file) as part, part.open("wb") as out:
+        (np.savez_compressed if compressed else np.savez)(out, **arrays)  # type: ignore[arg-type] # names are not options
 
 
 def write_json(file: Path, content: object) -> None:
     """Write a file whole."""
     write(file, (json.dumps(content, ensure_ascii=False, separators=(",", ":")) + "\n").encode())
+
+
+class LockedError(InputError):
+    """Another process holds a lock; `holder` says which."""
+
+    def __init__(self, message: str, holder: str = "") -> None:
+        super().__init__(message)
+        self.holder = holder
+
+
+@contextmanager
+def locked(file: Path, *, wait: bool = False) -> Iterator[None]:
+    """Hold a lock file; the system releases it however this process ends.
+
+    Parameters
+    ----------
+    wait
+        Wait for the process that holds it, rather than raise.
+
+    Raises
+    ------
+    LockedError
+        Another process holds it.
+    OSError
+        The lock file cannot be made.
+    """
+    file.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(file)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        holder = file.read_text(encoding="utf-8").strip() or "another process"
+        if not wait:
+            raise LockedError(f"{file} is locked by {holder}; wait for it, or end it", holder) from None
+        log.info(f"waiting for {holder}, which holds {file}")
+        lock.acquire()
+    try:
+        file.write_text(f"process {os.getpid()} on {socket.gethostname()}\n", encoding="utf-8")
+        yield
+    finally:
+        lock.release()
+
+
+def is_locked(file: Path) -> bool:
+    """Return whether a process holds a lock file."""
+    if not file.is_file():
+        return False
+    try:
+        with FileLock(file).acquire(timeout=0):
+            return False
+    except Timeout:
+        return True
 
 
 def read_json(file: Path, number: int | None = None) -> dict[str, Any]:

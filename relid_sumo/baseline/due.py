@@ -8,7 +8,6 @@ seeds.
 
 from __future__ import annotations
 
-import json
 import logging
 import subprocess
 import sys
@@ -18,7 +17,7 @@ from collections import Counter
 from pathlib import Path
 from xml.sax.saxutils import quoteattr
 
-from relid_sumo.base import cache, files, sumo
+from relid_sumo.base import cache, sumo
 from relid_sumo.base.errors import InputError, SimulationError
 from relid_sumo.scenario.prepare import PreparedScenario
 from relid_sumo.scenario.traffic import demand, edge_times, sumo_options
@@ -40,15 +39,17 @@ def equilibrium(ready: PreparedScenario) -> list[list[int]]:
     """
     if ready.task.closed:
         raise InputError("SUMO's duaIterate knows nothing of closed roads: leave 'due' out")
-    file = cache.cache_file("due", ready.network.name, [STEPS, ready.identity("observation", "reward")], ".json")
-    if not file.is_file():
+
+    def make() -> list[list[str]]:
         seeds = ready.scenario.seeds.training
         log.info(f"user equilibrium of the agents in {len(seeds)} samples of traffic, {STEPS} steps each")
         parts = sumo.each(lambda seed: _one(ready, seed), seeds)
         votes = [Counter(part[name] for part in parts) for name in ready.task.names]
-        files.write_json(file, [max(sorted(vote), key=vote.__getitem__).split() for vote in votes])
-    index = ready.task.graph.index
-    return [[index[edge] for edge in route] for route in json.loads(file.read_text(encoding="utf-8"))]
+        return [max(sorted(vote), key=vote.__getitem__).split() for vote in votes]
+
+    content, index = [STEPS, ready.identity("observation", "reward")], ready.task.graph.index
+    routes = cache.cached_json("due", ready.network.name, content, make)
+    return [[index[edge] for edge in route] for route in routes]
 
 
 def _one(ready: PreparedScenario, seed: int) -> dict[str, str]:

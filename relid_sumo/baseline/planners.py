@@ -9,14 +9,13 @@ their k-th route at the same time); the simple opponent that learning has to bea
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
 
-from relid_sumo.base import cache, files
+from relid_sumo.base import cache
 from relid_sumo.baseline import due
 from relid_sumo.env.policies import Name, Policy
 from relid_sumo.env.workers import Rollouts, in_traffic
@@ -87,14 +86,14 @@ def bestroute(ready: PreparedScenario, workers: int | None = None) -> list[list[
     task, scenario, ways = ready.task, ready.scenario, options(ready)
     own = scenario.model_dump(mode="json", exclude={"name", "meso", "observation", "reward"})
     content = [FORMAT, ready.network.key, own, own_demand(scenario, ready.network), sorted(task.closed), ways]
-    file = cache.cache_file("bestroute", ready.network.name, content, ".json")
-    if not file.is_file():
+
+    def make() -> list[int]:
         plans, seeds = in_turn(ways), scenario.seeds.training
         log.info(f"driving up to {len(plans)} routes of every vehicle in {len(seeds)} samples of traffic")
         with Rollouts(task, workers) as rollouts:
             driven = in_traffic(ready, rollouts, plans, seeds)
         times = np.array([[record.travel_time for record in records] for records in driven]).mean(axis=1)
-        best = [int(np.argmin(times[: len(routes), i])) for i, routes in enumerate(ways)]
-        files.write_json(file, best)
-    chosen = json.loads(file.read_text(encoding="utf-8"))
+        return [int(np.argmin(times[: len(routes), i])) for i, routes in enumerate(ways)]
+
+    chosen = cache.cached_json("bestroute", ready.network.name, content, make)
     return [routes[k] for routes, k in zip(ways, chosen, strict=True)]

@@ -56,7 +56,7 @@ def pack_run(folder: Path, log: Path) -> bytes:
 
     The checkpoint is read first: tables that are read after it hold at least its updates, and going on cuts them to it.
     """
-    files = [file for file in folder.rglob("*") if file.is_file() and file.suffix != ".part"]
+    files = [file for file in folder.rglob("*") if file.is_file() and file.suffix not in {".part", ".lock"}]
     files.sort(key=lambda file: (file.name != run_folder.CHECKPOINT, file))
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w") as tar:

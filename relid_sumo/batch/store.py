@@ -15,10 +15,7 @@ logs/CELL.log                   what its process printed
 from __future__ import annotations
 
 import contextlib
-import fcntl
-import os
 import shutil
-import socket
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -87,36 +84,21 @@ def locked(folder: Path) -> Iterator[None]:
     InputError
         Another batch holds it, or it cannot be written.
     """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        stream = (folder / LOCK).open("a+", encoding="utf-8")
-    except OSError as error:
-        raise InputError(f"{folder} cannot be written: {error.strerror}; choose another --out") from None
-    with stream:
+    with contextlib.ExitStack() as held:
         try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            stream.seek(0)
+            held.enter_context(files.locked(folder / LOCK))
+        except files.LockedError as error:
             raise InputError(
-                f"{folder}: another batch runs on it ({stream.read().strip() or 'just started'}); wait for it, end it, "
-                "or choose another --out"
+                f"{folder}: another batch runs on it ({error.holder}); wait for it, end it, or choose another --out"
             ) from None
-        stream.truncate(0)
-        stream.write(f"process {os.getpid()} on {socket.gethostname()}\n")
-        stream.flush()
+        except OSError as error:
+            raise InputError(f"{folder} cannot be written: {error.strerror}; choose another --out") from None
         yield
 
 
 def is_locked(folder: Path) -> bool:
     """Return whether a batch runs on a folder."""
-    try:
-        with (folder / LOCK).open("r", encoding="utf-8") as stream:
-            fcntl.flock(stream, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except FileNotFoundError:
-        return False
-    except OSError:
-        return True
-    return False
+    return files.is_locked(folder / LOCK)
 
 
 def save(folder: Path, plan: Plan) -> None:

@@ -6,18 +6,21 @@ scenario.toml         the scenario as it was driven, demand rate included
 metrics.csv           one row per update; the same bytes for the same settings
 timing.csv            wall-clock seconds of each update
 checkpoint.pt         weights, optimiser and counters at the last update
+run.lock              held by the process that trains
 tensorboard/          the same numbers for TensorBoard
 ====================  ==============================================================================================
 """
 
 from __future__ import annotations
 
+import contextlib
 import csv
+import io
 import json
 import os
 import pickle
 import platform
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -37,6 +40,7 @@ from relid_sumo.scenario.traffic.demand import own_demand
 
 SETTINGS, METRICS, TIMING, CHECKPOINT = layout.SETTINGS, layout.METRICS, layout.TIMING, "checkpoint.pt"
 PACKAGES = ("relid_sumo", "eclipse-sumo", "torch", "numpy", "scipy", "pettingzoo")
+LOCK = "run.lock"
 FORMAT, CHECKPOINT_FORMAT = layout.RUN_FORMAT, 2
 HEADING = "The scenario as this run drives it."
 
@@ -55,13 +59,34 @@ class RunSettings(Settings):
 
 def check_free(folder: Path) -> None:
     """Raise InputError where a run folder exists already and is not empty, or cannot be made."""
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+    if folder.exists() and (not folder.is_dir() or any(one.name != LOCK for one in folder.iterdir())):
         raise InputError(f"{folder} exists; choose another --out, go on with --resume {folder}, or delete it")
     above = files.nearest(folder)
     if not above.is_dir() or not os.access(above, os.W_OK):
         raise InputError(
             f"{folder} cannot be made: {above} is not a folder that you may write to; choose another --out"
         )
+
+
+@contextlib.contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Hold a run folder while it is trained; the system releases it however this process ends.
+
+    Raises
+    ------
+    InputError
+        Another process trains this run, or the folder cannot be written.
+    """
+    with contextlib.ExitStack() as held:
+        try:
+            held.enter_context(files.locked(folder / LOCK))
+        except files.LockedError as error:
+            raise InputError(
+                f"{folder}: it is being trained by {error.holder}; wait for it, end it, or choose another folder"
+            ) from None
+        except OSError as error:
+            raise InputError(f"{folder} cannot be written: {error.strerror}") from None
+        yield
 
 
 def versions() -> dict[str, str]:
@@ -130,9 +155,8 @@ def check_same(settings: RunSettings, ready: PreparedScenario, folder: Path) -> 
 
 def save_checkpoint(folder: Path, state: Mapping[str, Any]) -> None:
     """Write a checkpoint whole."""
-    part = folder / f"{CHECKPOINT}.part"
-    torch.save({"format": CHECKPOINT_FORMAT, **state}, part)
-    part.replace(folder / CHECKPOINT)
+    with files.whole(folder / CHECKPOINT) as part:
+        torch.save({"format": CHECKPOINT_FORMAT, **state}, part)
 
 
 def load_checkpoint(folder: Path) -> dict[str, Any]:
@@ -171,9 +195,10 @@ class Table:
 
     def add(self, row: Mapping[str, float]) -> None:
         """Append a row; the first gives the header."""
-        with self._file.open("a", newline="", encoding="utf-8") as out:
-            writer = csv.writer(out, lineterminator="\n")
-            if self._empty:
-                writer.writerow(row)
-                self._empty = False
-            writer.writerow([value if isinstance(value, int) else f"{value:.9g}" for value in row.values()])
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        if self._empty:
+            writer.writerow(row)
+            self._empty = False
+        writer.writerow([value if isinstance(value, int) else f"{value:.9g}" for value in row.values()])
+        files.append(self._file, text.getvalue().encode())

@@ -72,8 +72,10 @@ def train(
     """
     if settings.expert:
         reled.check(ready, settings)
-    run_folder.create(folder, ready, settings)
-    return _run(ready, folder, settings, None, watch or TrainingWatch(), workers=workers, fork=fork)
+    run_folder.check_free(folder)
+    with run_folder.locked(folder):
+        run_folder.create(folder, ready, settings)
+        return _run(ready, folder, settings, None, watch or TrainingWatch(), workers=workers, fork=fork)
 
 
 def resume(
@@ -84,9 +86,14 @@ def resume(
     Raises
     ------
     InputError
-        The folder holds no run that can go on.
+        The folder holds no run that can go on, or another process trains it.
     """
-    watch = watch or TrainingWatch()
+    run_folder.load(folder)  # it is a run folder
+    with run_folder.locked(folder):
+        return _resumed(folder, watch or TrainingWatch(), workers=workers, fork=fork)
+
+
+def _resumed(folder: Path, watch: TrainingWatch, *, workers: int | None, fork: bool) -> dict[str, float]:
     settings, scenario = run_folder.load(folder)
     ready = prepare(scenario, simulators=settings.train.simulators(scenario))
     run_folder.check_same(settings, ready, folder)

@@ -16,7 +16,8 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from relid_sumo.base.cache import cache_folder, sha256
+from relid_sumo.base import files
+from relid_sumo.base.cache import cache_folder, once, sha256
 from relid_sumo.base.errors import InputError, did_you_mean
 from relid_sumo.base.toml import load_toml, validate
 from relid_sumo.network import osm
@@ -124,11 +125,8 @@ def known() -> dict[str, Path]:
 def remember(name: str, source: Path, settings: NetworkSettings) -> None:
     """Note what a user called a network built from a file, so that `locate` finds it by that name."""
     file = cache_folder() / "names" / f"{name}.json"
-    file.parent.mkdir(parents=True, exist_ok=True)
     content = {"source": str(source.resolve()), "settings": settings.model_dump(mode="json")}
-    part = file.with_suffix(f".{os.getpid()}")
-    part.write_text(json.dumps(content), encoding="utf-8")
-    part.replace(file)
+    files.write_json(file, content)
 
 
 def locate(name_or_path: str) -> Located:
@@ -186,8 +184,7 @@ def _extract(entry: ExtractEntry, toml: Path) -> tuple[Path, str]:
     if wrong:
         raise InputError(wrong)
     fetched = store / f"{plain_name(Path(entry.file))}_fetched.osm"
-    if not fetched.is_file():
-        _download(entry, fetched)
+    once(fetched, lambda: _download(entry, fetched))
     day = datetime.datetime.fromtimestamp(fetched.stat().st_mtime, tz=datetime.UTC).date()
     return fetched, f"Map data fetched on {day}, not those of {entry.date}: figures differ from published ones."
 
@@ -213,6 +210,6 @@ def _download(entry: ExtractEntry, file: Path) -> None:
         with tempfile.TemporaryDirectory(prefix=".fetch-", dir=file.parent) as scratch:
             whole = Path(scratch) / file.name
             osmnx.save_graph_xml(graph, filepath=whole)
-            whole.replace(file)
+            files.put(whole, file)
     except OSError as error:  # what requests raises without internet is one
         raise InputError(f"{hint}; it could not be fetched either ({type(error).__name__})") from None

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_array
 from scipy.sparse.csgraph import connected_components, dijkstra
 
+from relid_sumo.base import files
 from relid_sumo.base.arrays import Floats
 
 Ints = NDArray[np.int32]
@@ -158,8 +159,7 @@ class RoadGraph:
 
     def save(self, file: Path) -> None:
         """Write the arrays as one .npz file."""
-        with file.open("wb") as out:
-            np.savez_compressed(out, **{f.name: getattr(self, f.name) for f in fields(self)})
+        files.write_npz(file, {f.name: getattr(self, f.name) for f in fields(self)})
 
     @classmethod
     def load(cls, file: Path) -> RoadGraph:

@@ -13,6 +13,7 @@ from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from relid_sumo.base import files
 from relid_sumo.network.network import Network
 
 if TYPE_CHECKING:
@@ -115,7 +116,7 @@ def save_map(fig: Figure, file: Path) -> None:
     with tempfile.TemporaryDirectory(prefix=".map-", dir=file.parent) as scratch:
         whole = Path(scratch) / file.name
         fig.savefig(whole, dpi=150, bbox_inches="tight", pad_inches=0.15)
-        whole.replace(file)
+        files.put(whole, file)
 
 
 def _stroke_scale(network: Network) -> float:

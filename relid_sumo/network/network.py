@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from pyproj import Proj
 
-from relid_sumo.base import cache, sumo
+from relid_sumo.base import cache, files, sumo
 from relid_sumo.base.arrays import Floats
 from relid_sumo.base.errors import InputError
 from relid_sumo.network import catalogue, driving_side, netconvert, osm, signals
@@ -187,18 +187,17 @@ def build(source: Path, settings: NetworkSettings | None = None, *, name: str) -
     text = json.dumps([FORMAT, digest, settings.model_dump(mode="json"), sumo.version()])
     key = hashlib.sha256(text.encode()).hexdigest()
     folder = cache.cache_folder() / "networks" / f"{name}-{key[:12]}"
-    if not folder.is_dir():
+
+    def make() -> None:
         _make_folder(folder.parent)
         with tempfile.TemporaryDirectory(prefix=f".{name}-", dir=folder.parent) as scratch:
             whole = Path(scratch) / "whole"
             whole.mkdir()
             summary = {"key": key, "sha256": digest, **_make(source, settings, Path(scratch), whole)}
             (whole / SUMMARY).write_text(json.dumps(summary, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-            try:
-                whole.rename(folder)
-            except OSError:
-                if not folder.is_dir():  # else another process was faster, and what it built is the same
-                    raise
+            files.put(whole, folder)
+
+    cache.once(folder, make)
     summary = json.loads((folder / SUMMARY).read_text(encoding="utf-8"))
     return Network(name, folder, RoadGraph.load(folder / GRAPH), summary, title=name)
 

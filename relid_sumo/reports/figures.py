@@ -8,6 +8,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 
+from relid_sumo.base.files import whole
 from relid_sumo.reports.charts import Chart, slug
 from relid_sumo.reports.city import City
 from relid_sumo.reports.compare import Comparison
@@ -45,9 +46,8 @@ def _save(figure: Figure, folder: Path, name: str) -> list[Path]:
     files = []
     for kind in KINDS:
         file = folder / f"{name}.{kind}"
-        part = folder / f"{name}.part"
-        figure.savefig(part, format=kind, dpi=200, metadata=METADATA[kind])
-        part.replace(file)
+        with whole(file) as part:
+            figure.savefig(part, format=kind, dpi=200, metadata=METADATA[kind])
         files.append(file)
     return files
 

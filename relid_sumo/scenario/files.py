@@ -10,6 +10,7 @@ from pathlib import Path
 
 from pydantic import BaseModel
 
+from relid_sumo.base import files
 from relid_sumo.base.errors import InputError
 from relid_sumo.base.toml import changed, load_toml, validate
 from relid_sumo.scenario.settings import Scenario
@@ -122,9 +123,7 @@ def write_scenario(scenario: Scenario, folder: Path, heading: Sequence[str] = ()
         folder.mkdir(parents=True, exist_ok=True)
         if (scenario.folder / FILE).is_file() and (scenario.folder / ANSWERS).is_dir():
             shutil.copytree(scenario.folder / ANSWERS, folder / ANSWERS, dirs_exist_ok=True)
-        part = file.with_suffix(".part")
-        part.write_text(to_toml(scenario, heading), encoding="utf-8")
-        part.replace(file)
+        files.write(file, to_toml(scenario, heading).encode())
     except OSError as error:
         raise InputError(f"{file} cannot be written: {error.strerror}") from None
     return file

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 import zipfile
 from collections.abc import Mapping, Sequence
@@ -71,9 +70,7 @@ class Demonstrations:
     def save(self, file: Path) -> None:
         """Write it as one .npz file, whole."""
         arrays = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "meta"}
-        content = io.BytesIO()
-        np.savez_compressed(content, meta=np.array(json.dumps({"format": FORMAT, **self.meta})), **arrays)
-        files.write(file, content.getvalue())
+        files.write_npz(file, {"meta": np.array(json.dumps({"format": FORMAT, **self.meta})), **arrays})
 
     @classmethod
     def load(cls, file: Path) -> Demonstrations:

@@ -125,13 +125,14 @@ def run(
     """
     counted = _Counted(watch or SedWatch())
     name, _ = check(ask, settings, ready.scenario)
-    with _refined(ready, folder, settings, ask, workers, present, counted.watch) as (bench, refined):
-        log.info("driving the held plans together")
-        demonstrations, compared = demonstrate.demonstrate(bench, refined)
-    counted.told(demonstrations).save(folder / run_folder.DEMONSTRATIONS)
-    content = results.results(refined, compared, ready.task, name)
-    run_folder.write_json(folder / run_folder.RESULTS, content)
-    return content
+    with run_folder.locked(folder):
+        with _refined(ready, folder, settings, ask, workers, present, counted.watch) as (bench, refined):
+            log.info("driving the held plans together")
+            demonstrations, compared = demonstrate.demonstrate(bench, refined)
+        counted.told(demonstrations).save(folder / run_folder.DEMONSTRATIONS)
+        content = results.results(refined, compared, ready.task, name)
+        run_folder.write_json(folder / run_folder.RESULTS, content)
+        return content
 
 
 def plan(
@@ -151,16 +152,20 @@ def plan(
     recorded = ready.scenario.folder / ANSWERS
     answers = {file.name: file.read_text(encoding="utf-8") for file in sorted(recorded.glob("*.md"))}
     content = [ready.identity(), name, settings.model_dump(mode="json"), answers]
-    file = cache.cache_file("demonstrations", ready.network.name, content, ".npz")
-    if name in {"recorded", "template"} and file.is_file():
-        log.info("the demonstrations are there from before")
-        return Demonstrations.load(file)
-    counted = _Counted(watch or SedWatch())
-    with _refined(ready, folder, settings, ask, workers, None, counted.watch) as (bench, refined):
-        demonstrations = counted.told(demonstrate.held(bench, refined, settings.simulator))
-    demonstrations.save(folder / run_folder.DEMONSTRATIONS)
-    demonstrations.save(file)
-    return demonstrations
+
+    def make() -> Demonstrations:
+        counted = _Counted(watch or SedWatch())
+        with _refined(ready, folder, settings, ask, workers, None, counted.watch) as (bench, refined):
+            demonstrations = counted.told(demonstrate.held(bench, refined, settings.simulator))
+        demonstrations.save(folder / run_folder.DEMONSTRATIONS)
+        return demonstrations
+
+    if name not in {"recorded", "template"}:
+        return make()
+    kind, network = "demonstrations", ready.network.name
+    if cache.cache_file(kind, network, content, ".npz").is_file():
+        log.info("the demonstrations are in the cache")
+    return cache.cached(kind, network, content, ".npz", make, lambda file, made: made.save(file), Demonstrations.load)
 
 
 class _Counted:

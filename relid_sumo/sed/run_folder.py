@@ -13,8 +13,9 @@ demonstrations.npz    the held plans, driven: arrays (see `relid_sumo.sed.demons
 
 from __future__ import annotations
 
+import contextlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,35 @@ from relid_sumo.base.files import read
 from relid_sumo.sed.ask.provider import Provider, Question
 
 SETTINGS, USAGE, RESULTS, DEMONSTRATIONS = "settings.json", "usage.json", "results.json", "demonstrations.npz"
-PROMPTS, ANSWERS, PROGRAMS = "prompts", "answers", "programs"
+PROMPTS, ANSWERS, PROGRAMS, LOCK = "prompts", "answers", "programs", "run.lock"
+
+
+@contextlib.contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Hold a run folder while its loop runs.
+
+    Raises
+    ------
+    InputError
+        Another process works in the folder, or it cannot be written.
+    """
+    if not (folder / SETTINGS).is_file():
+        _check_free(folder)
+    with contextlib.ExitStack() as held:
+        try:
+            held.enter_context(files.locked(folder / LOCK))
+        except files.LockedError as error:
+            raise InputError(
+                f"{folder}: {error.holder} works in it; wait for it, end it, or choose another --out"
+            ) from None
+        except OSError as error:
+            raise InputError(f"{folder} cannot be written: {error.strerror}; choose another --out") from None
+        yield
+
+
+def _check_free(folder: Path) -> None:
+    if folder.exists() and (not folder.is_dir() or any(one.name != LOCK for one in folder.iterdir())):
+        raise InputError(f"{folder} exists and holds no SED run; choose another --out, or delete it")
 
 
 def open_run(folder: Path, provider: str, settings: dict[str, Any]) -> None:
@@ -42,8 +71,8 @@ def open_run(folder: Path, provider: str, settings: dict[str, Any]) -> None:
         for name, part in (("provider", "provider"), ("scenario", "scenario"), ("network", "network_key")):
             if _unplaced(before.get(part)) != _unplaced(content.get(part)):
                 raise InputError(f"{folder} holds a run with another {name}; choose another --out, or delete it")
-    elif folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise InputError(f"{folder} exists and holds no SED run; choose another --out, or delete it")
+    else:
+        _check_free(folder)
     try:
         for name in (PROMPTS, ANSWERS, PROGRAMS):
             (folder / name).mkdir(parents=True, exist_ok=True)

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from relid_sumo.base import files
 from relid_sumo.base.errors import InputError
 from relid_sumo.env.play import Job, drive
 from relid_sumo.env.policies import Policy
@@ -62,8 +63,9 @@ def export_routes(ready: PreparedScenario, policy: Policy, traffic_seed: int, fi
             heading = _heading(ready, policy, episode)
             routes = _write(_routes(ready.task, episode, details), heading, folder / "routes")
             configuration = _write(_configuration(ready, options, file), heading, folder / "configuration")
-            routes.replace(file)
-            return configuration.replace(_configuration_file(file))
+            files.put(routes, file)
+            files.put(configuration, _configuration_file(file))
+            return _configuration_file(file)
     except OSError as error:
         raise InputError(f"{file} cannot be written: {error.strerror}; choose another place") from None
 

@@ -310,12 +310,15 @@ def driven_routes(
 ) -> Demonstrations:
     """Return routes driven in every training traffic seed; cached, as they are the same whoever learns from them."""
     content = [ready.identity(), simulator, [list(map(int, route)) for route in routes]]
-    file = cache.cache_file("driven", ready.network.name, content, ".npz")
-    if not file.is_file():
+
+    def make() -> Demonstrations:
         plan = Policy("fixed", routes=dict(enumerate(routes)))
         (records,) = in_traffic(ready, rollouts, [plan], ready.scenario.seeds.training, simulator)
-        sed_demonstrations.collect(ready.task, records, {}).save(file)
-    return Demonstrations.load(file)
+        return sed_demonstrations.collect(ready.task, records, {})
+
+    return cache.cached(
+        "driven", ready.network.name, content, ".npz", make, lambda file, made: made.save(file), Demonstrations.load
+    )
 
 
 def _shown(demonstrations: Demonstrations) -> Iterator[tuple[int, list[AgentEpisode]]]:

@@ -17,7 +17,7 @@ from functools import partial
 
 import numpy as np
 
-from relid_sumo.base import cache, files
+from relid_sumo.base import cache
 from relid_sumo.base.arrays import Floats
 from relid_sumo.env.policies import Policy
 from relid_sumo.env.workers import Rollouts, in_traffic
@@ -52,10 +52,9 @@ def probe(ready: PreparedScenario, demonstrated: Sequence[Route], rollouts: Roll
         The demonstrated route of every agent, edges.
     """
     content = [ready.identity("observation", "reward"), [list(map(int, route)) for route in demonstrated]]
-    file = cache.cache_file("probes", ready.network.name, content, ".json")
-    if not file.is_file():
-        files.write_json(file, asdict(_probed(ready, demonstrated, rollouts)))
-    found = files.read_json(file)
+    found = cache.cached_json(
+        "probes", ready.network.name, content, lambda: asdict(_probed(ready, demonstrated, rollouts))
+    )
     return Probed(tuple(map(tuple, found["routes"])), tuple(found["gain_s"]), found["episodes"])
 
 

@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import ConvexHull
 
-from relid_sumo.base import seeding, sumo
-from relid_sumo.base.cache import cache_folder, sha256
+from relid_sumo.base import files, seeding, sumo
+from relid_sumo.base.cache import cache_folder, once, sha256
 from relid_sumo.base.errors import InputError
 from relid_sumo.network.graph import RoadGraph
 from relid_sumo.network.network import Network
@@ -61,7 +61,8 @@ def _routes(
     settings = demand.model_dump(mode="json", exclude={"level", "rate_vph", "max_running", "warmup_s"})
     key = cache_key(network, settings, round(rate_vph, 3), end_s, sorted(closed))
     file = cache_folder() / "demand" / key / f"{traffic_seed}.rou.xml"
-    if not file.is_file():
+
+    def make() -> None:
         graph = network.graph
         depart, origin, destination = sample(demand, rate_vph, graph, traffic_seed, end_s)
         trips = [
@@ -72,6 +73,8 @@ def _routes(
         _route(
             trips, network, seeding.sumo_seed(traffic_seed, "routing"), [str(graph.edge_ids[e]) for e in closed], file
         )
+
+    once(file, make)
     return file
 
 
@@ -97,7 +100,7 @@ def _route(trips: list[str], network: Network, seed: int, closed: list[str], fil
         sumo.run("duarouter", [str(a) for a in arguments])
         if closed:
             _leave_out(result, set(closed))
-        result.replace(file)
+        files.put(result, file)
 
 
 def _leave_out(file: Path, closed: set[str]) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import logging
 import tempfile
 import xml.etree.ElementTree as ET
@@ -62,15 +61,21 @@ def measured(
         The training seeds where not given.
     """
     seeds = tuple(scenario.seeds.training if traffic_seeds is None else traffic_seeds)
-    file = cache.cache_file("traffic", network.name, [FORMAT, *identity(scenario, network, seeds)], ".npz")
-    if not file.is_file():
+
+    def make() -> dict[str, Floats]:
         log.info(f"measuring travel times over {len(seeds)} samples of traffic")
         parts = [vars(part) for part in sumo.each(lambda seed: _one(scenario, network, seed), seeds)]
-        content = io.BytesIO()
-        np.savez(content, **{name: np.sum([part[name] for part in parts], axis=0) for name in parts[0]})
-        files.write(file, content.getvalue())
-    with np.load(file) as data:
-        return Measured(**data)
+        return {name: np.sum([part[name] for part in parts], axis=0) for name in parts[0]}
+
+    def load(file: Path) -> Measured:
+        with np.load(file) as data:
+            return Measured(**data)
+
+    def save(file: Path, arrays: dict[str, Floats]) -> None:
+        files.write_npz(file, arrays, compressed=False)
+
+    content = [FORMAT, *identity(scenario, network, seeds)]
+    return cache.cached("traffic", network.name, content, ".npz", make, save, load)
 
 
 def edge_times(

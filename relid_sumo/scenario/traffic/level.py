@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import math
 import tempfile
 import xml.etree.ElementTree as ET
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from relid_sumo.base import files, sumo
-from relid_sumo.base.cache import cache_folder
+from relid_sumo.base import sumo
+from relid_sumo.base.cache import cached_json
 from relid_sumo.base.errors import InputError
 from relid_sumo.network.network import Network
 from relid_sumo.scenario.settings import Scenario, Simulator
-from relid_sumo.scenario.traffic.demand import VEHICLE_TYPE, cache_key, routes
+from relid_sumo.scenario.traffic.demand import FORMAT, VEHICLE_TYPE, routes
 from relid_sumo.scenario.traffic.sumo_options import simulation_options
 
 log = logging.getLogger(__name__)
@@ -206,17 +206,12 @@ def calibrate(scenario: Scenario, network: Network) -> TrafficLevel:
     demand = scenario.demand
     settings = demand.model_dump(mode="json", exclude={"rate_vph"})
     timing = [scenario.horizon_s, scenario.step_length_s, scenario.teleport_after_s]
-    file = (
-        cache_folder()
-        / "demand"
-        / cache_key(network, settings, timing, list(scenario.seeds.training[:2]))
-        / "level.json"
-    )
-    if file.is_file():
-        return TrafficLevel(**json.loads(file.read_text(encoding="utf-8")))
-    result = _bisect(scenario, network) if demand.level > 0 else TrafficLevel(0.0, 0.0, 0.0, 0.0, 0.0, 0)
-    files.write_json(file, result.__dict__)
-    return result
+    content = [FORMAT, network.key, sumo.version(), settings, timing, list(scenario.seeds.training[:2])]
+
+    def make() -> dict[str, Any]:
+        return asdict(_bisect(scenario, network) if demand.level > 0 else TrafficLevel(0.0, 0.0, 0.0, 0.0, 0.0, 0))
+
+    return TrafficLevel(**cached_json("level", network.name, content, make))
 
 
 def _bisect(scenario: Scenario, network: Network) -> TrafficLevel:

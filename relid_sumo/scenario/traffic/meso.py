@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from relid_sumo.base import cache, files, seeding, sumo
+from relid_sumo.base import cache, seeding, sumo
 from relid_sumo.network.network import Network
 from relid_sumo.scenario.settings import Meso, Scenario, Simulator
 from relid_sumo.scenario.traffic.demand import own_demand
@@ -137,11 +137,10 @@ def calibrate(scenario: Scenario, network: Network) -> Meso:
     settings = scenario.demand.model_dump(mode="json")
     timing = [scenario.horizon_s, scenario.step_length_s, scenario.teleport_after_s]
     content = [FORMAT, network.key, sumo.version(), settings, timing, own_demand(scenario, network), seeds]
-    file = cache.cache_file("meso", network.name, content, ".json")
-    if not file.is_file():
-        best = _search(scenario, network, seeds)
-        files.write(file, (best.model_dump_json(indent=1) + "\n").encode())
-    return Meso.model_validate_json(file.read_text(encoding="utf-8"))
+    found = cache.cached_json(
+        "meso", network.name, content, lambda: _search(scenario, network, seeds).model_dump(mode="json")
+    )
+    return Meso.model_validate(found)
 
 
 def _search(scenario: Scenario, network: Network, seeds: Sequence[int]) -> Meso:

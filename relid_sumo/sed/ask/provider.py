@@ -17,6 +17,7 @@ from typing import Annotated, Any, Protocol
 
 from pydantic import Field
 
+from relid_sumo.base import files
 from relid_sumo.base.errors import InputError
 from relid_sumo.base.settings import Settings
 
@@ -214,9 +215,7 @@ class OpenAi:
             self._used["tokens_in"] += tokens_in
             self._used["tokens_out"] += tokens_out
             self._used["usd"] += self._settings.cost(tokens_in, tokens_out)
-            part = self._file.with_suffix(".part")
-            part.write_text(json.dumps(self._used) + "\n", encoding="utf-8")
-            part.replace(self._file)
+            files.write(self._file, (json.dumps(self._used) + "\n").encode())
 
     def _what_failed(self, error: Exception) -> str:
         """Return an error of the client as one line, without the key."""

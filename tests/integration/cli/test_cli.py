@@ -62,13 +62,19 @@ def test_the_same_seed_gives_the_same_bytes_and_another_seed_does_not(trained: P
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
 def test_a_killed_run_resumed_equals_one_left_alone(
-    trained: Path, tmp_path: Path, how: signal.Signals, wait_until: Callable[..., None]
+    trained: Path,
+    tmp_path: Path,
+    how: signal.Signals,
+    wait_until: Callable[..., None],
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     folder = tmp_path / "killed"
     process = subprocess.Popen(
         command(*SHORT_TRAINING, "--out", folder), stderr=subprocess.PIPE, text=True, start_new_session=True
     )
     wait_until((folder / "checkpoint.pt").exists, 120)
+    assert run("train", "--resume", folder) == 2, "two processes do not train one run"
+    assert f"it is being trained by process {process.pid} on" in " ".join(capsys.readouterr().err.split())
     process.send_signal(how)
     _, printed = process.communicate(timeout=60)
     if how == signal.SIGINT:

@@ -1,0 +1,353 @@
+"""Reading OpenStreetMap files: whatever they are packed in, one record of each element, deleted ones left out.
+
+One streaming pass; memory has a position per node, the OSM ways that are tagged as roads, and a number for each other
+one. Nothing here needs SUMO or knows what a tag means.
+"""
+
+from __future__ import annotations
+
+import bz2
+import gzip
+import lzma
+import zlib
+from array import array
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from math import isnan, nan
+from pathlib import Path
+from typing import IO, cast
+from xml.parsers import expat
+
+import numpy as np
+from numpy.typing import NDArray
+
+from relid_sumo.base.errors import InputError
+
+ENDINGS = tuple(f".osm{xml}{packed}" for xml in ("", ".xml") for packed in ("", ".gz", ".bz2", ".xz"))
+PACKED: dict[bytes, Callable[..., object]] = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ\x00": lzma.open}
+# What a file that is no OSM XML begins with, what it is then, and what to do.
+OTHERS = {
+    b"PK\x03\x04": ("a zip archive", "unpack it"),
+    b"7z\xbc\xaf": ("a 7z archive", "unpack it"),
+    b"\x28\xb5\x2f\xfd": ("packed with zstd", "unpack it with `unzstd`"),
+    b"\xff\xe0": ("in o5m format", "convert it with `osmconvert area.o5m -o=area.osm`"),
+    b"{": ("JSON", "ask Overpass for [out:xml]"),
+    b"[": ("JSON", "ask Overpass for [out:xml]"),
+    b"SQLite": ("a database", "export it as .osm"),
+}
+PBF = ("in PBF format", "convert it with `osmium cat area.osm.pbf -o area.osm.gz`")
+ROOTS = {
+    "osmChange": "it is a change file, not an extract; apply it to one with `osmium apply-changes`",
+    "html": "it is a web page, perhaps a server's error message; fetch the file again",
+}
+QUERY = "ask Overpass for the nodes too: `(way[highway](S,W,N,E);>;);out body;`, or for `out body geom;`"
+
+NODE_TAGS = frozenset(
+    {"highway", "crossing", "crossing:signals", "traffic_signals", "traffic_signals:direction", "direction"}
+)
+BARRIER_TAGS = frozenset({"barrier", "motorcar", "motor_vehicle", "vehicle", "access"})
+EDITS = frozenset({"modify", "delete"})  # JOSM's marks of what is not uploaded yet: it is newer than its version says
+FROM_GEOMETRY = -1  # rank of a position that stands in a way, not in a node of its own
+
+Tags = dict[str, str]
+Member = tuple[str, str, int]  # role, type, number
+
+
+@dataclass(frozen=True)
+class Way:
+    """An OSM way that is tagged as a road: its number, tags and node numbers."""
+
+    id: int
+    tags: Tags
+    refs: array[int]
+
+
+@dataclass(frozen=True)
+class Contents:
+    """What an OSM file has about roads.
+
+    Attributes
+    ----------
+    source
+        The file.
+    generator
+        What its ``<osm>`` tag names as the writer.
+    remarks
+        The server's remarks; Overpass says here that an answer is incomplete.
+    node_id, lon, lat
+        Numbers, rising, and degrees of the nodes, shape (N,).
+    node_tags
+        Tags of nodes that say something about signals, crossings and barriers.
+    ways
+        OSM ways with a highway tag, in the order in which they first appear.
+    restrictions
+        Tags and members of turn restrictions.
+    elements
+        By node, way and relation: how many ``elements`` count, and how many records are ``repeated`` (the same
+        version again), ``older versions`` or ``deleted``.
+    relation_types
+        Relations that are no turn restriction, by their type.
+    """
+
+    source: Path
+    generator: str
+    remarks: tuple[str, ...]
+    node_id: NDArray[np.int64]
+    lon: NDArray[np.float64]
+    lat: NDArray[np.float64]
+    node_tags: dict[int, Tags]
+    ways: tuple[Way, ...]
+    restrictions: tuple[tuple[Tags, list[Member]], ...]
+    elements: dict[str, dict[str, int]]
+    relation_types: dict[str, int]
+
+    def find(self, refs: NDArray[np.int64]) -> tuple[NDArray[np.intp], NDArray[np.bool_]]:
+        """Return the index of each referenced node, and whether the file has it."""
+        if not len(self.node_id):
+            return np.zeros(len(refs), dtype=np.intp), np.zeros(len(refs), dtype=np.bool_)
+        at = np.minimum(np.searchsorted(self.node_id, refs), len(self.node_id) - 1)
+        return at, self.node_id[at] == refs
+
+    def said(self) -> str:
+        """Return the server's remarks as the end of a message; empty where there are none."""
+        return f"; the server remarks: {' / '.join(self.remarks)}" if self.remarks else ""
+
+
+def is_osm(path: Path) -> bool:
+    """Return whether a name means an OSM file: by its ending, or because the file it names begins like one."""
+    if path.name.lower().endswith(ENDINGS):
+        return True
+    if path.suffix == ".toml" or not path.is_file():
+        return False
+    try:
+        with _open(path) as stream:
+            return b"<osm" in stream.read(4096)
+    except (InputError, OSError, EOFError, zlib.error, lzma.LZMAError):
+        return False
+
+
+def check_file(source: Path) -> None:
+    """Raise InputError unless `source` is a file."""
+    if source.is_dir():
+        raise InputError(f"{source}: this is a folder; an OSM file (.osm, .osm.gz, .osm.bz2 ...) is needed")
+    if not source.exists():
+        raise InputError(f"{source}: there is no such file")
+
+
+def parse(source: Path) -> Contents:
+    """Read an OSM file: XML, plain or packed with gzip, bzip2 or xz, whatever its name.
+
+    Of several records of an element the highest version counts, and the first of equals. What Overpass writes with
+    ``out geom`` (positions in the ways) is read too.
+
+    Raises
+    ------
+    InputError
+        The file is missing, of another kind, or broken; the message names the line and what to do.
+    """
+    parser = expat.ParserCreate()
+    records = _Records(source)
+    parser.StartElementHandler = records.start
+    parser.EndElementHandler = records.end
+    parser.CharacterDataHandler = records.text
+    with _open(source) as stream:
+        try:
+            parser.ParseFile(stream)
+        except expat.ExpatError as error:
+            what = "broken or cut off" if records.root else "not XML"
+            reason = expat.ErrorString(error.code)
+            raise InputError(f"{source}, line {error.lineno}: {what} ({reason}); fetch the file again") from None
+        except KeyError as error:
+            raise InputError(f"{source}, line {parser.CurrentLineNumber}: attribute {error} is missing") from None
+        except (ValueError, OverflowError) as error:
+            raise InputError(f"{source}, line {parser.CurrentLineNumber}: {error}") from None
+        except (OSError, EOFError, zlib.error, lzma.LZMAError) as error:
+            raise InputError(f"{source}: the compressed file is broken or cut off ({error}); fetch it again") from None
+    return records.contents()
+
+
+def _open(source: Path) -> IO[bytes]:
+    """Open a file for what is in it, by its first bytes."""
+    check_file(source)
+    try:
+        with source.open("rb") as stream:
+            head = stream.read(64)
+        for magic, opener in PACKED.items():
+            if head.startswith(magic):
+                return cast("IO[bytes]", opener(source, "rb"))
+        what, mend = next((note for magic, note in OTHERS.items() if head.lstrip().startswith(magic)), ("", ""))
+        if b"OSMHeader" in head:
+            what, mend = PBF
+        if what:
+            raise InputError(f"{source}: this file is {what}; OSM XML is needed: {mend}")
+        return source.open("rb")
+    except OSError as error:
+        raise InputError(f"{source}: cannot be opened: {error.strerror}") from None
+
+
+@dataclass
+class _Records:
+    """What the parser collects; `start`, `end` and `text` are its handlers."""
+
+    source: Path
+    root: str = ""
+    generator: str = ""
+    remarks: list[str] = field(default_factory=list)
+    node_id: array[int] = field(default_factory=lambda: array("q"))
+    node_rank: array[int] = field(default_factory=lambda: array("q"))
+    lon: array[float] = field(default_factory=lambda: array("d"))
+    lat: array[float] = field(default_factory=lambda: array("d"))
+    node_tags: dict[int, tuple[int, Tags]] = field(default_factory=dict)
+    newest: dict[str, dict[int, int]] = field(default_factory=lambda: {"way": {}, "relation": {}})
+    deleted: dict[str, set[int]] = field(default_factory=lambda: {"way": set(), "relation": set()})
+    ways: dict[int, Way] = field(default_factory=dict)
+    restrictions: dict[int, tuple[Tags, list[Member]]] = field(default_factory=dict)
+    relation_types: dict[int, str] = field(default_factory=dict)
+    lost: dict[str, Counter[str]] = field(default_factory=lambda: {"way": Counter(), "relation": Counter()})
+    _kind: str = ""
+    _id: int = 0
+    _rank: int = 0
+    _gone: bool = False
+    _tags: Tags = field(default_factory=dict)
+    _refs: array[int] = field(default_factory=lambda: array("q"))
+    _members: list[Member] = field(default_factory=list)
+    _remark: list[str] | None = None
+
+    def start(self, name: str, attrs: Tags) -> None:
+        if name == "nd":
+            if self._kind == "way":
+                self._nd(attrs)
+        elif name == "tag":
+            self._tags[attrs["k"]] = attrs["v"]
+        elif name == "member":
+            self._members.append((attrs.get("role", ""), attrs.get("type", ""), int(attrs["ref"])))
+        elif name in ("node", "way", "relation"):
+            self._element(name, attrs)
+        elif name == "remark":
+            self._remark = []
+        elif name == "action":
+            raise ValueError("this is a difference between two states (<action>), not an extract; fetch an extract")
+        elif not self.root:
+            self.root, self.generator = name, attrs.get("generator", "")
+            if name != "osm":
+                why = ROOTS.get(name, "use an extract of OpenStreetMap")
+                raise InputError(f"{self.source}: not OpenStreetMap data: its first tag is <{name}>, not <osm>: {why}")
+
+    def text(self, text: str) -> None:
+        if self._remark is not None:
+            self._remark.append(text)
+
+    def _element(self, name: str, attrs: Tags) -> None:
+        self._kind, self._id = name, int(attrs["id"])
+        self._tags, self._refs, self._members = {}, array("q"), []
+        action = attrs.get("action", "")
+        self._gone = action == "delete" or attrs.get("visible") == "false"
+        self._rank = 2 * int(attrs.get("version") or 0) + (action in EDITS)
+        if name == "node":
+            if self._gone or "lat" not in attrs:
+                self._position(self._id, nan, nan, self._rank)
+            else:
+                self._position(self._id, float(attrs["lon"]), float(attrs["lat"]), self._rank)
+
+    def _nd(self, attrs: Tags) -> None:
+        if "ref" not in attrs and "lat" in attrs:
+            raise ValueError("a node of a way has a position and no number (`out tags geom`); ask for `out body geom;`")
+        ref = int(attrs["ref"])
+        self._refs.append(ref)
+        if "lat" in attrs:
+            self._position(ref, float(attrs["lon"]), float(attrs["lat"]), FROM_GEOMETRY)
+
+    def _position(self, node: int, lon: float, lat: float, rank: int) -> None:
+        if not (-180 <= lon <= 180 and -90 <= lat <= 90) and not (rank >= 0 and isnan(lon) and isnan(lat)):
+            raise ValueError(f"node {node} lies at longitude {lon:g}, latitude {lat:g}")
+        self.node_id.append(node)
+        self.node_rank.append(rank)
+        self.lon.append(lon)
+        self.lat.append(lat)
+
+    def end(self, name: str) -> None:
+        if name == "node":
+            self._end_node()
+        elif name in ("way", "relation"):
+            if self._counts(name):
+                (self._end_way if name == "way" else self._end_relation)()
+            self._kind = ""
+        elif name == "remark":
+            self.remarks.append(" ".join("".join(self._remark or ()).split()))
+            self._remark = None
+
+    def _end_node(self) -> None:
+        kept = {k: v for k, v in self._tags.items() if k in NODE_TAGS or k in BARRIER_TAGS}
+        if kept and self._rank > self.node_tags.get(self._id, (-1, {}))[0]:
+            self.node_tags[self._id] = self._rank, kept
+
+    def _counts(self, name: str) -> bool:
+        """Return whether this record of a way or relation replaces the ones before it, and count what is lost."""
+        before = self.newest[name].get(self._id)
+        if before is not None:
+            self.lost[name]["repeated" if before // 2 == self._rank // 2 else "older versions"] += 1
+            if self._rank <= before:
+                return False
+        self.newest[name][self._id] = self._rank
+        (self.deleted[name].add if self._gone else self.deleted[name].discard)(self._id)
+        return True
+
+    def _end_way(self) -> None:
+        if "highway" in self._tags and not self._gone:
+            self.ways[self._id] = Way(self._id, self._tags, self._refs)
+        else:
+            self.ways.pop(self._id, None)
+
+    def _end_relation(self) -> None:
+        self.restrictions.pop(self._id, None)
+        self.relation_types.pop(self._id, None)
+        kind = self._tags.get("type", "")
+        if self._gone:
+            return
+        if kind.partition(":")[0] == "restriction":
+            self.restrictions[self._id] = (self._tags, self._members)
+        else:
+            self.relation_types[self._id] = kind or "no type"
+
+    def contents(self) -> Contents:
+        ids, rank = (np.frombuffer(a, dtype=np.int64) for a in (self.node_id, self.node_rank))
+        order = np.lexsort((np.arange(len(ids)), -rank, ids))  # of a node, the highest version first
+        first = np.ones(len(ids), dtype=np.bool_)
+        first[1:] = ids[order][1:] != ids[order][:-1]
+        chosen = order[first]
+        of_file, winner = rank[order] >= 0, rank[chosen][np.cumsum(first) - 1]
+        same = rank[order] // 2 == winner // 2
+        lon, lat = np.frombuffer(self.lon)[chosen], np.frombuffer(self.lat)[chosen]
+        gone = np.isnan(lon)
+        nodes = {
+            "elements": int((~gone & (rank[chosen] >= 0)).sum()),
+            "repeated": int((~first & same & of_file).sum()),
+            "older versions": int((~first & ~same & of_file).sum()),
+            "deleted": int(gone.sum()),
+        }
+        live, best = ids[chosen][~gone], rank[chosen][~gone]
+        contents = Contents(
+            source=self.source,
+            generator=self.generator,
+            remarks=tuple(self.remarks),
+            node_id=live,
+            lon=lon[~gone],
+            lat=lat[~gone],
+            node_tags={},
+            ways=tuple(self.ways.values()),
+            restrictions=tuple(self.restrictions.values()),
+            elements={"node": nodes, **{kind: self._element_counts(kind) for kind in ("way", "relation")}},
+            relation_types=dict(Counter(self.relation_types.values())),
+        )
+        tagged = np.array(list(self.node_tags), dtype=np.int64)
+        at, known = contents.find(tagged)
+        for node, i, here in zip(tagged.tolist(), at.tolist(), known.tolist(), strict=True):
+            if here and best[i] == self.node_tags[node][0]:  # else its newest version has no such tag
+                contents.node_tags[node] = self.node_tags[node][1]
+        return contents
+
+    def _element_counts(self, kind: str) -> dict[str, int]:
+        lost = {name: self.lost[kind][name] for name in ("repeated", "older versions")}
+        deleted = len(self.deleted[kind])
+        return {"elements": len(self.newest[kind]) - deleted, **lost, "deleted": deleted}

@@ -174,7 +174,7 @@ def _kept(faults: list[str], where: str, make: Callable[[], Found]) -> Found | N
 
 
 def _label(name: str) -> str:
-    return catalogue.plain_name(Path(name)) if Path(name).name.lower().endswith(osm.ENDINGS) else Path(name).name
+    return catalogue.plain_name(Path(name)) if osm.is_osm(Path(name)) else Path(name).name
 
 
 def _source(name: str, folder: Path) -> str:
@@ -187,7 +187,7 @@ def _source(name: str, folder: Path) -> str:
 
 def is_osm(source: str) -> bool:
     """Return whether a scenario's source is an OSM file, of which a scenario is yet to be made."""
-    return Path(source).name.lower().endswith(osm.ENDINGS)
+    return osm.is_osm(Path(source))
 
 
 def _scenario(entry: ScenarioEntry, where: str) -> Scenario:

@@ -74,7 +74,7 @@ def _kept(folder: Path) -> Iterator[None]:
 def train(
     context: typer.Context,
     scenario: Annotated[
-        str | None, typer.Argument(help="A scenario's name or folder, or an OSM file (.osm, .osm.gz, .osm.bz2).")
+        str | None, typer.Argument(help="A scenario's name or folder, or an OSM file (.osm, .osm.gz, .osm.xml ...).")
     ] = None,
     algo: Annotated[str, typer.Option(help="Algorithm: ippo, mappo, reled, leed, bc, bc+ippo.")] = "ippo",
     seed: Annotated[int, typer.Option(help="Seed of weights, actions and the order of traffic.")] = 0,

@@ -18,7 +18,8 @@ from relid_sumo.cli.doctor import Check
 from relid_sumo.cli.notes import own_bar
 from relid_sumo.env.records import EpisodeRecord
 from relid_sumo.evaluation.evaluate import Evaluation
-from relid_sumo.network.network import Network, totals
+from relid_sumo.network import account
+from relid_sumo.network.network import Network
 from relid_sumo.scenario import trips
 from relid_sumo.scenario.prepare import PreparedScenario
 from relid_sumo.scenario.traffic.level import TrafficLevel
@@ -191,6 +192,10 @@ def summary_text(network: Network) -> Group:
         "size": f"{facts['edges']} edges, {facts['junctions']} junctions, {facts['km']:.1f} km "
         f"({facts['lane_km']:.1f} lane-km), at most {facts['most_ways_on']} ways on",
         "signals": f"{facts['signals']}, {'guessed where large roads meet' if guessed else 'all from the data'}",
+        "elements in the file": account.elements(facts),
+        "barriers": f"{facts['barriers']['closed']} closed to cars, {facts['barriers']['open']} open",
+        "tags by rules": "; ".join(account.rules(facts)) or "none replaced",
+        "tags ignored": account.listed(facts["ignored_tags"]),
         "turn restrictions": ", ".join(
             [
                 f"{facts['restrictions']['used']} used",
@@ -204,6 +209,8 @@ def summary_text(network: Network) -> Group:
         "files": f"{network.net_file} (SUMO {facts['sumo']})",
     }
     table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
+    for warning in account.warnings(facts):
+        table.add_row(Text("warning", style="bold yellow"), Text(warning))
     for name, value in rows.items():
         table.add_row(Text(name, style="bold"), Text(value))
     ways = Table("roads in the file", "ways", "km", box=box.SIMPLE_HEAD, padding=(0, 2, 0, 0))
@@ -211,7 +218,7 @@ def summary_text(network: Network) -> Group:
         column.justify = "right"
     for reason, entry in [*facts["left_out"].items(), *facts["outcome"].items()]:
         ways.add_row(Text(reason), f"{entry['ways']:.0f}", f"{entry['km']:.1f}")
-    total = totals(facts["roads_in_file"])
+    total = account.totals(facts["roads_in_file"])
     ways.add_section()
     ways.add_row("together", f"{total['ways']:.0f}", f"{total['km']:.1f}")
     return Group(table, ways)

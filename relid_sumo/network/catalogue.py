@@ -13,6 +13,7 @@ import re
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -40,6 +41,9 @@ class NetworkSettings(BaseModel):
     guess_signals: bool | None = None
     """Whether junctions of large roads without signals in the data get some; where not given, only if the data holds no
     signal at all. Signals in the data are always used."""
+    rules: Literal[1, 2] = 2
+    """Rules by which tags are read. 2 is docs/scenarios.md; 1 is what version 0.1 did (cars use bus lanes, pass closed
+    barriers, and directional access and odd speeds and lanes mean nothing), for networks with published results."""
 
 
 class ExtractEntry(BaseModel):
@@ -149,12 +153,12 @@ def locate(name_or_path: str) -> Located:
         content = json.loads(noted.read_text(encoding="utf-8"))
         settings = validate(content["settings"], NetworkSettings, str(noted))
         return Located(name_or_path, Path(content["source"]), settings, name_or_path)
-    if path.name.lower().endswith(osm.ENDINGS) or path.exists() or len(path.parts) > 1:
+    if osm.is_osm(path) or path.exists() or len(path.parts) > 1:
         return Located(plain_name(path), path, NetworkSettings(), plain_name(path))
     names = sorted({*networks, *(file.stem for file in noted.parent.glob("*.json"))})
     raise InputError(
         f"there is no network '{name_or_path}'{did_you_mean(name_or_path, names)}; known are "
-        f"{', '.join(names) or 'none'}; a path to an .osm, .osm.gz or .osm.bz2 file works too"
+        f"{', '.join(names) or 'none'}; a path to an OSM file (.osm, .osm.gz, .osm.bz2 ...) works too"
     )
 
 

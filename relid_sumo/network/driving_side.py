@@ -7,12 +7,7 @@ Laos lies between them.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from functools import cache
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from timezonefinder import TimezoneFinder
+from collections.abc import Callable, Iterable
 
 # Time zones (names of the IANA database) of the countries and territories with left-hand traffic.
 LEFT_HAND_ZONES = frozenset(
@@ -37,44 +32,54 @@ LEFT_HAND_ZONES = frozenset(
 )
 
 
-NORTH_VIETNAM = "northern Vietnam"
-
-
-def drives_left(lon: float, lat: float) -> tuple[bool, str]:
-    """Return whether traffic drives on the left at a position, and the name of the time zone that says so."""
-    zone = _zone(lon, lat)
-    if zone == "Asia/Bangkok" and _in_vietnam(lon, lat):
-        return False, f"{zone}, {NORTH_VIETNAM}"
-    return zone in LEFT_HAND_ZONES, zone
+THAI_ZONE = "Asia/Bangkok"
 
 
 def of_roads(places: Iterable[tuple[float, float, float]]) -> tuple[bool, str, float]:
-    """Return on which side traffic drives on most of some roads, which zone says so, and the share on the other side.
+    """Return whether traffic drives on the left on most of some roads, which zone says so, and the share elsewhere.
 
     Parameters
     ----------
     places
         Longitude, latitude (degrees) and length of each road.
+
+    Returns
+    -------
+    left : bool
+        Whether traffic drives on the left.
+    zone : str
+        Time zone of most of the roads on that side.
+    other_side : float
+        Share of the length on which traffic drives on the other side.
     """
-    left, km = {True: 0.0, False: 0.0}, dict[tuple[bool, str], float]()
+    km: dict[tuple[bool, str], float] = {}
+    zones = _zones()
     for lon, lat, length in places:
-        found = drives_left(lon, lat)
-        left[found[0]] += length
+        zone = zones(lon, lat)
+        vietnam = zone == THAI_ZONE and _in_vietnam(lon, lat)
+        found = (zone in LEFT_HAND_ZONES and not vietnam, f"{zone}, northern Vietnam" if vietnam else zone)
         km[found] = km.get(found, 0.0) + length
-    side = left[True] > left[False]
-    zone = max((length, zone) for (on_left, zone), length in km.items() if on_left == side)[1]
-    return side, zone, left[not side] / max(sum(left.values()), 1e-9)
+    left, right = (sum(length for (side, _), length in km.items() if side is wanted) for wanted in (True, False))
+    side = left > right
+    zone = max((length, zone) for (on_left, zone), length in km.items() if on_left is side)[1]
+    return side, zone, min(left, right) / max(left + right, 1e-9)
 
 
-@cache
-def _finder() -> TimezoneFinder:
+def drives_left(lon: float, lat: float) -> tuple[bool, str]:
+    """Return whether traffic drives on the left at a position, and the name of the time zone that says so."""
+    return of_roads([(lon, lat, 1.0)])[:2]
+
+
+def by_time_zone(lon: float, lat: float) -> bool:
+    """Return whether traffic drives on the left by the time zone alone, as before northern Vietnam was told apart."""
+    return _zones()(lon, lat) in LEFT_HAND_ZONES
+
+
+def _zones() -> Callable[[float, float], str]:
     from timezonefinder import TimezoneFinder  # noqa: PLC0415 - 0.3 s to import, only for building
 
-    return TimezoneFinder()
-
-
-def _zone(lon: float, lat: float) -> str:
-    return _finder().timezone_at(lng=lon, lat=lat) or "unknown"
+    finder = TimezoneFinder()
+    return lambda lon, lat: finder.timezone_at(lng=lon, lat=lat) or "unknown"
 
 
 def _in_vietnam(lon: float, lat: float) -> bool:
@@ -83,4 +88,4 @@ def _in_vietnam(lon: float, lat: float) -> bool:
     Thailand reaches to 20.5 N and, north of 16.9 N, to 104.9 E; Vietnam begins at 102.1 E, and south of 18.6 N at
     105 E.
     """
-    return lat > 16.9 and (lon > 105.0 or (lat > 18.6 and lon > 102.0))  # noqa: PLR2004 - see above
+    return lat > 16.9 and (lon > 105.0 or (lat > 18.6 and lon > 102.0))

@@ -17,7 +17,7 @@ from pyproj import Proj
 from relid_sumo.base import cache, files, sumo
 from relid_sumo.base.arrays import Floats
 from relid_sumo.base.errors import InputError
-from relid_sumo.network import catalogue, driving_side, netconvert, osm, signals
+from relid_sumo.network import account, catalogue, driving_side, netconvert, osm, signals
 from relid_sumo.network.catalogue import NetworkSettings
 from relid_sumo.network.graph import RoadGraph
 
@@ -25,7 +25,10 @@ log = logging.getLogger(__name__)
 
 __all__ = ["Network", "NetworkSettings", "build", "find", "match_edge"]
 
-FORMAT = 2  # raise it when a build gives something else for the same input
+FORMAT = 3  # raise it when a build gives something else for the same input
+# The key of a network of which rules 2 (see NetworkSettings.rules) read nothing otherwise than rules 1: it is the same
+# network as before, so that what was measured on it stays valid.
+SAME_FORMAT = 2
 MATCH_M = 200.0
 MATCH_DEG = 60.0
 NET, GRAPH, SUMMARY = "network.net.xml", "graph.npz", "summary.json"
@@ -170,7 +173,7 @@ def build(source: Path, settings: NetworkSettings | None = None, *, name: str) -
     Parameters
     ----------
     source
-        A .osm, .osm.gz or .osm.bz2 file.
+        An OSM file.
     settings
         How to build it.
     name
@@ -184,22 +187,26 @@ def build(source: Path, settings: NetworkSettings | None = None, *, name: str) -
     settings = settings or NetworkSettings()
     osm.check_file(source)
     digest = cache.sha256(source)
-    text = json.dumps([FORMAT, digest, settings.model_dump(mode="json"), sumo.version()])
-    key = hashlib.sha256(text.encode()).hexdigest()
-    folder = cache.cache_folder() / "networks" / f"{name}-{key[:12]}"
+    folder = cache.cache_folder() / "networks" / f"{name}-{_key(FORMAT, digest, settings)[:12]}"
 
     def make() -> None:
         _make_folder(folder.parent)
         with tempfile.TemporaryDirectory(prefix=f".{name}-", dir=folder.parent) as scratch:
             whole = Path(scratch) / "whole"
             whole.mkdir()
-            summary = {"key": key, "sha256": digest, **_make(source, settings, Path(scratch), whole)}
+            summary = _make(source, digest, settings, Path(scratch), whole)
             (whole / SUMMARY).write_text(json.dumps(summary, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
             files.put(whole, folder)
 
     cache.once(folder, make)
     summary = json.loads((folder / SUMMARY).read_text(encoding="utf-8"))
     return Network(name, folder, RoadGraph.load(folder / GRAPH), summary, title=name)
+
+
+def _key(number: int, digest: str, settings: NetworkSettings) -> str:
+    """Return the hash of an OSM file's content, the settings, SUMO's version and a format."""
+    chosen = settings.model_dump(mode="json", exclude={"rules"} if number == SAME_FORMAT else None)
+    return hashlib.sha256(json.dumps([number, digest, chosen, sumo.version()]).encode()).hexdigest()
 
 
 def _make_folder(folder: Path) -> None:
@@ -211,14 +218,16 @@ def _make_folder(folder: Path) -> None:
         ) from None
 
 
-def _make(source: Path, settings: NetworkSettings, work: Path, whole: Path) -> dict[str, Any]:
+def _make(source: Path, digest: str, settings: NetworkSettings, work: Path, whole: Path) -> dict[str, Any]:
     """Build a network into the folder `whole` and return its summary."""
     log.info(f"reading {source.name}")
-    extract = osm.read(source, box=settings.bbox, service_roads=settings.service_roads)
-    left_hand, decided = settings.left_hand, "set"
+    extract = osm.read(source, box=settings.bbox, service_roads=settings.service_roads, rules=settings.rules)
+    ledger = extract.account
+    left_hand, decided, other_side = settings.left_hand, "set", 0.0
     if left_hand is None:
-        left_hand, zone = driving_side.drives_left(*extract.centre)
+        left_hand, zone, other_side = driving_side.of_roads(extract.places())
         decided = f"by position (time zone {zone})"
+        ledger.differ("driving side", left_hand != driving_side.by_time_zone(*extract.centre))
     guess = extract.signals == 0 if settings.guess_signals is None else settings.guess_signals
     osm.write(extract, work / "clean.osm")
     log.info(f"netconvert: {len(extract.pieces)} ways, {'left' if left_hand else 'right'}-hand traffic")
@@ -232,22 +241,35 @@ def _make(source: Path, settings: NetworkSettings, work: Path, whole: Path) -> d
     signals.limit_cycles(net.file, whole / NET)
     net.graph.save(whole / GRAPH)
     network = Network("", whole, net.graph, {})
-    area = network.lonlat(net.graph.shape_xy)
-    usable = totals(extract.usable)
-    made_here = extract.generator.startswith("relid_sumo")
+    area = osm.bounds(*network.lonlat(net.graph.shape_xy).T)
+    made_here = extract.contents.generator.startswith("relid_sumo")
+    across = extract.bounds[0] > extract.bounds[2]
+    ledger.differ("meridian", across)
+    same = not ledger.differences or (settings.rules < osm.RULES and not ledger.differences.keys() - osm.BY_RULES)
     return {
+        "key": _key(SAME_FORMAT if same else FORMAT, digest, settings),
+        "sha256": digest,
         "source": source.name,
         "sumo": sumo.version(),
         "attribution": "generated by relid_sumo" if made_here else OSM_ATTRIBUTION,
         "settings": settings.model_dump(mode="json"),
-        "area": [*area.min(axis=0).round(6).tolist(), *area.max(axis=0).round(6).tolist()],
+        "area": [round(degrees, 6) for degrees in area],
         "left_hand": left_hand,
         "left_hand_decided": decided,
-        "roads_in_file": extract.came_in,
-        "left_out": extract.left_out,
-        "into_netconvert": usable,
+        "other_side": other_side,
+        "remarks": list(extract.contents.remarks),
+        "elements": extract.contents.elements,
+        "relation_types": extract.contents.relation_types,
+        "roads_in_file": ledger.came_in,
+        "left_out": ledger.left_out,
+        "missing_nodes": ledger.missing_nodes,
+        "barriers": ledger.barriers,
+        "rules": dict(ledger.rules.most_common()),
+        "ignored_tags": dict(ledger.ignored_tags.most_common()),
+        "differences": ledger.differences,
+        "into_netconvert": account.totals(ledger.usable),
         "outcome": _outcome(extract, builder.fate),
-        "restrictions": {"used": len(extract.restrictions), "left_out": extract.restrictions_left_out},
+        "restrictions": {"used": len(extract.restrictions), "left_out": ledger.restrictions_left_out},
         "edges": net.graph.n_edges,
         "junctions": len(net.graph.junction_xy),
         "signals": net.signals,
@@ -263,10 +285,6 @@ def _make(source: Path, settings: NetworkSettings, work: Path, whole: Path) -> d
             "wrong_lane_left": dict(trials[-1].wrong_lane),
         },
     }
-
-
-def totals(tally: osm.Tally) -> dict[str, float]:
-    return {key: sum(entry[key] for entry in tally.values()) for key in ("ways", "km")}
 
 
 def _outcome(extract: osm.Extract, fate: dict[str, dict[int, float]]) -> osm.Tally:

@@ -43,6 +43,8 @@ UNREAD = {*ACCESS_KEYS, *(f"{key}:{direction}" for key in ACCESS_KEYS for direct
 CUT_ID = 10**13  # the second and later pieces of a way are numbered way + k * CUT_ID, away from 0
 ROUNDING_KM = 1e-6
 
+RULES = 2  # the newest rules for tags (`NetworkSettings.rules`)
+BY_RULES = frozenset({"ways", "barriers", "restrictions"})  # differences that depend on them
 OUTSIDE = "outside the box"
 INCOMPLETE = "nodes missing from the file (straight lines across the gaps)"
 LOSSES = (INCOMPLETE, BARRIER, osm_rules.REVERSIBLE)  # what cars would use if the data said more
@@ -72,7 +74,7 @@ class Account:
     ignored_tags
         OSM ways a car may use, by the key of a tag that nothing reads.
     differences
-        What rules 2 read otherwise than rules 1: number of ways, barriers, restrictions and records.
+        What is read otherwise than by rules 1: number of ways, barriers, restrictions and records.
     """
 
     came_in: Tally = field(default_factory=dict)
@@ -86,7 +88,7 @@ class Account:
     differences: dict[str, int] = field(default_factory=dict)
 
     def differ(self, what: str, count: int = 1) -> None:
-        """Count what rules 2 read otherwise than rules 1."""
+        """Count what is read otherwise than by rules 1."""
         if count:
             self.differences[what] = self.differences.get(what, 0) + count
 
@@ -140,7 +142,7 @@ class Extract:
         return [(*self.node_position[piece.nodes[0]], piece.km) for piece in chosen]
 
 
-def read(source: Path, *, box: Box | None = None, service_roads: bool = False, rules: int = 2) -> Extract:
+def read(source: Path, *, box: Box | None = None, service_roads: bool = False, rules: int = RULES) -> Extract:
     """Read the roads of an OSM file.
 
     Parameters
@@ -207,7 +209,7 @@ def _pieces(way: Way, line: Line, account: Account, *, service_roads: bool, rule
         return []
     earlier = osm_rules.earlier_ruling(way.tags, service_roads=service_roads)
     account.differ("ways", _differs(ruling, earlier))
-    chosen = ruling if rules > 1 else earlier
+    chosen = ruling if rules >= RULES else earlier
     if known > inner:
         _count(account.left_out, OUTSIDE, 0, known - inner)
     if chosen.reason:
@@ -242,7 +244,7 @@ def _without_barriers(
     account.barriers = {"closed": len(closed), "open": len(tags) - len(closed)}
     cuts, parts = cut_at_barriers(pieces, places, closed)
     account.differ("barriers", len(cuts))
-    if not cuts or rules < 2:
+    if not cuts or rules < RULES:
         return pieces
     left = {piece.way for piece in parts}
     lost = dict.fromkeys((piece.way for piece in pieces), 0.0)
@@ -300,7 +302,7 @@ def _restrictions(
         over_node = len(via) == 1 and via[0][0] == "node"
         usable = over_node and bool(starts and stops) and all((way, via[0][1]) in ends for way in starts + stops)
         account.differ("restrictions", usable and kind != earlier)
-        if rules < 2:
+        if rules < RULES:
             kind, reason = earlier, "" if earlier else "not for cars, or only at times"
         if not reason and not usable:
             reason = "on roads that are not used" if over_node else "goes over a way, not one node"

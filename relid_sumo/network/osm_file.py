@@ -48,6 +48,7 @@ NODE_TAGS = frozenset(
 )
 BARRIER_TAGS = frozenset({"barrier", "motorcar", "motor_vehicle", "vehicle", "access"})
 EDITS = frozenset({"modify", "delete"})  # JOSM's marks of what is not uploaded yet: it is newer than its version says
+REPEATED, CONFLICT, OLDER = "repeated", "with the same version and other content", "older versions"
 FROM_GEOMETRY = -1  # rank of a position that stands in a way, not in a node of its own
 
 Tags = dict[str, str]
@@ -84,8 +85,8 @@ class Contents:
     restrictions
         Tags and members of turn restrictions.
     elements
-        By node, way and relation: how many ``elements`` count, and how many records are ``repeated`` (the same
-        version again), ``older versions`` or ``deleted``.
+        By node, way and relation: how many ``elements`` count, and how many records are ``repeated``, of the same
+        version as the one that counts (``with the same version and other content``), ``older versions`` or ``deleted``.
     relation_types
         Relations that are no turn restriction, by their type.
     """
@@ -138,8 +139,8 @@ def check_file(source: Path) -> None:
 def parse(source: Path) -> Contents:
     """Read an OSM file: XML, plain or packed with gzip, bzip2 or xz, whatever its name.
 
-    Of several records of an element the highest version counts, and the first of equals. What Overpass writes with
-    ``out geom`` (positions in the ways) is read too.
+    Of several records of an element the highest version counts, and the last of equals (a history lists them in order).
+    What Overpass writes with ``out geom`` (positions in the ways) is read too.
 
     Raises
     ------
@@ -279,19 +280,29 @@ class _Records:
 
     def _end_node(self) -> None:
         kept = {k: v for k, v in self._tags.items() if k in NODE_TAGS or k in BARRIER_TAGS}
-        if kept and self._rank > self.node_tags.get(self._id, (-1, {}))[0]:
+        if kept and self._rank >= self.node_tags.get(self._id, (-1, {}))[0]:
             self.node_tags[self._id] = self._rank, kept
 
     def _counts(self, name: str) -> bool:
         """Return whether this record of a way or relation replaces the ones before it, and count what is lost."""
         before = self.newest[name].get(self._id)
         if before is not None:
-            self.lost[name]["repeated" if before // 2 == self._rank // 2 else "older versions"] += 1
-            if self._rank <= before:
+            self.lost[name][self._lost(name) if before // 2 == self._rank // 2 else OLDER] += 1
+            if self._rank < before:
                 return False
         self.newest[name][self._id] = self._rank
         (self.deleted[name].add if self._gone else self.deleted[name].discard)(self._id)
         return True
+
+    def _lost(self, name: str) -> str:
+        """Return what a second record of the same version is."""
+        if name == "relation":
+            before = self.restrictions.get(self._id)
+            same = before is None or before == (self._tags, self._members)
+        else:
+            road = self.ways.get(self._id)
+            same = road == Way(self._id, self._tags, self._refs) if road else "highway" not in self._tags
+        return REPEATED if same else CONFLICT
 
     def _end_way(self) -> None:
         if "highway" in self._tags and not self._gone:
@@ -312,18 +323,23 @@ class _Records:
 
     def contents(self) -> Contents:
         ids, rank = (np.frombuffer(a, dtype=np.int64) for a in (self.node_id, self.node_rank))
-        order = np.lexsort((np.arange(len(ids)), -rank, ids))  # of a node, the highest version first
+        order = np.lexsort((-np.arange(len(ids)), -rank, ids))  # of a node, what counts first
         first = np.ones(len(ids), dtype=np.bool_)
         first[1:] = ids[order][1:] != ids[order][:-1]
         chosen = order[first]
-        of_file, winner = rank[order] >= 0, rank[chosen][np.cumsum(first) - 1]
-        same = rank[order] // 2 == winner // 2
+        winner = chosen[np.cumsum(first) - 1]
+        spare = ~first & (rank[order] >= 0)
+        same = rank[order] // 2 == rank[winner] // 2
+        moved = (np.frombuffer(self.lon)[order] != np.frombuffer(self.lon)[winner]) | (
+            np.frombuffer(self.lat)[order] != np.frombuffer(self.lat)[winner]
+        )
         lon, lat = np.frombuffer(self.lon)[chosen], np.frombuffer(self.lat)[chosen]
         gone = np.isnan(lon)
         nodes = {
             "elements": int((~gone & (rank[chosen] >= 0)).sum()),
-            "repeated": int((~first & same & of_file).sum()),
-            "older versions": int((~first & ~same & of_file).sum()),
+            REPEATED: int((spare & same & ~moved).sum()),
+            CONFLICT: int((spare & same & moved).sum()),
+            OLDER: int((spare & ~same).sum()),
             "deleted": int(gone.sum()),
         }
         live, best = ids[chosen][~gone], rank[chosen][~gone]
@@ -348,6 +364,6 @@ class _Records:
         return contents
 
     def _element_counts(self, kind: str) -> dict[str, int]:
-        lost = {name: self.lost[kind][name] for name in ("repeated", "older versions")}
+        lost = {name: self.lost[kind][name] for name in (REPEATED, CONFLICT, OLDER)}
         deleted = len(self.deleted[kind])
         return {"elements": len(self.newest[kind]) - deleted, **lost, "deleted": deleted}

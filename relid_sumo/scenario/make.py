@@ -57,7 +57,7 @@ def load_scenario(
         There is no such scenario, or it is not valid; the message names the file, the key and the mend.
     """
     path, names = Path(name_or_path), catalogue.catalogue("scenarios", FILE)
-    is_osm = path.name.lower().endswith(osm.ENDINGS)
+    is_osm = osm.is_osm(path)
     if not is_osm and (bbox is not None or agents is not None):
         raise InputError("--bbox and --agents are for an OSM file; a scenario has its area and its trips already")
     if str(name_or_path) in names:
@@ -72,7 +72,7 @@ def load_scenario(
     elif not path.is_file():
         raise InputError(
             f"there is no scenario '{name_or_path}'{did_you_mean(str(name_or_path), names)}; known are "
-            f"{', '.join(sorted(names)) or 'none'}; a path to an .osm, .osm.gz or .osm.bz2 file works too"
+            f"{', '.join(sorted(names)) or 'none'}; a path to an OSM file (.osm, .osm.gz, .osm.bz2 ...) works too"
         )
     return override(read_scenario(path), changes)
 

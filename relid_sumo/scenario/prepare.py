@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from relid_sumo.base import cache, sumo
 from relid_sumo.base.errors import InputError, did_you_mean
-from relid_sumo.network import network
+from relid_sumo.network import account, network
 from relid_sumo.network.catalogue import NetworkSettings
 from relid_sumo.network.network import Network
 from relid_sumo.scenario.settings import Scenario, Simulator
 from relid_sumo.scenario.task import RoutingTask, make_task
 from relid_sumo.scenario.traffic import demand, edge_times, level, meso, sumo_options
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, eq=False)
@@ -117,6 +120,8 @@ def prepare(
         The scenario cannot be driven; the message says why.
     """
     built = build_network(scenario)
+    for warning in account.warnings(built.summary):
+        log.warning(warning)
     shut = frozenset(_edge(built, name) for name in closed)
     scenario = level.calibrated(scenario, built)
     if "meso" in simulators:

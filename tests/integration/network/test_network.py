@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import gzip
+import hashlib
 import io
+import json
 import multiprocessing
 from dataclasses import replace
 from pathlib import Path
@@ -14,8 +16,8 @@ from relid_sumo.base import cache as base_cache
 from relid_sumo.base import sumo
 from relid_sumo.base.errors import InputError
 from relid_sumo.cli.tables import summary_text
+from relid_sumo.network import account, maps, netconvert, network, osm_rules, trial
 from relid_sumo.network import catalogue as network_catalogue
-from relid_sumo.network import maps, netconvert, network, trial
 from relid_sumo.network.catalogue import NetworkSettings
 from relid_sumo.network.network import Network, build, find, match_edge
 
@@ -83,6 +85,64 @@ def test_totals_add_up(town: Network) -> None:
     assert facts["outcome"][netconvert.CUT_OFF]["ways"] == 1
     assert facts["outcome"][netconvert.CUT_OFF]["km"] == pytest.approx(2 * 0.1354, abs=0.001)  # 0.004 deg at 52.5 N
     assert facts["left_out"]["footpath, cycleway or the like"]["ways"] == 1
+
+
+def test_a_closed_barrier_parts_the_roads_that_meet_there(tmp_path: Path, cache: Path) -> None:
+    gate = '<node id="6" version="2" lon="13.402" lat="52.502"><tag k="barrier" v="bollard"/></node>'
+    (tmp_path / "a.osm").write_text(grid(extra=gate))
+    built = build(tmp_path / "a.osm", name="a")
+    middle = built.xy(np.array([[13.402, 52.502]]))
+    ends = built.graph.junction_xy[np.hypot(*(built.graph.junction_xy - middle).T) < 20]
+    assert len(ends) == 4  # a dead end of each street, 3 m before the bollard
+    assert np.hypot(*(ends - middle).T) == pytest.approx(3.0, abs=0.05)
+    assert built.summary["barriers"] == {"closed": 1, "open": 0}
+    assert built.summary["outcome"][netconvert.KEPT]["ways"] == 8
+
+
+def test_an_area_across_the_180th_meridian_is_built(tmp_path: Path, cache: Path) -> None:
+    text = grid(4, 179.997, -16.8).replace('lon="180.001000"', 'lon="-179.999000"')
+    (tmp_path / "a.osm").write_text(text.replace('lon="180.003000"', 'lon="-179.997000"'))
+    built = build(tmp_path / "a.osm", name="a")
+    west, south, east, north = built.summary["area"]
+    assert (west, south, east, north) == pytest.approx((179.997, -16.8, -179.997, -16.794), abs=1e-4)
+    assert np.ptp(built.graph.junction_xy[:, 0]) == pytest.approx(
+        3 * STEP * 111_250 * np.cos(np.radians(16.8)), rel=0.02
+    )
+    assert built.summary["left_hand"]  # Fiji
+    x, y, bearing = built.graph.point_along(0, 0.5)
+    lon, lat = built.lonlat(np.array([[x, y]]))[0]
+    assert match_edge(built, lon, lat, bearing) == 0
+
+
+def test_rules_1_keep_the_key_of_what_was_built_before(tmp_path: Path, cache: Path) -> None:
+    def earlier_key(file: Path) -> str:
+        settings = NetworkSettings().model_dump(mode="json", exclude={"rules"})
+        return hashlib.sha256(json.dumps([2, base_cache.sha256(file), settings, sumo.version()]).encode()).hexdigest()
+
+    file = tmp_path / "a.osm"
+    file.write_text(grid(3))  # where the rules change nothing, both have the earlier key
+    keys = {build(file, NetworkSettings(rules=number), name="a").key for number in (1, 2)}
+    assert keys == {earlier_key(file)}
+    file.write_text(grid(3).replace('v="secondary"/>', 'v="secondary"/><tag k="vehicle:backward" v="no"/>', 1))
+    old, new = (build(file, NetworkSettings(rules=number), name="a") for number in (1, 2))
+    assert old.key == earlier_key(file) != new.key
+    assert old.graph.n_edges > new.graph.n_edges
+    assert old.summary["differences"] == {"ways": 1}
+
+
+def test_what_is_lost_is_said_in_the_summary_and_where_it_is_used(tmp_path: Path, cache: Path) -> None:
+    text = grid(extra="<remark> runtime error: Query timed out </remark>")
+    (tmp_path / "a.osm").write_text(text.replace('<way id="203">', '<way id="203"><tag k="oneway" v="reversible"/>'))
+    built = build(tmp_path / "a.osm", name="a")
+    lost, reasons = account.lost(built.summary)
+    assert lost == pytest.approx((0.667 + 0.271) / (4 * 0.406 + 4 * 0.667 + 0.271), abs=0.01)
+    assert list(reasons) == [osm_rules.REVERSIBLE, netconvert.CUT_OFF]
+    out = io.StringIO()
+    Console(width=400, file=out).print(summary_text(built))
+    for warning in account.warnings(built.summary):
+        assert warning in out.getvalue()
+    assert len(account.warnings(built.summary)) == 2
+    assert "a.osm: the map may be incomplete; the server remarks: runtime error: Query timed out" in out.getvalue()
 
 
 def test_slots_turn_from_left_to_right(town: Network) -> None:
@@ -227,7 +287,7 @@ ONE_WAY = """<osm><node id="1" lon="1" lat="50"/><node id="2" lon="1.01" lat="50
         ("a.osm", ONE_WAY, {}, "strongly connected"),
         ("a.osm", grid(2), {"bbox": (0, 0, 1, 1)}, "the file covers 13.3960,52.5000"),
         ("a.osm", grid(2), {"bbox": (1, 0, 0, 1)}, "W < E"),
-        ("a.txt", grid(2), {}, "not an OSM file name"),
+        ("a.txt", "hello", {}, "line 1: not XML"),
     ],
 )
 def test_bad_input_gives_one_message_and_leaves_nothing(

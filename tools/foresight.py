@@ -115,7 +115,8 @@ def main() -> None:
             predicted, there = (features @ fit)[~known[at]], left[at][~known[at]]
             share = 1 - (there - predicted).var() / there.var()
             print(
-                f"{name}, {ahead_s:3d} s ahead: {100 * share:5.1f} % explained, spread of predictions {predicted.std():.1f} s"
+                f"{name}, {ahead_s:3d} s ahead: {100 * share:5.1f} % explained, "
+                f"spread of predictions {predicted.std():.1f} s"
             )
 
 

@@ -1,8 +1,8 @@
 """The exceptions a user can meet.
 
 RelidSumoError
-├── InputError        a file, a setting or an argument is not usable; the message says where and how to mend it
-└── SimulationError   SUMO stopped, or could not be started; the message holds SUMO's own line
+├── InputError        a file, a setting or an argument is not usable; the message says where and how to fix it
+└── SimulationError   SUMO stopped, or could not be started; the message contains SUMO's own line
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Iterable
 
 
 class RelidSumoError(Exception):
-    """Base of every error that is the user's to read: one message, no traceback, exit code 2."""
+    """Base of every error that a user can fix: one message, no traceback, exit code 2."""
 
 
 class InputError(RelidSumoError):
@@ -20,7 +20,7 @@ class InputError(RelidSumoError):
 
 
 class SimulationError(RelidSumoError):
-    """SUMO ended, or refused, in a way the simulation cannot go on from."""
+    """SUMO ended or refused, and the simulation cannot continue."""
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:

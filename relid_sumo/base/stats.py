@@ -1,9 +1,9 @@
 """Statistics over training seeds: bootstrap intervals, interquartile mean, probability of improvement, paired tests.
 
-The seed is the unit: what one training seed gave, averaged over agents and traffic seeds, is one number. Definitions
-are those of rliable (Agarwal et al. 2021, arXiv 2108.13264): percentile bootstrap intervals, resampled in each scenario
-("stratified"); the mean of the middle half of all scores; the share of pairs of seeds in which one is better. Where
-there is one seed there is no interval.
+The seed is the unit: the result of one training seed, averaged over agents and traffic seeds, is one number. The
+definitions are those of rliable (Agarwal et al. 2021, arXiv 2108.13264): percentile bootstrap intervals, resampled in each scenario
+("stratified"); the mean of the middle half of all scores; the share of pairs of seeds in which one is better. With
+one seed there is no interval.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ Scores = Sequence[Floats]  # one array of seeds per scenario
 
 @dataclass(frozen=True)
 class Estimate:
-    """A figure and its 95 % bootstrap interval; no interval where there is one seed."""
+    """A mean and its 95 % bootstrap interval; no interval with one seed."""
 
     mean: float
     low: float | None
@@ -39,7 +39,7 @@ def above_zero(differences: Floats) -> bool:
 
 
 def estimate(values: Floats) -> Estimate:
-    """Return the mean of a figure per seed with its 95 % percentile bootstrap interval (Efron 1979)."""
+    """Return the mean of one value per seed with its 95 % percentile bootstrap interval (Efron 1979)."""
     mean = float(values.mean())
     if len(values) < 2:
         return Estimate(mean, None, None)
@@ -50,7 +50,7 @@ def estimate(values: Floats) -> Estimate:
 
 
 def band(values: Floats) -> tuple[Floats, Floats | None, Floats | None]:
-    """Return mean, and low and high end of the interval, at each point of curves of shape (seeds, points)."""
+    """Return the mean and the low and high end of the interval at each point of curves, shape (seeds, points)."""
     mean = values.mean(axis=0)
     if len(values) < 2:
         return mean, None, None
@@ -72,7 +72,7 @@ def iqm(scores: Scores) -> Estimate:
 
 
 def probability_of_improvement(ours: Scores, theirs: Scores) -> Estimate:
-    """Return how probable it is that a seed of ours scores higher than one of theirs, and its interval.
+    """Return the probability that one of our seeds scores higher than one of theirs, and its interval.
 
     ``P(X > Y) + P(X = Y) / 2`` over all pairs of seeds, averaged over scenarios; seeds are drawn independently.
     """

@@ -1,4 +1,4 @@
-"""SUMO's command-line programs: where they are, and one way to run them."""
+"""SUMO's command-line programs: their paths, and one function that runs them."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def home() -> Path:
     try:
         import sumo  # noqa: PLC0415 - only here, so that a missing wheel is a message and not a traceback
     except ImportError:
-        raise InputError("SUMO is not installed; mend it with: pip install eclipse-sumo") from None
+        raise InputError("SUMO is not installed; install it with: pip install eclipse-sumo") from None
     folder = Path(sumo.__file__).parent
     os.environ["SUMO_HOME"] = str(folder)
     return folder
@@ -60,7 +60,7 @@ def run(program: str, arguments: Sequence[str | Path], *, timeout_s: float = 360
     Raises
     ------
     SimulationError
-        It ended with an error, died or ran too long; the message holds SUMO's own line.
+        It ended with an error, died or ran too long; the message contains SUMO's own line.
     """
     command = [binary(program), *map(str, arguments)]
     try:
@@ -76,7 +76,7 @@ def run(program: str, arguments: Sequence[str | Path], *, timeout_s: float = 360
 
 
 def each(measure: Callable[[int], Measured], traffic_seeds: Sequence[int]) -> list[Measured]:
-    """Return what was measured in each traffic seed; as many SUMO processes at a time as there are cores."""
+    """Return the measurement of each traffic seed; one SUMO process per core runs at a time."""
     measured = []
     with (
         ThreadPoolExecutor(max_workers=os.cpu_count()) as pool,

@@ -1,6 +1,6 @@
 """The system libraries that SUMO's wheels need, and the line that installs those that are missing.
 
-Plain standard library: `make install` runs it before anything is installed (``tools/check_system.py``).
+Standard library only: `make install` runs it before anything is installed (``tools/check_system.py``).
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import shutil
 import sys
 from collections.abc import Callable, Iterable
 
-# What SUMO's Linux wheels link to but do not bring along; the drawing libraries are needed without a screen too.
+# SUMO's Linux wheels link to these and do not contain them; the drawing libraries are needed without a screen too.
 # Library: (Debian and Ubuntu package, Fedora and RHEL package)
 LIBRARIES = {
     "libGL.so.1": ("libgl1", "libglvnd-glx"),
@@ -32,12 +32,12 @@ def _loads(library: str) -> bool:
 
 
 def missing_libraries(loads: Callable[[str], bool] = _loads) -> list[str]:
-    """Return those of `LIBRARIES` that the dynamic loader does not find; off Linux, the wheels bring all."""
+    """Return those of `LIBRARIES` that the dynamic loader does not find; other systems' wheels contain them."""
     return [library for library in LIBRARIES if not loads(library)] if sys.platform == "linux" else []
 
 
 def install_line(packages: Iterable[tuple[str, str]]) -> str:
-    """Return the command that installs packages, given by their (apt, dnf) names; both where neither tool is here."""
+    """Return the command that installs packages, given by their (apt, dnf) names; both where neither tool is installed."""
     apt_names, dnf_names = zip(*packages, strict=True)
     sudo = "" if os.geteuid() == 0 else "sudo "
     apt = f"{sudo}apt-get update && {sudo}apt-get install -y {' '.join(apt_names)}"

@@ -1,4 +1,4 @@
-"""The routing task: who goes where, and how far it is from everywhere; the same over all episodes of a scenario."""
+"""The routing task: the agents' trips and the distances to their destinations, the same in all episodes."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from relid_sumo.scenario.settings import Scenario
 
 @dataclass(frozen=True, eq=False)
 class RoutingTask:
-    """What stays the same over all episodes of a scenario: who goes where, and how far it is from everywhere.
+    """The part of a scenario that is the same in all episodes: trips, and distances to their destinations.
 
     Attributes
     ----------
@@ -27,7 +27,7 @@ class RoutingTask:
     depart_s : array, shape (N,)
         Wished departures, s after the warm-up.
     row : array of int, shape (N,)
-        Each agent's row in the tables below; agents with one destination share it.
+        Each agent's row in the tables below; agents with the same destination share a row.
     to_go : array, shape (rows, E)
         Distance from the end of each edge to the destination, m, as `Observation.distance` measures it; inf where the
         destination cannot be reached.
@@ -68,7 +68,7 @@ class RoutingTask:
 
     @property
     def distance_scale_m(self) -> float:
-        """The largest distance any agent starts from, m; at least 1: an origin may end where its destination ends."""
+        """The largest distance at which an agent starts, m; at least 1: origin and destination may end together."""
         return max(1.0, float(self.start_to_go.max()))
 
     def mask(self, agent: int, edge: int) -> Bools:
@@ -156,13 +156,17 @@ def _check(task: RoutingTask) -> None:
     for i, name in enumerate(task.names):
         origin, destination = int(task.origin[i]), int(task.destination[i])
         if origin == destination:
-            raise InputError(f"{where}: trip '{name}' starts on the road it ends on; move its origin or destination")
+            raise InputError(
+                f"{where}: trip '{name}' starts on the edge on which it ends; move its origin or destination"
+            )
         free = task.graph.free_flow_s[origin] + task.free_to_go[task.row[i], origin]
         if not np.isfinite(free) or not np.isfinite(task.to_go[task.row[i], origin]):
-            shut = " with the closed roads" if task.closed else ""
-            raise InputError(f"{where}: trip '{name}' cannot get to its destination{shut}")
+            shut = " while edges are closed" if task.closed else ""
+            raise InputError(
+                f"{where}: trip '{name}' cannot reach its destination{shut}; move its origin or destination"
+            )
         if task.depart_s[i] + free >= task.scenario.horizon_s:
             raise InputError(
-                f"{where}: horizon_s = {task.scenario.horizon_s:g} is too short: trip '{name}' needs {free:.0f} s on "
-                f"free roads after its departure at {task.depart_s[i]:.0f} s"
+                f"{where}: horizon_s = {task.scenario.horizon_s:g} is too short: trip '{name}' needs {free:.0f} s at "
+                f"free flow after its departure at {task.depart_s[i]:.0f} s; set it higher"
             )

@@ -1,4 +1,4 @@
-"""Trips of the agents: origin-destination pairs that leave a choice, departing so that the agents meet."""
+"""Trips of the agents: origin-destination pairs with real alternatives, and departures at which the agents meet."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from relid_sumo.network.graph import RoadGraph
 from relid_sumo.network.network import Network
 from relid_sumo.scenario.settings import Place, Trip
 
-MIN_M, MAX_M = 1000.0, 4000.0  # straight-line length aimed at
+MIN_M, MAX_M = 1000.0, 4000.0  # target for the straight-line distance
 MOST_SHARED = 0.6  # routes that share less than this of their length are clearly different
 MOST_DETOUR = 1.4  # an alternative takes at most this many times the fastest route's time
-PENALTY = 2.0  # what a used edge costs more when looking for the next alternative
-NEARLY_SAME = 0.8  # trips whose fastest routes share more than this are nearly the same
+PENALTY = 2.0  # factor on the cost of edges already used, when searching the next alternative
+NEARLY_SAME = 0.8  # trips are nearly the same where their fastest routes share more than this
 GAP_S = 8.0  # mean time between two departures
 CANDIDATES = 4000
 
@@ -29,7 +29,7 @@ def alternatives(
     destination: int,
     k: int = 3,
 ) -> list[list[int]]:
-    """Return up to k clearly different routes, fastest on free roads first; see `distinct_routes`."""
+    """Return up to k clearly different routes, fastest at free flow first; see `distinct_routes`."""
     free = graph.free_flow_s
     return distinct_routes(
         graph,
@@ -56,7 +56,7 @@ def distinct_routes(
     fastest
         The fastest path where the time of each edge is multiplied by a weight, shape (E,).
     seconds
-        How long a path takes, s.
+        Returns the travel time of a path, s.
     """
     weight = np.ones(graph.n_edges)
     best = fastest(weight)
@@ -77,7 +77,7 @@ def distinct_routes(
 
 
 def shared(graph: RoadGraph, path: list[int], other: list[int]) -> float:
-    """Return the share of a path's length that it has in common with another."""
+    """Return the share of a path's length that another path also uses."""
     common = sorted(set(path) & set(other))
     return float(graph.length[common].sum() / graph.length[path].sum())
 
@@ -85,18 +85,18 @@ def shared(graph: RoadGraph, path: list[int], other: list[int]) -> float:
 def choose(network: Network, n_agents: int, seed: int = 0, loaded: Floats | None = None) -> tuple[Trip, ...]:
     """Choose trips that have at least two clearly different routes, 1-4 km apart where the network allows.
 
-    Trips are taken greedily, each sharing as much road as can be with those before it, so that agents meet.
+    Trips are chosen greedily: each shares as much length as possible with the earlier ones, so that agents meet.
 
     Parameters
     ----------
     loaded
-        Mean travel time of each edge in traffic, s, shape (E,). Where given, trips are preferred for which traffic
-        makes the choice matter: whose fastest route in it is clearly different from their free-flow fastest one.
+        Mean travel time of each edge in traffic, s, shape (E,). Where given, trips are preferred whose fastest
+        route in traffic is clearly different from their fastest route at free flow: there the choice matters.
 
     Raises
     ------
     InputError
-        The network does not hold that many such trips; the message says how many it has.
+        The network has too few such trips; the message says how many it has.
     """
     graph = network.graph
     rng = seeding.stream(seed, "trips")
@@ -111,7 +111,7 @@ def choose(network: Network, n_agents: int, seed: int = 0, loaded: Floats | None
         pool += _candidates(graph, edges, middle, (low, high), enough - len(pool), rng, None)
     if len(pool) < n_agents:
         raise InputError(
-            f"network '{network.name}' carries {len(pool)} trips of {low:.0f}-{high:.0f} m with two clearly different "
+            f"network '{network.name}' has {len(pool)} trips of {low:.0f}-{high:.0f} m with two clearly different "
             f"routes, and {n_agents} agents need as many: use a larger or better connected area, or fewer agents "
             "(--agents)"
         )
@@ -135,7 +135,7 @@ def _candidates(
 ) -> list[list[list[int]]]:
     """Return the alternatives of up to `enough` random pairs with distinct origins and destinations.
 
-    With travel times in traffic given, only of those whose fastest route in it is clearly another than on free roads.
+    With travel times in traffic, only pairs whose fastest route in traffic clearly differs from that at free flow.
     """
     pool: list[list[list[int]]] = []
     starts: set[int] = set()
@@ -160,9 +160,9 @@ def _candidates(
 
 
 def _that_meet(graph: RoadGraph, pool: list[list[list[int]]], n: int) -> list[list[list[int]]]:
-    """Return n of the candidates whose routes share road, greedily; the first is the one that meets most others.
+    """Choose n candidates whose routes share edges, greedily; the first is the one that meets most others.
 
-    Trips that are nearly the same as one taken before come last.
+    Trips that are nearly the same as an earlier one come last.
     """
     on_road = np.zeros((len(pool), graph.n_edges))
     for i, routes in enumerate(pool):

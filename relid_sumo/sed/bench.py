@@ -1,4 +1,4 @@
-"""Where plans are driven: a prepared scenario, processes that simulate it, and what everybody else does meanwhile."""
+"""Drives plans: a prepared scenario, the processes that simulate it, and the policies of all other agents."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from relid_sumo.sed.settings import SedSettings
 
 @dataclass(frozen=True)
 class SedWatch:
-    """Who is told what while a run goes on: an answer, an episode."""
+    """Functions that a run calls: after each answer and after each episode."""
 
     answer: Callable[[Question], None] = lambda _: None
     episode: Callable[[EpisodeRecord], None] = lambda _: None
@@ -29,7 +29,7 @@ class SedWatch:
 
 @dataclass(frozen=True, eq=False)
 class Present:
-    """The present policies: what agents without a plan follow, and their action probabilities where trained."""
+    """The present policies: agents without a plan follow them. Trained policies also give action probabilities."""
 
     policy: Policy = field(default_factory=lambda: Policy("shortest"))
     probabilities: Probabilities | None = None
@@ -37,14 +37,14 @@ class Present:
 
 @dataclass(frozen=True, eq=False)
 class Bench:
-    """What plans are tried on.
+    """Everything that is needed to drive plans and to measure them.
 
     Attributes
     ----------
     ready : PreparedScenario
         The scenario, prepared for `SedSettings.simulator` and ``micro``.
     rollouts : Rollouts
-        Processes to drive in.
+        Simulation processes.
     """
 
     ready: PreparedScenario
@@ -55,22 +55,22 @@ class Bench:
 
     @property
     def seeds(self) -> tuple[int, ...]:
-        """Training traffic seeds that plans are refined on."""
+        """Training traffic seeds on which plans are refined."""
         return self.ready.scenario.seeds.training[: self.settings.seeds]
 
     def drive(
         self, policies: Sequence[Policy], seeds: Sequence[int], simulator: Simulator
     ) -> list[list[EpisodeRecord]]:
-        """Return the episodes of each policy, over some traffic seeds."""
+        """Return the episodes of each policy, one for each traffic seed."""
         return in_traffic(self.ready, self.rollouts, policies, seeds, simulator, self.watch.episode)
 
     def try_out(self, plans: Sequence[Routes]) -> list[list[EpisodeRecord]]:
-        """Return the episodes of each plan over the training seeds, everybody else on the present policies."""
+        """Return the episodes of each plan over the training seeds; all other agents follow the present policies."""
         policies = [Policy("fixed", routes=plan, otherwise=self.present.policy) for plan in plans]
         return self.drive(policies, self.seeds, self.settings.simulator)
 
     def reference(self) -> Reference:
-        """Drive what plans are compared with."""
+        """Drive the policies that plans are compared with."""
         simulator, policy = self.settings.simulator, self.present.policy
         others = [] if policy.name == "shortest" else [policy]
         shortest, reactive, *rest = self.drive([Policy("shortest"), Policy("reactive"), *others], self.seeds, simulator)

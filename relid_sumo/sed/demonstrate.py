@@ -1,4 +1,4 @@
-"""What the held plans are worth: driven together on training traffic and, microscopically, on traffic never seen."""
+"""Drives the best plans together, on training traffic and, microscopically, on held-out traffic."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from relid_sumo.sed.loop import Refined, Subset
 
 @dataclass(frozen=True)
 class PlanComparison:
-    """The held plans beside the baselines, in the same traffic; means over agents and traffic seeds.
+    """The best plans compared with the baselines in the same traffic; means over agents and traffic seeds.
 
     Attributes
     ----------
     traffic, simulator
-        Which set of traffic seeds, and what they were driven in.
+        The set of traffic seeds, and the simulator.
     seeds : tuple of int
     mean_return, mean_travel_time_s, arrival_rate : dict of policy to float
         s, s, share; policies are ``demonstrations``, ``shortest``, ``reactive``.
@@ -44,9 +44,9 @@ class PlanComparison:
 
 
 def held(bench: Bench, refined: Refined, simulator: Simulator) -> Demonstrations:
-    """Drive the held plans of all subsets together on all training traffic seeds.
+    """Drive the best plans of all subsets together on all training traffic seeds.
 
-    Agents of a subset that has no valid plan take the free-flow fastest route; ``meta`` then lists no routes for them.
+    Agents of a subset without a valid plan take the free-flow fastest route; ``meta`` then lists no routes for them.
     """
     ready = bench.ready
     (records,) = bench.drive([Policy("fixed", routes=refined.routes)], ready.scenario.seeds.training, simulator)
@@ -54,13 +54,13 @@ def held(bench: Bench, refined: Refined, simulator: Simulator) -> Demonstrations
         "scenario": ready.scenario.name,
         "network_key": ready.network.key,
         "simulator": simulator,
-        "subsets": [_kept(subset, ready) for subset in refined.subsets],
+        "subsets": [_summary(subset, ready) for subset in refined.subsets],
     }
     return demonstrations.collect(ready.task, records, meta)
 
 
 def demonstrate(bench: Bench, refined: Refined) -> tuple[Demonstrations, list[PlanComparison]]:
-    """Drive the held plans of all subsets together in what the scenario is trained in, and compare them."""
+    """Drive the best plans of all subsets together in the scenario's simulator, and compare them with the baselines."""
     plans = Policy("fixed", routes=refined.routes)
     return held(bench, refined, bench.ready.scenario.simulator), [
         _compare(bench, plans, "training", bench.seeds),
@@ -68,7 +68,7 @@ def demonstrate(bench: Bench, refined: Refined) -> tuple[Demonstrations, list[Pl
     ]
 
 
-def _kept(subset: Subset, ready: PreparedScenario) -> dict[str, Any]:
+def _summary(subset: Subset, ready: PreparedScenario) -> dict[str, Any]:
     best, task = subset.best, ready.task
     routes = {} if best is None or best.routes is None else best.routes
     return {
@@ -103,15 +103,15 @@ def _mean(rows: Sequence[EpisodeRecord], name: str) -> float:
 
 
 def _with_interval(values: np.ndarray[Any, np.dtype[np.float64]]) -> tuple[float, float, float]:
-    """Return a mean and its 95 % bootstrap interval; the mean alone, thrice, where there is one value."""
-    told = stats.estimate(values)
-    if told.low is None or told.high is None:
-        return told.mean, told.mean, told.mean
-    return told.mean, told.low, told.high
+    """Return a mean and its 95 % bootstrap interval; three times the mean where there is one value."""
+    mean = stats.estimate(values)
+    if mean.low is None or mean.high is None:
+        return mean.mean, mean.mean, mean.mean
+    return mean.mean, mean.low, mean.high
 
 
 def rate(valid: int, written: int) -> tuple[float, float, float] | None:
-    """Return a share and its 95 % interval (Wilson 1927); None where nothing was written."""
+    """Return a share and its 95 % interval (Wilson 1927); None where no program was written."""
     if not written:
         return None
     from scipy.stats import binomtest  # noqa: PLC0415 - a second to import, and only a finished run needs it

@@ -13,13 +13,13 @@ from relid_sumo.network import maps
 from relid_sumo.network.network import Network
 
 COLOURS = colormaps["tab10"].colors  # type: ignore[attr-defined] # of a listed colour map
-NARROWEST, WIDER = 1.6, 1.8  # of routes on a map, points; and by how much each earlier group is wider
+NARROWEST, WIDER = 1.6, 1.8  # line widths on a map, points; and how much wider each earlier group is
 
 
 def draw_routes(network: Network, groups: Sequence[Sequence[Sequence[int]]], labels: Sequence[str], file: Path) -> None:
-    """Draw routes (edge indices) on the map, a colour for each group.
+    """Draw routes (edge indices) on the map, one colour for each group.
 
-    Earlier groups are wider, so that they show under later ones where they share road.
+    Earlier groups are wider, so that they stay visible under later ones on shared edges.
     """
     figure, axes = maps.new_map(network)
     maps.draw_roads(axes, network)

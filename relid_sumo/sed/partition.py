@@ -1,13 +1,14 @@
-"""Who plans together: agents whose plausible routes share road at about the same time.
+"""Groups agents that plan together: their plausible routes use the same edges at about the same time.
 
-Overlap of agents i and j: each agent's plausible routes are up to k clearly different ones; ``u_i(e)`` is the share of
-them that uses edge e, ``t_i(e)`` the mean time [s] at which they reach it on free roads. Then
+Overlap of agents i and j: each agent has up to k clearly different plausible routes. ``u_i(e)`` is the share of them
+that uses edge e, and ``t_i(e)`` is the mean time [s] at which they reach it at free flow. Then
 
 ``o_ij = sum_e l_e u_i(e) u_j(e) exp(-|t_i(e) - t_j(e)| / tau) / sqrt(sum_e l_e u_i(e)^2  sum_e l_e u_j(e)^2)``
 
-lies in [0, 1] (a cosine, times how near in time). Average-linkage clustering on ``1 - o`` (scipy) is cut from the top
-until no subset is larger than `max_size` and none is joined at less than `least_overlap`. That agents are put into
-subsets is the paper's (arXiv 2511.19368); this measure is this project's reading.
+lies in [0, 1]: a cosine similarity, reduced for edges that the agents reach at different times. Average-linkage
+clustering on ``1 - o`` (scipy) is cut from the top until no subset has more than `max_size` agents and none is joined
+at an overlap below `least_overlap`. The paper (arXiv 2511.19368) puts agents into subsets; the measure is this
+project's choice.
 """
 
 from __future__ import annotations
@@ -28,26 +29,26 @@ from relid_sumo.scenario.trips import alternatives
 
 
 class PartitionSettings(Settings):
-    """How agents are put into subsets."""
+    """How agents are grouped into subsets."""
 
     max_size: Annotated[int, Field(ge=1)] = 5
-    """Most agents in a subset."""
+    """Largest number of agents in a subset."""
     routes: Annotated[int, Field(ge=1)] = 3
-    """Plausible routes of an agent, k."""
+    """Number of plausible routes of an agent, k."""
     tau_s: Annotated[float, Field(gt=0)] = 120.0
-    """How far apart in time two agents still hinder each other, s."""
+    """Time constant: agents that reach an edge this far apart count 1/e, s."""
     least_overlap: Annotated[float, Field(ge=0, le=1)] = 0.02
-    """Agents are not joined at a mean overlap below this."""
+    """Smallest mean overlap at which agents are joined."""
 
 
 @dataclass(frozen=True, eq=False)
 class Partition:
-    """Subsets of agents, and why.
+    """Subsets of agents, with the overlaps that decide them.
 
     Attributes
     ----------
     subsets : tuple of tuples of int
-        Agents by subset, each rising; subsets by their first agent.
+        The agents of each subset in ascending order; subsets in the order of their first agent.
     overlap : array, shape (N, N)
         Symmetric, in [0, 1]; 1 on the diagonal.
     routes : tuple of lists of routes
@@ -70,18 +71,18 @@ class Partition:
 
 
 def partition(task: RoutingTask, settings: PartitionSettings) -> Partition:
-    """Put the agents of a task into subsets; the same for the same task and settings."""
+    """Group the agents of a task into subsets; the same task and settings give the same subsets."""
     graph = task.graph
     routes = tuple(
         alternatives(graph, int(task.origin[i]), int(task.destination[i]), settings.routes)
         for i in range(task.n_agents)
     )
     used, reached = np.zeros((task.n_agents, graph.n_edges)), np.zeros((task.n_agents, graph.n_edges))
-    for i, ways in enumerate(routes):
-        for way in ways:
-            until = task.depart_s[i] + np.cumsum(graph.free_flow_s[way])
-            used[i, way] += 1.0 / len(ways)
-            reached[i, way] += (until - graph.free_flow_s[way]) / len(ways)
+    for i, own in enumerate(routes):
+        for route in own:
+            until = task.depart_s[i] + np.cumsum(graph.free_flow_s[route])
+            used[i, route] += 1.0 / len(own)
+            reached[i, route] += (until - graph.free_flow_s[route]) / len(own)
     reached /= np.maximum(used, 1e-12)
     overlap = _overlap(graph.length, used, reached, settings.tau_s)
     return Partition(_subsets(overlap, settings), overlap, routes)
@@ -100,7 +101,7 @@ def _overlap(length: Floats, used: Floats, reached: Floats, tau_s: float) -> Flo
 def _subsets(overlap: NDArray[np.float64], settings: PartitionSettings) -> tuple[tuple[int, ...], ...]:
     if len(overlap) == 1:
         return ((0,),)
-    apart = np.round(1.0 - (overlap + overlap.T) / 2, 12)  # rounded: ties must not hang on the order of a sum
+    apart = np.round(1.0 - (overlap + overlap.T) / 2, 12)  # rounded: a tie must not depend on the order of a sum
     np.fill_diagonal(apart, 0.0)
     found: list[tuple[int, ...]] = []
     waiting: list[ClusterNode] = [to_tree(linkage(squareform(apart), "average"))]

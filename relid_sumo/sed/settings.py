@@ -18,26 +18,26 @@ class SedSettings(Settings):
     """Settings of SED."""
 
     rounds: Annotated[int, Field(ge=1)] = 3
-    """Rounds: the first writes programs, each later one refines them."""
+    """Number of rounds: the first writes programs, each later one refines them."""
     samples: Annotated[int, Field(ge=1)] = 2
-    """Programs of a subset in each round."""
+    """Programs that are written for a subset in each round."""
     patience: Annotated[int, Field(ge=1)] = 2
-    """A subset stops after so many rounds in a row without a better plan."""
+    """Number of consecutive rounds without a better plan after which a subset stops."""
     seeds: Annotated[int, Field(ge=1)] = 8
-    """Training traffic seeds that each plan is driven in; below 8, F_out is little more than chance."""
+    """Number of training traffic seeds in which each plan is driven; with fewer than 8, F_out is mostly noise."""
     held_out: Annotated[int, Field(ge=1)] = 10
-    """Evaluation traffic seeds that the held plans are compared on at the end, microscopically."""
+    """Number of evaluation traffic seeds on which the best plans are compared at the end, microscopically."""
     simulator: Simulator = "meso"
-    """What plans are driven in while they are refined."""
+    """Simulator in which plans are driven while they are refined."""
     weight_out: Annotated[float, Field(ge=0)] = 0.2
     """Weight of F_out in the score."""
     weight_in: Annotated[float, Field(ge=0)] = 0.2
     """Weight of D_in in the score."""
     partition: PartitionSettings = PartitionSettings()
-    """Who plans together."""
+    """How agents are grouped."""
     prompt: PromptSettings = PromptSettings()
-    """What is asked."""
+    """How prompts are written."""
     llm: LlmSettings = LlmSettings()
-    """Who is asked, with --llm openai."""
+    """The language model, for --llm openai."""
     sandbox: SandboxSettings = SandboxSettings()
-    """What programs may use."""
+    """Limits of programs."""

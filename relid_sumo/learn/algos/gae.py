@@ -15,7 +15,7 @@ from relid_sumo.env.records import EpisodeRecord
 
 @dataclass(frozen=True, eq=False)
 class Batch:
-    """Decisions of several episodes; N agents, S the most decisions that one agent made, padded behind.
+    """Decisions of several episodes: N agents, S the largest number of decisions of one agent, padded at the end.
 
     Attributes
     ----------
@@ -24,15 +24,15 @@ class Batch:
         All open where padded.
     action : array of int, shape (N, S)
     reward : array, shape (N, S)
-        What followed the decision, s.
+        Reward after the decision, s.
     last : array of bool, shape (N, S)
-        Whether the agent's episode ended with what followed.
+        Whether the agent's episode ended after the decision.
     valid : array of bool, shape (N, S)
         Whether there is a decision.
     joint : array, shape (N, S, (N + 1) (2 m_out + 2)), or None
-        The own observation, then the last one of every agent.
+        The agent's own observation, then the last observation of every agent.
     traffic_baseline : array, shape (N, S), or None
-        How much more the present traffic promises at a decision than traffic does on the mean, s: for the advantages a
+        How much more return the present traffic allows at a decision than average traffic, s. Advantages treat it as a
         part of the value that no observation shows.
     """
 
@@ -53,18 +53,18 @@ def make_batch(
     joint: bool = False,
     traffic_baseline: Sequence[Floats] | None = None,
 ) -> Batch:
-    """Stack episodes one behind the other, agent by agent.
+    """Concatenate episodes, agent by agent.
 
     Parameters
     ----------
     joint
-        Whether what everybody saw goes with each decision.
+        Whether each decision carries the observations of all agents.
     traffic_baseline
-        See `Batch`; of each episode's decisions in turn.
+        See `Batch`; one array for the decisions of each episode.
     """
     agent = np.concatenate([r.agent for r in records])
     episode = np.concatenate([np.full(len(r.agent), i) for i, r in enumerate(records)])
-    order = np.lexsort((np.arange(len(agent)), agent))  # by agent, then as they came
+    order = np.lexsort((np.arange(len(agent)), agent))  # by agent, then in time order
     agent, episode = agent[order], episode[order]
     count = np.bincount(agent, minlength=n_agents)
     first = np.concatenate([[0], np.cumsum(count)[:-1]])
@@ -94,7 +94,7 @@ def make_batch(
 
 
 def _joint(record: EpisodeRecord, n_agents: int) -> Float32s:
-    """Return what everybody last saw at each decision, the deciding agent's own first, shape (n, (N + 1) width)."""
+    """Return the last observation of every agent at each decision, the deciding one first, shape (n, (N + 1) width)."""
     n, width = record.observation.shape
     seen = np.zeros((n_agents, width), dtype=np.float32)
     rows = np.empty((n, n_agents + 1, width), dtype=np.float32)
@@ -107,8 +107,9 @@ def _joint(record: EpisodeRecord, n_agents: int) -> Float32s:
 def advantages(reward: Float32s, value: Float32s, last: Bools, lam: float) -> Float32s:
     """Return generalised advantage estimates, shape (N, S), with discount 1.
 
-    ``A_k = delta_k + lam A_(k+1)``, ``delta_k = r_k + V_(k+1) - V_k``, and nothing follows an episode's end: who has
-    not arrived by the horizon has been charged for it (Schulman et al. 2016, arXiv 1506.02438, equation 16).
+    ``A_k = delta_k + lam A_(k+1)``, ``delta_k = r_k + V_(k+1) - V_k``, and nothing follows the end of an episode: its
+    last reward charges an agent that has not arrived by the horizon (Schulman et al. 2016, arXiv 1506.02438, equation
+    16).
 
     Parameters
     ----------

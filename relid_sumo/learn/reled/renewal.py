@@ -1,10 +1,9 @@
-"""Renewal: programs plan again while the agents are as far as they are, and better plans become demonstrations.
+"""Renewal: programs plan again for the partly trained agents, and better plans become demonstrations.
 
-The loop of SED is run once more with everybody outside a subset on the present policies, so that D_in and F_out are of
-the learners: a model or the template is asked for new programs, recorded programs are run and scored again. A plan that
-scores better than the demonstration of its subset is tried beside it, all other agents on their demonstrations, in the
-simulation that the agents will have to do in; it takes the demonstration's place where it is better by more than the
-standard error.
+The loop of SED runs again with all agents outside a subset on the present policies, so that D_in and F_out describe the
+learners. A model or the template writes new programs; recorded programs run and are scored again. A plan that scores
+better than the demonstration of its subset is driven in the simulator the agents are evaluated in, with all other
+agents on their demonstrations. It replaces the demonstration where it is better by more than the standard error.
 """
 
 from __future__ import annotations
@@ -23,14 +22,14 @@ from relid_sumo.sed.bench import Bench
 from relid_sumo.sed.programs import feedback
 from relid_sumo.sed.programs.plans import Routes
 
-TRIED_SEEDS = 8  # training traffic seeds in which a plan is tried beside the demonstrations
+TRIED_SEEDS = 8  # training traffic seeds in which a plan is compared with the demonstrations
 LOGGED = ("d_in", "f_out", "f_out_floor", "score", "travel_time_s")
 Route = tuple[int, ...]
 
 
 @dataclass(frozen=True)
 class Renewed:
-    """Every agent's route, and means over subsets of what the demonstrations came to under the present policies."""
+    """Every agent's route, and means over subsets of the demonstrations' numbers under the present policies."""
 
     routes: tuple[Route, ...]
     numbers: dict[str, float]
@@ -44,20 +43,20 @@ def renew(
     folder: Path,
     simulator: Simulator,
 ) -> Renewed:
-    """Score the demonstrations under the present policies, and exchange those for which better plans are found.
+    """Score the demonstrations under the present policies, and replace those for which better plans are found.
 
     Parameters
     ----------
     routes
         The demonstrated route of every agent, edges.
     subsets
-        Who plans together.
+        Agents that plan together.
     ask
-        Who writes programs; nobody where None, and nothing is exchanged then.
+        The source of new programs; None for none, and then nothing is replaced.
     folder
-        Where prompts, answers and programs are kept.
+        Folder for prompts, answers and programs.
     simulator
-        What better plans are confirmed in.
+        Simulator in which better plans are confirmed.
     """
     refined = None if ask is None else sed.looped(bench, folder, ask)
     reference = bench.reference() if refined is None else refined.reference
@@ -82,7 +81,7 @@ def renew(
 def _confirmed(
     bench: Bench, routes: Sequence[Route], rivals: Sequence[Routes], simulator: Simulator
 ) -> tuple[Route, ...]:
-    """Return the routes with those of rivals that are better in their company, by more than the standard error."""
+    """Return the routes, with those of rivals where they are better by more than the standard error."""
     now = dict(enumerate(routes))
     if rivals:
         plans = [Policy("fixed", routes=now | rival) for rival in [{}, *rivals]]

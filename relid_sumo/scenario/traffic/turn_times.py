@@ -1,7 +1,7 @@
-"""What training traffic says of every turn: how long a road takes by the road that is taken next, and when.
+"""Turn times of the training traffic: the travel time of an edge by the next edge and the time of day.
 
-The mean travel time of a road hides what its queues are about: at a signal the left turn may wait for minutes while
-those who go straight on flow past. The times are those of the background's own vehicles, entry to exit, road by road.
+The mean travel time of an edge hides its queues: at a signal, vehicles that turn left may wait for minutes while those
+that go straight on pass. Times are measured on background vehicles, from entering an edge to leaving it.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from relid_sumo.scenario.settings import Scenario
 from relid_sumo.scenario.traffic import edge_times
 from relid_sumo.scenario.traffic.edge_times import BIN_S
 
-DOUBT = 5.0  # vehicles: so many at the mean of the road (or turn) are added to those of a turn (in a bin)
-UNSEEN_S = 10.0  # what a turn that nobody took is taken to cost beyond the mean of its road
+DOUBT = 5.0  # pseudo-count of vehicles at the mean of the edge (or turn), added to those of a turn (in a bin)
+UNSEEN_S = 10.0  # extra time of a turn that no vehicle took, compared with the mean of its edge
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,9 +32,9 @@ class TurnTimes:
     Attributes
     ----------
     seconds : array, shape (bins, E, m_out)
-        From entering edge e to leaving it by its slot, s, for those who enter in a bin of `BIN_S`.
+        From entering edge e to leaving it by a slot, s, for vehicles that enter in a bin of `BIN_S`.
     last : array, shape (E,)
-        To the end of an edge, whatever comes next, s.
+        From entering an edge to its end, over all turns, s.
     """
 
     graph: RoadGraph
@@ -60,17 +60,17 @@ class TurnTimes:
         weight: Floats | None = None,
         closed: frozenset[int] = frozenset(),
     ) -> list[int]:
-        """Return the fastest path by edges for who enters its first at `depart_s`; empty where there is none.
+        """Return the fastest path of a vehicle that enters its first edge at `depart_s`; [] where there is none.
 
-        Time-dependent Dijkstra over edges (Dreyfus 1969): an edge takes what it takes when it is entered. Where a later
-        bin is so much quicker that who enters later leaves earlier, the path may be a little slower than the fastest.
+        Time-dependent Dijkstra over edges (Dreyfus 1969): the time of an edge depends on when it is entered. Where a
+        later bin is so much faster that a later vehicle leaves earlier, the path may be slightly slower than optimal.
 
         Parameters
         ----------
         weight
-            What a second on each edge counts, shape (E,); 1 where not given.
+            Factor on the time of each edge, shape (E,); 1 where not given.
         closed
-            Edges not to be used.
+            Edges that the path must not use.
         """
         ways, seconds, heavy = self._ways, self._lists, None if weight is None else weight.tolist()
         before: dict[int, int] = {}
@@ -94,7 +94,7 @@ class TurnTimes:
         return path[::-1]
 
     def duration(self, route: Sequence[int], depart_s: float) -> float:
-        """Return how long a route takes, s."""
+        """Return the travel time of a route, s."""
         at_s = depart_s
         for edge, way in pairwise(route):
             at_s += self._lists[self._bin(at_s)][edge][self._ways[edge].index(way)]
@@ -104,15 +104,15 @@ class TurnTimes:
 def measured(scenario: Scenario, network: Network) -> TurnTimes:
     """Return the turn times of the training traffic, microscopic.
 
-    A turn's mean in a bin leans on its mean over all bins, that on the road's mean, and that on free flow, each by the
-    weight of `DOUBT` vehicles.
+    Means are shrunk: a turn's mean in a bin towards its mean over all bins, that towards the mean of the edge, and that
+    towards free flow, each with the weight of `DOUBT` vehicles.
     """
     took = edge_times.measured(scenario, network)
     return TurnTimes(network.graph, *_means(network.graph, took.turn_s, took.turn_vehicles))
 
 
 def _means(graph: RoadGraph, total: Floats, vehicles: Floats) -> tuple[Floats, Floats]:
-    """Return what `TurnTimes` holds of summed seconds and vehicles, both of shape (bins, E, m_out)."""
+    """Return the arrays of `TurnTimes` from summed seconds and vehicles, both of shape (bins, E, m_out)."""
     edge = leaning(total.sum(axis=(0, 2)), vehicles.sum(axis=(0, 2)), graph.free_flow_s)
     turn = leaning(total.sum(axis=0), vehicles.sum(axis=0), edge[:, None])
     turn = np.where(vehicles.sum(axis=0) > 0, turn, edge[:, None] + UNSEEN_S)
@@ -120,5 +120,5 @@ def _means(graph: RoadGraph, total: Floats, vehicles: Floats) -> tuple[Floats, F
 
 
 def leaning(seconds: Floats, count: Floats, on: Floats) -> Floats:
-    """Return means of summed seconds that lean on others, s, by the weight of `DOUBT` vehicles."""
+    """Return means of summed seconds, shrunk towards other means with the weight of `DOUBT` vehicles, s."""
     return np.asarray((seconds + DOUBT * on) / (count + DOUBT))

@@ -167,7 +167,7 @@ def test_any_policy_telescopes_ends_and_stays_on_the_road(
 
 
 def test_a_return_by_hand(toy_task: Make) -> None:
-    # 0>1, 1>4, 4>5, 5>8: 40 s on free roads; from (100, 0) to (200, 200) as the crow flies
+    # 0>1, 1>4, 4>5, 5>8: 40 s at free flow; from (100, 0) to (200, 200) in a straight line
     task = toy_task(grid(3), [("0>1", "5>8")], reward={"w_d": 0.1})
     record = shortest(task, ToyBridge(task.graph))
     assert record.travel_time.tolist() == [40.0]
@@ -471,15 +471,15 @@ def test_the_digest_tells_episodes_apart(crossing: RoutingTask, toy_drive: Drive
 
 
 def test_a_trip_to_where_it_starts(toy_task: Make) -> None:
-    with pytest.raises(InputError, match=r"'toy'.*trip 'a1' starts on the road it ends on"):
+    with pytest.raises(InputError, match=r"'toy'.*trip 'a1' starts on the edge on which it ends"):
         toy_task(grid(3), [("0>1", "7>8"), ("3>4", "3>4")])
 
 
 def test_a_trip_that_leads_nowhere(toy_task: Make) -> None:
-    with pytest.raises(InputError, match=r"trip 'a1' cannot get to its destination$"):
+    with pytest.raises(InputError, match=r"trip 'a1' cannot reach its destination; move its origin"):
         toy_task(with_dead_end(grid(3), "0>1"), [("1>0", "7>8"), ("0>1", "7>8")])
     for closed in (["4>7", "6>7"], ["7>8"], ["0>1"]):
-        with pytest.raises(InputError, match="trip 'a0' cannot get to its destination with the closed roads"):
+        with pytest.raises(InputError, match="trip 'a0' cannot reach its destination while edges are closed"):
             toy_task(grid(3), [("0>1", "7>8")], closed=closed)
 
 

@@ -1,7 +1,7 @@
 """Statistics over training seeds: bootstrap intervals, interquartile mean, probability of improvement, paired tests.
 
-The seed is the unit: the result of one training seed, averaged over agents and traffic seeds, is one number. The
-definitions are those of rliable (Agarwal et al. 2021, arXiv 2108.13264): percentile bootstrap intervals, resampled in each scenario
+The seed is the unit: the mean of one training seed over agents and traffic seeds is one number. Definitions are those
+of rliable (Agarwal et al. 2021, arXiv 2108.13264): percentile bootstrap intervals, resampled in each scenario
 ("stratified"); the mean of the middle half of all scores; the share of pairs of seeds in which one is better. With
 one seed there is no interval.
 """

@@ -316,7 +316,8 @@ def _stacked(agents: int, slots: int) -> list[float]:
     import torch  # noqa: PLC0415 - see above
 
     from relid_sumo.learn.algos.gae import Batch  # noqa: PLC0415
-    from relid_sumo.learn.algos.ippo import Ippo, IppoSettings  # noqa: PLC0415
+    from relid_sumo.learn.algos.ippo import Ippo  # noqa: PLC0415
+    from relid_sumo.learn.algos.settings import IppoSettings  # noqa: PLC0415
 
     torch.set_num_threads(1)
     rng, decisions = seeding.stream(0, "bench"), 80

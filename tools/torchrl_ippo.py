@@ -38,8 +38,9 @@ from relid_sumo.env.policies import Policy
 from relid_sumo.env.records import ARRIVED
 from relid_sumo.env.workers import Rollouts
 from relid_sumo.evaluation.trained import load_policy
-from relid_sumo.learn.algos.ippo import RETURN_SCALE, IppoSettings
+from relid_sumo.learn.algos.ippo import RETURN_SCALE
 from relid_sumo.learn.algos.nets import Actor
+from relid_sumo.learn.algos.settings import IppoSettings
 from relid_sumo.learn.settings import TrainSettings, train_settings
 from relid_sumo.learn.train import train
 from relid_sumo.runs import layout

@@ -17,7 +17,7 @@ import numpy as np
 
 from relid_sumo.base import cache
 from relid_sumo.baseline import due
-from relid_sumo.env.policies import Name, Policy
+from relid_sumo.env.policies import Policy
 from relid_sumo.env.workers import Rollouts, in_traffic
 from relid_sumo.scenario.prepare import PreparedScenario
 from relid_sumo.scenario.traffic import edge_times, meso, turn_times
@@ -26,29 +26,14 @@ from relid_sumo.scenario.trips import alternatives
 
 log = logging.getLogger(__name__)
 
-PLANNERS: tuple[Name, ...] = ("hist", "turns", "bestroute", "due")
 K_ROUTES = 8
 FORMAT = 1
 Route = Sequence[int]
 
 
-def policy(name: str, ready: PreparedScenario, workers: int | None = None) -> Policy:
-    """Return what a planner's vehicles follow."""
-    match name:
-        case "hist":
-            routes = hist(ready)
-        case "turns":
-            routes = by_turns(ready)
-        case "due":
-            calibrated = meso.calibrated(ready.scenario, ready.network)
-            routes = due.equilibrium(replace(ready, scenario=calibrated))
-        case _:
-            routes = bestroute(ready, workers)
-    return Policy("fixed", routes=dict(enumerate(routes)))
-
-
-def hist(ready: PreparedScenario) -> list[list[int]]:
+def hist(ready: PreparedScenario, workers: int | None = None) -> list[list[int]]:
     """Return every agent's fastest path on the mean travel times of the training traffic (see `traffic.edge_times`)."""
+    del workers
     task = ready.task
     cost = edge_times.edge_times(ready.scenario, ready.network).mean(axis=0)
     cost[sorted(task.closed)] = np.inf
@@ -56,11 +41,19 @@ def hist(ready: PreparedScenario) -> list[list[int]]:
     return [task.graph.path(origin, destination, cost) for origin, destination in pairs]
 
 
-def by_turns(ready: PreparedScenario) -> list[list[int]]:
+def by_turns(ready: PreparedScenario, workers: int | None = None) -> list[list[int]]:
     """Return every agent's fastest path on the turn times of the training traffic, from its departure on."""
+    del workers
     task, times = ready.task, turn_times.measured(ready.scenario, ready.network)
     trips = zip(task.origin.tolist(), task.destination.tolist(), task.depart_s.tolist(), strict=True)
     return [times.fastest(o, d, depart_s, closed=task.closed) for o, d, depart_s in trips]
+
+
+def by_equilibrium(ready: PreparedScenario, workers: int | None = None) -> list[list[int]]:
+    """Return every agent's route in user equilibrium, on the calibrated mesoscopic simulation."""
+    del workers
+    calibrated = meso.calibrated(ready.scenario, ready.network)
+    return due.equilibrium(replace(ready, scenario=calibrated))
 
 
 def options(ready: PreparedScenario) -> list[list[list[int]]]:

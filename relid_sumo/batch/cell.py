@@ -26,7 +26,8 @@ from relid_sumo.env.records import EpisodeRecord
 from relid_sumo.evaluation import evaluate, trained
 from relid_sumo.evaluation.outcome import outcome, routes
 from relid_sumo.learn import run_folder
-from relid_sumo.learn.train import TrainingWatch, episodes_done, resume, train
+from relid_sumo.learn.checkpoint import episodes as episodes_done
+from relid_sumo.learn.train import TrainingWatch, resume, train
 from relid_sumo.runs import layout
 from relid_sumo.scenario.files import FILE, read_scenario
 from relid_sumo.scenario.prepare import prepare
@@ -148,8 +149,7 @@ def run(order: Order, tell: Tell) -> None:
         tell(Progress(done, None, "goes on"))
         resume(folder, workers=order.workers, watch=watch)
     ready, policy = trained.load_trained(folder)
-    named = baselines_named.baselines(",".join(cell.evaluation.baselines))
-    policies = {"trained": policy, **baselines_named.plan_baselines(named, ready, order.workers)}
+    policies = {"trained": policy, **baselines_named.baselines(",".join(cell.evaluation.baselines))}
     seeds = evaluate.choose_seeds(ready, "evaluation", cell.evaluation.seeds)
     driven, last = 0, last_return(folder)
 

@@ -29,15 +29,16 @@ from typing import Annotated, Any, TypeVar
 
 from pydantic import Field
 
-from relid_sumo.base import cache
+from relid_sumo.base import cache, extension
 from relid_sumo.base.errors import InputError
 from relid_sumo.base.settings import Settings
 from relid_sumo.base.toml import read_toml, validate
 from relid_sumo.baseline import named as baselines_named
-from relid_sumo.env.policies import BASELINES
+from relid_sumo.baseline.table import BY_DEFAULT
+from relid_sumo.learn import run_folder
 from relid_sumo.learn.settings import TrainSettings, parse_curriculum, train_settings
 from relid_sumo.network import catalogue, osm
-from relid_sumo.scenario import files
+from relid_sumo.scenario import files, kinds
 from relid_sumo.scenario import make as scenario_make
 from relid_sumo.scenario.settings import NAME, Place, Scenario, Seeds, Trip
 
@@ -71,7 +72,7 @@ class EvaluationSettings(Settings):
 
     seeds: Annotated[int, Field(ge=1)] | None = None
     """How many of the scenario's evaluation traffic seeds; all where not given."""
-    baselines: tuple[str, ...] = BASELINES
+    baselines: tuple[str, ...] = BY_DEFAULT
     """What is driven beside it, in the same traffic."""
 
 
@@ -120,13 +121,15 @@ def read(file: Path) -> Plan:
         Something in it does not exist or does not fit; the message lists every fault, a line each.
     """
     experiment = validate(_labelled(read_toml(file), file), Experiment, str(file))
+    baselines = tuple(extension.located(name, file.parent) for name in experiment.evaluation.baselines)
+    evaluation = experiment.evaluation.model_copy(update={"baselines": baselines})
     faults: list[str] = []
     sources, scenarios = {}, {}
     for label, entry in experiment.scenarios.items():
         where = f"{file}: scenarios.{label}"
         sources[label] = entry.model_copy(update={"source": _source(entry.source or label, file.parent)})
-        scenarios[label] = _kept(faults, where, lambda e=sources[label], w=where: _scenario(e, w))  # type: ignore[misc]
-    _kept(faults, f"{file}: evaluation", lambda: baselines_named.baselines(",".join(experiment.evaluation.baselines)))
+        scenarios[label] = _kept(faults, where, lambda e=sources[label], w=where: _scenario(e, w, file.parent))  # type: ignore[misc]
+    _kept(faults, f"{file}: evaluation", lambda: baselines_named.baselines(",".join(baselines)))
     problems = {label: _problem(sources[label], one) for label, one in scenarios.items() if one is not None}
     cells = []
     for (label, scenario), name in product(scenarios.items(), experiment.algorithms):
@@ -140,7 +143,7 @@ def read(file: Path) -> Plan:
         if scenario is not None and train is not None:
             for seed in experiment.seeds:
                 settings = train.model_copy(update={"seed": seed})
-                cells.append(_cell((label, name), sources[label], problems[label], settings, experiment.evaluation))
+                cells.append(_cell((label, name), sources[label], problems[label], settings, evaluation))
         wanted = experiment.evaluation.seeds
         if scenario is not None and wanted is not None and wanted > len(scenario.seeds.evaluation):
             have = len(scenario.seeds.evaluation)
@@ -190,16 +193,23 @@ def is_osm(source: str) -> bool:
     return osm.is_osm(Path(source))
 
 
-def _scenario(entry: ScenarioEntry, where: str) -> Scenario:
+def _scenario(entry: ScenarioEntry, where: str, folder: Path) -> Scenario:
     """Return the scenario, settings replaced; for an OSM file one that stands for what will be made of it."""
     if not is_osm(entry.source):
         made = scenario_make.load_scenario(entry.source, bbox=entry.bbox, agents=entry.agents)
-        return files.override(made, entry.changes, where)
+        return _importable(files.override(made, entry.changes, where, folder))
     osm.check_file(Path(entry.source))
     nowhere = Place(lon=0, lat=0, bearing=0)
     trip = Trip(id="agent0", origin=nowhere, destination=nowhere, depart_s=0)
     plain = Scenario(name="area", network="area", seeds=Seeds.default(), trips=(trip,))
-    return files.override(plain, entry.changes, where)
+    return _importable(files.override(plain, entry.changes, where, folder))
+
+
+def _importable(scenario: Scenario) -> Scenario:
+    """Return a scenario whose observation and reward can be imported."""
+    kinds.layout(scenario)
+    kinds.reward(scenario.reward.kind)
+    return scenario
 
 
 def _train(experiment: Experiment, label: str, episodes: int, where: str, folder: Path) -> TrainSettings:
@@ -209,7 +219,7 @@ def _train(experiment: Experiment, label: str, episodes: int, where: str, folder
     content = {"algo": label, "episodes": episodes, "curriculum": experiment.curriculum or [], **entry}
     if isinstance(content["curriculum"], str):
         content["curriculum"] = parse_curriculum(content["curriculum"])
-    settings = train_settings(content, source=where)
+    settings = train_settings(content, source=where, folder=folder)
     if not settings.demonstrations:
         return settings
     given = folder / settings.demonstrations
@@ -224,7 +234,8 @@ def _problem(entry: ScenarioEntry, scenario: Scenario) -> dict[str, Any]:
     roads = [cache.sha256(file), entry.bbox, entry.agents] if file.is_file() else scenario.network
     content = {"roads": roads, **scenario.model_dump(mode="json", exclude={"name", "network"})}
     own = scenario.folder / (scenario.demand.route_file or "")
-    return content | ({"traffic": cache.sha256(own)} if own.is_file() else {})
+    sources = kinds.sources(scenario)
+    return content | ({"traffic": cache.sha256(own)} if own.is_file() else {}) | ({"code": sources} if sources else {})
 
 
 def _cell(
@@ -234,7 +245,9 @@ def _cell(
     train: TrainSettings,
     evaluation: EvaluationSettings,
 ) -> Cell:
-    content = [problem, train.model_dump(mode="json", exclude=train.unread), evaluation.model_dump(mode="json")]
+    content = [problem, train.model_dump(mode="json", exclude=set(train.unread)), evaluation.model_dump(mode="json")]
+    code = run_folder.sources(None, train) | baselines_named.sources(evaluation.baselines)
+    content += [{"code": code}] if code else []
     content += [{"demonstrations": cache.sha256(Path(train.demonstrations))}] if train.demonstrations else []
     return Cell(
         name=f"{'-'.join(labels)}-{train.seed}",

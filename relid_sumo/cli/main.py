@@ -13,7 +13,9 @@ from typing import Annotated, Any, Literal
 
 import typer
 
+from relid_sumo.base import extension
 from relid_sumo.base.errors import RelidSumoError
+from relid_sumo.baseline.table import BASELINES, BY_DEFAULT
 from relid_sumo.cli import notes, sed
 from relid_sumo.cli.batch import batch_app
 from relid_sumo.cli.console import EXIT_ERROR, EXIT_INTERRUPTED, Bbox, Set, Workers, err, errors, out, plain
@@ -21,6 +23,8 @@ from relid_sumo.cli.console import box as _box
 from relid_sumo.cli.console import say as _say
 from relid_sumo.cli.network import network_app
 from relid_sumo.cli.scenario import scenario_app
+from relid_sumo.learn.algorithms import ALGORITHMS
+from relid_sumo.sed.ask.providers import PROVIDERS
 
 NOT_WITH_RESUME = (
     *("algo", "seed", "episodes", "out_dir", "agents", "bbox", "changes", "simulator", "curriculum"),
@@ -76,7 +80,9 @@ def train(
     scenario: Annotated[
         str | None, typer.Argument(help="A scenario's name or folder, or an OSM file (.osm, .osm.gz, .osm.xml ...).")
     ] = None,
-    algo: Annotated[str, typer.Option(help="Algorithm: ippo, mappo, reled, leed, bc, bc+ippo.")] = "ippo",
+    algo: Annotated[
+        str, typer.Option(help=f"Algorithm: {', '.join(ALGORITHMS)}, or your own: {extension.FORM}.")
+    ] = "ippo",
     seed: Annotated[int, typer.Option(help="Seed of weights, actions and the order of traffic.")] = 0,
     episodes: Annotated[int, typer.Option(help="Budget, episodes.")] = 100,
     out_dir: Annotated[
@@ -97,7 +103,8 @@ def train(
     llm: Annotated[
         str | None,
         typer.Option(
-            help="Who writes the programs that make an expert algorithm's demonstrations: recorded, template or openai."
+            help="Who writes the programs that make an expert algorithm's demonstrations: "
+            f"{', '.join(name for name, known in PROVIDERS.items() if not known.waits)}, or your own: {extension.FORM}."
         ),
     ] = None,
     demonstrations: Annotated[
@@ -110,7 +117,6 @@ def train(
     from relid_sumo.cli import tables
     from relid_sumo.learn import run_folder
     from relid_sumo.learn import settings as learn_settings
-    from relid_sumo.learn import train as training
     from relid_sumo.scenario.make import load_scenario
     from relid_sumo.scenario.prepare import prepare
 
@@ -121,7 +127,10 @@ def train(
         raise InputError(f"--resume goes on with a run as it was begun; leave out: {', '.join(given)}")
     if resume is not None:
         settings, _ = run_folder.load(resume)
-        bar = tables.TrainingBar(err, settings.train.episodes, training.episodes_done(resume))
+        from relid_sumo.learn import checkpoint
+        from relid_sumo.learn import train as training
+
+        bar = tables.TrainingBar(err, settings.train.episodes, checkpoint.episodes(resume))
         watch = training.TrainingWatch(bar.episode, bar.update)
         folder = resume
         with bar.shown(), _kept(folder):
@@ -138,10 +147,12 @@ def train(
         content |= {} if demonstrations is None else {"demonstrations": str(demonstrations)}
         plan = learn_settings.train_settings(content, own)
         name = Path(str(scenario)).name.split(".")[0]
-        folder = out_dir or Path("runs") / f"{name}-{algo}-{seed}"
+        folder = out_dir or Path("runs") / f"{name}-{extension.short(algo)}-{seed}"
         run_folder.check_free(folder)
         loaded = load_scenario(str(scenario), changes=chosen, bbox=_box(bbox), agents=agents)
         ready = prepare(loaded, simulators=plan.simulators(loaded))
+        from relid_sumo.learn import train as training
+
         bar = tables.TrainingBar(err, plan.episodes)
         with bar.shown(), _kept(folder):
             watch = training.TrainingWatch(bar.episode, bar.update)
@@ -160,8 +171,8 @@ def evaluate(
     sampled: Sampled = False,
     baselines: Annotated[
         str,
-        typer.Option(help="Compare with: random, shortest, reactive, rerouting, hist, turns, bestroute, due."),
-    ] = "shortest,reactive,rerouting",
+        typer.Option(help=f"Compare with: {', '.join(BASELINES)}, or your own: {extension.FORM}."),
+    ] = ",".join(BY_DEFAULT),
     branches: Annotated[
         float,
         typer.Option(
@@ -180,13 +191,16 @@ def evaluate(
     from relid_sumo.baseline import named as baselines_named
     from relid_sumo.cli import tables
     from relid_sumo.evaluation import evaluate as evaluation
+    from relid_sumo.learn import run_folder
+
+    run_folder.load(folder)  # before torch is: what is no run folder is said at once
+    named = baselines_named.baselines(baselines)
     from relid_sumo.evaluation import trained as evaluation_trained
 
     ready, trained = evaluation_trained.load_trained(
         folder, greedy=not sampled, changes=changes or [], closed=close or []
     )
-    named = baselines_named.baselines(baselines)
-    policies = {"trained": trained, **baselines_named.plan_baselines(named, ready, workers)}
+    policies = {"trained": trained, **named}
     what_if = [*(changes or []), *(f"closed: {edge}" for edge in close or [])]
     result = evaluation.evaluate(
         ready, policies, traffic=traffic, n_seeds=seeds, branches=branches, workers=workers, what_if=what_if

@@ -8,7 +8,9 @@ from typing import Annotated
 
 import typer
 
+from relid_sumo.base import extension
 from relid_sumo.cli.console import Bbox, Set, Workers, box, err, errors, out
+from relid_sumo.sed.ask.providers import PROVIDERS
 
 EXIT_INTERRUPTED = 130
 
@@ -60,8 +62,8 @@ def run(
     llm: Annotated[
         str,
         typer.Option(
-            help="Who writes the programs: recorded (default where a scenario has recorded answers), template (no "
-            "model; default elsewhere), openai, mailbox."
+            help=f"Who writes the programs: {', '.join(PROVIDERS)}, or your own: {extension.FORM} (default: recorded "
+            "where a scenario has recorded answers, elsewhere template, which asks no model)."
         ),
     ] = "",
     rounds: Annotated[int | None, typer.Option(help="Rounds (default: 3).")] = None,
@@ -89,7 +91,7 @@ def run(
     rest = [change for change in changes or [] if not change.startswith("sed.")]
     settings = running.settings_from(own, rounds=rounds, samples=samples)
     loaded = load_scenario(scenario, changes=rest, bbox=box(bbox), agents=agents)
-    ask = running.Ask(llm, mailbox, wait, unsafe_sandbox)
+    ask = running.Ask(extension.located(llm), mailbox, wait, unsafe_sandbox)
     running.check(ask, settings, loaded)
     ready = prepare(loaded, simulators=running.simulators(settings, loaded))
     try:

@@ -4,38 +4,21 @@ A decision of agent i happens when its vehicle enters a road that is not its des
 from which the destination can be reached. Agents decide asynchronously. What is here drives one episode over a running
 simulation (`relid_sumo.sim.bridge`); `relid_sumo.env.pettingzoo` wraps it for PettingZoo.
 
-Observation, float32, shape (2 m_out + 2,), all scaled to about [-1, 1]:
-
-====================  =============================================================================================
-index                 value
-====================  =============================================================================================
-2 j                   congestion of the road in slot j: ``1 - 2 free-flow time / travel time`` (-1 free, 1 jammed);
-                      of the vehicle's own free-flow time, at its own speed, where travel times are smoothed
-2 j + 1               distance to the destination from the end of that road: ``2 d / d_max - 1``
-2 m_out               distance from the end of the present road, scaled likewise
-2 m_out + 1           time since the wished departure: ``2 t / horizon - 1``
-====================  =============================================================================================
-
-An absent or masked slot reads (1, 1). ``d_max`` is the largest distance any agent starts from; `Observation.distance`
-says how distance is measured [m]. Slots are ordered by turning angle, left to right as driven.
-
-Reward, s: ``R_k = -(t_k - t_(k-1)) + w_d (d_(k-1) - d_k)``. The return of a trip that arrives is
-``w_d d_0 - travel time``; one that does not is charged the time to the horizon and gets no credit for distance. The
-public summary of arXiv 2511.19368 gives the form of the reward, the width of the observation and that actions are
-discrete; the rest is this project's reading.
+What an agent observes is in `relid_sumo.env.observation`, what it is rewarded for in `relid_sumo.env.reward`.
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from relid_sumo.base.arrays import Bools, Float32s
 from relid_sumo.base.errors import InputError, SimulationError
+from relid_sumo.env.observation import Junction, observer
 from relid_sumo.env.records import ARRIVED, HORIZON, LOST, NEVER_INSERTED, Decision, EpisodeRecord
+from relid_sumo.env.reward import Leg, rewarder
 from relid_sumo.scenario.settings import Scenario
 from relid_sumo.scenario.task import RoutingTask
 from relid_sumo.sim.bridge import Bridge
@@ -61,6 +44,7 @@ class _Vehicle:
     look: int = 0
     last_time: float = 0.0
     last_to_go: float = 0.0
+    last_at: int = -1
     decisions: list[int] = field(default_factory=list)
     total: float = 0.0
     travel_time: float = 0.0
@@ -105,7 +89,7 @@ class Episode:
         self.time = scenario.start_s
         self._measure_until = scenario.start_s + min(BACKGROUND_S, scenario.horizon_s) if background else 0.0
         self._background_s = 0.0 if background else float("nan")
-        self._smoothed = scenario.observation.congestion == "ewma"
+        self._observe, self._rewarded = observer(task), rewarder(task)
         self._free_s = task.graph.free_flow_s
         self._rows: list[tuple[Decision, int]] = []
         self._rewards: list[float] = []
@@ -244,8 +228,11 @@ class Episode:
             vehicle.one_way += 1
             return None, again
         self._reward(agent, now, float(task.to_go[task.row[agent], edge]))
-        observation = self._observation(agent, edge, mask, now)
-        return Decision(agent, len(vehicle.decisions), now, edge, mask, observation), again
+        nothing = np.zeros(task.observation_size, dtype=np.float32)
+        decision = Decision(agent, len(vehicle.decisions), now, edge, mask, nothing)
+        if self.observe:
+            decision = replace(decision, observation=self._observe(self.junction(decision)))
+        return decision, again
 
     def _steps_on(self, edge: int, speed_factor: float) -> int:
         """Return for how many steps a vehicle that has just entered an edge is sure to be on it: at least 1."""
@@ -267,22 +254,19 @@ class Episode:
         vehicle.crossed += at - vehicle.at - 1
         vehicle.at = at
 
-    def _observation(self, agent: int, edge: int, mask: Bools, now: float) -> Float32s:
-        task, graph = self.task, self.task.graph
-        observation = np.ones(task.observation_size, dtype=np.float32)
-        if not self.observe:
-            return np.zeros_like(observation)
-        vehicle = self.vehicles[agent]
-        to_go, scale = task.to_go[task.row[agent]], 2.0 / task.distance_scale_m
-        haste = vehicle.speed_factor if self._smoothed else 1.0
-        for slot in np.flatnonzero(mask).tolist():
-            way = graph.slots[edge, slot]
-            seconds = self.bridge.travel_time(str(graph.edge_ids[way]), vehicle.name, smoothed=self._smoothed)
-            observation[2 * slot] = 1.0 - 2.0 * min(1.0, float(self._free_s[way]) / (haste * max(seconds, 1e-3)))
-            observation[2 * slot + 1] = scale * to_go[way] - 1.0
-        observation[-2] = scale * to_go[edge] - 1.0
-        observation[-1] = 2.0 * (now - vehicle.wished_s) / task.scenario.horizon_s - 1.0
-        return observation
+    def junction(self, decision: Decision) -> Junction:
+        """Return what can be seen at an open decision."""
+        vehicle = self.vehicles[decision.agent]
+        return Junction(
+            task=self.task,
+            bridge=self.bridge,
+            agent=decision.agent,
+            edge=decision.edge,
+            mask=decision.mask,
+            time_s=decision.time,
+            elapsed_s=decision.time - vehicle.wished_s,
+            speed_factor=vehicle.speed_factor,
+        )
 
     def act(self, decision: Decision, slot: int) -> None:
         """Let the agent take the road in a slot, and from there the free-flow fastest way."""
@@ -304,14 +288,25 @@ class Episode:
         self._hash.update(f"{decision.time:g} {i} {decision.edge} {slot}\n".encode())
         del self._asked[i]
 
-    def _reward(self, agent: int, now: float, to_go: float) -> float:
+    def _reward(self, agent: int, now: float, to_go: float) -> None:
         vehicle = self.vehicles[agent]
-        reward = vehicle.last_time - now + self.task.scenario.reward.w_d * (vehicle.last_to_go - to_go)
+        reward = self._rewarded(
+            Leg(
+                task=self.task,
+                bridge=self.bridge,
+                agent=agent,
+                edges=tuple(vehicle.route[vehicle.last_at + 1 : vehicle.at + 1]),
+                begin_s=vehicle.last_time,
+                end_s=now,
+                begin_to_go_m=vehicle.last_to_go,
+                end_to_go_m=to_go,
+                status=vehicle.status,
+            )
+        )
         if vehicle.decisions:
             self._rewards[vehicle.decisions[-1]] = reward
         vehicle.total += reward
-        vehicle.last_time, vehicle.last_to_go = now, to_go
-        return reward
+        vehicle.last_time, vehicle.last_to_go, vehicle.last_at = now, to_go, vehicle.at
 
     def _end(self, agent: int, now: float, status: str) -> None:
         vehicle, task = self.vehicles[agent], self.task

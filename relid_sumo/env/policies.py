@@ -8,39 +8,40 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import Literal, get_args
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from relid_sumo.base import seeding
+from relid_sumo.base import extension, seeding
 from relid_sumo.base.arrays import Bools, Float32s
+from relid_sumo.base.errors import InputError, RelidSumoError
 from relid_sumo.env.episode import Episode
+from relid_sumo.env.observation import Junction
 from relid_sumo.env.records import Decision
 
-Name = Literal["learned", "random", "shortest", "reactive", "rerouting", "hist", "turns", "bestroute", "due", "fixed"]
-BASELINES: tuple[Name, ...] = ("shortest", "reactive", "rerouting")
 Weights = Mapping[str, NDArray[np.float32]]
 Choose = Callable[[Episode, Decision], int]
+Logits = Callable[[Weights, int, Float32s], Float32s]
 
 
 @dataclass(frozen=True, eq=False)
 class Policy:
-    """What a simulation process needs to choose: a name, and for learnt ones the weights.
+    """What a simulation process needs to choose: a name, and for learnt policies the weights.
 
     Attributes
     ----------
     name : str
         ``learned``; ``random`` (uniform over open slots); ``shortest`` (free-flow fastest path); ``reactive`` (at every
         junction the fastest path on smoothed travel times); ``rerouting`` (SUMO's rerouting device, nobody decides);
-        ``fixed`` (agents follow the routes they are given); ``hist``, ``turns``, ``bestroute`` and ``due`` stand for
-        routes that `relid_sumo.baseline.planners` still has to work out.
+        ``fixed`` (agents follow the routes they are given); ``own`` (a function of the user's, see `path`). Any other
+        is a baseline that `relid_sumo.baseline.named` has to plan first.
     seed : int
         Seed of the draws, each keyed by (seed, agent, number of the decision).
     greedy : bool
         Take the most probable action rather than a draw.
     weights : mapping
-        Actors of all agents, stacked; see `actor_logits`.
+        With ``learned``: actors of all agents, stacked (see `actor_logits`), or what `path` takes.
     routes : mapping
         With ``fixed``: edges of an agent's route, by the agent's index. Off its route it takes the free-flow fastest
         path.
@@ -48,15 +49,24 @@ class Policy:
         With ``fixed``: what agents without a route follow; ``shortest`` where not given.
     slip : float
         With ``fixed``: the share of choices that are random instead.
+    path : str
+        Import path. With ``own``: of a function that takes a `Junction` and returns a slot. With ``learned``: of what
+        takes the place of `actor_logits`, where given.
+
+    Examples
+    --------
+    >>> Policy("shortest").name
+    'shortest'
     """
 
-    name: Name
+    name: str
     seed: int = 0
     greedy: bool = False
     weights: Weights = field(default_factory=dict)
     routes: Mapping[int, Sequence[int]] = field(default_factory=dict)
     otherwise: Policy | None = None
     slip: float = 0.0
+    path: str = ""
 
     @property
     def observes(self) -> bool:
@@ -75,11 +85,16 @@ class Policy:
             case "fixed":
                 choose = _fixed(self.routes, (self.otherwise or Policy("shortest")).start())
                 return _slipping(choose, self.slip, self.seed) if self.slip else choose
-            case "learned" if self.greedy:
-                return lambda _, d: int(np.argmax(probabilities(self.weights, d.agent, d.observation, d.mask)))
+            case "own":
+                return _own(self.path)
             case "learned":
-                return _Drawn(self.seed, lambda d: probabilities(self.weights, d.agent, d.observation, d.mask))
-        raise ValueError(f"no policy '{self.name}'; known are {', '.join(get_args(Name))}")
+                logits = actor(self.path)
+
+                def shares(d: Decision) -> NDArray[np.float64]:
+                    return probabilities(self.weights, d.agent, d.observation, d.mask, logits)
+
+                return (lambda _, d: int(np.argmax(shares(d)))) if self.greedy else _Drawn(self.seed, shares)
+        raise ValueError(f"the policy '{self.name}' cannot drive before it is planned")
 
 
 class _Drawn:
@@ -103,38 +118,66 @@ def pick(shares: NDArray[np.float64], draw: float) -> int:
 def actor_logits(weights: Weights, agent: int, observation: Float32s) -> Float32s:
     """Return one agent's action logits, shape (m_out,).
 
-    The actor is the sum of a slot scorer (one small network applied to each slot's two values and the vehicle's own
-    two) and a network over the whole observation and its `waves`. Arrays have the agents as their leading axis. In
+    The actor is the sum of a slot scorer (one small network applied to each slot's values and the vehicle's own) and a
+    network over the whole observation and its `waves`. Arrays have the agents as their leading axis. In
     torch: `relid_sumo.learn.algos.nets.Actor`.
     """
     w = weights
-    slots = (len(observation) - 2) // 2
-    features = np.empty((slots, 4), dtype=np.float32)
-    features[:, :2] = observation[:-2].reshape(slots, 2)
-    features[:, 2:] = observation[-2:]
+    slots, width = w["whole.1.weight"].shape[2], w["slot.0.weight"].shape[1]
+    per_slot = (len(observation) - width) // (slots - 1) if slots > 1 else width // 2
+    own = width - per_slot
+    features = np.empty((slots, width), dtype=np.float32)
+    features[:, :per_slot] = observation[:-own].reshape(slots, per_slot)
+    features[:, per_slot:] = observation[-own:]
     hidden = np.tanh(features @ w["slot.0.weight"][agent] + w["slot.0.bias"][agent])
     scored = (hidden @ w["slot.1.weight"][agent] + w["slot.1.bias"][agent])[:, 0]
     octaves = (w["whole.0.weight"].shape[1] - len(observation)) // (2 * (slots + 1))
-    seen = np.concatenate([observation, waves(observation, octaves)])
+    seen = np.concatenate([observation, waves(observation, octaves, per_slot, own)])
     hidden = np.tanh(seen @ w["whole.0.weight"][agent] + w["whole.0.bias"][agent])
     whole = hidden @ w["whole.1.weight"][agent] + w["whole.1.bias"][agent]
     return np.asarray(scored + whole, dtype=np.float32)
 
 
-def waves(observation: Float32s, octaves: int) -> Float32s:
+def waves(observation: Float32s, octaves: int, per_slot: int = 2, own: int = 2) -> Float32s:
     """Return sines and cosines of an observation's distances x, in octaves: of ``pi x``, ``2 pi x``, ``4 pi x``, ...
 
     A small network is too smooth to tell two junctions apart whose distances differ by a hundredth; with these it can
-    (Tancik et al. 2020, arXiv 2006.10739). Shape (2 octaves (m_out + 1),): the slots' distances, then the own.
+    (Tancik et al. 2020, arXiv 2006.10739). Shape (2 octaves (m_out + 1),): the slots' distances, the last of each one's
+    `per_slot` values, then the first of the vehicle's `own`.
     """
-    distance = np.append(observation[1:-2:2], observation[-2])
+    distance = np.append(observation[per_slot - 1 : -own : per_slot], observation[-own])
     phase = (distance[:, None] * (np.pi * 2.0 ** np.arange(octaves))).astype(np.float32).ravel()
     return np.concatenate([np.sin(phase), np.cos(phase)])
 
 
-def probabilities(weights: Weights, agent: int, observation: Float32s, mask: Bools) -> NDArray[np.float64]:
+def actor(path: str) -> Logits:
+    """Return the function of (weights, agent, observation) that gives logits: the built-in one where `path` is empty.
+
+    Raises
+    ------
+    InputError
+        There is none at that import path.
+    """
+    if not path:
+        return actor_logits
+    found = extension.load(path, "actor")
+
+    def checked(weights: Weights, agent: int, observation: Float32s) -> Float32s:
+        try:
+            return np.asarray(found(weights, agent, observation))
+        except RelidSumoError:
+            raise
+        except Exception as error:
+            raise extension.failed(path, "actor", error) from error
+
+    return checked
+
+
+def probabilities(
+    weights: Weights, agent: int, observation: Float32s, mask: Bools, logits_of: Logits = actor_logits
+) -> NDArray[np.float64]:
     """Return one agent's action probabilities, shape (m_out,); 0 on masked slots."""
-    logits = np.where(mask, actor_logits(weights, agent, observation).astype(np.float64), -np.inf)
+    logits = np.where(mask, logits_of(weights, agent, observation).astype(np.float64), -np.inf)
     shares = np.exp(logits - logits.max())
     return np.asarray(shares / shares.sum())
 
@@ -152,6 +195,25 @@ def _reactive(episode: Episode, decision: Decision) -> int:
     way = task.graph.index[route[1]] if len(route) > 1 else -1
     allowed = task.graph.slots[decision.edge][decision.mask]
     return _slot(episode, decision, way) if way in allowed else _shortest(episode, decision)
+
+
+def _own(path: str) -> Choose:
+    """Return the choice that a user's function of a `Junction` makes."""
+    function: Callable[[Junction], Any] = extension.load(path, "baseline")
+
+    def choose(episode: Episode, decision: Decision) -> int:
+        try:
+            slot = int(function(episode.junction(decision)))
+        except RelidSumoError:
+            raise
+        except Exception as error:
+            raise extension.failed(path, "baseline", error) from error
+        if not 0 <= slot < len(decision.mask) or not decision.mask[slot]:
+            allowed = np.flatnonzero(decision.mask).tolist()
+            raise InputError(f"baseline '{path}': it returns slot {slot}, which is masked; the open ones are {allowed}")
+        return slot
+
+    return choose
 
 
 def _fixed(routes: Mapping[int, Sequence[int]], otherwise: Choose) -> Choose:

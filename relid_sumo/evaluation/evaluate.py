@@ -12,6 +12,7 @@ from relid_sumo.base import seeding
 from relid_sumo.base.errors import InputError, did_you_mean
 from relid_sumo.base.progress import counting
 from relid_sumo.base.stats import Estimate, estimate
+from relid_sumo.baseline.named import plan_baselines
 from relid_sumo.env.play import Job
 from relid_sumo.env.policies import Policy
 from relid_sumo.env.records import LOST, NEVER_INSERTED, EpisodeRecord
@@ -156,8 +157,10 @@ def episodes(
 ) -> dict[str, list[EpisodeRecord]]:
     """Drive policies in each of some traffic seeds, and return their episodes in the order of the seeds.
 
-    `branches` is as in `evaluate`; `on_done` is told of each episode as it comes in.
+    `branches` is as in `evaluate`; `on_done` is called with each episode as it ends. Routes of baselines that need it
+    are planned first.
     """
+    policies = plan_baselines(policies, ready, workers)
     jobs = [
         Job(
             seed,

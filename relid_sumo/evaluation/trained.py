@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from relid_sumo.base import seeding
 from relid_sumo.base.errors import InputError
-from relid_sumo.env.policies import Policy, pick, probabilities
-from relid_sumo.learn import run_folder
+from relid_sumo.env.policies import Policy, actor, pick, probabilities
+from relid_sumo.learn import checkpoint, run_folder
 from relid_sumo.scenario.files import override
 from relid_sumo.scenario.prepare import PreparedScenario, prepare
 
@@ -40,14 +40,14 @@ def load_trained(
         The folder holds no trained run, or the policy does not fit what the changes make of the scenario.
     """
     settings, scenario = run_folder.load(folder)
-    state = run_folder.load_checkpoint(folder)
+    state = checkpoint.load(folder)
     ready = prepare(override(scenario, changes), closed=closed, known=scenario)
     run_folder.check_same(settings, ready, folder)
-    weights = _actor(state)
-    agents = len(next(iter(weights.values())))
+    weights, acts = _actor(state)
+    agents = scenario.n_agents if acts else len(next(iter(weights.values())))
     if agents != ready.task.n_agents:
         raise InputError(f"{folder}: trained for {agents} agents, and the scenario now has {ready.task.n_agents}")
-    return ready, Policy("learned", settings.train.seed, greedy, weights)
+    return ready, Policy("learned", settings.train.seed, greedy, weights, path=acts)
 
 
 def load_policy(folder: Path | str, *, greedy: bool = True, seed: int = 0) -> Callable[[str, dict[str, Any]], int]:
@@ -66,7 +66,8 @@ def load_policy(folder: Path | str, *, greedy: bool = True, seed: int = 0) -> Ca
         The folder holds no trained run, or the name is not one of its agents.
     """
     settings, scenario = run_folder.load(Path(folder))
-    weights = _actor(run_folder.load_checkpoint(Path(folder)))
+    weights, acts = _actor(checkpoint.load(Path(folder)))
+    logits = actor(acts)
     index = {trip.id: i for i, trip in enumerate(scenario.trips)}
     rng = seeding.stream(seed, "policy", settings.train.seed)
 
@@ -74,11 +75,14 @@ def load_policy(folder: Path | str, *, greedy: bool = True, seed: int = 0) -> Ca
         if agent not in index:
             raise InputError(f"{folder}: no agent '{agent}' was trained; known are {', '.join(index)}")
         open_slots = np.asarray(observation["action_mask"], dtype=bool)
-        shares = probabilities(weights, index[agent], observation["observation"], open_slots)
+        shares = probabilities(weights, index[agent], observation["observation"], open_slots, logits)
         return int(np.argmax(shares)) if greedy else pick(shares, rng.random())
 
     return act
 
 
-def _actor(state: dict[str, Any]) -> dict[str, NDArray[np.float32]]:
-    return {name: value.numpy() for name, value in state["learner"]["actor"].items()}
+def _actor(state: dict[str, Any]) -> tuple[dict[str, NDArray[np.float32]], str]:
+    """Return the weights of a checkpoint's policy, and the import path of what acts by them, empty where built in."""
+    own = state.get("policy", {})
+    found = own.get("weights") or state["learner"]["actor"]
+    return {name: value.numpy() for name, value in found.items()}, str(own.get("acts", ""))

@@ -18,22 +18,23 @@ import csv
 import io
 import json
 import os
-import pickle
 import platform
 from collections.abc import Iterator, Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import torch
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
 
-from relid_sumo.base import files
+from relid_sumo.base import extension, files
 from relid_sumo.base.errors import InputError
 from relid_sumo.base.settings import Settings
 from relid_sumo.base.toml import validate
 from relid_sumo.learn.settings import TrainSettings
 from relid_sumo.runs import layout
+from relid_sumo.scenario import kinds
 from relid_sumo.scenario.files import FILE, placed, read_scenario, write_scenario
+from relid_sumo.scenario.kinds import Layout
 from relid_sumo.scenario.prepare import PreparedScenario
 from relid_sumo.scenario.settings import Scenario
 from relid_sumo.scenario.traffic.demand import own_demand
@@ -41,7 +42,7 @@ from relid_sumo.scenario.traffic.demand import own_demand
 SETTINGS, METRICS, TIMING, CHECKPOINT = layout.SETTINGS, layout.METRICS, layout.TIMING, "checkpoint.pt"
 PACKAGES = ("relid_sumo", "eclipse-sumo", "torch", "numpy", "scipy", "pettingzoo")
 LOCK = "run.lock"
-FORMAT, CHECKPOINT_FORMAT = layout.RUN_FORMAT, 2
+FORMAT = layout.RUN_FORMAT
 HEADING = "The scenario as this run drives it."
 
 
@@ -55,6 +56,17 @@ class RunSettings(Settings):
     """Checksum of the scenario's own route file, where it has one."""
     m_out: int
     versions: dict[str, str]
+    observation_size: int | None = None
+    """Width of an observation. This and the next are written only where something is not built in."""
+    sources: dict[str, str] = Field(default_factory=dict)
+    """SHA-256 of the source files of what is not built in, by import path."""
+
+    @model_serializer(mode="wrap")
+    def _without_built_in(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        content: dict[str, Any] = dump(self)
+        if not self.sources:
+            del content["observation_size"], content["sources"]
+        return content
 
 
 def check_free(folder: Path) -> None:
@@ -94,6 +106,13 @@ def versions() -> dict[str, str]:
     return {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}}
 
 
+def sources(scenario: Scenario | None, train: TrainSettings) -> dict[str, str]:
+    """Return the SHA-256 of the source of what a run, on a scenario, uses that is not built in, by import path."""
+    own = {"algorithm": train.algo, "provider": train.llm}
+    hashes = {path: extension.source_hash(path, what) for what, path in own.items() if extension.is_path(path)}
+    return hashes if scenario is None else kinds.sources(scenario) | hashes
+
+
 def create(folder: Path, ready: PreparedScenario, train: TrainSettings) -> None:
     """Make a new run folder with its settings and its scenario.
 
@@ -109,6 +128,8 @@ def create(folder: Path, ready: PreparedScenario, train: TrainSettings) -> None:
         demand=own_demand(ready.scenario, ready.network),
         m_out=ready.task.graph.m_out,
         versions=versions(),
+        observation_size=ready.task.observation_size,
+        sources=sources(ready.scenario, train),
     )
     write_scenario(placed(ready.scenario), folder, [HEADING])
     text = json.dumps(settings.model_dump(mode="json"), indent=1) + "\n"
@@ -146,34 +167,20 @@ def check_same(settings: RunSettings, ready: PreparedScenario, folder: Path) -> 
             f"{folder}: trained on a network with {settings.m_out} ways per junction; '{ready.network.name}' has "
             f"{ready.task.graph.m_out}, so the policy does not fit it"
         )
+    size = settings.observation_size or Layout().size(settings.m_out)
+    if ready.task.observation_size != size:
+        raise InputError(
+            f"{folder}: trained on observations of width {size}; '{ready.scenario.observation.kind}' has "
+            f"{ready.task.observation_size}, so the policy does not fit it"
+        )
+    for kind, now in kinds.sources(ready.scenario).items():
+        if settings.sources.get(kind, now) != now:
+            raise InputError(f"{folder}: the source of '{kind}' has changed since; train again, or bring it back")
     if ready.network.key != settings.network_key:
         raise InputError(
             f"{folder}: its network '{ready.network.name}' has changed since (another OSM file, other "
             "options or another SUMO); train again, or bring back what it was built from"
         )
-
-
-def save_checkpoint(folder: Path, state: Mapping[str, Any]) -> None:
-    """Write a checkpoint whole."""
-    with files.whole(folder / CHECKPOINT) as part:
-        torch.save({"format": CHECKPOINT_FORMAT, **state}, part)
-
-
-def load_checkpoint(folder: Path) -> dict[str, Any]:
-    """Return the last checkpoint.
-
-    Raises
-    ------
-    InputError
-        There is none yet, or it cannot be read.
-    """
-    file = folder / CHECKPOINT
-    if not file.is_file():
-        raise InputError(f"{folder} holds no {CHECKPOINT}: the run ended before its first update; train again")
-    try:
-        return dict(torch.load(file, weights_only=True))
-    except (OSError, RuntimeError, ValueError, EOFError, pickle.UnpicklingError) as error:
-        raise InputError(f"{file} cannot be read: {error}") from None
 
 
 class Table:

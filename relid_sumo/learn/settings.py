@@ -4,32 +4,40 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Annotated, Any, Literal, get_args
+from pathlib import Path
+from typing import Annotated, Any, get_args
 
-from pydantic import Field, ValidationInfo, field_validator
+from pydantic import (
+    BaseModel,
+    Field,
+    SerializerFunctionWrapHandler,
+    ValidationInfo,
+    field_validator,
+    model_serializer,
+)
 
+from relid_sumo.base import extension
 from relid_sumo.base.errors import InputError, did_you_mean
 from relid_sumo.base.settings import Settings
 from relid_sumo.base.toml import changed, validate
-from relid_sumo.learn.algos.hpo import HpoSettings
-from relid_sumo.learn.algos.ippo import IppoSettings
-from relid_sumo.runs import layout
+from relid_sumo.learn import algorithms
+from relid_sumo.learn.algorithms import Algorithm
+from relid_sumo.learn.algos.settings import HpoSettings, IppoSettings
 from relid_sumo.scenario.settings import Scenario, Simulator
-
-# Algorithms with experts, and the alpha of each where it is not given.
-EXPERT_ALGOS = {"reled": "dtw+gate", "leed": "decay", "bc": "fixed:1", "bc+ippo": "none"}
+from relid_sumo.sed.ask import providers
 
 
 def _is_whole(data: dict[str, Any]) -> bool:
     """Return whether an algorithm has all of RELED where nothing else is given; others with experts are parts of it."""
-    return data.get("algo") not in EXPERT_ALGOS or data["algo"] == "reled"
+    known = algorithms.ALGORITHMS.get(data.get("algo", ""))
+    return known is None or known.whole
 
 
 class TrainSettings(Settings):
     """Settings of a training run."""
 
-    algo: Literal["ippo", "mappo", "reled", "leed", "bc", "bc+ippo"] = "ippo"
-    """The algorithm."""
+    algo: str = "ippo"
+    """The algorithm: a name (`relid_sumo.learn.algorithms.ALGORITHMS`), or the import path of your own."""
     seed: Annotated[int, Field(ge=0)] = 0
     """Seed of weights, actions and the order of traffic."""
     episodes: Annotated[int, Field(ge=1)] = 100
@@ -42,11 +50,12 @@ class TrainSettings(Settings):
     ippo: IppoSettings = IppoSettings()
     """Settings of ``ippo`` and ``mappo``."""
     hpo: Annotated[HpoSettings, Field(validate_default=True)] = HpoSettings()
-    """Settings of the others, which have experts; where no alpha is given, it is the algorithm's (`EXPERT_ALGOS`)."""
+    """Settings of the others, which have experts; where no alpha is given, it is the algorithm's."""
     demonstrations: str = ""
     """File that ``sed run`` made, for algorithms with experts; made before training where not given."""
-    llm: Literal["", "recorded", "template", "openai", "mailbox"] = ""
-    """Who writes the programs that make demonstrations, as ``sed run --llm``."""
+    llm: str = ""
+    """Who writes the programs that make demonstrations, as ``sed run --llm``: a name, or the import path of your own
+    provider."""
     elite: bool = Field(default_factory=_is_whole)
     """Whether an agent's own better route takes its demonstration's place; where not given, with ``reled`` alone."""
     probes: bool = Field(default_factory=_is_whole)
@@ -60,20 +69,40 @@ class TrainSettings(Settings):
     """Updates between two renewals: demonstrations are scored under the present policies, and programs plan again
     (``reled`` without ``demonstrations``); 0 for none."""
 
-    @property
-    def expert(self) -> bool:
-        """Whether agents have experts."""
-        return self.algo not in layout.ALONE
+    options: dict[str, Any] = Field(default_factory=dict)
+    """Settings of an algorithm of your own. Not written where empty."""
+
+    @model_serializer(mode="wrap")
+    def _without_no_options(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        content: dict[str, Any] = dump(self)
+        if not content.get("options", True):
+            del content["options"]
+        return content
 
     @property
-    def unread(self) -> set[str]:
+    def algorithm(self) -> Algorithm:
+        """What is known of the algorithm."""
+        return algorithms.find(self.algo)
+
+    @property
+    def unread(self) -> frozenset[str]:
         """Settings that the algorithm does not look at."""
-        return layout.unread(self.algo)
+        return algorithms.unread(self.algo)
+
+    @field_validator("algo")
+    @classmethod
+    def _is_known(cls, algo: str) -> str:
+        try:
+            algorithms.find(algo)
+        except InputError as error:
+            raise ValueError(str(error)) from None
+        return algo
 
     @field_validator("hpo", mode="before")
     @classmethod
     def _with_its_alpha(cls, hpo: object, info: ValidationInfo) -> object:
-        alpha = EXPERT_ALGOS.get(info.data.get("algo", ""))
+        known = algorithms.ALGORITHMS.get(info.data.get("algo", ""))
+        alpha = None if known is None else known.alpha
         given = hpo.model_dump(exclude_unset=True) if isinstance(hpo, HpoSettings) else hpo
         return {"alpha": alpha, **given} if alpha is not None and isinstance(given, dict) else hpo
 
@@ -109,27 +138,54 @@ class TrainSettings(Settings):
         return stages[-1][0]
 
 
-def train_settings(content: dict[str, Any], changes: Sequence[str] = (), source: str = "--set train") -> TrainSettings:
-    """Return validated settings; `changes` are ``"ippo.clip=0.1"`` and the like, `source` is for the message.
+def train_settings(
+    content: dict[str, Any], changes: Sequence[str] = (), source: str = "--set train", folder: Path | None = None
+) -> TrainSettings:
+    """Return validated settings; an algorithm or a provider of the user's own is imported.
+
+    Parameters
+    ----------
+    content, changes
+        Settings, and ``"ippo.clip=0.1"`` and the like to replace some.
+    source
+        Where they come from, for the message.
+    folder
+        What files in import paths are relative to; the present folder where not given.
 
     Raises
     ------
     InputError
         An algorithm, a setting or a value that does not exist.
     """
-    known = get_args(TrainSettings.model_fields["algo"].annotation)
-    if content.get("algo") not in known:
-        name = str(content.get("algo"))
-        raise InputError(f"there is no algorithm '{name}'{did_you_mean(name, known)}; known are {', '.join(known)}")
+    algorithms.find(str(content.get("algo")))
     settings = validate(changed(content, changes), TrainSettings, source)
-    if not settings.expert and (settings.llm or settings.demonstrations):
-        raise InputError(f"{settings.algo} has no experts to demonstrate; those that do are {', '.join(EXPERT_ALGOS)}")
-    if settings.llm == "mailbox":
+    if algorithms.unread(settings.algo) >= {"llm", "demonstrations"} and (settings.llm or settings.demonstrations):
+        known = ", ".join(algorithms.WITH_EXPERTS)
+        raise InputError(f"{settings.algo} has no experts to demonstrate; those that do are {known}")
+    if settings.llm and providers.find(settings.llm).waits:
         raise InputError(
             "training cannot wait for a mailbox; run: relid-sumo sed run SCENARIO --llm mailbox --mailbox DIR --out s; "
             "then train with --demonstrations s/demonstrations.npz"
         )
-    return settings
+    settings = settings.model_copy(
+        update={
+            "algo": extension.located(settings.algo, folder),
+            "llm": extension.located(settings.llm, folder),
+        }
+    )
+    if settings.algo in algorithms.ALGORITHMS:
+        if settings.options:
+            raise InputError(f"{source}: options: {settings.algo} has none; they are for an algorithm of your own")
+        return settings
+    return settings.model_copy(update={"options": _options(settings, source)})
+
+
+def _options(settings: TrainSettings, source: str) -> dict[str, Any]:
+    """Return the options of a user's algorithm, validated and completed by its ``Settings`` where it has one."""
+    model = getattr(algorithms.own(settings.algo), "Settings", None)
+    if isinstance(model, type) and issubclass(model, BaseModel):
+        return validate(settings.options, model, f"{source}.options").model_dump(mode="json")
+    return settings.options
 
 
 def parse_curriculum(text: str) -> list[tuple[str, float]]:

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,11 +19,10 @@ from relid_sumo.env.play import Job
 from relid_sumo.env.policies import Policy
 from relid_sumo.env.records import LOST, NEVER_INSERTED, EpisodeRecord
 from relid_sumo.env.workers import Rollouts
-from relid_sumo.learn import run_folder
-from relid_sumo.learn.algos.gae import Batch, make_batch
-from relid_sumo.learn.algos.hpo import Hpo
-from relid_sumo.learn.algos.ippo import Ippo, NotFiniteError
-from relid_sumo.learn.algos.mappo import Mappo
+from relid_sumo.learn import algorithms, checkpoint, run_folder
+from relid_sumo.learn.algos.gae import Batch
+from relid_sumo.learn.algos.ippo import NotFiniteError
+from relid_sumo.learn.learner import Learner, LearnerSetup
 from relid_sumo.learn.reled import reled
 from relid_sumo.learn.settings import TrainSettings
 from relid_sumo.scenario.prepare import PreparedScenario, prepare
@@ -70,7 +70,7 @@ def train(
     SimulationError
         SUMO failed, or a loss is not finite; the last checkpoint is whole.
     """
-    if settings.expert:
+    if settings.algorithm.experts:
         reled.check(ready, settings)
     run_folder.check_free(folder)
     with run_folder.locked(folder):
@@ -102,18 +102,21 @@ def _resumed(folder: Path, watch: TrainingWatch, *, workers: int | None, fork: b
             f"{folder}: its traffic ({scenario.demand.route_file}) has changed since; train again, or bring back the "
             "file as it was"
         )
+    source = run_folder.sources(scenario, settings.train).get(settings.train.algo)
+    if source != settings.sources.get(settings.train.algo, source):
+        log.warning(f"the source of {settings.train.algo} has changed since: the run may not continue exactly")
     now = run_folder.versions()
     for name in sorted(now.keys() & settings.versions.keys()):
         if now[name] != settings.versions[name]:
             log.warning(f"{name} is {now[name]} here, and was {settings.versions[name]}: it may not go on exactly")
     has_state = (folder / run_folder.CHECKPOINT).exists()  # killed before its first update, it simply starts
-    state = run_folder.load_checkpoint(folder) if has_state else None
+    state = checkpoint.load(folder) if has_state else None
     if state is not None and state.get("algo", settings.train.algo) != settings.train.algo:
         raise InputError(
             f"{folder}: its checkpoint is of '{state['algo']}', and its {run_folder.SETTINGS} says "
             f"'{settings.train.algo}'; put back the settings that it was trained with"
         )
-    if state is not None and state.get("format") != run_folder.CHECKPOINT_FORMAT:
+    if state is not None and state.get("format") != checkpoint.FORMAT:
         raise InputError(
             f"{folder}: its checkpoint was written by another version of relid_sumo and cannot be gone on from; "
             "evaluate it as it is, or train again"
@@ -123,49 +126,31 @@ def _resumed(folder: Path, watch: TrainingWatch, *, workers: int | None, fork: b
     return _run(ready, folder, settings.train, state, watch, workers=workers, fork=fork)
 
 
-def episodes_done(folder: Path) -> int:
-    """Return how many episodes the last checkpoint of a run has behind it."""
-    return int(run_folder.load_checkpoint(folder)["episodes"]) if (folder / run_folder.CHECKPOINT).exists() else 0
-
-
 def _run(
     ready: PreparedScenario,
     folder: Path,
     settings: TrainSettings,
-    state: dict[str, object] | None,
+    state: dict[str, Any] | None,
     watch: TrainingWatch,
     *,
     workers: int | None,
     fork: bool,
 ) -> dict[str, float]:
     torch.set_num_threads(1)  # the networks are small, and sums then always come out the same
-    learner = _learner(ready, settings)
-    expert = reled.Reled(ready, folder, settings, learner, workers) if isinstance(learner, Hpo) else None
-    update, episodes, row = 0, 0, {}
-    if state is not None:
-        learner.restore(state["learner"])  # type: ignore[arg-type]
-        update, episodes = int(state["update"]), int(state["episodes"])  # type: ignore[call-overload]
+    learner = algorithms.build(LearnerSetup(ready, settings, folder, workers), state)
+    update, episodes, row = (0, 0, {}) if state is None else (int(state["update"]), int(state["episodes"]), {})
     metrics, timing = (run_folder.Table(folder / name, keep=update) for name in (run_folder.METRICS, run_folder.TIMING))
     board = SummaryWriter(str(folder / "tensorboard"), purge_step=episodes + 1)
     try:
         with Rollouts(ready.task, workers, fork=fork) as rollouts:
-            if expert is not None:
-                expert.begin(None if state is None else state["experts"])  # type: ignore[arg-type]
             while episodes < settings.episodes:
                 simulator, progress = settings.simulator(ready.scenario, episodes), episodes / settings.episodes
-                if expert is not None:
-                    expert.enter(rollouts, simulator)
+                learner.enter(rollouts, simulator)
                 start = time.perf_counter()
                 jobs = _jobs(ready, settings, episodes, learner)
                 records = rollouts.run(jobs, watch.episode)
                 driven = time.perf_counter()
-                follows: dict[str, float] = {}
-                traffic_baseline = None
-                if expert is not None:
-                    follows, traffic_baseline = expert.before_update(records, simulator, progress)
-                batch = make_batch(
-                    records, ready.task.n_agents, joint=settings.algo == "mappo", traffic_baseline=traffic_baseline
-                )
+                batch, follows = learner.batch(records, simulator, progress)
                 learnt = _learn(learner, batch, progress, ready, update + 1, folder)
                 done = time.perf_counter()
                 micro = int(simulator == "micro")
@@ -177,24 +162,25 @@ def _run(
                 for name, value in row.items():
                     board.add_scalar(name, value, episodes)
                 board.flush()  # TensorBoard is to follow a run; of itself it writes every two minutes
-                if expert is not None and episodes < settings.episodes:  # nothing would be learnt from it any more
-                    expert.after_update(rollouts, update)
-                content = {"algo": settings.algo, "update": update, "episodes": episodes, "learner": learner.state()}
-                run_folder.save_checkpoint(folder, content | ({} if expert is None else {"experts": expert.state()}))
+                if episodes < settings.episodes:  # nothing would be learnt from it any more
+                    learner.after_update(rollouts, update)
+                counters = {"algo": settings.algo, "update": update, "episodes": episodes}
+                checkpoint.save(folder, {**counters, **learner.checkpoint(), **_policy(learner)})
                 watch.update(row)
     finally:
         board.close()
     return row
 
 
-def _learner(ready: PreparedScenario, settings: TrainSettings) -> Ippo:
-    agents, m_out = ready.task.n_agents, ready.task.graph.m_out
-    if settings.expert:
-        return Hpo(agents, m_out, settings.hpo, settings.seed)
-    return (Mappo if settings.algo == "mappo" else Ippo)(agents, m_out, settings.ippo, settings.seed)
+def _policy(learner: Learner) -> dict[str, object]:
+    """Return what the policy of a user's own algorithm acts by, for those who evaluate it without the algorithm."""
+    if "actor" in learner.state() and not learner.acts:
+        return {}
+    weights = {name: torch.from_numpy(np.array(value)) for name, value in learner.weights().items()}
+    return {"policy": {"acts": learner.acts, "weights": weights}}
 
 
-def _jobs(ready: PreparedScenario, settings: TrainSettings, episodes: int, learner: Ippo) -> list[Job]:
+def _jobs(ready: PreparedScenario, settings: TrainSettings, episodes: int, learner: Learner) -> list[Job]:
     """Return the episodes of the next update: every training traffic seed once per pass, in shuffled order."""
     count = min(settings.episodes_per_update, settings.episodes - episodes)
     simulator = settings.simulator(ready.scenario, episodes)
@@ -202,7 +188,8 @@ def _jobs(ready: PreparedScenario, settings: TrainSettings, episodes: int, learn
     for number in range(episodes, episodes + count):
         turn, place = divmod(number, len(seeds))
         traffic_seed = int(seeding.stream(settings.seed, "traffic order", turn).permutation(seeds)[place])
-        policy = Policy("learned", seed=seeding.derive(settings.seed, "episode", number), weights=weights)
+        seed = seeding.derive(settings.seed, "episode", number)
+        policy = Policy("learned", seed=seed, weights=weights, path=learner.acts)
         jobs.append(Job(traffic_seed, ready.options(traffic_seed, simulator), policy))
     return jobs
 
@@ -225,7 +212,7 @@ def summary(records: Sequence[EpisodeRecord]) -> dict[str, float]:
 
 
 def _learn(
-    learner: Ippo, batch: Batch, progress: float, ready: PreparedScenario, update: int, folder: Path
+    learner: Learner, batch: Batch, progress: float, ready: PreparedScenario, update: int, folder: Path
 ) -> dict[str, float]:
     try:
         return learner.update(batch, progress)

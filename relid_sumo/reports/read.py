@@ -13,6 +13,7 @@ from relid_sumo.base import files
 from relid_sumo.base.errors import InputError
 from relid_sumo.base.files import Columns
 from relid_sumo.base.toml import validate
+from relid_sumo.learn import algorithms
 from relid_sumo.runs import layout
 from relid_sumo.runs import summary as runs_summary
 from relid_sumo.runs.summary import StoredEvaluation, Summary
@@ -61,7 +62,7 @@ class Run:
     @property
     def setup(self) -> str:
         """All settings that the training read, except the seed, as text."""
-        left_out = {"seed", *layout.unread(str(self.settings.get("algo")))}
+        left_out = {"seed", *algorithms.unread(str(self.settings.get("algo")))}
         return json.dumps({k: v for k, v in self.settings.items() if k not in left_out}, sort_keys=True)
 
 

@@ -13,6 +13,7 @@ from pydantic import BaseModel
 from relid_sumo.base import files
 from relid_sumo.base.errors import InputError
 from relid_sumo.base.toml import changed, load_toml, validate
+from relid_sumo.scenario import kinds
 from relid_sumo.scenario.settings import Scenario
 
 FILE = "scenario.toml"
@@ -28,7 +29,8 @@ def read_scenario(file: Path) -> Scenario:
     InputError
         There is no such file, or it is not valid.
     """
-    return load_toml(file, Scenario).model_copy(update={"folder": file.parent.resolve()})
+    scenario = load_toml(file, Scenario).model_copy(update={"folder": file.parent.resolve()})
+    return kinds.located(scenario, scenario.folder)
 
 
 def placed(scenario: Scenario) -> Scenario:
@@ -44,10 +46,11 @@ def placed(scenario: Scenario) -> Scenario:
     return scenario
 
 
-def override(scenario: Scenario, changes: Sequence[str], source: str = "--set") -> Scenario:
-    """Return a scenario with settings replaced; a demand whose level or shape changes is calibrated anew.
+def override(scenario: Scenario, changes: Sequence[str], source: str = "--set", folder: Path | None = None) -> Scenario:
+    """Return a scenario with settings replaced; a demand whose level or shape changes is calibrated again.
 
-    `source` says, for the message, where the changes come from.
+    `source` says, for the message, where the changes come from; `folder` is what files in import paths are relative
+    to, the present one where not given.
 
     Raises
     ------
@@ -60,7 +63,7 @@ def override(scenario: Scenario, changes: Sequence[str], source: str = "--set") 
     keys = {change.partition("=")[0].strip() for change in changes}
     if keys & {f"demand.{name}" for name in RECALIBRATE} and "demand.rate_vph" not in keys:
         content["demand"].pop("rate_vph", None)
-    return validate(content, Scenario, source).model_copy(update={"folder": scenario.folder})
+    return kinds.located(validate(content, Scenario, source).model_copy(update={"folder": scenario.folder}), folder)
 
 
 def to_toml(scenario: Scenario, heading: Sequence[str] = ()) -> str:
@@ -71,9 +74,10 @@ def to_toml(scenario: Scenario, heading: Sequence[str] = ()) -> str:
 
 def _table(model: BaseModel, place: tuple[str, ...]) -> Iterator[str]:
     tables: list[tuple[str, BaseModel | tuple[BaseModel, ...]]] = []
+    written = model.model_dump()
     for name, info in type(model).model_fields.items():
         value = getattr(model, name)
-        if info.exclude:
+        if name not in written:
             continue
         if isinstance(value, BaseModel) or (isinstance(value, tuple) and value and isinstance(value[0], BaseModel)):
             tables.append((name, value))

@@ -12,6 +12,7 @@ from relid_sumo.base.errors import InputError, did_you_mean
 from relid_sumo.network import account, network
 from relid_sumo.network.catalogue import NetworkSettings
 from relid_sumo.network.network import Network
+from relid_sumo.scenario import kinds
 from relid_sumo.scenario.settings import Scenario, Simulator
 from relid_sumo.scenario.task import RoutingTask, make_task
 from relid_sumo.scenario.traffic import demand, edge_times, level, meso, sumo_options
@@ -34,7 +35,9 @@ class PreparedScenario:
         """
         own = self.scenario.model_dump(mode="json", exclude={"name", "network", *unseen})
         traffic = demand.own_demand(self.scenario, self.network)
-        return [cache.code(), sumo.version(), self.network.key, own, traffic, sorted(self.task.closed)]
+        sources = kinds.sources(self.scenario, *unseen)
+        content: list[object] = [cache.code(), sumo.version(), self.network.key, own, traffic, sorted(self.task.closed)]
+        return [*content, sources] if sources else content
 
     def options(self, traffic_seed: int, simulator: Simulator = "micro") -> tuple[str, ...]:
         """Return SUMO's options for a traffic seed; its demand is made on first use.
@@ -119,6 +122,8 @@ def prepare(
     InputError
         The scenario cannot be driven; the message says why.
     """
+    layout = kinds.layout(scenario)
+    kinds.reward(scenario.reward.kind)
     built = build_network(scenario)
     for warning in account.warnings(built.summary):
         log.warning(warning)
@@ -131,7 +136,8 @@ def prepare(
         times = edge_times.edge_times(known or scenario, built).mean(axis=0)
     if shut and scenario.demand.route_file is not None:
         raise InputError("a road can be closed with generated demand alone: own demand is not routed anew around it")
-    ready = PreparedScenario(scenario, built, make_task(scenario, built.graph, ends(scenario, built), times, shut))
+    task = make_task(scenario, built.graph, ends(scenario, built), times, shut, layout)
+    ready = PreparedScenario(scenario, built, task)
     ready.options(scenario.seeds.training[0])  # demand that cannot be had is told now
     return ready
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from relid_sumo.base.settings import Settings
 from relid_sumo.network.catalogue import NetworkSettings
@@ -96,9 +96,25 @@ class Seeds(Settings):
         )
 
 
-class Observation(Settings):
+OBSERVATION, REWARD = "roads", "progress"  # the built-in kinds (`relid_sumo.scenario.kinds`)
+
+
+class _Kind(Settings):
+    """Base of what may be replaced by a user's own code. The built-in kind is not written: files keep their form."""
+
+    @model_serializer(mode="wrap")
+    def _without_built_in(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        content: dict[str, Any] = dump(self)
+        if content.get("kind") == type(self).model_fields["kind"].default:
+            del content["kind"]
+        return content
+
+
+class Observation(_Kind):
     """What a vehicle knows."""
 
+    kind: str = OBSERVATION
+    """``roads``, or a function of your own: ``package.module:NAME`` or ``file.py:NAME``."""
     distance: Literal["straight", "network", "time"] = "straight"
     """Distance to the destination: straight line, shortest path on the road graph, or time-to-go on the edges' mean
     travel times over the training traffic (in metres at free-flow speed)."""
@@ -108,9 +124,11 @@ class Observation(Settings):
     """Time constant of `ewma`, s; at least one signal cycle."""
 
 
-class Reward(Settings):
+class Reward(_Kind):
     """``R_k = -(t_k - t_(k-1)) + w_d (d_(k-1) - d_k)``, in s."""
 
+    kind: str = REWARD
+    """``progress``, as above, or a function of your own: ``package.module:NAME`` or ``file.py:NAME``."""
     w_d: Annotated[float, Field(ge=0)] = 0.1
     """Weight of the distance, s/m: a metre nearer is worth the time to drive it at ``1 / w_d`` (36 km/h)."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from relid_sumo.base.arrays import Bools, Float32s, Floats
 from relid_sumo.base.errors import InputError
 from relid_sumo.network.graph import RoadGraph, follow
+from relid_sumo.scenario.kinds import Layout
 from relid_sumo.scenario.settings import Scenario
 
 
@@ -37,6 +38,8 @@ class RoutingTask:
         Free-flow time from the end of each edge, s.
     closed : frozenset of int
         Edges that nobody may choose.
+    layout : Layout
+        Widths of an observation.
     """
 
     scenario: Scenario
@@ -50,6 +53,7 @@ class RoutingTask:
     next_edge: NDArray[np.int32]
     free_to_go: Float32s
     closed: frozenset[int] = frozenset()
+    layout: Layout = field(default_factory=Layout)
 
     @property
     def n_agents(self) -> int:
@@ -58,8 +62,8 @@ class RoutingTask:
 
     @property
     def observation_size(self) -> int:
-        """Width of an observation, ``2 m_out + 2``."""
-        return 2 * self.graph.m_out + 2
+        """Width of an observation; ``2 m_out + 2`` with the built-in kind."""
+        return self.layout.size(self.graph.m_out)
 
     @property
     def start_to_go(self) -> Floats:
@@ -87,6 +91,7 @@ def make_task(
     ends: Sequence[tuple[int, int]],
     edge_times: Floats | None = None,
     closed: frozenset[int] = frozenset(),
+    layout: Layout = Layout(),  # noqa: B008 - frozen
 ) -> RoutingTask:
     """Build the task of a scenario.
 
@@ -98,6 +103,8 @@ def make_task(
         Mean travel time of each edge over the training traffic, s, shape (E,); needed for the distance ``time``.
     closed
         Edges closed to the agents.
+    layout
+        Widths of an observation.
 
     Raises
     ------
@@ -130,6 +137,7 @@ def make_task(
         next_edge=np.array(steps, dtype=np.int32),
         free_to_go=np.array(free, dtype=np.float32),
         closed=closed,
+        layout=layout,
     )
     _check(task)
     return task

@@ -10,9 +10,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, get_args
 
-from relid_sumo.base import cache
+from relid_sumo.base import cache, extension
 from relid_sumo.base import files as base_files
-from relid_sumo.base.errors import InputError, did_you_mean
+from relid_sumo.base.errors import InputError
 from relid_sumo.base.toml import changed, validate
 from relid_sumo.env.records import EpisodeRecord
 from relid_sumo.env.workers import Rollouts
@@ -23,9 +23,9 @@ from relid_sumo.scenario.settings import Scenario, Simulator
 from relid_sumo.scenario.traffic import edge_times
 from relid_sumo.sed import demonstrate, results, run_folder
 from relid_sumo.sed.ask import provider as ask_provider
-from relid_sumo.sed.ask.mailbox import Mailbox, Recorded, write_record
-from relid_sumo.sed.ask.provider import OpenAi, Provider, Question
-from relid_sumo.sed.ask.template import Template
+from relid_sumo.sed.ask import providers
+from relid_sumo.sed.ask.mailbox import write_record
+from relid_sumo.sed.ask.provider import Asking, Question
 from relid_sumo.sed.bench import Bench, Present, SedWatch
 from relid_sumo.sed.demonstrations import Demonstrations
 from relid_sumo.sed.loop import Refined, refine
@@ -34,8 +34,6 @@ from relid_sumo.sed.programs.sandbox import Isolation
 from relid_sumo.sed.settings import SedSettings
 
 log = logging.getLogger(__name__)
-
-PROVIDERS = ("recorded", "template", "openai", "mailbox")
 
 
 @dataclass(frozen=True)
@@ -79,9 +77,9 @@ def check(ask: Ask, settings: SedSettings, scenario: Scenario) -> tuple[str, Iso
     """
     recorded = scenario.folder / ANSWERS
     name = ask.name or ("recorded" if recorded.is_dir() else "template")
-    if name not in PROVIDERS:
-        known = ", ".join(PROVIDERS)
-        raise InputError(f"--llm {name}: no such provider{did_you_mean(name, PROVIDERS)}; known are {known}")
+    known = providers.find(name)
+    if extension.is_path(name):
+        providers.own(name)
     if name == "recorded" and not recorded.is_dir():
         raise InputError(
             f"--llm recorded: scenario '{scenario.name}' has no recorded answers ({recorded}); use --llm template"
@@ -90,7 +88,7 @@ def check(ask: Ask, settings: SedSettings, scenario: Scenario) -> tuple[str, Iso
         raise InputError("--llm mailbox: name the folder for prompts and answers: --mailbox DIR")
     if name == "openai":
         ask_provider.check(settings.llm)
-    return name, sandbox.isolation(trusted=name == "template", unsafe=ask.unsafe)
+    return name, sandbox.isolation(trusted=not known.is_model, unsafe=ask.unsafe)
 
 
 def run(
@@ -160,7 +158,7 @@ def plan(
         demonstrations.save(folder / run_folder.DEMONSTRATIONS)
         return demonstrations
 
-    if name not in {"recorded", "template"}:
+    if not providers.find(name).repeats:
         return make()
     kind, network = "demonstrations", ready.network.name
     if cache.cache_file(kind, network, content, ".npz").is_file():
@@ -213,20 +211,10 @@ def looped(bench: Bench, folder: Path, ask: Ask) -> Refined:
     name, how = check(ask, settings, scenario)
     known = {"scenario": placed(scenario).model_dump(mode="json"), "network_key": ready.network.key}
     run_folder.open_run(folder, name, {**known, "isolation": how, "settings": settings.model_dump(mode="json")})
-    provider = _provider(name, ask, settings, scenario, folder)
+    asking = Asking(settings.llm, folder, scenario.folder / ANSWERS, ask.mailbox, ask.wait_s)
+    provider = providers.build(name, asking)
     times = edge_times.edge_times(scenario, ready.network)
     return refine(bench, folder, provider, how, times)
-
-
-def _provider(name: str, ask: Ask, settings: SedSettings, scenario: Scenario, folder: Path) -> Provider:
-    match name:
-        case "openai":
-            return OpenAi(settings.llm, folder / run_folder.USAGE)
-        case "mailbox" if ask.mailbox is not None:
-            return Mailbox(ask.mailbox, ask.wait_s)
-        case "recorded":
-            return Recorded(scenario.folder / ANSWERS)
-    return Template()
 
 
 def network_of(folder: Path) -> Network:
@@ -256,7 +244,8 @@ def record(folder: Path, scenario: Path) -> list[Path]:
         run_folder.read_json(folder / run_folder.RESULTS),
         run_folder.read_json(folder / run_folder.SETTINGS),
     )
-    if settings["provider"] not in {"openai", "mailbox"}:
+    known = providers.find(settings["provider"])
+    if known.repeats or not known.is_model:
         raise InputError(f"{folder}: its answers are {settings['provider']}; only those of a model are recorded")
     name = read_scenario(scenario / FILE).name
     if name != content["scenario"]:

@@ -24,7 +24,7 @@ from relid_sumo.base.errors import InputError
 from relid_sumo.base.files import read
 from relid_sumo.sed.ask.provider import Provider, Question
 
-SETTINGS, USAGE, RESULTS, DEMONSTRATIONS = "settings.json", "usage.json", "results.json", "demonstrations.npz"
+SETTINGS, RESULTS, DEMONSTRATIONS = "settings.json", "results.json", "demonstrations.npz"
 PROMPTS, ANSWERS, PROGRAMS, LOCK = "prompts", "answers", "programs", "run.lock"
 
 

@@ -14,70 +14,22 @@ With ``alpha = "none"`` this is IPPO, bit for bit. Before the first update `imit
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Literal, Self
+from typing import Any
 
 import numpy as np
 import torch
-from pydantic import Field, field_validator, model_validator
 from torch import Tensor
 
 from relid_sumo.base.arrays import Floats
 from relid_sumo.learn.algos.gae import Batch
-from relid_sumo.learn.algos.ippo import RETURN_SCALE, Ippo, IppoSettings, shares
+from relid_sumo.learn.algos.ippo import RETURN_SCALE, Ippo, shares
 from relid_sumo.learn.algos.nets import Critic, clip_each
+from relid_sumo.learn.algos.settings import HpoSettings
+from relid_sumo.scenario.kinds import Layout
 
 MOST_WEIGHT = 20.0  # of `ve`, whose exp is of advantages over 100 s
-ALPHAS = ("none", "dtw", "dtw+gate", "router", "decay")
-
-
-class HpoSettings(IppoSettings):
-    """Settings of HPO, beside those of IPPO."""
-
-    octaves: Annotated[int, Field(ge=0, le=10)] = 6
-    """See `IppoSettings`: who has an expert to imitate must tell junctions apart; who has none learns slower for it."""
-    alpha: str = "dtw+gate"
-    """How much an agent follows its expert: ``dtw`` (more the further its way is from the expert's), ``dtw+gate`` (and
-    no more than ``alpha_min`` once the expert is worse), ``decay`` (falling linearly to 0), ``router`` (a learnt
-    weight), ``fixed:0.5``, ``none``."""
-    alpha_max: Annotated[float, Field(ge=0, le=1)] = 0.9
-    """The largest alpha, of ``dtw``, ``dtw+gate`` and ``decay``."""
-    alpha_min: Annotated[float, Field(ge=0, le=1)] = 0.5
-    """The least alpha of ``dtw`` and ``dtw+gate``: what holds an agent that is close to its expert where it is."""
-    paired: bool = True
-    """Whether own advantages know how the demonstration fared in the same traffic (not with alpha ``none``)."""
-    gate_s: Annotated[float, Field(gt=0)] = 10.0
-    """How soon the gate closes, s of return between agent and expert."""
-    expert_loss: Literal["ce", "sil", "ve"] = "ce"
-    """Cross-entropy on the expert's actions: plain, weighted by how much better than V^a they came out (``sil``), or by
-    exp of their advantage over V^e (``ve``)."""
-    imitation_steps: Annotated[int, Field(ge=0)] = 600
-    """Gradient steps of imitation before the first episode, at most; 0 for none."""
-    imitation_target: Annotated[float, Field(gt=0, le=1)] = 0.97
-    """Mean probability of the expert's actions at which imitation ends; and who takes one with this probability or more
-    is not drawn to it further: what is left is for trying other ways."""
-
-    @field_validator("alpha")
-    @classmethod
-    def _known(cls, alpha: str) -> str:
-        kind, _, number = alpha.partition(":")
-        if kind == "fixed":
-            try:
-                if 0.0 <= float(number) <= 1.0:
-                    return alpha
-            except ValueError:
-                pass
-            raise ValueError("give a number from 0 to 1, as in fixed:0.5")
-        if alpha not in ALPHAS:
-            raise ValueError(f"known are {', '.join(ALPHAS)} and fixed:0.5")
-        return alpha
-
-    @model_validator(mode="after")
-    def _in_order(self) -> Self:
-        if self.alpha.startswith("dtw") and self.alpha_min > self.alpha_max:
-            raise ValueError("alpha_min must not be above alpha_max")
-        return self
 
 
 @dataclass(frozen=True, eq=False)
@@ -142,15 +94,33 @@ class Hpo(Ippo):
 
     settings: HpoSettings
 
-    def __init__(self, agents: int, m_out: int, settings: HpoSettings, seed: int) -> None:
-        super().__init__(agents, m_out, settings, seed)
-        self.expert_critic = Critic(agents, m_out, hidden=settings.hidden, seed=seed, name="expert_critic")
+    def __init__(
+        self,
+        agents: int,
+        m_out: int,
+        settings: HpoSettings,
+        seed: int,
+        layout: Layout = Layout(),  # noqa: B008 - frozen
+    ) -> None:
+        super().__init__(agents, m_out, settings, seed, layout)
+        width = layout.size(m_out)
+        self.expert_critic = Critic(agents, width, hidden=settings.hidden, seed=seed, name="expert_critic")
         self.gate = torch.zeros(agents, requires_grad=settings.alpha == "router")
         self._expert_parameters = [*self.expert_critic.parameters()]
         own = [*self._expert_parameters, *([self.gate] if self.gate.requires_grad else [])]
         self.expert_optimiser = torch.optim.Adam(own, lr=settings.learning_rate, eps=1e-5)
-        self.expert: Expert | None = None
+        self.expert = None
+        self._told: dict[str, float] = {}
         self._alpha = torch.zeros(agents)
+
+    @property
+    def expert(self) -> Expert | None:
+        """What the agents' experts show; None before they show anything."""
+        return self._expert
+
+    @expert.setter
+    def expert(self, expert: Expert | None) -> None:
+        self._expert, self._seen = expert, None if expert is None else _Seen(expert)
 
     def imitate(self, agents: Sequence[int] | None = None) -> dict[str, float]:
         """Bring the actors to their experts, and both value functions to what the experts' decisions came to.
@@ -165,8 +135,8 @@ class Hpo(Ippo):
         dict
             ``steps``, and ``imitated``: the mean probability of these experts' actions at the end.
         """
-        assert self.expert is not None
-        seen, chosen = _Seen(self.expert), torch.zeros(len(self._alpha))
+        assert self._seen is not None
+        seen, chosen = self._seen, torch.zeros(len(self._alpha))
         chosen[slice(None) if agents is None else list(agents)] = 1.0
         chosen *= seen.any  # who never has a choice has nothing to learn
         everything = [*self._parameters, *self._expert_parameters]
@@ -203,15 +173,10 @@ class Hpo(Ippo):
         Beside what IPPO tells: ``alpha``, ``expert_loss``, ``expert_value_loss`` and ``imitated``, the mean probability
         of the expert's actions, the last two as the last pass found them.
         """
-        self.begin()
+        self._told = {}
         for group in self.expert_optimiser.param_groups:
             group["lr"] = self._rate(progress)
         return super().update(batch, progress) | {"alpha": float(self._alpha.mean())} | self._told
-
-    def begin(self) -> None:
-        """Take up what the experts show now."""
-        self._seen = _Seen(self.expert) if self.expert is not None else None
-        self._told: dict[str, float] = {}
 
     def _with_expert(self, loss: Tensor) -> Tensor:
         """Return the agents' losses with their experts' part, shape (N,)."""
@@ -264,7 +229,7 @@ class Hpo(Ippo):
             "gate": self.gate.detach(),
         }
 
-    def restore(self, state: dict[str, dict[str, object]]) -> None:
+    def restore(self, state: Mapping[str, Any]) -> None:
         """See `Ippo.restore`."""
         super().restore(state)
         self.expert_critic.load_state_dict(state["expert_critic"])

@@ -12,44 +12,21 @@ and networks (de Witt et al. 2020, arXiv 2011.09533, without sharing). One updat
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import torch
-from pydantic import Field
 from torch import Tensor
 
-from relid_sumo.base.settings import Settings
 from relid_sumo.env.policies import Weights
 from relid_sumo.learn.algos.gae import Batch, advantages
 from relid_sumo.learn.algos.nets import Actor, Critic, clip_each
+from relid_sumo.learn.algos.settings import IppoSettings
+from relid_sumo.learn.learner import Learner, LearnerSetup
+from relid_sumo.scenario.kinds import Layout
 
 RETURN_SCALE = 100.0  # s
-
-
-class IppoSettings(Settings):
-    """Settings of IPPO."""
-
-    learning_rate: Annotated[float, Field(gt=0)] = 1e-2
-    """Adam's step size at the start."""
-    schedule: Literal["linear", "constant"] = "linear"
-    """How the step size goes on: linearly to 0 over the run, or constant."""
-    gae_lambda: Annotated[float, Field(ge=0, le=1)] = 0.8
-    """Weight of later errors in the advantage."""
-    clip: Annotated[float, Field(gt=0)] = 0.2
-    """How far the probability ratio counts, 1 +- clip."""
-    entropy: Annotated[float, Field(ge=0)] = 0.01
-    """Weight of the entropy bonus at the start; it falls linearly to 0 over the run."""
-    epochs: Annotated[int, Field(ge=1)] = 16
-    """Passes over a batch."""
-    max_grad_norm: Annotated[float, Field(gt=0)] = 0.5
-    """Largest norm of one agent's gradient."""
-    hidden: Annotated[int, Field(ge=1)] = 64
-    """Width of the hidden layers."""
-    scorer: Annotated[int, Field(ge=1)] = 32
-    """Width of the slot scorer."""
-    octaves: Annotated[int, Field(ge=0, le=10)] = 0
-    """Octaves of waves through which the actor sees distances; the finest of k is ``d_max / 2^(k-1)`` long."""
 
 
 class NotFiniteError(ArithmeticError):
@@ -60,7 +37,7 @@ class NotFiniteError(ArithmeticError):
         self.agents = agents
 
 
-class Ippo:
+class Ippo(Learner):
     """N learners, stacked.
 
     Parameters
@@ -71,13 +48,21 @@ class Ippo:
         See `IppoSettings`.
     seed
         Seed of the first weights; nothing else here is random.
+    layout
+        Widths of an observation.
     """
 
-    def __init__(self, agents: int, m_out: int, settings: IppoSettings, seed: int) -> None:
-        self.settings = settings
-        s = settings
-        self.actor = Actor(agents, m_out, hidden=s.hidden, scorer=s.scorer, octaves=s.octaves, seed=seed)
-        self.critic = Critic(agents, m_out, hidden=settings.hidden, seed=seed)
+    def __init__(
+        self,
+        agents: int,
+        m_out: int,
+        settings: IppoSettings,
+        seed: int,
+        layout: Layout = Layout(),  # noqa: B008 - frozen
+    ) -> None:
+        self.settings = s = settings
+        self.actor = Actor(agents, m_out, hidden=s.hidden, scorer=s.scorer, octaves=s.octaves, seed=seed, layout=layout)
+        self.critic = Critic(agents, layout.size(m_out), hidden=settings.hidden, seed=seed)
         self._parameters = [*self.actor.parameters(), *self.critic.parameters()]
         self.optimiser = torch.optim.Adam(self._parameters, lr=settings.learning_rate, eps=1e-5)
 
@@ -174,11 +159,19 @@ class Ippo:
             "optimiser": self.optimiser.state_dict(),
         }
 
-    def restore(self, state: dict[str, dict[str, object]]) -> None:
+    def restore(self, state: Mapping[str, Any]) -> None:
         """Go on from what `state` returned."""
         self.actor.load_state_dict(state["actor"])
         self.critic.load_state_dict(state["critic"])
         self.optimiser.load_state_dict(state["optimiser"])
+
+
+def build(setup: LearnerSetup, checkpoint: Mapping[str, Any] | None) -> Ippo:
+    """Return the learner of a run, at its start or as of a checkpoint."""
+    learner = Ippo(setup.agents, setup.m_out, setup.settings.ippo, setup.settings.seed, setup.layout)
+    if checkpoint is not None:
+        learner.restore(checkpoint["learner"])
+    return learner
 
 
 def shares(valid: Tensor) -> Tensor:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from relid_sumo.base import seeding
 from relid_sumo.env.policies import Weights
+from relid_sumo.scenario.kinds import Layout
 
 HIDDEN_GAIN = float(np.sqrt(2.0))
 LAST_GAIN = 0.01  # of the actor: close to uniform at first
@@ -50,18 +51,28 @@ def _orthogonal(rng: np.random.Generator, n_in: int, n_out: int) -> np.ndarray[t
 class Actor(nn.Module):
     """Logits of N agents: a slot scorer plus a network over the whole observation.
 
-    The scorer sees each slot's two values and the vehicle's own two, and is the same for all slots of an agent, so what
-    is learnt at one junction serves at every other. The other network sees distances through `octaves` sines and
+    The scorer sees each slot's values and the vehicle's own (`layout`), and is the same for all slots of an agent:
+    what is learnt at one junction serves at every other. The other network sees distances through `octaves` sines and
     cosines too (`with_waves`), which tell one junction from the next. In numpy: `relid_sumo.env.policies.actor_logits`.
     """
 
-    def __init__(self, agents: int, m_out: int, *, hidden: int, scorer: int, octaves: int, seed: int) -> None:
+    def __init__(
+        self,
+        agents: int,
+        m_out: int,
+        *,
+        hidden: int,
+        scorer: int,
+        octaves: int,
+        seed: int,
+        layout: Layout = Layout(),  # noqa: B008 - frozen
+    ) -> None:
         super().__init__()
-        self.octaves = octaves
-        width = (2 * m_out + 2) + 2 * octaves * (m_out + 1)
+        self.octaves, self.layout = octaves, layout
+        width, features = layout.size(m_out) + 2 * octaves * (m_out + 1), layout.per_slot + layout.own
         self.slot = nn.ModuleList(
             [
-                StackedLinear("actor.slot.0", seed, agents, 4, scorer, HIDDEN_GAIN),
+                StackedLinear("actor.slot.0", seed, agents, features, scorer, HIDDEN_GAIN),
                 StackedLinear("actor.slot.1", seed, agents, scorer, 1, LAST_GAIN),
             ]
         )
@@ -73,14 +84,13 @@ class Actor(nn.Module):
         )
 
     def forward(self, observation: Tensor, mask: Tensor) -> Tensor:
-        """Return log-probabilities (N, B, m_out) of observations (N, B, 2 m_out + 2) under masks (N, B, m_out)."""
-        n, b, width = observation.shape
-        m_out = (width - 2) // 2
-        slots = observation[..., :-2].reshape(n, b, m_out, 2)
-        own = observation[..., None, -2:].expand(n, b, m_out, 2)
-        features = torch.cat([slots, own], dim=-1).reshape(n, b * m_out, 4)
+        """Return log-probabilities (N, B, m_out) of observations (N, B, width) under masks (N, B, m_out)."""
+        (n, b, m_out), layout = mask.shape, self.layout
+        slots = observation[..., : -layout.own].reshape(n, b, m_out, layout.per_slot)
+        own = observation[..., None, -layout.own :].expand(n, b, m_out, layout.own)
+        features = torch.cat([slots, own], dim=-1).reshape(n, b * m_out, layout.per_slot + layout.own)
         scored = self.slot[1](torch.tanh(self.slot[0](features))).reshape(n, b, m_out)
-        whole = self.whole[1](torch.tanh(self.whole[0](with_waves(observation, self.octaves))))
+        whole = self.whole[1](torch.tanh(self.whole[0](with_waves(observation, self.octaves, layout))))
         return torch.log_softmax((scored + whole).masked_fill(~mask, NEVER), dim=-1)
 
     def weights(self) -> Weights:
@@ -88,27 +98,26 @@ class Actor(nn.Module):
         return {name: value.detach().numpy().copy() for name, value in self.state_dict().items()}
 
 
-def with_waves(observation: Tensor, octaves: int) -> Tensor:
-    """Return observations (N, B, 2 m_out + 2) with the distances' waves behind, `2 octaves (m_out + 1)` of them.
+def with_waves(observation: Tensor, octaves: int, layout: Layout) -> Tensor:
+    """Return observations (N, B, width) with the distances' waves behind, `2 octaves (m_out + 1)` of them.
 
     See `relid_sumo.env.policies.waves`.
     """
     if not octaves:
         return observation
-    distance = observation[..., 1::2].clone()
-    distance[..., -1] = observation[..., -2]
+    own = observation.shape[-1] - layout.own
+    slots = observation[..., layout.per_slot - 1 : own : layout.per_slot]
+    distance = torch.cat([slots, observation[..., own, None]], dim=-1)
     phase = (distance[..., None] * (np.pi * 2.0 ** torch.arange(octaves))).flatten(-2)
     return torch.cat([observation, phase.sin(), phase.cos()], dim=-1)
 
 
 class Critic(nn.Module):
-    """Values of N agents: (N, B, width) to (N, B), the width of an observation where not given."""
+    """Values of N agents: (N, B, width) to (N, B)."""
 
-    def __init__(
-        self, agents: int, m_out: int, *, hidden: int, seed: int, name: str = "critic", width: int | None = None
-    ) -> None:
+    def __init__(self, agents: int, width: int, *, hidden: int, seed: int, name: str = "critic") -> None:
         super().__init__()
-        sizes = [width or 2 * m_out + 2, hidden, hidden, 1]
+        sizes = [width, hidden, hidden, 1]
         gains = [HIDDEN_GAIN, HIDDEN_GAIN, 1.0]
         self.layers = nn.ModuleList(
             StackedLinear(f"{name}.{i}", seed, agents, sizes[i], sizes[i + 1], gains[i]) for i in range(3)

@@ -82,9 +82,11 @@ class Experts:
         Whose agents.
     routes
         The demonstrated route of every agent, edges.
+    state
+        What `state` returned, to continue from it.
     """
 
-    def __init__(self, task: RoutingTask, routes: Sequence[Route]) -> None:
+    def __init__(self, task: RoutingTask, routes: Sequence[Route], state: Mapping[str, Any] | None = None) -> None:
         self.task = task
         self.demos = [_KnownRoute(tuple(route)) for route in routes]
         self.own: list[dict[Route, _KnownRoute]] = [{} for _ in routes]
@@ -92,6 +94,8 @@ class Experts:
         self.advised: list[list[AgentEpisode]] = [[] for _ in routes]
         self.scale = np.full(len(routes), 1.0)
         self.replaced = np.zeros(len(routes), dtype=np.int64)
+        if state is not None:
+            self._restore(state)
         self._points = {i: self._way(demo.route) for i, demo in enumerate(self.demos)}
 
     def start(self, ready: PreparedScenario, rollouts: Rollouts, simulator: Simulator, seed: int, batch: int) -> int:
@@ -236,7 +240,7 @@ class Experts:
         counts = [sum(len(d.action) for d in rows) for rows in parts]
         n, s, m = len(parts), max(1, *counts), self.task.graph.m_out
         batch = Batch(
-            observation=np.zeros((n, s, 2 * m + 2), dtype=np.float32),
+            observation=np.zeros((n, s, self.task.observation_size), dtype=np.float32),
             mask=np.ones((n, s, m), dtype=bool),
             action=np.zeros((n, s), dtype=np.int64),
             reward=np.zeros((n, s), dtype=np.float32),
@@ -294,15 +298,13 @@ class Experts:
             "replaced": torch.from_numpy(self.replaced),
         }
 
-    def restore(self, state: Mapping[str, Any]) -> None:
-        """Go on from what `state` returned."""
+    def _restore(self, state: Mapping[str, Any]) -> None:
         self.demos = [_unpacked(content) for content in state["demos"]]
         self.own = [{k.route: k for k in map(_unpacked, routes)} for routes in state["own"]]
         self.slips, self.advised = (
             [[_arrays(content) for content in rows] for rows in state[name]] for name in ("slips", "advised")
         )
         self.scale, self.replaced = state["scale"].numpy(), state["replaced"].numpy()
-        self._points = {i: self._way(demo.route) for i, demo in enumerate(self.demos)}
 
 
 def driven_routes(

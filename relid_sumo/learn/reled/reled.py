@@ -17,13 +17,14 @@ from pathlib import Path
 from typing import Any
 
 from relid_sumo.base import files
-from relid_sumo.base.arrays import Floats
 from relid_sumo.env import policies
-from relid_sumo.env.policies import Policy
+from relid_sumo.env.policies import Policy, Weights
 from relid_sumo.env.records import EpisodeRecord
 from relid_sumo.env.workers import Rollouts
 from relid_sumo.learn import run_folder
+from relid_sumo.learn.algos.gae import Batch, make_batch
 from relid_sumo.learn.algos.hpo import Hpo
+from relid_sumo.learn.learner import Learner, LearnerSetup
 from relid_sumo.learn.reled import probes, renewal
 from relid_sumo.learn.reled.experts import Experts, driven_routes, planned
 from relid_sumo.learn.settings import TrainSettings
@@ -52,17 +53,15 @@ def _how(settings: TrainSettings) -> SedSettings:
     return SedSettings(rounds=3 if settings.feedback else 1, seeds=settings.score_seeds)
 
 
-class Reled:
-    """The experts' side of one training run.
+class Reled(Learner):
+    """A learner with experts: HPO, and all that the experts do around its updates.
 
     Parameters
     ----------
-    ready, folder, settings
-        As `relid_sumo.learn.train.train`.
-    learner
-        Who has the experts.
-    workers
-        Simulation processes while demonstrations are made.
+    setup
+        What a learner is made from.
+    checkpoint
+        What to continue from; None at the start.
 
     Raises
     ------
@@ -70,21 +69,38 @@ class Reled:
         The demonstrations do not fit, or cannot be made.
     """
 
-    def __init__(
-        self,
-        ready: PreparedScenario,
-        folder: Path,
-        settings: TrainSettings,
-        learner: Hpo,
-        workers: int | None,
-    ) -> None:
-        self._ready, self._folder, self._settings, self._learner = ready, folder, settings, learner
-        self._how = _how(settings)
-        self._demonstrations = self._made(workers)
-        self._routes = planned(self._demonstrations, ready, folder / DEMONSTRATIONS)
-        self.experts = Experts(ready.task, self._routes)
+    def __init__(self, setup: LearnerSetup, checkpoint: Mapping[str, Any] | None) -> None:
+        self._ready, self._folder, self._settings = setup.ready, setup.folder, setup.settings
+        self._how = _how(setup.settings)
+        self.hpo = Hpo(setup.agents, setup.m_out, setup.settings.hpo, setup.seed, setup.layout)
+        self._demonstrations = self._made(setup.workers)
+        self._routes = planned(self._demonstrations, setup.ready, setup.folder / DEMONSTRATIONS)
+        state = None if checkpoint is None else checkpoint["experts"]
+        self.experts = Experts(setup.ready.task, self._routes, state)
         self._driven, self._n_rounds = int(self._demonstrations.meta.get("episodes", 0)), 0
         self._shown: set[Simulator] = set()
+        if checkpoint is not None and state is not None:
+            self.hpo.restore(checkpoint["learner"])
+            self._driven, self._n_rounds, self._shown = state["driven"], state["rounds"], set(state["shown"])
+            self.hpo.expert = self.experts.stacked()
+        self._rounds = run_folder.Table(setup.folder / layout.ROUNDS, keep=self._n_rounds)
+
+    def weights(self) -> Weights:
+        """See `Learner.weights`."""
+        return self.hpo.weights()
+
+    def update(self, batch: Batch, progress: float) -> dict[str, float]:
+        """See `Hpo.update`."""
+        return self.hpo.update(batch, progress)
+
+    def state(self) -> dict[str, object]:
+        """See `Hpo.state`."""
+        return self.hpo.state()
+
+    def checkpoint(self) -> dict[str, object]:
+        """Return what a checkpoint saves: the learner, and the experts."""
+        own = {"rounds": self._n_rounds, "driven": self._driven, "shown": sorted(self._shown)}
+        return {"learner": self.hpo.state(), "experts": {**self.experts.state(), **own}}
 
     @cached_property
     def _on_trial(self) -> PreparedScenario:
@@ -106,14 +122,6 @@ class Reled:
         made.save(file)
         return made
 
-    def begin(self, state: Mapping[str, Any] | None) -> None:
-        """Make ready for the first update; with the state of a checkpoint, for what comes after it."""
-        if state is not None:
-            self.experts.restore(state)
-            self._driven, self._n_rounds, self._shown = state["driven"], state["rounds"], set(state["shown"])
-            self._learner.expert = self.experts.stacked()
-        self._rounds = run_folder.Table(self._folder / layout.ROUNDS, keep=self._n_rounds)
-
     @property
     def _last(self) -> Simulator:
         return self._settings.simulators(self._ready.scenario)[-1]
@@ -133,10 +141,10 @@ class Reled:
         driven = sum(self._show(rollouts, name) for name in dict.fromkeys(shown))
         self._driven += driven
         self._shown.update(shown)
-        self._learner.expert = self.experts.stacked()
+        self.hpo.expert = self.experts.stacked()
         told = {"steps": 0.0}
         if new:
-            told = self._learner.imitate(new)
+            told = self.hpo.imitate(new)
             log.info(
                 f"imitation: {told['steps']:.0f} steps; probability of the experts' actions {told['imitated']:.2f}"
             )
@@ -163,18 +171,18 @@ class Reled:
         self.experts.show(driven_routes(self._on_trial, rollouts, routes, simulator), simulator)
         return len(self._ready.scenario.seeds.training)
 
-    def before_update(
+    def batch(
         self, records: Sequence[EpisodeRecord], simulator: Simulator, progress: float
-    ) -> tuple[dict[str, float], list[Floats] | None]:
-        """Work out alpha and traffic_baseline from the episodes of a batch, and take note of them.
+    ) -> tuple[Batch, dict[str, float]]:
+        """Compute alpha and the traffic baseline from the episodes of a batch, and remember these.
 
         Returns
         -------
+        batch
+            With `Batch.traffic_baseline` where the learner is to know it.
         dict
             Alpha, agent by agent, how many plans were replaced, and ``driven_beside``: episodes so far that were not
             trained on, and count in a budget.
-        list of arrays or None
-            What `Batch.traffic_baseline` is made of; None where the learner is not to know it.
         """
         how = self._settings.hpo
         elite = self._settings.elite and simulator == self._last  # what is better mesoscopically need not be so
@@ -184,20 +192,21 @@ class Reled:
             self.experts.traffic_baseline(records, simulator) if how.paired and how.alpha != "none" else None
         )
         self.experts.note(records, simulator, elite=elite)
-        self._learner.expert = self.experts.stacked()
-        alpha = self._learner.follow(ways, progress)
-        return {
+        self.hpo.expert = self.experts.stacked()
+        alpha = self.hpo.follow(ways, progress)
+        numbers: dict[str, float] = {
             "driven_beside": self._driven,
             "replaced": int(self.experts.replaced.sum()),
             **{f"alpha_{i}": float(value) for i, value in enumerate(alpha)},
-        }, traffic_baseline
+        }
+        return make_batch(records, self._ready.task.n_agents, traffic_baseline=traffic_baseline), numbers
 
     def after_update(self, rollouts: Rollouts, update: int) -> None:
         """Now and then, renew the demonstrations with the policies as they are; `reled` alone exchanges some."""
         every = self._settings.renew_every
         if not every or update % every:
             return
-        weights, number = self._learner.weights(), update // every
+        weights, number = self.hpo.weights(), update // every
         present = Present(Policy("learned", weights=weights), partial(policies.probabilities, weights))
         bench = Bench(self._on_trial, rollouts, self._how, present, SedWatch(episode=self._count))
         own = self._settings.algo == "reled" and not self._settings.demonstrations
@@ -210,8 +219,8 @@ class Reled:
         if new:
             for simulator in sorted(self._shown):
                 self._driven += self._show(rollouts, simulator)
-            self._learner.expert = self.experts.stacked()
-            self._learner.imitate(new)
+            self.hpo.expert = self.experts.stacked()
+            self.hpo.imitate(new)
         log.info(f"renewal {number}: {len(new)} agents have a better demonstration")
         self._rounds.add({"round": number, "update": update, **found.numbers, "renewed": len(new)})
         self._n_rounds += 1
@@ -219,7 +228,5 @@ class Reled:
     def _count(self, _: EpisodeRecord) -> None:
         self._driven += 1
 
-    def state(self) -> dict[str, object]:
-        """Return all that training goes on from."""
-        own = {"rounds": self._n_rounds, "driven": self._driven, "shown": sorted(self._shown)}
-        return {**self.experts.state(), **own}
+
+build = Reled

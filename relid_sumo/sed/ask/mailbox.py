@@ -10,7 +10,7 @@ from pathlib import Path
 from relid_sumo.base import files
 from relid_sumo.base.errors import InputError
 from relid_sumo.sed import run_folder
-from relid_sumo.sed.ask.provider import KEPT, Question
+from relid_sumo.sed.ask.provider import KEPT, Asking, Question
 
 log = logging.getLogger(__name__)
 
@@ -149,3 +149,15 @@ def write_record(folder: Path, question: Question, text: str, date: str) -> Path
 
 def _name(question: Question) -> str:
     return f"{question.place}-{question.key}"
+
+
+def build_mailbox(asking: Asking) -> Mailbox:
+    """Return the provider ``mailbox``."""
+    if asking.mailbox is None:
+        raise InputError("--llm mailbox: name the folder for prompts and answers: --mailbox DIR")
+    return Mailbox(asking.mailbox, asking.wait_s)
+
+
+def build_recorded(asking: Asking) -> Recorded:
+    """Return the provider ``recorded``."""
+    return Recorded(asking.answers)

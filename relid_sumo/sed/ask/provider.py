@@ -21,6 +21,7 @@ from relid_sumo.base import files
 from relid_sumo.base.errors import InputError
 from relid_sumo.base.settings import Settings
 
+USAGE = "usage.json"  # of a run folder: tokens and cost
 CHARACTERS_PER_TOKEN = 2.5  # at least: what a prompt may cost at most is reckoned from its characters
 KEPT = "what has been answered is kept; the same command goes on from there"
 
@@ -61,6 +62,29 @@ class Provider(Protocol):
             No more answers are to be had; the message says why.
         """
         ...
+
+
+@dataclass(frozen=True)
+class Asking:
+    """What a provider is made from.
+
+    Attributes
+    ----------
+    settings : LlmSettings
+        How a service is asked: model, address, limits.
+    folder : Path
+        The run folder.
+    answers : Path
+        Where the scenario's recorded answers are.
+    mailbox : Path or None
+        Folder for prompts and answers, and `wait_s`, how long to wait for these, s.
+    """
+
+    settings: LlmSettings
+    folder: Path
+    answers: Path
+    mailbox: Path | None = None
+    wait_s: float = 0.0
 
 
 class LlmSettings(Settings):
@@ -241,6 +265,11 @@ class OpenAi:
     def _clean(self, error: BaseException) -> str:
         text = " ".join(str(error).split())[:300] or type(error).__name__
         return text.replace(self._key, "***") if self._key else text
+
+
+def build(asking: Asking) -> OpenAi:
+    """Return the provider ``openai``."""
+    return OpenAi(asking.settings, asking.folder / USAGE)
 
 
 def _content(completion: Any) -> tuple[str, int, int]:  # noqa: ANN401 - the client does not check what a service sends

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from relid_sumo.sed.ask.provider import Question
+from relid_sumo.sed.ask.provider import Asking, Question
 
 PROGRAM = """\
 SPREAD = {spread}  # s that a vehicle of ours adds to an edge for those of ours who come within a minute
@@ -62,6 +62,12 @@ class Template:
         """Yield a program for every question."""
         for question in questions:
             yield question, f"```python\n{PROGRAM.format(**constants(question.facts))}```\n"
+
+
+def build(asking: Asking) -> Template:
+    """Return the provider ``template``."""
+    del asking
+    return Template()
 
 
 def constants(facts: Mapping[str, Any]) -> dict[str, float]:

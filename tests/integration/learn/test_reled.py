@@ -22,7 +22,7 @@ from relid_sumo.cli.main import main
 from relid_sumo.env.play import Job
 from relid_sumo.env.policies import Policy
 from relid_sumo.env.workers import Rollouts, in_traffic
-from relid_sumo.learn import run_folder
+from relid_sumo.learn import checkpoint, run_folder
 from relid_sumo.learn import settings as learn_settings
 from relid_sumo.learn.train import TrainingWatch, resume, train
 from relid_sumo.runs import layout
@@ -167,7 +167,7 @@ def test_a_checkpoint_of_another_algorithm_is_refused(trained: Path, tmp_path: P
 def test_a_checkpoint_of_another_version_is_refused(trained: Path, tmp_path: Path) -> None:
     folder = tmp_path / "old"
     shutil.copytree(trained, folder)
-    state = run_folder.load_checkpoint(folder)
+    state = checkpoint.load(folder)
     del state["format"]
     torch.save(state, folder / run_folder.CHECKPOINT)
     with pytest.raises(InputError, match="written by another version"):

@@ -17,7 +17,7 @@ import pytest
 from relid_sumo.base import seeding
 from relid_sumo.base.errors import SimulationError
 from relid_sumo.env.play import Job, drive
-from relid_sumo.env.policies import Name, Policy
+from relid_sumo.env.policies import Policy
 from relid_sumo.scenario.prepare import PreparedScenario, prepare
 from relid_sumo.scenario.settings import Observation
 from relid_sumo.scenario.traffic import demand
@@ -127,7 +127,7 @@ def test_a_bridge_may_be_closed_twice_and_opened_again(start: Callable[..., Sumo
 
 
 @pytest.mark.parametrize("name", ["random", "reactive", "rerouting"])
-def test_libsumo_and_traci_drive_the_same_episode(town_ready: PreparedScenario, name: Name) -> None:
+def test_libsumo_and_traci_drive_the_same_episode(town_ready: PreparedScenario, name: str) -> None:
     job = Job(1, town_ready.options(1), Policy(name, seed=4), background=True)
     inside, beside = (drive(town_ready.task, job, program=program) for program in ("libsumo", "sumo"))
     assert inside.digest == beside.digest
@@ -224,7 +224,7 @@ def test_closed_edges_are_avoided(start: Callable[..., SumoBridge], town_ready: 
 
 
 @pytest.mark.parametrize("name", ["shortest", "reactive", "rerouting", "random"])
-def test_no_vehicle_uses_closed_edges(town_ready: PreparedScenario, tmp_path: Path, name: Name) -> None:
+def test_no_vehicle_uses_closed_edges(town_ready: PreparedScenario, tmp_path: Path, name: str) -> None:
     task, graph = town_ready.task, town_ready.task.graph
     route = task.route(0, int(task.origin[0]))
     closed = str(graph.edge_ids[route[len(route) // 2]])

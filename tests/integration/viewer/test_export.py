@@ -12,7 +12,7 @@ import pytest
 from relid_sumo.base import sumo
 from relid_sumo.base.errors import InputError
 from relid_sumo.env.play import Job, drive
-from relid_sumo.env.policies import Name, Policy
+from relid_sumo.env.policies import Policy
 from relid_sumo.env.records import ARRIVED
 from relid_sumo.scenario.prepare import PreparedScenario
 from relid_sumo.viewer.export import export_routes
@@ -29,7 +29,7 @@ def plain(configuration: Path, out: Path) -> dict[str, float]:
 
 
 @pytest.mark.parametrize("name", ["shortest", "reactive"])
-def test_plain_sumo_reproduces_the_episode(town_ready: PreparedScenario, tmp_path: Path, name: Name) -> None:
+def test_plain_sumo_reproduces_the_episode(town_ready: PreparedScenario, tmp_path: Path, name: str) -> None:
     policy = Policy(name)
     configuration = export_routes(town_ready, policy, SEED, tmp_path / "learnt.rou.xml")
     assert sorted(f.name for f in tmp_path.iterdir()) == ["learnt.rou.xml", "learnt.sumocfg"]

@@ -18,7 +18,7 @@ from matplotlib.image import imread
 
 from relid_sumo.base.errors import InputError, SimulationError
 from relid_sumo.env.play import Job, drive
-from relid_sumo.env.policies import Name, Policy
+from relid_sumo.env.policies import Policy
 from relid_sumo.env.records import EpisodeRecord
 from relid_sumo.scenario.prepare import PreparedScenario
 from relid_sumo.viewer import gui as module
@@ -41,7 +41,7 @@ def headless(ready: PreparedScenario, policy: Policy, traffic_seed: int) -> Epis
 @pytest.mark.sumo
 @pytest.mark.parametrize("name", ["random", "rerouting"])
 def test_sumo_gui_plays_the_same_episode_as_without_a_screen(
-    xvfb: str, town_ready: PreparedScenario, name: Name
+    xvfb: str, town_ready: PreparedScenario, name: str
 ) -> None:
     policy = Policy(name, seed=1)
     shown = view(town_ready, policy, traffic_seed=3, delay_ms=0)

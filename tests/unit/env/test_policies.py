@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from relid_sumo.env.episode import Episode
-from relid_sumo.env.policies import Choose, Name, Policy, pick, probabilities, waves
+from relid_sumo.env.policies import Choose, Policy, pick, probabilities, waves
 from relid_sumo.env.records import Decision, EpisodeRecord
 from relid_sumo.learn.algos.nets import NEVER, Actor
 from relid_sumo.scenario.task import RoutingTask
@@ -194,8 +194,8 @@ def test_reactive_takes_the_shortest_way_where_the_fastest_is_masked(toy_task: C
 
 
 def test_an_unknown_policy_is_named() -> None:
-    with pytest.raises(ValueError, match="no policy 'best'; known are learned, random"):
-        Policy(cast(Name, "best")).start()
+    with pytest.raises(ValueError, match="the policy 'best' cannot drive before it is planned"):
+        Policy("best").start()
 
 
 # --- fixed routes -----------------------------------------------------------------------------------------------------

@@ -21,9 +21,10 @@ from relid_sumo.env.play import Job
 from relid_sumo.env.policies import Policy
 from relid_sumo.env.records import EpisodeRecord
 from relid_sumo.learn.algos.gae import Batch, make_batch
-from relid_sumo.learn.algos.hpo import Expert, Hpo, HpoSettings, Ways, alphas
-from relid_sumo.learn.algos.ippo import Ippo, IppoSettings
+from relid_sumo.learn.algos.hpo import Expert, Hpo, Ways, alphas
+from relid_sumo.learn.algos.ippo import Ippo
 from relid_sumo.learn.algos.mappo import Mappo
+from relid_sumo.learn.algos.settings import HpoSettings, IppoSettings
 from relid_sumo.learn.reled import dtw, probes, renewal
 from relid_sumo.learn.reled.experts import Experts, driven_routes, planned
 from relid_sumo.learn.reled.reled import Reled
@@ -133,7 +134,6 @@ def test_the_blended_loss_is_what_the_formula_says(kind: str) -> None:
     valued = np.array([[True, True, True, True, False]] * 2)  # the last one is what the expert would have done
     learner.expert = Expert(batch, np.linspace(-90, 30, 10).reshape(2, 5), valued)
     learner.follow(None, 0.0)
-    learner.begin()
     loss = learner._with_expert(torch.tensor([2.0, -1.0]))
     log_p = learner.actor(torch.from_numpy(batch.observation), torch.from_numpy(batch.mask)).detach()
     critic = learner.critic if kind == "sil" else learner.expert_critic
@@ -240,7 +240,7 @@ def test_state_and_restore_go_on_exactly() -> None:
         one.update(random_batch(2, 12, seed=step), 0.1)
     other = Hpo(2, SLOTS, HpoSettings(**SIZES, alpha="fixed:0.5"), seed=9)
     other.expert = one.expert
-    other.restore(copy.deepcopy(one.state()))  # type: ignore[arg-type]
+    other.restore(copy.deepcopy(one.state()))
     for learner in (one, other):
         learner.follow(None, 0.2)
         learner.update(random_batch(2, 12, seed=5), 0.2)
@@ -366,8 +366,7 @@ def test_a_better_own_route_replaces_a_demonstration_after_three_seeds(
             assert demo.route != before[i]
             old = experts.own[i][before[i]]
             assert demo.mean(list(demo.driven)) > old.mean(list(demo.driven))
-    again = Experts(crossing, before)
-    again.restore(experts.state())
+    again = Experts(crossing, before, experts.state())
     assert [demo.route for demo in again.demos] == [demo.route for demo in experts.demos]
     ours, theirs = again.stacked(), experts.stacked()
     assert np.array_equal(ours.batch.observation, theirs.batch.observation)
@@ -381,13 +380,17 @@ def test_episodes_that_replace_a_demonstration_are_not_held_against_themselves(
     before = experts.traffic_baseline(records, "micro")
     settings = TrainSettings(algo="reled", elite=True, hpo=HpoSettings(**SIZES))
     learner = Hpo(crossing.n_agents, crossing.graph.m_out, settings.hpo, seed=0)
-    reled = SimpleNamespace(experts=experts, _settings=settings, _learner=learner, _last="micro", _driven=7)
-    follows, traffic_baseline = Reled.before_update(reled, records, "micro", 0.5)  # type: ignore[arg-type]
-    assert follows["replaced"] > 0 and follows["driven_beside"] == 7
-    assert traffic_baseline is not None
-    assert all(np.array_equal(one, other) for one, other in zip(traffic_baseline, before, strict=True))
-    after = experts.traffic_baseline(records, "micro")
-    assert not all(np.array_equal(one, other) for one, other in zip(traffic_baseline, after, strict=True))
+    ready = SimpleNamespace(task=crossing)
+    reled = SimpleNamespace(experts=experts, _settings=settings, hpo=learner, _last="micro", _driven=7, _ready=ready)
+    batch, numbers = Reled.batch(reled, records, "micro", 0.5)  # type: ignore[arg-type]
+    assert numbers["replaced"] > 0 and numbers["driven_beside"] == 7
+    assert batch.traffic_baseline is not None
+    expected = [
+        make_batch(records, crossing.n_agents, traffic_baseline=known).traffic_baseline
+        for known in (before, experts.traffic_baseline(records, "micro"))
+    ]
+    assert np.array_equal(batch.traffic_baseline, expected[0])  # type: ignore[arg-type]
+    assert not np.array_equal(batch.traffic_baseline, expected[1])  # type: ignore[arg-type]
 
 
 def test_a_route_that_jams_now_and_then_takes_no_demonstrations_place(

@@ -13,8 +13,9 @@ from relid_sumo.base import seeding
 from relid_sumo.env.policies import Policy
 from relid_sumo.env.records import EpisodeRecord
 from relid_sumo.learn.algos.gae import Batch, make_batch
-from relid_sumo.learn.algos.ippo import Ippo, IppoSettings, explained, normalised
+from relid_sumo.learn.algos.ippo import Ippo, explained, normalised
 from relid_sumo.learn.algos.nets import clip_each
+from relid_sumo.learn.algos.settings import IppoSettings
 from relid_sumo.scenario.task import RoutingTask
 
 Drive = Callable[..., EpisodeRecord]

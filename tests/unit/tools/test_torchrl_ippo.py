@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from relid_sumo.learn.algos.gae import Batch, advantages
-from relid_sumo.learn.algos.ippo import RETURN_SCALE, Ippo, IppoSettings
+from relid_sumo.learn.algos.ippo import RETURN_SCALE, Ippo
+from relid_sumo.learn.algos.settings import IppoSettings
 
 pytest.importorskip("torchrl", reason="TorchRL is not installed: pip install 'relid_sumo[torchrl]'")
 

@@ -14,7 +14,7 @@ import pytest
 
 from relid_sumo.base.errors import InputError
 from relid_sumo.sed import run_folder
-from relid_sumo.sed.ask.provider import LlmSettings, OpenAi, Question
+from relid_sumo.sed.ask.provider import USAGE, LlmSettings, OpenAi, Question
 
 KEY = "sk-very-secret-key"
 ANSWER = "```python\ndef plan(network, trips, traffic):\n    return {}\n```\n"
@@ -89,7 +89,7 @@ def ask(service: Service, tmp_path: Path) -> Callable[..., list[str]]:
         given = {"model": "m", "base_url": service.url, "retries": 0, "timeout_s": 5.0, "parallel": 1, **settings}
         if not (tmp_path / "s").exists():
             run_folder.open_run(tmp_path / "s", "openai", {"scenario": {}})
-        provider = OpenAi(LlmSettings.model_validate(given), tmp_path / "s" / run_folder.USAGE)
+        provider = OpenAi(LlmSettings.model_validate(given), tmp_path / "s" / USAGE)
         questions = [Question(f"subset{i}-round1-sample1", prompt) for i in range(count)]
         return run_folder.ask(tmp_path / "s", provider, questions, lambda _: None)
 
@@ -97,7 +97,7 @@ def ask(service: Service, tmp_path: Path) -> Callable[..., list[str]]:
 
 
 def usage(folder: Path) -> dict[str, float]:
-    return dict(json.loads((folder / "s" / run_folder.USAGE).read_text()))
+    return dict(json.loads((folder / "s" / USAGE).read_text()))
 
 
 def test_an_answer_comes_back_and_is_counted(service: Service, ask: Callable[..., list[str]], tmp_path: Path) -> None:

@@ -1,0 +1,123 @@
+"""A user's own code by its import path: ``package.module:NAME`` or ``file.py:NAME``.
+
+This is how an algorithm, an observation, a reward, a baseline or a language-model provider that is not part of this
+package is found. The built-in ones are found in the same manner.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import importlib.util
+import sys
+import traceback
+from functools import lru_cache
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from relid_sumo.base.errors import InputError, did_you_mean
+
+FORM = "package.module:NAME or file.py:NAME"
+
+
+def is_path(name: str) -> bool:
+    """Return whether a name is an import path rather than the name of something built in."""
+    return ":" in name
+
+
+def short(name: str) -> str:
+    """Return the last part of an import path, which names the object; other names as they are."""
+    return name.rpartition(":")[2]
+
+
+def located(name: str, folder: Path | None = None) -> str:
+    """Return an import path whose file, where it names one, is absolute; `folder` is what a relative one starts at."""
+    module, _, attribute = name.rpartition(":")
+    if not module.endswith(".py"):
+        return name
+    return f"{((folder or Path.cwd()) / module).resolve()}:{attribute}"
+
+
+def load(name: str, what: str) -> Any:  # noqa: ANN401 - whatever the user's module defines
+    """Return the object at an import path.
+
+    Parameters
+    ----------
+    name
+        ``package.module:NAME``, where the present folder is searched too, or ``file.py:NAME``.
+    what
+        What it is meant to be, for the message: ``algorithm``, ``reward``, ...
+
+    Raises
+    ------
+    InputError
+        There is no such module, file or name, or importing it raises.
+    """
+    module, _, attribute = name.rpartition(":")
+    if not module or not attribute.isidentifier():
+        raise InputError(f"{what} '{name}': not an import path; write it as {FORM}")
+    found = _module(module, f"{what} '{name}'")
+    if not hasattr(found, attribute):
+        near = did_you_mean(attribute, [key for key in vars(found) if not key.startswith("_")])
+        raise InputError(f"{what} '{name}': {module} defines no '{attribute}'{near}")
+    return getattr(found, attribute)
+
+
+def source_hash(name: str, what: str) -> str:
+    """Return the SHA-256 of the source file that defines what an import path names."""
+    module = name.rpartition(":")[0]
+    file = getattr(_module(module, f"{what} '{name}'"), "__file__", None)
+    return hashlib.sha256(Path(file).read_bytes() if file else module.encode()).hexdigest()
+
+
+def failed(name: str, what: str, error: BaseException) -> InputError:
+    """Return the error to raise where a user's own code raises one."""
+    return InputError(f"{what} '{name}' raises {_described(error)}")
+
+
+@lru_cache(maxsize=64)
+def _module(module: str, who: str) -> ModuleType:
+    return _from_file(Path(module), who) if module.endswith(".py") else _installed(module, who)
+
+
+def _installed(module: str, who: str) -> ModuleType:
+    here = str(Path.cwd())
+    if here not in sys.path:  # as `python -m` does; a console script does not
+        sys.path.insert(0, here)
+    try:
+        return importlib.import_module(module)
+    except (Exception, SystemExit) as error:
+        if isinstance(error, ModuleNotFoundError) and error.name and f"{module}.".startswith(f"{error.name}."):
+            raise InputError(
+                f"{who}: there is no module '{error.name}' here; start in the folder that has it, install it, or name "
+                "its file: file.py:NAME"
+            ) from None
+        raise InputError(f"{who}: importing {module} raises {_described(error)}") from None
+
+
+def _from_file(file: Path, who: str) -> ModuleType:
+    if not file.is_file():
+        raise InputError(f"{who}: there is no file {file}")
+    name = f"{file.stem}_{hashlib.sha256(str(file.resolve()).encode()).hexdigest()[:8]}"
+    spec = importlib.util.spec_from_file_location(name, file.resolve())
+    if spec is None or spec.loader is None:
+        raise InputError(f"{who}: {file} is not a Python file")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # dataclasses and pydantic look their module up there
+    try:
+        spec.loader.exec_module(module)
+    except (Exception, SystemExit) as error:
+        del sys.modules[name]
+        raise InputError(f"{who}: importing {file} raises {_described(error)}") from None
+    return module
+
+
+def _described(error: BaseException) -> str:
+    """Return an exception in one line: its type, what it says, and where it was raised."""
+    text = " ".join(str(error).split())
+    if isinstance(error, SyntaxError):
+        return f"{type(error).__name__}: {text}"  # which names file and line
+    frames = [f for f in traceback.extract_tb(error.__traceback__) if not f.filename.startswith("<frozen")]
+    where = f" ({frames[-1].filename}, line {frames[-1].lineno})" if frames else ""
+    return f"{type(error).__name__}{f': {text}' if text else ''}{where}"

@@ -1,0 +1,183 @@
+"""What an agent observes at a junction. `roads` is the built-in kind; docs/extend/observation.md shows another.
+
+`roads`, float32, shape (2 m_out + 2,), all scaled to about [-1, 1]:
+
+====================  =============================================================================================
+index                 value
+====================  =============================================================================================
+2 j                   congestion of the edge in slot j: ``1 - 2 free-flow time / travel time`` (-1 free, 1 jammed);
+                      of the vehicle's own free-flow time, at its own speed, where travel times are smoothed
+2 j + 1               distance to the destination from the end of that edge: ``2 d / d_max - 1``
+2 m_out               distance from the end of the present edge, scaled likewise
+2 m_out + 1           time since the wished departure: ``2 t / horizon - 1``
+====================  =============================================================================================
+
+An absent or masked slot reads (1, 1). ``d_max`` is the largest distance any agent starts from; `Observation.distance`
+says how distance is measured [m]. Slots are ordered by turning angle, left to right as driven.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from relid_sumo.base import extension
+from relid_sumo.base.arrays import Bools, Float32s
+from relid_sumo.base.errors import InputError, RelidSumoError
+from relid_sumo.scenario import kinds
+from relid_sumo.scenario.kinds import Layout
+from relid_sumo.scenario.task import RoutingTask
+from relid_sumo.sim.bridge import Bridge
+
+Values = tuple[NDArray[Any], NDArray[Any]]
+
+
+@dataclass(frozen=True, eq=False)
+class Junction:
+    """An agent that has to choose its next edge: what observations and baselines see.
+
+    Attributes
+    ----------
+    task : RoutingTask
+        Network, trips and distances; ``task.scenario`` has the settings.
+    bridge : Bridge
+        The running simulation, to be read from and not stepped.
+    agent : int
+        Index of the agent.
+    edge : int
+        Index of the edge just entered; ``task.graph.edge_ids[edge]`` is SUMO's name.
+    mask : array of bool, shape (m_out,)
+        Slots it may choose; ``task.graph.slots[edge]`` has their edges.
+    time_s, elapsed_s : float
+        Simulation time, and time since the agent's wished departure, s.
+    speed_factor : float
+        The vehicle's own factor on speed limits.
+
+    Examples
+    --------
+    >>> def least_congested(junction):
+    ...     return min(junction.open_slots, key=lambda slot: junction.travel_time(slot))
+    """
+
+    task: RoutingTask
+    bridge: Bridge
+    agent: int
+    edge: int
+    mask: Bools
+    time_s: float
+    elapsed_s: float
+    speed_factor: float
+
+    @property
+    def open_slots(self) -> list[int]:
+        """Slots that may be chosen, left to right as driven."""
+        return [int(slot) for slot in np.flatnonzero(self.mask)]
+
+    def next_edge(self, slot: int) -> int:
+        """Return the index of the edge in a slot."""
+        return int(self.task.graph.slots[self.edge, slot])
+
+    def travel_time(self, slot: int, *, smoothed: bool = True) -> float:
+        """Return the present travel time of the edge in a slot, s; smoothed over ``observation.window_s``."""
+        name = str(self.task.graph.edge_ids[self.next_edge(slot)])
+        return self.bridge.travel_time(name, self.task.names[self.agent], smoothed=smoothed)
+
+    def to_go(self, edge: int) -> float:
+        """Return the distance from the end of an edge to the agent's destination, m (``observation.distance``)."""
+        return float(self.task.to_go[self.task.row[self.agent], edge])
+
+    def free_flow_to_go(self, edge: int) -> float:
+        """Return the free-flow time from the end of an edge to the agent's destination, s."""
+        return float(self.task.free_to_go[self.task.row[self.agent], edge])
+
+
+Observe = Callable[[Junction], Values]
+
+
+def observation(*, per_slot: int, own: int) -> Callable[[Observe], Observe]:
+    """Declare how wide the observations of a function are.
+
+    Parameters
+    ----------
+    per_slot
+        Values of each slot, at least 1. The built-in networks see the last of them in finer detail
+        (``octaves``): put the distance there.
+    own
+        Values of the vehicle itself, at least 1; the first of them is seen in finer detail.
+
+    Returns
+    -------
+    decorator
+        For a function that takes a `Junction` and returns two arrays, of shapes (m_out, per_slot) and (own,).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> @observation(per_slot=1, own=1)
+    ... def destination(junction):
+    ...     slots = np.ones((len(junction.mask), 1))
+    ...     for slot in junction.open_slots:
+    ...         slots[slot] = junction.to_go(junction.next_edge(slot)) / junction.task.distance_scale_m
+    ...     return slots, np.array([junction.to_go(junction.edge) / junction.task.distance_scale_m])
+    """
+    if per_slot < 1 or own < 1:
+        raise InputError(f"observation(per_slot={per_slot}, own={own}): give at least 1 of each")
+
+    def declare(function: Observe) -> Observe:
+        function.layout = Layout(per_slot, own)  # type: ignore[attr-defined]
+        return function
+
+    return declare
+
+
+@observation(per_slot=2, own=2)
+def roads(junction: Junction) -> Values:
+    """Observe the next edges: see the module's text."""
+    task, graph = junction.task, junction.task.graph
+    smoothed = task.scenario.observation.congestion == "ewma"
+    to_go, scale = task.to_go[task.row[junction.agent]], 2.0 / task.distance_scale_m
+    haste = junction.speed_factor if smoothed else 1.0
+    slots = np.ones((graph.m_out, 2), dtype=np.float32)
+    for slot in junction.open_slots:
+        edge = graph.slots[junction.edge, slot]
+        seconds = junction.travel_time(slot, smoothed=smoothed)
+        slots[slot, 0] = 1.0 - 2.0 * min(1.0, float(graph.free_flow_s[edge]) / (haste * max(seconds, 1e-3)))
+        slots[slot, 1] = scale * to_go[edge] - 1.0
+    own = np.empty(2, dtype=np.float32)
+    own[0] = scale * to_go[junction.edge] - 1.0
+    own[1] = 2.0 * junction.elapsed_s / task.scenario.horizon_s - 1.0
+    return slots, own
+
+
+def observer(task: RoutingTask) -> Callable[[Junction], Float32s]:
+    """Return what makes a task's observations, float32, shape (width,)."""
+    kind = task.scenario.observation.kind
+    function = kinds.observation(kind)
+    layout, m_out = task.layout, task.graph.m_out
+    wanted = [(m_out, layout.per_slot), (layout.own,)]
+
+    def observe(junction: Junction) -> Float32s:
+        slots, own = function(junction)
+        return np.concatenate([slots.ravel(), own])
+
+    def checked(junction: Junction) -> Float32s:
+        try:
+            parts = [np.asarray(part, dtype=np.float32) for part in function(junction)]
+        except RelidSumoError:
+            raise
+        except Exception as error:
+            raise extension.failed(kind, "observation", error) from error
+        if [part.shape for part in parts] != wanted:
+            shapes = " and ".join(str(part.shape) for part in parts)
+            declared = " and ".join(map(str, wanted))
+            raise InputError(f"observation '{kind}': it returns shapes {shapes}; declared are {declared}")
+        seen = np.concatenate([part.ravel() for part in parts])
+        if not np.isfinite(seen).all():
+            raise InputError(f"observation '{kind}': at {junction.time_s:g} s it returns a value that is not finite")
+        return seen
+
+    return checked if extension.is_path(kind) else observe

@@ -1,0 +1,83 @@
+"""What an agent is rewarded for between two decisions. `progress` is built in; docs/extend/reward.md shows another.
+
+`progress`, s: ``R_k = -(t_k - t_(k-1)) + w_d (d_(k-1) - d_k)``. The return of a trip that arrives is
+``w_d d_0 - travel time``; one that does not is charged the time to the horizon and gets no credit for distance. The
+public summary of arXiv 2511.19368 gives the form of the reward, the width of the observation and that actions are
+discrete; the rest is this project's reading.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from relid_sumo.base import extension
+from relid_sumo.base.errors import InputError, RelidSumoError
+from relid_sumo.scenario import kinds
+from relid_sumo.scenario.task import RoutingTask
+from relid_sumo.sim.bridge import Bridge
+
+
+@dataclass(frozen=True, eq=False)
+class Leg:
+    """What an agent drove between two decisions, or between its last one and the end of its trip.
+
+    Attributes
+    ----------
+    task : RoutingTask
+        Network, trips and distances; ``task.scenario`` has the settings.
+    bridge : Bridge
+        The running simulation, to be read from and not stepped.
+    agent : int
+        Index of the agent.
+    edges : tuple of int
+        Edges entered since the last decision, or since the departure.
+    begin_s, end_s : float
+        Simulation time of the last decision (the wished departure before the first), and now; the horizon for a trip
+        that does not arrive, s.
+    begin_to_go_m, end_to_go_m : float
+        Distance to the destination then and now, m; for a trip that does not arrive the second is that of its start.
+    status : str or None
+        How the trip ended: ``arrived``, ``horizon``, ``lost``, ``never inserted``; None while it goes on.
+
+    Examples
+    --------
+    >>> def minus_time(leg):
+    ...     return leg.begin_s - leg.end_s
+    """
+
+    task: RoutingTask
+    bridge: Bridge
+    agent: int
+    edges: tuple[int, ...]
+    begin_s: float
+    end_s: float
+    begin_to_go_m: float
+    end_to_go_m: float
+    status: str | None
+
+
+def progress(leg: Leg) -> float:
+    """Return minus the time, plus the distance gained by its weight, s: see the module's text."""
+    return leg.begin_s - leg.end_s + leg.task.scenario.reward.w_d * (leg.begin_to_go_m - leg.end_to_go_m)
+
+
+def rewarder(task: RoutingTask) -> Callable[[Leg], float]:
+    """Return what rewards a task's agents."""
+    kind = task.scenario.reward.kind
+    function: Callable[[Leg], float] = kinds.reward(kind)
+
+    def checked(leg: Leg) -> float:
+        try:
+            value = float(function(leg))
+        except RelidSumoError:
+            raise
+        except Exception as error:
+            raise extension.failed(kind, "reward", error) from error
+        if not np.isfinite(value):
+            raise InputError(f"reward '{kind}': at {leg.end_s:g} s it returns {value}, which is not finite")
+        return value
+
+    return checked if extension.is_path(kind) else function

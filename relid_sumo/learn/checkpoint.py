@@ -1,0 +1,44 @@
+"""The checkpoint of a run: weights, optimiser and counters, all that training continues from."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from relid_sumo.base import files
+from relid_sumo.base.errors import InputError
+from relid_sumo.learn.run_folder import CHECKPOINT
+
+FORMAT = 2
+
+
+def save(folder: Path, state: Mapping[str, Any]) -> None:
+    """Write a checkpoint whole."""
+    with files.whole(folder / CHECKPOINT) as part:
+        torch.save({"format": FORMAT, **state}, part)
+
+
+def load(folder: Path) -> dict[str, Any]:
+    """Return the last checkpoint.
+
+    Raises
+    ------
+    InputError
+        There is none yet, or it cannot be read.
+    """
+    file = folder / CHECKPOINT
+    if not file.is_file():
+        raise InputError(f"{folder} has no {CHECKPOINT}: the run ended before its first update; train again")
+    try:
+        return dict(torch.load(file, weights_only=True))
+    except (OSError, RuntimeError, ValueError, EOFError, pickle.UnpicklingError) as error:
+        raise InputError(f"{file} cannot be read: {error}") from None
+
+
+def episodes(folder: Path) -> int:
+    """Return how many episodes are behind the last checkpoint of a run; 0 where it has none."""
+    return int(load(folder)["episodes"]) if (folder / CHECKPOINT).exists() else 0

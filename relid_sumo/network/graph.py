@@ -1,4 +1,4 @@
-"""The road graph as arrays: edges, their slots (ways on), and shortest paths.
+"""The road graph as arrays: edges, their slots (successors), and shortest paths.
 
 A node of this graph is a road edge; an arc is a permitted movement from one edge to the next. It is read once from a
 SUMO network (see `relid_sumo.network.network`) and then needs neither SUMO nor XML.
@@ -36,8 +36,8 @@ class RoadGraph:
     lanes : array of int, shape (E,)
         Lanes a passenger car may use.
     slots : array of int, shape (E, m_out)
-        Successor edges ordered by turning angle, left to right as driven; -1 where absent. A U-turn stands on the side
-        it is driven to: first in right-hand traffic, last in left-hand traffic.
+        Successor edges ordered by turning angle, left to right as driven; -1 where absent. A U-turn comes
+        first in right-hand traffic and last in left-hand traffic, by the side to which it is driven.
     shape_xy, shape_start : array, shape (P, 2) and (E + 1,)
         Centre line of edge e in m (network coordinates): ``shape_xy[shape_start[e]:shape_start[e + 1]]``.
     from_junction, to_junction : array of int, shape (E,)
@@ -49,7 +49,7 @@ class RoadGraph:
     projection : array of str, shape (1,)
         PROJ definition of the network coordinates before the offset; empty where the network has none.
     offset : array, shape (2,)
-        What SUMO added to projected coordinates, m.
+        Offset that SUMO adds to projected coordinates, m.
     left_hand : array of bool, shape (1,)
         Whether traffic drives on the left.
     """
@@ -81,22 +81,22 @@ class RoadGraph:
 
     @cached_property
     def index(self) -> dict[str, int]:
-        """Edge name to edge index."""
+        """Edge indices by edge name."""
         return {str(name): i for i, name in enumerate(self.edge_ids)}
 
     @cached_property
     def free_flow_s(self) -> Floats:
-        """Seconds to cross each edge at its speed limit, shape (E,)."""
+        """Time to cross each edge at its speed limit, s, shape (E,)."""
         return self.length / self.speed
 
     @cached_property
     def end_xy(self) -> Floats:
-        """Where each edge ends, m, shape (E, 2)."""
+        """End point of each edge, m, shape (E, 2)."""
         return self.shape_xy[self.shape_start[1:] - 1]
 
     @cached_property
     def n_successors(self) -> Ints:
-        """Successors of each edge, shape (E,)."""
+        """Number of successors of each edge, shape (E,)."""
         return np.asarray((self.slots >= 0).sum(axis=1), dtype=np.int32)
 
     @cached_property
@@ -131,7 +131,7 @@ class RoadGraph:
         return np.asarray(label == best) if size[best] > 1 else np.zeros(self.n_edges, dtype=bool)
 
     def to_destination(self, destination: int, cost: Floats | None = None) -> tuple[Floats, Ints]:
-        """Return the cost to go, and the best next edge, from every edge.
+        """Return the cost to go and the best next edge from every edge.
 
         Parameters
         ----------
@@ -169,7 +169,7 @@ class RoadGraph:
 
 
 def follow(next_edge: Ints, origin: int, destination: int) -> list[int]:
-    """Follow a next-edge table from one edge to another; empty where it does not lead there."""
+    """Follow a next-edge table from one edge to another; empty where it does not reach the destination."""
     path = [origin]
     while path[-1] != destination:
         nxt = int(next_edge[path[-1]])
@@ -201,8 +201,8 @@ def order_slots(successors: list[list[int]], arriving: Floats, leaving: Floats, 
     for edge, nexts in enumerate(successors):
         if not nexts:
             continue
-        ways = np.array(sorted(nexts))
-        turn = (leaving[ways] - arriving[edge] + np.pi) % (2 * np.pi) - np.pi
+        after = np.array(sorted(nexts))
+        turn = (leaving[after] - arriving[edge] + np.pi) % (2 * np.pi) - np.pi
         turn = np.where(np.abs(turn) > U_TURN_RAD, -np.pi if left_hand else np.pi, turn)
-        slots[edge, : len(ways)] = ways[np.argsort(-turn, kind="stable")]
+        slots[edge, : len(after)] = after[np.argsort(-turn, kind="stable")]
     return slots

@@ -1,4 +1,4 @@
-"""SUMO road networks: made from clean OSM by netconvert, cut down to what is strongly connected, read as arrays."""
+"""SUMO road networks: netconvert builds them from clean OSM, and the strongly connected part is read as arrays."""
 
 from __future__ import annotations
 
@@ -32,16 +32,16 @@ SERVICE_TYPES = """<types>
 
 
 class Builder:
-    """A network in the making, and what became of every OSM way on the way.
+    """Builds a network step by step, and records the outcome of every OSM way.
 
     Attributes
     ----------
     net
         The network as it is now.
     opened
-        Edges from each lane of which every way on can be taken.
+        Edges on which every successor can be reached from every lane.
     closed
-        Edges taken out because vehicles still ended in the wrong lane there.
+        Edges that are removed because vehicles still ended in the wrong lane there.
     """
 
     def __init__(self, source: Path, work: Path) -> None:
@@ -59,12 +59,12 @@ class Builder:
         return {KEPT: _metres(self.net, range(self.net.graph.n_edges)), **self._gone}
 
     def convert(self, clean: Path, *, left_hand: bool, guess_signals: bool) -> None:
-        """Start from clean OSM.
+        """Build the first version from clean OSM.
 
         Raises
         ------
         InputError
-            If netconvert refuses; the message holds its own error line.
+            netconvert fails; the message contains its error line.
         """
         types = self.work / "service.typ.xml"
         types.write_text(SERVICE_TYPES)
@@ -88,23 +88,23 @@ class Builder:
         )
 
     def reduce(self) -> None:
-        """Cut down to what is strongly connected.
+        """Reduce the network to its largest strongly connected part.
 
         Raises
         ------
         InputError
-            If there is no such part.
+            There is no such part.
         """
         while not (keep := self.net.graph.strong_component()).all():
             if not keep.any():
                 raise InputError(
-                    f"{self.source}: no two roads can be driven there and back (no strongly connected part); "
+                    f"{self.source}: no two edges can be driven there and back (no strongly connected part); "
                     "use a larger area"
                 )
             self._remove(np.flatnonzero(~keep).tolist(), CUT_OFF)
 
-    def mend(self) -> list[Trial]:
-        """Drive trial runs, mend or close the edges on which vehicles end in the wrong lane, and return the runs."""
+    def repair(self) -> list[Trial]:
+        """Drive trial runs, repair or close the edges on which vehicles end in the wrong lane, and return the runs."""
         trials: list[Trial] = []
         clean = 0
         while clean < CLEAN_RUNS and len(trials) < MOST_RUNS:
@@ -131,13 +131,13 @@ class Builder:
         self._netconvert("--sumo-net-file", self.net.file, "--keep-edges.input-file", kept, "--tls.rebuild", "true")
 
     def _open_lanes(self, names: set[str]) -> None:
-        """Let every way on be taken from every lane, by way of the lane that the nearest neighbour goes to."""
+        """Let every successor be reached from every lane, through the lane that the nearest lane leads to."""
         graph, links = self.net.graph, self.net.links
         lines = ["<connections>\n"]
         for edge in sorted(graph.index[name] for name in names):
-            ways_on = graph.slots[edge, : graph.n_successors[edge]].tolist()
-            lanes = sorted({lane for after in ways_on for lane, _ in links[edge, after]})
-            for after in ways_on:
+            successors = graph.slots[edge, : graph.n_successors[edge]].tolist()
+            lanes = sorted({lane for after in successors for lane, _ in links[edge, after]})
+            for after in successors:
                 target = dict(links[edge, after])
                 for lane in (lane for lane in lanes if lane not in target):
                     nearest = min(target, key=lambda other: abs(other - lane))
@@ -155,7 +155,7 @@ class Builder:
         try:
             sumo.run("netconvert", [*options, *always, *names, "--output-file", file])
         except SimulationError as error:
-            raise InputError(f"{self.source}: no network can be made of it: {error}") from None
+            raise InputError(f"{self.source}: netconvert cannot build a network from it: {error}") from None
         self.versions += 1
         self.net = read(file)
 

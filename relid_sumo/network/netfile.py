@@ -1,4 +1,4 @@
-"""Reading SUMO's network file."""
+"""Reads SUMO's network file."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Edge = tuple[dict[str, str], list[dict[str, str]], Counter[int]]  # attributes, 
 Links = dict[tuple[int, int], list[tuple[int, int]]]
 
 
-HEADING_M = 8.0  # the direction of an edge at its ends is taken over this length, past the kinks at junctions
+HEADING_M = 8.0  # length over which the direction at an edge's ends is measured: longer than the kinks at junctions
 
 
 @dataclass(frozen=True)
@@ -134,7 +134,7 @@ def _points(shape: str) -> Floats:
 
 
 def _middle(lanes: list[Floats]) -> Floats:
-    """Return the middle line of an edge's lanes: of one lane, or between two with equally many points."""
+    """Return the middle line of an edge's lanes: one lane's, or the mean of two with equally many points."""
     low, high = lanes[(len(lanes) - 1) // 2], lanes[len(lanes) // 2]
     return (low + high) / 2 if len(low) == len(high) else low
 

@@ -154,7 +154,7 @@ def find(
     Raises
     ------
     InputError
-        If there is no such network or file, or no network can be made of it.
+        If there is no such network or file, or it cannot be built.
     """
     if name is not None and name != catalogue.plain_name(Path(name)):
         raise InputError(f"'{name}' cannot be a network's name: use letters, digits, '_', '-' and '.' alone")
@@ -235,7 +235,7 @@ def _make(source: Path, digest: str, settings: NetworkSettings, work: Path, whol
     builder.convert(work / "clean.osm", left_hand=left_hand, guess_signals=guess)
     builder.reduce()
     log.info(f"trial run on {builder.net.graph.n_edges} edges")
-    trials = builder.mend()
+    trials = builder.repair()
 
     net = builder.net
     signals.limit_cycles(net.file, whole / NET)

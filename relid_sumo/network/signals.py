@@ -1,4 +1,4 @@
-"""Signal programs: cycles that are not too long."""
+"""Signal programs: limits the length of cycles."""
 
 from __future__ import annotations
 

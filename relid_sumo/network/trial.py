@@ -15,7 +15,7 @@ from relid_sumo.network.graph import RoadGraph
 WRONG_LANE = re.compile(r"Teleporting vehicle '[^']*'; waited too long \(wrong lane\), lane='(.*)_\d+'")
 DURATION_S = 600.0
 TELEPORT_S = 120.0  # longer than any red, see netconvert.LONGEST_CYCLE_S
-METRES_PER_VEHICLE = 400.0  # road for each vehicle under way: light to moderate traffic
+METRES_PER_VEHICLE = 400.0  # length of road per vehicle under way: light to moderate traffic
 MOST_RUNNING = 1000.0  # bounds the cost on large networks
 DELAY = 1.5  # a trip takes about this many times its free-flow time
 WALK_EDGES = 25
@@ -24,14 +24,14 @@ TURN_EDGES = 3
 
 @dataclass(frozen=True)
 class Trial:
-    """What a trial run showed.
+    """Result of a trial run.
 
     Attributes
     ----------
     vehicles
         Number of vehicles.
     wrong_lane
-        How many of them SUMO had to move on because they stood in the wrong lane, by edge.
+        Number of vehicles that SUMO teleported because they stood in the wrong lane, by edge.
     """
 
     vehicles: int
@@ -41,18 +41,18 @@ class Trial:
 def run(graph: RoadGraph, net_file: Path, work: Path, seed: int) -> Trial:
     """Drive vehicles through a network for 10 minutes.
 
-    Half of the traffic takes fastest paths, half walks at random. Beside it, on every edge where it can matter, one
-    vehicle for each lane and each way on starts at the edge's beginning: a vehicle that is told its next turn when it
-    enters an edge may have entered in any lane.
+    Half of the traffic takes fastest paths, half walks at random. In addition, on every edge with several lanes and
+    successors, one vehicle for each lane and each successor starts at the edge's beginning: a vehicle that chooses its
+    next edge when it enters an edge may have entered in any lane.
 
     Parameters
     ----------
     graph, net_file
         The network.
     work
-        A folder for the routes.
+        Folder for the route file.
     seed
-        The traffic.
+        Seed of the traffic.
     """
     trips = _trips(graph, seed)
     routes = work / "trial.rou.xml"
@@ -97,7 +97,7 @@ def _trips(graph: RoadGraph, seed: int) -> list[tuple[float, str, list[int]]]:
 
 
 def _walk(graph: RoadGraph, path: list[int], edges: int, rng: np.random.Generator) -> list[int]:
-    """Return a path that goes on at random up to a number of edges."""
+    """Return a path that continues at random up to a number of edges."""
     path = list(path)
     while len(path) < edges:
         here = path[-1]

@@ -332,7 +332,7 @@ def test_wrong_lanes_are_mended_then_closed(tmp_path: Path, monkeypatch: pytest.
 
         with monkeypatch.context() as patch:
             patch.setattr(trial, "run", run)
-            return builder.mend()
+            return builder.repair()
 
     assert len(fails_on(1)) == 3
     assert builder.opened == {name}

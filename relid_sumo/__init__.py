@@ -14,6 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from relid_sumo.base.errors import InputError, RelidSumoError, SimulationError
+    from relid_sumo.base.extras import require_extra
+    from relid_sumo.env.decisions import AgentDecisions, CollectedEpisode, collect_episode
+    from relid_sumo.env.lockstep import lockstep_env
     from relid_sumo.env.pettingzoo import parallel_env
     from relid_sumo.evaluation.trained import load_policy
     from relid_sumo.scenario.make import load_scenario
@@ -21,23 +24,33 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 __all__ = [
+    "AgentDecisions",
+    "CollectedEpisode",
     "InputError",
     "RelidSumoError",
     "Scenario",
     "SimulationError",
+    "collect_episode",
     "load_policy",
     "load_scenario",
+    "lockstep_env",
     "parallel_env",
+    "require_extra",
 ]
 
 _HOME = {
+    "AgentDecisions": "env.decisions",
+    "CollectedEpisode": "env.decisions",
     "InputError": "base.errors",
     "RelidSumoError": "base.errors",
     "Scenario": "scenario.settings",
     "SimulationError": "base.errors",
+    "collect_episode": "env.decisions",
     "load_policy": "evaluation.trained",
     "load_scenario": "scenario.make",
+    "lockstep_env": "env.lockstep",
     "parallel_env": "env.pettingzoo",
+    "require_extra": "base.extras",
 }
 
 

@@ -110,7 +110,7 @@ class RoutingEnv(ParallelEnv[str, Observation, Any]):
         del agent
         return self._observation_space
 
-    def action_space(self, agent: str) -> gymnasium.Space[Any]:
+    def action_space(self, agent: str) -> gymnasium.spaces.Discrete:
         """Return the slots, left to right as driven; the same for all agents."""
         del agent
         return self._action_space

@@ -8,10 +8,10 @@ categorical, `GAE` and `ClipPPOLoss`, one actor and one critic per agent, nothin
 of the training traffic are the same on both sides; draws and first weights are each side's own. Both policies are then
 driven greedily in the validation traffic, through the same environment.
 
-Transitions are collected here, agent by agent, and not by TorchRL's PettingZooWrapper and collectors. Those take every
-moment for a step of every agent. In `town` an agent decides in 27 of 240 moments: the others would fill its batch with
-forced actions on empty observations, and GAE would weigh by lambda per moment of anybody, not per decision of its own.
-(Nor does the wrapper run: it makes a tensor of every info, and the status of a trip that ends is text.)
+Transitions are those of `collect_episode`, one per decision of an agent, and not those of TorchRL's PettingZooWrapper
+and collectors. These take every moment for a step of every agent. In `town` an agent decides in 27 of 240 moments: the
+others would fill its batch with forced actions, and GAE would weigh by lambda per moment, not per decision of the agent
+(docs/wrappers.md).
 """
 
 from __future__ import annotations
@@ -21,7 +21,6 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -30,12 +29,11 @@ import torch
 from torch import Tensor, nn
 
 from relid_sumo.base import files, seeding
-from relid_sumo.base.arrays import Bools, Float32s
 from relid_sumo.base.errors import RelidSumoError
-from relid_sumo.env.pettingzoo import Observation, RoutingEnv, parallel_env
+from relid_sumo.env.decisions import AgentDecisions, CollectedEpisode, collect_episode
+from relid_sumo.env.pettingzoo import Observation, parallel_env
 from relid_sumo.env.play import Job
 from relid_sumo.env.policies import Policy
-from relid_sumo.env.records import ARRIVED
 from relid_sumo.env.workers import Rollouts
 from relid_sumo.evaluation.trained import load_policy
 from relid_sumo.learn.algos.ippo import RETURN_SCALE
@@ -63,70 +61,36 @@ Choose = Callable[[str, Observation], int]
 MEASURES = ("return_s", "travel_time_s", "arrival_rate")
 
 
-@dataclass(eq=False)
-class Step:
-    """One decision of one agent, and the reward until its next, s."""
-
-    observation: Float32s
-    mask: Bools
-    slot: int
-    reward: float = 0.0
+def measured(episode: CollectedEpisode) -> dict[str, float]:
+    """Return an episode's return [s], travel time [s] and share of arrivals, means over agents."""
+    return dict(zip(MEASURES, (episode.mean_return_s, episode.mean_travel_time_s, episode.arrival_rate), strict=True))
 
 
-@dataclass(frozen=True, eq=False)
-class Drive:
-    """One episode: each agent's decisions; return [s], travel time [s] and share of arrivals, means over agents."""
+def batch_of(episodes: Sequence[AgentDecisions]) -> TensorDict:
+    """Return one agent's decisions in several episodes, one after another, as TorchRL wants them; rewards in 100 s."""
 
-    steps: dict[str, list[Step]]
-    return_s: float
-    travel_time_s: float
-    arrival_rate: float
+    def column(name: str) -> Tensor:
+        return torch.from_numpy(np.concatenate([getattr(one, name) for one in episodes]))
 
-
-def drive(env: RoutingEnv, traffic_seed: int, choose: Choose) -> Drive:
-    """Drive one episode in a traffic.
-
-    What an agent earns before its first decision is in its return and no step's; only whoever decides in the very first
-    moment has it in its first step, because `reset` pays nothing.
-    """
-    seen, infos = env.reset(options={"traffic_seed": traffic_seed})
-    steps: dict[str, list[Step]] = {name: [] for name in env.possible_agents}
-    earned, seconds, arrived = 0.0, 0.0, 0
-    while env.agents:
-        actions = {name: choose(name, seen[name]) for name in env.agents if infos[name]["decides"]}
-        for name, slot in actions.items():
-            steps[name].append(Step(seen[name]["observation"], seen[name]["action_mask"] > 0, slot))
-        seen, rewards, ended, _, infos = env.step(actions)
-        for name, reward in rewards.items():
-            earned += reward
-            if steps[name]:
-                steps[name][-1].reward += reward
-            if ended[name]:
-                seconds += infos[name]["travel_time_s"]
-                arrived += infos[name]["status"] == ARRIVED
-    return Drive(steps, earned / len(steps), seconds / len(steps), arrived / len(steps))
-
-
-def batch_of(episodes: Sequence[Sequence[Step]]) -> TensorDict:
-    """Return one agent's decisions, episodes one behind the other, as TorchRL wants them; rewards over 100 s."""
-    steps = [step for episode in episodes for step in episode]
-    ends = [k == len(episode) - 1 for episode in episodes for k in range(len(episode))]
-    observation = torch.from_numpy(np.array([step.observation for step in steps]))
-    end = torch.tensor(ends)[:, None]
+    observation, reward = column("observation"), column("reward") / RETURN_SCALE
+    count = len(reward)
+    lengths = [len(one.action) for one in episodes]
+    end = torch.zeros(count, 1, dtype=torch.bool)
+    end[np.cumsum([length for length in lengths if length]) - 1] = True
     following = {
-        "observation": observation.roll(-1, 0),  # GAE looks at none that stands behind an end
-        "reward": torch.tensor([[step.reward / RETURN_SCALE] for step in steps], dtype=torch.float32),
+        "observation": observation.roll(-1, 0),  # GAE does not look past an end
+        "reward": reward[:, None],
         "done": end,
         "terminated": end,
     }
     return TensorDict(
         {
             "observation": observation,
-            "action_mask": torch.from_numpy(np.array([step.mask for step in steps])),
-            "action": torch.tensor([step.slot for step in steps]),
-            "next": TensorDict(following, batch_size=len(steps)),
+            "action_mask": column("action_mask"),
+            "action": column("action"),
+            "next": TensorDict(following, batch_size=count),
         },
-        batch_size=len(steps),
+        batch_size=count,
     )
 
 
@@ -201,6 +165,10 @@ def train_torchrl(scenario: Scenario, settings: TrainSettings, net: Net) -> tupl
     """Train by TorchRL; return the mean sampled return of each update [s], and the greedy policy."""
     env, seeds = parallel_env(scenario), scenario.seeds.training
     curve: list[float] = []
+
+    def sample(name: str, seen: Observation) -> int:
+        return of[name].act(seen, InteractionType.RANDOM)
+
     of = {
         name: Learner(env.task.graph.m_out, settings.ippo, net, seeding.derive(settings.seed, "torchrl", i))
         for i, name in enumerate(env.possible_agents)
@@ -209,15 +177,13 @@ def train_torchrl(scenario: Scenario, settings: TrainSettings, net: Net) -> tupl
     for first in range(0, settings.episodes, settings.episodes_per_update):
         episodes = []
         for number in range(first, min(first + settings.episodes_per_update, settings.episodes)):
-            turn, place = divmod(
-                number, len(seeds)
-            )  # every traffic once per pass, in the order of relid_sumo.learn.train
+            turn, place = divmod(number, len(seeds))  # each seed once per pass, in the order of learn.train
             traffic = int(seeding.stream(settings.seed, "traffic order", turn).permutation(seeds)[place])
-            episodes.append(drive(env, traffic, lambda name, seen: of[name].act(seen, InteractionType.RANDOM)))
+            episodes.append(collect_episode(env, sample, traffic_seed=traffic))
         for name, learner in of.items():
-            if any(episode.steps[name] for episode in episodes):
-                learner.learn(batch_of([episode.steps[name] for episode in episodes]), first / settings.episodes)
-        curve.append(float(np.mean([episode.return_s for episode in episodes])))
+            if any(len(episode.agents[name].action) for episode in episodes):
+                learner.learn(batch_of([episode.agents[name] for episode in episodes]), first / settings.episodes)
+        curve.append(float(np.mean([episode.mean_return_s for episode in episodes])))
     env.close()
     return curve, lambda name, seen: of[name].act(seen, InteractionType.MODE)
 
@@ -234,16 +200,19 @@ def validate(scenario: Scenario, policies: dict[str, Choose]) -> dict[str, dict[
     """Drive policies, and `shortest`, in the validation traffic: means over agents, one per traffic seed."""
     seeds = scenario.seeds.validation
     env = parallel_env(scenario, traffic="validation")
-    driven = {name: [drive(env, seed, choose) for seed in seeds] for name, choose in policies.items()}
+    driven = {
+        name: [measured(collect_episode(env, choose, traffic_seed=seed)) for seed in seeds]
+        for name, choose in policies.items()
+    }
     env.close()
     ready = prepare(scenario, simulators=(scenario.simulator,))
     with Rollouts(ready.task, workers=1) as rollouts:
         jobs = [Job(seed, ready.options(seed, scenario.simulator), Policy("shortest")) for seed in seeds]
         driven["shortest"] = [
-            Drive({}, float(one.returns.mean()), float(one.travel_time.mean()), one.arrival_rate)
+            dict(zip(MEASURES, (one.returns.mean(), one.travel_time.mean(), one.arrival_rate), strict=True))
             for one in rollouts.run(jobs)
         ]
-    return {name: {key: [getattr(one, key) for one in drives] for key in MEASURES} for name, drives in driven.items()}
+    return {name: {key: [float(one[key]) for one in drives] for key in MEASURES} for name, drives in driven.items()}
 
 
 def show(told: dict[str, Any]) -> None:

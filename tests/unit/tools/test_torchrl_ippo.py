@@ -6,39 +6,42 @@ import numpy as np
 import pytest
 import torch
 
+from relid_sumo.env.decisions import AgentDecisions
 from relid_sumo.learn.algos.gae import Batch, advantages
 from relid_sumo.learn.algos.ippo import RETURN_SCALE, Ippo
 from relid_sumo.learn.algos.settings import IppoSettings
 
 pytest.importorskip("torchrl", reason="TorchRL is not installed: pip install 'relid_sumo[torchrl]'")
 
-from torchrl_ippo import Learner, Step, batch_of
+from torchrl_ippo import Learner, batch_of
 
 M_OUT = 4
 
 
-def episodes(lengths: list[int], seed: int = 0) -> list[list[Step]]:
+def episodes(lengths: list[int], seed: int = 0) -> list[AgentDecisions]:
     """Return invented decisions of one agent; an episode of length 0 is one in which it made none."""
     rng = np.random.default_rng(seed)
 
-    def step() -> Step:
-        mask = np.zeros(M_OUT, dtype=bool)
-        mask[rng.choice(M_OUT, size=int(rng.integers(2, M_OUT + 1)), replace=False)] = True
-        slot = int(rng.choice(np.flatnonzero(mask)))
-        return Step(rng.uniform(-1, 1, 2 * M_OUT + 2).astype(np.float32), mask, slot, float(rng.normal(-30, 20)))
+    def episode(length: int) -> AgentDecisions:
+        mask = np.zeros((length, M_OUT), dtype=bool)
+        for row in mask:
+            row[rng.choice(M_OUT, size=int(rng.integers(2, M_OUT + 1)), replace=False)] = True
+        action = np.array([rng.choice(np.flatnonzero(row)) for row in mask], dtype=np.int64)
+        observation = rng.uniform(-1, 1, (length, 2 * M_OUT + 2)).astype(np.float32)
+        reward = rng.normal(-30, 20, length).astype(np.float32)
+        return AgentDecisions(observation, mask, action, reward, float(reward.sum()), "arrived", 100.0)
 
-    return [[step() for _ in range(length)] for length in lengths]
+    return [episode(length) for length in lengths]
 
 
-def own_batch(made: list[list[Step]]) -> Batch:
-    steps = [step for episode in made for step in episode]
+def own_batch(made: list[AgentDecisions]) -> Batch:
     return Batch(
-        observation=np.array([[step.observation for step in steps]]),
-        mask=np.array([[step.mask for step in steps]]),
-        action=np.array([[step.slot for step in steps]]),
-        reward=np.array([[step.reward for step in steps]], dtype=np.float32),
-        last=np.array([[k == len(episode) - 1 for episode in made for k in range(len(episode))]]),
-        valid=np.ones((1, len(steps)), dtype=bool),
+        observation=np.concatenate([one.observation for one in made])[None],
+        mask=np.concatenate([one.action_mask for one in made])[None],
+        action=np.concatenate([one.action for one in made])[None],
+        reward=np.concatenate([one.reward for one in made])[None],
+        last=np.array([[k == len(one.action) - 1 for one in made for k in range(len(one.action))]]),
+        valid=np.ones((1, sum(len(one.action) for one in made)), dtype=bool),
     )
 
 

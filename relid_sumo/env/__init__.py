@@ -1,1 +1,1 @@
-"""The Dec-POMDP: vehicles that choose the next edge at every junction."""
+"""The Dec-POMDP: agents that choose the next edge at each junction."""

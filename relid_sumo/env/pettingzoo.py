@@ -1,9 +1,9 @@
-"""The Dec-POMDP as a PettingZoo ParallelEnv; its simulation lives in a process of its own.
+"""The Dec-POMDP as a PettingZoo ParallelEnv. The simulation runs in a separate process.
 
-`agents` holds every unfinished vehicle. A step answers all decisions of one moment and goes on to the next moment in
-which somebody must decide. Who has nothing to decide gets a mask with one open slot, its action is ignored, and
-``infos[agent]["decides"]`` is False. Masks are in ``observation["action_mask"]``. The rewards of an agent add up to its
-return. The horizon is an end like any other (it is charged), so nothing is ever truncated.
+`agents` lists every unfinished vehicle. A step answers all decisions of one moment and advances to the next moment with
+decisions. An agent without a decision gets a mask with one open slot, its action is ignored, and
+``infos[agent]["decides"]`` is False. Masks are in ``observation["action_mask"]``. The rewards of an agent sum to its
+return. The horizon is a termination (it is charged in the reward), so truncation never occurs.
 """
 
 from __future__ import annotations
@@ -42,16 +42,16 @@ def parallel_env(
     Parameters
     ----------
     scenario
-        A scenario, or what `load_scenario` takes: a name, a folder, an OSM file.
+        A scenario, or an argument of `load_scenario`: a name, a folder or an OSM file.
     traffic
-        Which traffic seeds `reset` draws from.
+        Set of traffic seeds from which `reset` draws.
 
     The simulation is the scenario's `simulator`.
 
     Raises
     ------
     InputError
-        There is no such scenario, or it cannot be driven.
+        There is no such scenario, or it cannot be prepared.
     """
     loaded = load_scenario(scenario) if isinstance(scenario, str) else scenario
     ready = prepare(loaded, simulators=(loaded.simulator,))
@@ -60,7 +60,7 @@ def parallel_env(
 
 
 class RoutingEnv(ParallelEnv[str, Observation, Any]):
-    """Vehicles that route themselves; see the module's text. Made by `relid_sumo.parallel_env`.
+    """Parallel environment of routing vehicles; see the module's docstring. Made by `relid_sumo.parallel_env`.
 
     Parameters
     ----------
@@ -69,12 +69,12 @@ class RoutingEnv(ParallelEnv[str, Observation, Any]):
     options_for
         Returns SUMO's options for a traffic seed.
     traffic_seeds
-        Those that `reset` draws from.
+        Traffic seeds from which `reset` draws.
     fork
-        Keep warmed simulations and fork them for every `reset`; where the system can, unless told otherwise.
+        Keep simulations after their warm-up and fork them at each `reset`. Default: if the system can fork.
     """
 
-    metadata = {"name": "relid_sumo_routing_v0", "render_modes": []}  # noqa: RUF012 - PettingZoo reads it so
+    metadata = {"name": "relid_sumo_routing_v0", "render_modes": []}  # noqa: RUF012 - PettingZoo's interface
 
     def __init__(
         self,
@@ -106,12 +106,12 @@ class RoutingEnv(ParallelEnv[str, Observation, Any]):
         self._action_space = gymnasium.spaces.Discrete(slots)
 
     def observation_space(self, agent: str) -> gymnasium.Space[Any]:
-        """Return ``{"observation": (2 m_out + 2,) float32, "action_mask": (m_out,) int8}``, the same for all agents."""
+        """Return ``{"observation": (2 m_out + 2,) float32, "action_mask": (m_out,) int8}``; equal for all agents."""
         del agent
         return self._observation_space
 
     def action_space(self, agent: str) -> gymnasium.spaces.Discrete:
-        """Return the slots, left to right as driven; the same for all agents."""
+        """Return the space of slots, ordered left to right in driving direction; equal for all agents."""
         del agent
         return self._action_space
 
@@ -123,14 +123,14 @@ class RoutingEnv(ParallelEnv[str, Observation, Any]):
         Parameters
         ----------
         seed
-            Seed of the draws of traffic seeds, from here on.
+            Seed of the draws of traffic seeds, from this reset on.
         options
-            ``{"traffic_seed": s}`` names the traffic instead.
+            ``{"traffic_seed": s}`` selects the traffic instead of a draw.
 
         Raises
         ------
         SimulationError
-            SUMO does not start, or its process died.
+            SUMO does not start, or the simulation process died.
         """
         if seed is not None:
             self._draw = seeding.stream(seed, "traffic")
@@ -144,12 +144,12 @@ class RoutingEnv(ParallelEnv[str, Observation, Any]):
     def step(
         self, actions: dict[str, int]
     ) -> tuple[dict[str, Observation], dict[str, float], dict[str, bool], dict[str, bool], dict[str, dict[str, Any]]]:
-        """Answer the open decisions and go on to the next.
+        """Answer the open decisions and advance to the next ones.
 
         Raises
         ------
         InputError
-            An agent that must decide has no action, or one that is masked; nothing has happened then.
+            An agent that must decide has no action or a masked one. The episode is then unchanged.
         SimulationError
             SUMO died.
         """
@@ -171,10 +171,10 @@ class RoutingEnv(ParallelEnv[str, Observation, Any]):
     def _checked(self, agent: int, mask: Bools, actions: dict[str, int]) -> int:
         name = self.task.names[agent]
         if name not in actions:
-            raise InputError(f"step: agent '{name}' must decide and has no action")
+            raise InputError(f"step: agent '{name}' must decide but has no action; give it an open slot")
         slot = int(actions[name])
         if not 0 <= slot < len(mask) or not mask[slot]:
-            raise InputError(f"step: agent '{name}': slot {slot} is masked; open are {np.flatnonzero(mask).tolist()}")
+            raise InputError(f"step: agent '{name}': slot {slot} is masked; use one of {np.flatnonzero(mask).tolist()}")
         return slot
 
     def _observations(self, moment: Moment, agents: list[str] | None = None) -> dict[str, Observation]:
@@ -200,21 +200,21 @@ class RoutingEnv(ParallelEnv[str, Observation, Any]):
         return infos
 
     def branch(self, alternatives: Sequence[Mapping[str, int]], policy: Policy) -> list[EpisodeRecord]:
-        """Return how the episode would end if agents chose otherwise now; the episode itself goes on untouched.
+        """Return how the episode would end after other choices now. The episode itself does not change.
 
-        Exact: each alternative is driven to its end in a fork of the simulation.
+        The result is exact: each alternative runs to its end in a fork of the simulation.
 
         Parameters
         ----------
         alternatives
-            Slots by agent, for any of the agents that decide now.
+            Slots by agent, for any agents that decide now.
         policy
-            Answers all other decisions, those open now and those to come.
+            Policy for all other decisions, open now or later.
 
         Raises
         ------
         InputError
-            The episode is over, an agent does not decide now, its slot is masked, or the system does not fork.
+            The episode is over, an agent does not decide now, its slot is masked, or the system cannot fork.
         SimulationError
             SUMO failed in a branch.
         """
@@ -246,12 +246,12 @@ class RoutingEnv(ParallelEnv[str, Observation, Any]):
             self._child, self.agents = None, []
             raise SimulationError(f"the simulation process died ({how}); call reset()") from None
         except KeyboardInterrupt:
-            self.close()  # else the answer still to come would be taken for that of the next request
+            self.close()  # otherwise its late answer would be read as that of the next request
             raise
         if isinstance(answer, SnapshotDiedError):
             self.agents = []
             raise SimulationError(f"the simulation process died ({answer}); call reset()") from None
-        if isinstance(answer, InputError):  # nothing has happened
+        if isinstance(answer, InputError):  # the episode is unchanged
             raise answer
         if isinstance(answer, RelidSumoError):
             self.close()
@@ -259,7 +259,7 @@ class RoutingEnv(ParallelEnv[str, Observation, Any]):
         return answer
 
     def render(self) -> None:
-        """Draw nothing: ``relid-sumo view`` shows episodes in sumo-gui."""
+        """Do nothing; ``relid-sumo view`` shows episodes in sumo-gui."""
 
     def close(self) -> None:
         """End the simulation process."""

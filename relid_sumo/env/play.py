@@ -1,4 +1,4 @@
-"""One episode from a job: a policy drives the agents through a simulation in this process."""
+"""Run one episode from a job: a policy drives the agents in a simulation of this process."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ from relid_sumo.sim.snapshot import in_fork
 
 @dataclass(frozen=True, eq=False)
 class Job:
-    """One episode to drive: in which traffic (its seed and SUMO's options for it), by which policy.
+    """One episode to run: the traffic (its seed and SUMO's options) and the policy.
 
-    With `background` the episode goes on until the effect on the background traffic has been measured. At a share
-    `branches` of the decisions every open way is tried, and gone on from by the policy without draws.
+    With `background` the episode continues until the background traffic has been measured. At a share `branches` of the
+    decisions, every open slot is tried in a fork, which the policy continues without draws.
     """
 
     traffic_seed: int
@@ -35,18 +35,18 @@ class Job:
 
 
 def bridge_settings(task: RoutingTask) -> dict[str, Any]:
-    """Return what a `SumoBridge` has to know of a task."""
+    """Return the settings of a task that `SumoBridge` needs."""
     closed = [str(task.graph.edge_ids[edge]) for edge in sorted(task.closed)]
     return {"window_s": task.scenario.observation.window_s, "closed": closed}
 
 
 def open_bridge(task: RoutingTask, options: Sequence[str], *, program: str = "libsumo") -> SumoBridge:
-    """Start SUMO for a task, with the task's closed edges closed."""
+    """Start SUMO for a task and close the task's closed edges."""
     return SumoBridge(options, **bridge_settings(task), program=program)
 
 
 def drive(task: RoutingTask, job: Job, *, program: str = "libsumo") -> EpisodeRecord:
-    """Drive one episode in this process, from SUMO's start to its end."""
+    """Run one episode in this process, from SUMO's start to its end."""
     bridge = warmed(task, job.options, program=program)
     try:
         return play(task, job, bridge)
@@ -55,7 +55,7 @@ def drive(task: RoutingTask, job: Job, *, program: str = "libsumo") -> EpisodeRe
 
 
 def warmed(task: RoutingTask, options: Sequence[str], *, program: str = "libsumo") -> SumoBridge:
-    """Return a simulation at the agents' time 0."""
+    """Return a simulation after its warm-up."""
     bridge = open_bridge(task, options, program=program)
     try:
         warm_up(bridge, task.scenario)
@@ -66,7 +66,7 @@ def warmed(task: RoutingTask, options: Sequence[str], *, program: str = "libsumo
 
 
 def play(task: RoutingTask, job: Job, bridge: Bridge) -> EpisodeRecord:
-    """Drive one episode over a simulation that has been warmed up."""
+    """Run one episode in a simulation after its warm-up."""
     episode = Episode(
         task,
         bridge,
@@ -86,33 +86,33 @@ def play(task: RoutingTask, job: Job, bridge: Bridge) -> EpisodeRecord:
 
 
 def branch(episode: Episode, alternatives: Sequence[Mapping[int, int]], policy: Policy) -> list[EpisodeRecord]:
-    """Return how an episode would end if agents chose otherwise now; exact, and the episode itself goes on untouched.
+    """Return how an episode would end after other choices now. The result is exact; the episode does not change.
 
-    Each alternative is driven to its end in a fork of this process.
+    Each alternative runs to its end in a fork of this process.
 
     Parameters
     ----------
     episode
-        An episode with open decisions, over a simulation in this process.
+        An episode with open decisions, in a simulation of this process.
     alternatives
-        Slots by agent, for any of the agents that have a decision open.
+        Slots by agent, for any agents that have an open decision.
     policy
-        Answers all other decisions, those open now and those to come.
+        Policy for all other decisions, open now or later.
 
     Raises
     ------
     InputError
-        An agent has no decision open, its slot is masked, the simulation is another process's, or the system does not
+        An agent has no open decision, its slot is masked, the simulation runs in another process, or the system cannot
         fork.
     SimulationError
         SUMO failed in a branch, or its process died.
     """
     if not episode.bridge.in_process:
-        raise InputError("only a simulation in this process (libsumo) can be branched, not one behind traci")
+        raise InputError("a branch needs a simulation in this process; use libsumo, not traci")
     names, asked = episode.task.names, {decision.agent: decision for decision in episode.open_decisions}
     for agent in sorted({agent for one in alternatives for agent in one} - asked.keys()):
         raise InputError(
-            f"agent '{names[agent]}' has no decision open; open are {', '.join(names[i] for i in asked) or 'none'}"
+            f"agent '{names[agent]}' has no open decision; these have: {', '.join(names[i] for i in asked) or 'none'}"
         )
     return [in_fork(partial(_finish, episode, one, policy)) for one in alternatives]
 
@@ -128,7 +128,7 @@ def _finish(episode: Episode, slots: Mapping[int, int], policy: Policy) -> Episo
 
 
 def _tried(episode: Episode, decisions: Sequence[Decision], job: Job) -> Iterator[Branch]:
-    """Yield what every way would have come to, for those of some simultaneous decisions that are drawn."""
+    """Yield the outcomes of every open slot, for a random selection of simultaneous decisions."""
     policy = replace(job.policy, greedy=True)
     for place, decision in enumerate(decisions):
         draw = seeding.stream(job.traffic_seed, "branch", decision.agent, decision.number).random()

@@ -1,4 +1,4 @@
-"""What an episode hands out: decisions, branches, and the record of the whole."""
+"""The records of an episode: decisions, branches and the whole episode."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ ARRIVED, HORIZON, LOST, NEVER_INSERTED = "arrived", "horizon", "lost", "never in
 
 @dataclass(frozen=True, eq=False)
 class Decision:
-    """An agent at a junction.
+    """A decision of an agent at a junction.
 
     Attributes
     ----------
     agent, number : int
-        Who decides, and its how manyth decision of the episode (from 0).
+        Index of the agent, and index of this decision among the agent's decisions of the episode (from 0).
     time : float
         Simulation time, s.
     edge : int
-        The road just entered.
+        The edge just entered.
     mask : array of bool, shape (m_out,)
-        Slots it may choose.
+        Slots that may be chosen.
     observation : array, shape (2 m_out + 2,)
-        See the module's text; zeros where the episode does not observe.
+        Observation of the agent; zeros if the episode does not observe.
     """
 
     agent: int
@@ -40,16 +40,16 @@ class Decision:
 
 @dataclass(frozen=True, eq=False)
 class Branch:
-    """What each way would have come to at one decision, all else until then being the same.
+    """Outcomes of every open slot at one decision, after the same past.
 
     Attributes
     ----------
     decision : int
-        Which decision of the record.
+        Index of the decision in the record.
     slots : array of int, shape (k,)
         The open slots.
     returns, travel_time : array, shape (k, N)
-        As in `EpisodeRecord`, of the episode that goes on by each slot, s.
+        As in `EpisodeRecord`, s, for the episode continued with each slot.
     """
 
     decision: int
@@ -60,39 +60,39 @@ class Branch:
 
 @dataclass(frozen=True, eq=False)
 class EpisodeRecord:
-    """One whole episode; n decisions in time order, N agents.
+    """A whole episode with n decisions in time order and N agents.
 
     Attributes
     ----------
     traffic_seed : int
-        The traffic it was driven in.
+        Traffic seed of the episode.
     agent, edge, action : array of int, shape (n,)
-        Who decided, on which road, and the slot chosen.
+        Who decided, on which edge, and the slot chosen.
     time, reward : array, shape (n,)
-        When [s], and the reward that followed [s].
+        Time of the decision, s, and the reward that follows it, s.
     observation : array, shape (n, 2 m_out + 2)
     mask : array of bool, shape (n, m_out)
     status : tuple of str, length N
-        ``arrived``, ``horizon`` (under way at the end), ``lost`` or ``never inserted``.
+        ``arrived``, ``horizon`` (still driving at the end), ``lost`` or ``never inserted``.
     returns : array, shape (N,)
-        Sum of all rewards, the one before the first decision included, s.
+        Sum of all rewards, s, including those before the first decision.
     travel_time : array, shape (N,)
-        From the wished departure to arrival, s; who does not arrive counts to the horizon, and the free-flow time that
-        then remained.
+        From the scheduled departure to the arrival, s. For a vehicle that does not arrive: the time to the horizon plus
+        the remaining free-flow time.
     teleports, crossed, one_way : array of int, shape (N,)
-        How often SUMO moved the vehicle on; roads crossed within one step; roads with one way on.
+        Number of teleports; edges crossed within one step; edges with only one open successor.
     routes : tuple of arrays of int, length N
-        Edges driven.
+        Edges driven, per agent.
     background_vehicle_s : float
-        Time the background traffic spent driving or waiting to be inserted in the first 900 s (or to the horizon), s;
-        nan where it was not measured.
+        Time that background vehicles drive or wait for insertion in the first 900 s (or to the horizon), s; nan if not
+        measured.
     simulated_s : float
         Simulated time after the warm-up, s.
     digest : str
-        Hash of all decisions and arrivals of the agents, and of where all vehicles are at the end: equal for equal
-        episodes.
+        Hash of all decisions and arrivals of the agents, and of the final position of every vehicle. Equal episodes
+        have equal hashes.
     branches : tuple of Branch
-        Decisions at which every way was tried; none unless asked for.
+        Decisions at which every open slot was tried; empty by default.
     """
 
     traffic_seed: int

@@ -1,4 +1,4 @@
-"""The process behind a PettingZoo environment, and the talk between the two."""
+"""The simulation process of a PettingZoo environment, and its protocol."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from relid_sumo.sim.snapshot import Pool, Snapshot, SnapshotDiedError
 
 @dataclass(frozen=True, eq=False)
 class Moment:
-    """What the simulation process tells: who decides, what everybody has earned so far, who has ended how."""
+    """The state sent to the environment: decisions, rewards of all agents since the last moment, and agents' ends."""
 
     asked: dict[int, tuple[Float32s, Bools]]
     totals: tuple[float, ...]
@@ -37,7 +37,7 @@ Talk = Generator[Answer, tuple[Any, ...], None]
 
 
 def serve(pipe: Connection) -> None:
-    """Run episodes at the parent's word: ("reset", traffic seed, options), or what `_talk` takes."""
+    """Run episodes on the parent's requests: ("reset", traffic seed, options), or a request for `_talk`."""
     silence()
     die_with_parent()
     task, memory_mib = pipe.recv()
@@ -55,7 +55,7 @@ def serve(pipe: Connection) -> None:
 
 
 class _Stage:
-    """The episode that a process runs: in a fork of a warmed simulation, or else (no memory given) in this process."""
+    """The current episode: in a fork of a snapshot, or in this process if `memory_mib` is None."""
 
     def __init__(self, task: RoutingTask, memory_mib: float | None) -> None:
         self._task = task
@@ -66,7 +66,7 @@ class _Stage:
         self._bridge: SumoBridge | None = None
 
     def reset(self, traffic_seed: int, options: tuple[str, ...]) -> object:
-        """Start an episode, in place of the one that may be under way."""
+        """Start an episode; end the previous one."""
         start = partial(warmed, self._task, options)
         if self._pool is None:
             if self._bridge is not None:
@@ -83,7 +83,7 @@ class _Stage:
         return self._heard(snapshot)
 
     def ask(self, request: tuple[Any, ...]) -> object:
-        """Answer decisions, or branch."""
+        """Answer decisions, or branch the episode."""
         if self._talk is not None:
             return self._talk.send(request)
         assert self._snapshot is not None
@@ -95,7 +95,7 @@ class _Stage:
         self._snapshot = None
         try:
             answer = snapshot.answer()
-        except InputError:  # nothing has happened
+        except InputError:  # the episode is unchanged
             self._snapshot = snapshot
             raise
         except SnapshotDiedError:
@@ -114,7 +114,7 @@ class _Stage:
 
 
 def _converse(task: RoutingTask, bridge: Bridge, traffic_seed: int, pipe: Connection) -> None:
-    """Run an episode over a pipe, until it is over or the other side wants no more of it (None)."""
+    """Run an episode through a pipe, until it is over or the other side sends None."""
     talk = _talk(task, bridge, traffic_seed)
     answer = result_or_error(partial(next, talk))
     while True:
@@ -129,7 +129,7 @@ def _converse(task: RoutingTask, bridge: Bridge, traffic_seed: int, pipe: Connec
 
 
 def _talk(task: RoutingTask, bridge: Bridge, traffic_seed: int) -> Talk:
-    """Yield what an episode has to say, and take ("act", {agent: slot}) or ("branch", alternatives, policy) for it."""
+    """Yield an episode's answers; receive ("act", {agent: slot}) or ("branch", alternatives, policy)."""
     episode = Episode(task, bridge, traffic_seed=traffic_seed)
     answer: Answer = _moment(episode, episode.advance())
     while True:

@@ -1,6 +1,6 @@
-"""Worker processes that turn (policy, traffic seed) into whole episodes. No torch here.
+"""Worker processes that run whole episodes from a policy and a traffic seed. They never import torch.
 
-Weights go out, episodes come back; what an episode is depends on its job alone, not on the worker or their number.
+Weights go out, episodes come back. An episode depends only on its job, not on the worker or the number of workers.
 """
 
 from __future__ import annotations
@@ -33,13 +33,13 @@ from relid_sumo.sim.snapshot import LIMIT_S, Pool, SnapshotDiedError, can_fork
 
 log = logging.getLogger(__name__)
 
-MEMORY_SHARE = 0.5  # of what is free at the start, for all warmed simulations together
-TRIES = 2  # of an episode whose process dies
-SLACK_S = 10.0  # what a worker may take beyond the limits that it keeps itself
+MEMORY_SHARE = 0.5  # share of the free memory at the start, for all snapshots together
+TRIES = 2  # attempts at an episode whose process dies
+SLACK_S = 10.0  # time beyond the worker's own limits before it counts as hanging
 
 
 def _work(pipe: Connection) -> None:
-    """Drive the jobs that come in; over snapshots where there is memory for them (None: start SUMO each time)."""
+    """Run the jobs received: in forks of snapshots, or with a new SUMO each time if the memory is None."""
     silence()
     die_with_parent()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
@@ -75,22 +75,22 @@ class _Worker:
 
 
 class Rollouts:
-    """A pool of worker processes for one task; a context manager.
+    """A pool of worker processes for one task. It is a context manager.
 
     Parameters
     ----------
     task
-        What all episodes share.
+        The task of all episodes.
     workers
-        Number of processes; as many as there are cores where not given.
+        Number of processes. Default: the number of cores.
     fork
-        Keep warmed simulations and fork them; where the system can, unless told otherwise. Without, SUMO starts and
-        warms up for every episode: the same episodes, slower.
+        Keep simulations after their warm-up and fork them. Default: if the system can fork. Otherwise SUMO starts and
+        warms up for every episode, which gives the same episodes more slowly.
     memory_mib
-        What all warmed simulations may take together; half of what is free where not given. Each worker keeps one at
-        least.
+        Memory limit of all snapshots together, MiB. Default: half of the free memory. Each worker keeps at least
+        one snapshot.
     limit_s
-        How long a warm-up, or an episode, may take before it counts as hanging, s.
+        Time limit of a warm-up and of an episode, s. A process that takes longer counts as hanging.
     """
 
     def __init__(
@@ -120,14 +120,14 @@ class Rollouts:
     def run(
         self, jobs: Sequence[Job], on_done: Callable[[EpisodeRecord], None] = lambda _: None
     ) -> list[EpisodeRecord]:
-        """Drive all jobs and return their episodes in the same order; `on_done` is told of each as it comes in.
+        """Run all jobs and return their episodes in the same order; call `on_done` with each finished episode.
 
-        An episode whose process dies or hangs is driven again.
+        An episode whose process dies or hangs is run again.
 
         Raises
         ------
         SimulationError
-            SUMO failed in an episode, or its processes died.
+            SUMO failed in an episode, or an episode's process died twice.
         """
         done: dict[int, EpisodeRecord] = {}
         busy: dict[Connection, _Worker] = {}
@@ -141,7 +141,7 @@ class Rollouts:
                     worker.since = time.monotonic()
                     worker.warm.add(jobs[worker.job].options)
                     busy[worker.child.pipe] = worker
-                    with contextlib.suppress(OSError):  # it has died; that shows when its answer is read
+                    with contextlib.suppress(OSError):  # it has died, which is noticed when its answer is read
                         worker.child.pipe.send(jobs[worker.job])
                 for worker in self._ready(busy):
                     del busy[worker.child.pipe]
@@ -155,9 +155,9 @@ class Rollouts:
                     if deaths[number] == TRIES:
                         raise SimulationError(
                             f"the simulation of traffic seed {seed} died {TRIES} times ({answer}); if memory is short, "
-                            "try fewer --workers"
+                            "use fewer --workers"
                         )
-                    log.warning(f"the simulation of traffic seed {seed} died ({answer}); it is driven again")
+                    log.warning(f"the simulation of traffic seed {seed} died ({answer}); the episode runs again")
                     todo.append(number)
         finally:
             for worker in busy.values():
@@ -165,7 +165,7 @@ class Rollouts:
         return [done[i] for i in range(len(jobs))]
 
     def _pick(self, worker: _Worker, todo: list[int], jobs: Sequence[Job], busy: list[_Worker]) -> int:
-        """Take a job out of `todo`: one whose traffic this worker holds warm, else one that nobody holds, else any."""
+        """Take a job from `todo`: one with a snapshot in this worker, else one with no snapshot in any, else any."""
         elsewhere = set().union(*(other.warm for other in [*busy, *self._idle]))
         best = min(
             todo, key=lambda i: 0 if jobs[i].options in worker.warm else 1 if jobs[i].options not in elsewhere else 2
@@ -177,7 +177,7 @@ class Rollouts:
         return _Worker(Child(_work, self.task, self._memory_mib, self._limit_s))
 
     def _ready(self, busy: Mapping[Connection, _Worker]) -> list[_Worker]:
-        """Wait for workers that have answered, died, or been at it for too long."""
+        """Wait for workers that have answered, died or exceeded the time limit."""
         oldest = min(busy.values(), key=lambda worker: worker.since)
         latest = oldest.since + self._patience_s
         ready = wait(list(busy), timeout=max(0.0, latest - time.monotonic()))
@@ -188,7 +188,7 @@ class Rollouts:
         return 2 * self._limit_s + SLACK_S  # a warm-up and an episode
 
     def _receive(self, worker: _Worker) -> EpisodeRecord | str:
-        """Return an episode, or how its process died. Raises the error that it sends."""
+        """Return an episode, or how its process died. Raise the error that it sends."""
         child = worker.child
         try:
             if not child.pipe.poll():
@@ -215,7 +215,7 @@ class Rollouts:
 
 
 def _why(how: str, said: str) -> str:
-    """Return how a process ended, with the line in which SUMO says why, if it does."""
+    """Return how a process ended, with SUMO's error line if there is one."""
     return f"{how}: {sumo.error_line(said)}" if said.strip() else how
 
 
@@ -227,9 +227,9 @@ def in_traffic(
     simulator: Simulator = "micro",
     on_done: Callable[[EpisodeRecord], None] = lambda _: None,
 ) -> list[list[EpisodeRecord]]:
-    """Return the episodes of each policy, one for each traffic seed, in the order given."""
+    """Return the episodes of each policy, one per traffic seed, in the given order."""
     jobs = [Job(seed, ready.options(seed, simulator), policy) for policy in policies for seed in seeds]
-    with counting("driving, episode", len(jobs)) as tick:
+    with counting("running episode", len(jobs)) as tick:
 
         def done(record: EpisodeRecord) -> None:
             tick(record)

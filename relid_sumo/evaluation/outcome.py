@@ -1,4 +1,4 @@
-"""What an evaluation leaves in a run folder: every agent in every traffic seed, and routes."""
+"""The files that an evaluation writes into a run folder: results per agent and traffic seed, and routes."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ import numpy as np
 from relid_sumo.env.records import EpisodeRecord
 from relid_sumo.scenario.prepare import PreparedScenario
 
-SPEEDS_KMH = (35.0, 55.0, 75.0, 95.0)  # the classes in which roads are drawn, as on `network show`'s map
+SPEEDS_KMH = (35.0, 55.0, 75.0, 95.0)  # limits of the speed classes of maps, as in `network show`
 
 
 def outcome(ready: PreparedScenario, records: dict[str, list[EpisodeRecord]]) -> dict[str, object]:
-    """Return what evaluation.json holds; lists are by traffic seed, then by agent. Times and returns in s."""
+    """Return the content of evaluation.json. Lists are by traffic seed, then by agent. Times and returns are in s."""
     some = next(iter(records.values()))
     return {
         "scenario": ready.scenario.name,
@@ -32,7 +32,7 @@ def outcome(ready: PreparedScenario, records: dict[str, list[EpisodeRecord]]) ->
 
 
 def routes(ready: PreparedScenario, records: dict[str, list[EpisodeRecord]]) -> dict[str, object]:
-    """Return what routes.json holds: roads as x, y, x, y, ... [m], and per policy and agent the edges driven."""
+    """Return the content of routes.json: edges as x, y, x, y, ... [m], and the edges driven per policy and agent."""
     graph, task = ready.network.graph, ready.task
     return {
         "network": ready.network.title or ready.network.name,

@@ -1,1 +1,1 @@
-"""What a run leaves on disk; no torch."""
+"""Read run folders. This package does not import torch."""

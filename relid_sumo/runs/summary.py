@@ -1,23 +1,23 @@
-"""What a finished run leaves for those who read it: files alone, no torch, no simulation.
+"""Summaries of finished runs, read from files; this module needs neither torch nor SUMO.
 
-Beside what training writes (`relid_sumo.learn.run_folder`), the run folder of a finished cell holds:
-
-====================  ==============================================================================================
-evaluation.json       what the final policy and the baselines did on held-out traffic, agent by agent
-routes.json           the roads, and the routes of the first held-out traffic seed: map data, never to be published
-                      without its attribution
-====================  ==============================================================================================
-
-and these where the algorithm has them; a report draws whatever it finds:
+In addition to the files of training (`relid_sumo.learn.run_folder`), the run folder of a finished cell contains:
 
 ====================  ==============================================================================================
-metrics.csv           further columns: ``alpha_0``, ``alpha_1``, ... of the agents in turn; any other is kept as it is
-rounds.csv            one row per round of demonstrations: ``round``, and what is to be drawn over it (``d_in``,
+evaluation.json       results of the final policy and the baselines on held-out traffic, agent by agent
+routes.json           the network, and the routes of the first held-out traffic seed: map data, which must not be
+                      published without its attribution
+====================  ==============================================================================================
+
+and, depending on the algorithm (a report draws all of them):
+
+====================  ==============================================================================================
+metrics.csv           further columns: ``alpha_0``, ``alpha_1``, ... per agent, and others
+rounds.csv            one row per round of demonstrations: ``round``, and columns to draw over it (``d_in``,
                       ``f_out``, ``execution_rate``, ...)
 ====================  ==============================================================================================
 
-A summary is all of that but the map data, in one file: a run's settings, curves and evaluation. It can be copied to
-another machine, or kept when the run folder is gone, and still counts as a finished cell.
+A summary is one file with all of this except the map data: settings, curves and evaluation of a run. It can be copied
+to another machine, or replace a deleted run folder, and still counts as a finished cell.
 """
 
 from __future__ import annotations
@@ -39,26 +39,26 @@ SUMMARY_FORMAT = 1
 
 
 class Read(BaseModel):
-    """Base of what is read from files of other versions too: keys that are not known here are left alone."""
+    """Base of records in files, possibly of other versions: unknown keys are ignored."""
 
     model_config = ConfigDict(frozen=True, extra="ignore", use_attribute_docstrings=True)
 
 
 class PolicyOutcome(Read):
-    """What one policy did; lists are by traffic seed, then by agent."""
+    """Results of one policy. Lists are by traffic seed, then by agent."""
 
     return_s: list[list[float]]
     travel_time_s: list[list[float]]
-    """s; who does not arrive counts to the horizon, and the free-flow time that then remains."""
+    """s. For a vehicle that does not arrive: the time to the horizon plus the remaining free-flow time."""
     status: list[list[str]]
     teleports: list[int]
-    """By traffic seed, all agents together."""
+    """Total of all agents, by traffic seed."""
     background_vehicle_s: list[float]
-    """By traffic seed: vehicle-seconds of the background traffic from the agents' time 0 (900 s, or to the horizon)."""
+    """Vehicle-seconds of the background traffic after the warm-up (for 900 s, or to the horizon), by traffic seed."""
 
 
 class StoredEvaluation(Read):
-    """What evaluation.json holds; the policy of the run is called ``trained``."""
+    """Content of evaluation.json. The policy of the run is named ``trained``."""
 
     horizon_s: float
     traffic_seeds: Annotated[list[int], Field(min_length=1)]
@@ -68,7 +68,7 @@ class StoredEvaluation(Read):
     @model_validator(mode="after")
     def _whole(self) -> Self:
         if "trained" not in self.policies:
-            raise ValueError("policies: the run's own, 'trained', is missing")
+            raise ValueError("policies: the run's own policy, 'trained', is missing")
         for name, driven in self.policies.items():
             for rows in (driven.return_s, driven.travel_time_s, driven.status):
                 if [len(row) for row in rows] != [len(self.agents)] * len(self.traffic_seeds):
@@ -77,7 +77,7 @@ class StoredEvaluation(Read):
 
 
 class StoredSettings(Read):
-    """What of settings.json is read here."""
+    """The parts of settings.json that are read here."""
 
     train: dict[str, Any]
     versions: dict[str, str]
@@ -86,7 +86,7 @@ class StoredSettings(Read):
 
 
 class Labels(Read):
-    """What a batch calls a cell, and what makes it again."""
+    """The name of a cell in a batch, and the command that reproduces it."""
 
     name: str
     scenario: str
@@ -97,18 +97,18 @@ class Labels(Read):
 
 
 class Summary(Read):
-    """A run without its map data and its weights."""
+    """A run without map data and weights."""
 
     format: int = SUMMARY_FORMAT
     scenario: str
     """The scenario's name."""
     problem: str
-    """Hash of what the scenario holds and of its roads: runs are compared where it is the same."""
+    """Hash of the scenario's content and its network. Only runs with the same hash are compared."""
     settings: StoredSettings
     metrics: Columns
-    """By column, a value per update; ``episodes`` and ``mean_return`` at least."""
+    """By column, one value per update; at least ``episodes`` and ``mean_return``."""
     seconds: dict[str, float]
-    """Wall-clock time of the training, by what it was spent on."""
+    """Wall-clock time of the training, s, by activity."""
     rounds: Columns = {}
     evaluation: StoredEvaluation | None = None
     cell: Labels | None = None
@@ -121,15 +121,15 @@ class Summary(Read):
 
 
 def summarise(folder: Path) -> Summary:
-    """Return the summary of a run folder: what a report reads, map data apart.
+    """Return the summary of a run folder.
 
     Raises
     ------
     InputError
-        The folder holds no run, an empty or half-written one, or one of another version.
+        The folder contains no run, an incomplete one, or one of another version.
     """
     if not folder.is_dir() or not (folder / SETTINGS).is_file():
-        raise InputError(f"{folder}: no run folder: it has no {SETTINGS}")
+        raise InputError(f"{folder}: no run folder, because it has no {SETTINGS}; check the path")
     settings = validate(read_json(folder / SETTINGS, RUN_FORMAT), StoredSettings, str(folder / SETTINGS))
     metrics = read_columns(folder / METRICS) if (folder / METRICS).is_file() else {}
     if not metrics.get("episodes"):
@@ -151,11 +151,11 @@ def summarise(folder: Path) -> Summary:
 
 
 def read_summary(file: Path) -> Summary:
-    """Return the summary that a file holds.
+    """Return the summary in a file.
 
     Raises
     ------
     InputError
-        It cannot be read, or is of another version.
+        The file cannot be read, or is of another version.
     """
     return validate(read_json(file, SUMMARY_FORMAT), Summary, str(file))

@@ -1,4 +1,4 @@
-"""The environment against PettingZoo's own test, and against what it promises beyond that."""
+"""The environment passes PettingZoo's own test, and keeps its further promises."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ Moment = tuple[dict[str, Any], dict[str, float], dict[str, bool], dict[str, bool
 
 @pytest.fixture(scope="module")
 def env(town_ready: PreparedScenario) -> Iterator[RoutingEnv]:
-    """Return one environment for all tests that leave it whole; a process takes a second to start."""
+    """Return one environment for all tests that do not break it, because its process takes a second to start."""
     env = relid_sumo.parallel_env(town_ready.scenario)
     yield env
     env.close()
@@ -44,7 +44,7 @@ def own_env(town_ready: PreparedScenario) -> Iterator[RoutingEnv]:
 
 
 class Chooser:
-    """Random slots, keyed as in a rollout: by seed, agent and number of the decision."""
+    """Random slots, drawn as in a rollout by seed, agent and index of the decision."""
 
     def __init__(self, env: RoutingEnv, seed: int = 0) -> None:
         self._index = {name: i for i, name in enumerate(env.possible_agents)}
@@ -56,13 +56,13 @@ class Chooser:
             if info["decides"]:
                 mask = seen[name]["action_mask"].astype(bool)
                 asked = Decision(self._index[name], self._numbers[name], 0.0, 0, mask, seen[name]["observation"])
-                actions[name] = self._choose(None, asked)  # type: ignore[arg-type] # random looks at the mask alone
+                actions[name] = self._choose(None, asked)  # type: ignore[arg-type] # random reads only the mask
                 self._numbers[name] += 1
         return actions
 
 
 def play(env: RoutingEnv, seed: int = 0, **reset: Any) -> list[Moment]:  # noqa: ANN401 - as RoutingEnv.reset
-    """Play an episode and return all that was seen of it; the first moment has no rewards and no ends."""
+    """Play an episode and return every moment of it. The first moment has no rewards and no ends."""
     choose = Chooser(env, seed)
     seen, infos = env.reset(**reset)
     moments: list[Moment] = [(seen, {}, {}, {}, infos)]
@@ -97,7 +97,7 @@ def test_same_seed_same_bytes(env: RoutingEnv, own_env: RoutingEnv) -> None:
         assert [as_bytes(list(moment)) for moment in moments] == [as_bytes(list(moment)) for moment in one]
 
 
-def test_the_reset_seed_decides_all_traffic_from_there_on(env: RoutingEnv, town_ready: PreparedScenario) -> None:
+def test_the_reset_seed_decides_all_later_traffic(env: RoutingEnv, town_ready: PreparedScenario) -> None:
     def drawn(seed: int) -> list[int | None]:
         env.reset(seed=seed)
         first = env.traffic_seed
@@ -109,7 +109,7 @@ def test_the_reset_seed_decides_all_traffic_from_there_on(env: RoutingEnv, town_
     assert set(drawn(3)) <= set(town_ready.scenario.seeds.training)
 
 
-def test_other_traffic_is_another_episode(env: RoutingEnv) -> None:
+def test_other_traffic_gives_another_episode(env: RoutingEnv) -> None:
     digests = []
     for traffic_seed in (0, 1):
         play(env, seed=5, options={"traffic_seed": traffic_seed})
@@ -118,7 +118,7 @@ def test_other_traffic_is_another_episode(env: RoutingEnv) -> None:
     assert None not in digests
 
 
-def test_it_is_the_episode_that_rollouts_drive(env: RoutingEnv, town_ready: PreparedScenario) -> None:
+def test_episodes_equal_those_of_rollouts(env: RoutingEnv, town_ready: PreparedScenario) -> None:
     moments = play(env, seed=9, options={"traffic_seed": 2})
     record = drive(town_ready.task, Job(2, town_ready.options(2), Policy("random", seed=9)))
     assert env.digest == record.digest
@@ -163,9 +163,9 @@ def test_a_masked_or_missing_action_changes_nothing(env: RoutingEnv) -> None:
         for name in actions:
             masked = np.flatnonzero(seen[name]["action_mask"] == 0)
             for slot in [*masked.tolist(), -1, len(seen[name]["action_mask"])]:
-                with pytest.raises(InputError, match=rf"agent '{name}': slot {slot} is masked; open are \["):
+                with pytest.raises(InputError, match=rf"agent '{name}': slot {slot} is masked; use one of \["):
                     env.step({**actions, name: slot})
-            with pytest.raises(InputError, match=f"agent '{name}' must decide and has no action"):
+            with pytest.raises(InputError, match=f"agent '{name}' must decide but has no action"):
                 env.step({other: slot for other, slot in actions.items() if other != name})
         idle = {name: 99 for name in env.agents if not infos[name]["decides"]}  # ignored
         got = env.step({**actions, **idle})
@@ -177,7 +177,7 @@ def test_a_masked_or_missing_action_changes_nothing(env: RoutingEnv) -> None:
 
 
 def greedy(env: RoutingEnv, seen: dict[str, Any], infos: dict[str, Any]) -> dict[str, int]:
-    """Take the road that ends nearest to the destination."""
+    """Choose the edge whose end is nearest to the destination."""
     actions = {}
     for name in env.agents:
         if infos[name]["decides"]:
@@ -186,7 +186,7 @@ def greedy(env: RoutingEnv, seen: dict[str, Any], infos: dict[str, Any]) -> dict
     return actions
 
 
-def test_every_agent_ends_once_and_is_paid_its_return(env: RoutingEnv, town_ready: PreparedScenario) -> None:
+def test_every_agent_ends_once_and_its_rewards_sum_to_its_return(env: RoutingEnv, town_ready: PreparedScenario) -> None:
     seen, infos = env.reset(options={"traffic_seed": 0})
     task, w_d = town_ready.task, town_ready.scenario.reward.w_d
     paid = dict.fromkeys(env.possible_agents, 0.0)
@@ -216,7 +216,7 @@ def test_every_agent_ends_once_and_is_paid_its_return(env: RoutingEnv, town_read
         env.step({})
 
 
-def test_a_step_before_the_first_reset(town_ready: PreparedScenario) -> None:
+def test_a_step_before_the_first_reset_raises_an_error(town_ready: PreparedScenario) -> None:
     env = RoutingEnv(town_ready.task, town_ready.options, (0,))
     with pytest.raises(InputError, match=r"call reset\(\)"):
         env.step({})
@@ -243,7 +243,7 @@ def test_several_environments_in_one_program(env: RoutingEnv, own_env: RoutingEn
 
 
 def started(env: RoutingEnv, descendants: Descendants) -> tuple[list[int], dict[str, int]]:
-    """Reset; return the processes which that starts, parents first, and actions for the first step."""
+    """Reset; return the processes that this starts, parents first, and actions for the first step."""
     before = set(descendants())
     actions = greedy(env, *env.reset(options={"traffic_seed": 0}))
     return sorted(set(descendants()) - before), actions
@@ -251,12 +251,12 @@ def started(env: RoutingEnv, descendants: Descendants) -> tuple[list[int], dict[
 
 @pytest.mark.parametrize("fork", [True, False], ids=["snapshots", "no snapshots"])
 @pytest.mark.parametrize("which", [0, -1], ids=["all of it", "the episode alone"])
-def test_a_simulation_that_is_killed(
+def test_a_killed_simulation_raises_an_error(
     town_ready: PreparedScenario, descendants: Descendants, which: int, fork: bool
 ) -> None:
     own_env = RoutingEnv(town_ready.task, town_ready.options, (0, 1), fork=fork)
     pids, actions = started(own_env, descendants)
-    assert len(pids) == (3 if fork else 1)  # of the environment, the warmed simulation, and the episode
+    assert len(pids) == (3 if fork else 1)  # the processes of the environment, the snapshot and the episode
     os.kill(pids[which], signal.SIGKILL)
     with pytest.raises(SimulationError, match=r"died \(ended by SIGKILL\); call reset\(\)"):
         own_env.step(actions)
@@ -269,7 +269,7 @@ def test_a_simulation_that_is_killed(
     assert set(descendants()).isdisjoint(pids)
 
 
-def test_a_sumo_that_does_not_start(town_ready: PreparedScenario, tmp_path: Path) -> None:
+def test_a_sumo_that_does_not_start_raises_an_error(town_ready: PreparedScenario, tmp_path: Path) -> None:
     good = town_ready.options(0)
     bad = tuple(str(tmp_path / "nowhere.net.xml") if part.endswith(".net.xml") else part for part in good)
     options: list[tuple[str, ...]] = [good, bad, good]
@@ -285,20 +285,20 @@ def test_a_sumo_that_does_not_start(town_ready: PreparedScenario, tmp_path: Path
     env.close()
 
 
-def test_closing_leaves_nothing(
+def test_closing_ends_all_processes(
     town_ready: PreparedScenario, descendants: Descendants, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     monkeypatch.setattr(tempfile, "tempdir", None)
     env = RoutingEnv(town_ready.task, town_ready.options, (0,))
-    env.close()  # before anything has been started
+    env.close()  # before any process starts
     pids, _ = started(env, descendants)
     env.close()
     assert set(descendants()).isdisjoint(pids)
     assert env.agents == []
     env.close()
     assert list(tmp_path.iterdir()) == []
-    assert set(started(env, descendants)[0]).isdisjoint(pids)  # a reset opens it again
+    assert set(started(env, descendants)[0]).isdisjoint(pids)  # a reset starts them again
     env.close()
 
 

@@ -1,4 +1,4 @@
-"""Branching: what would come of other choices, exactly, and the episode goes on untouched."""
+"""Branching: exact outcomes of other choices, without any effect on the episode."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ pytestmark = pytest.mark.sumo
 Descendants = Callable[[], dict[int, str]]
 
 
-def go_on(episode: Episode, policy: Policy) -> EpisodeRecord:
+def finish(episode: Episode, policy: Policy) -> EpisodeRecord:
     choose = policy.start()
     decisions = episode.open_decisions
     while decisions:
@@ -43,7 +43,7 @@ def go_on(episode: Episode, policy: Policy) -> EpisodeRecord:
 
 
 def to_decision(episode: Episode, number: int) -> None:
-    """Drive by free-flow fastest paths until so many decisions are answered."""
+    """Drive by free-flow fastest paths until this number of decisions is answered."""
     choose = Policy("shortest").start()
     while episode.n_decisions < number:
         for decision in episode.open_decisions:
@@ -51,7 +51,7 @@ def to_decision(episode: Episode, number: int) -> None:
         episode.advance()
 
 
-def test_a_branch_is_what_would_have_come(crossing: RoutingTask) -> None:
+def test_a_branch_equals_the_episode_with_that_choice(crossing: RoutingTask) -> None:
     episode = Episode(crossing, ToyBridge(crossing.graph))
     episode.advance()
     to_decision(episode, 4)
@@ -60,14 +60,14 @@ def test_a_branch_is_what_would_have_come(crossing: RoutingTask) -> None:
     ends = branch(episode, [{decision.agent: slot} for slot in slots], Policy("shortest"))
     own_way = Policy("shortest").start()(episode, decision)
     assert len({end.digest for end in ends}) == len(slots)
-    record = go_on(episode, Policy("shortest"))
+    record = finish(episode, Policy("shortest"))
     assert record.digest == ends[slots.index(own_way)].digest
     assert record.returns.tobytes() == ends[slots.index(own_way)].returns.tobytes()
 
 
 @pytest.mark.parametrize("simulator", ["micro", "meso"])
 def test_branches_of_sumo_are_exact(town_ready: PreparedScenario, simulator: Simulator) -> None:
-    """Each way's branch is the very episode in which that way is taken from the start."""
+    """The branch of each slot equals a new episode in which that slot is chosen."""
 
     def check() -> int:
         task, options = town_ready.task, town_ready.options(0, simulator)
@@ -80,7 +80,7 @@ def test_branches_of_sumo_are_exact(town_ready: PreparedScenario, simulator: Sim
         )
         for slot, end in zip(np.flatnonzero(decision.mask), ends, strict=True):
 
-            def anew(slot: int = int(slot)) -> str:
+            def new_episode(slot: int = int(slot)) -> str:
                 other = Episode(task, warmed(task, options))
                 other.advance()
                 to_decision(other, 5)
@@ -88,33 +88,33 @@ def test_branches_of_sumo_are_exact(town_ready: PreparedScenario, simulator: Sim
                 for one in other.open_decisions:
                     other.act(one, slot if one.agent == decision.agent else choose(other, one))
                 other.advance()
-                return go_on(other, Policy("shortest")).digest
+                return finish(other, Policy("shortest")).digest
 
-            assert in_fork(anew) == end.digest
-        assert go_on(episode, Policy("shortest")).digest in {end.digest for end in ends}
+            assert in_fork(new_episode) == end.digest
+        assert finish(episode, Policy("shortest")).digest in {end.digest for end in ends}
         return len(ends)
 
-    # in a process of its own, as SUMO's state is global
+    # in a separate process, because SUMO's state is global
     assert in_fork(check) >= 2
 
 
-def test_what_cannot_be_branched_is_told(crossing: RoutingTask, town_ready: PreparedScenario) -> None:
+def test_impossible_branches_raise_an_error(crossing: RoutingTask, town_ready: PreparedScenario) -> None:
     episode = Episode(crossing, ToyBridge(crossing.graph))
     episode.advance()
     decision = episode.open_decisions[0]
     idle = next(i for i in range(6) if i != decision.agent)
-    with pytest.raises(InputError, match=rf"agent 'a{idle}' has no decision open; open are a{decision.agent}"):
+    with pytest.raises(InputError, match=rf"agent 'a{idle}' has no open decision; these have: a{decision.agent}"):
         branch(episode, [{idle: 0}], Policy("shortest"))
     masked = int(np.flatnonzero(~decision.mask)[0]) if not decision.mask.all() else 99
     with pytest.raises(InputError, match="is masked"):
         branch(episode, [{decision.agent: masked}], Policy("shortest"))
     bridge = warmed(town_ready.task, town_ready.options(0), program="sumo")
-    with pytest.raises(InputError, match="not one behind traci"):
+    with pytest.raises(InputError, match="use libsumo, not traci"):
         branch(Episode(town_ready.task, bridge), [{}], Policy("shortest"))
     bridge.close()
 
 
-def test_a_branch_that_is_killed_is_an_error(
+def test_a_killed_branch_raises_an_error(
     crossing: RoutingTask, descendants: Descendants, wait_until: Callable[..., set[int]]
 ) -> None:
     class Slow(ToyBridge):
@@ -153,30 +153,30 @@ def test_branches_through_pettingzoo(town_ready: PreparedScenario) -> None:
     assert [end.digest for end in ends] == [end.digest for end in again]
     assert len({end.digest for end in ends}) == len(slots)
     whole = drive(town_ready.task, Job(0, town_ready.options(0), Policy("shortest")))
-    assert whole.digest in {end.digest for end in ends}  # `shortest` takes one of the ways
+    assert whole.digest in {end.digest for end in ends}  # `shortest` chooses one of the slots
     env.close()
     with pytest.raises(InputError, match=r"call reset\(\)"):
         env.branch([{}], Policy("shortest"))
 
 
-def test_every_way_tried_while_an_episode_is_driven(town_ready: PreparedScenario) -> None:
+def test_every_slot_is_tried_during_an_episode(town_ready: PreparedScenario) -> None:
     task = town_ready.task
     weights = Actor(task.n_agents, task.graph.m_out, hidden=8, scorer=8, octaves=3, seed=0).weights()
     job = Job(0, town_ready.options(0), Policy("learned", greedy=True, weights=weights), branches=0.2)
     with Rollouts(task, 1) as rollouts:
         record, without = rollouts.run([job, Job(0, job.options, job.policy)])
-    assert record.digest == without.digest  # it goes on untouched
+    assert record.digest == without.digest  # the branches do not change it
     assert without.branches == ()
     assert 0 < len(record.branches) < len(record.agent)
     for one in record.branches:
         taken = np.flatnonzero(one.slots == record.action[one.decision])
         assert set(one.slots) == set(np.flatnonzero(record.mask[one.decision]))
-        # the policy draws nothing, so the way it took comes to what the episode came to
+        # the policy does not draw, so the branch of its own choice has the outcome of the episode
         assert one.returns[taken[0]].tobytes() == record.returns.tobytes()
         assert one.travel_time[taken[0]].tobytes() == record.travel_time.tobytes()
 
 
-def test_how_good_choices_were_is_evaluated(town_ready: PreparedScenario) -> None:
+def test_evaluation_measures_single_choices(town_ready: PreparedScenario) -> None:
     task = town_ready.task
     weights = Actor(task.n_agents, task.graph.m_out, hidden=8, scorer=8, octaves=3, seed=0).weights()
     policies = {"trained": Policy("learned", greedy=True, weights=weights), "shortest": Policy("shortest")}

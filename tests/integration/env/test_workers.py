@@ -1,4 +1,4 @@
-"""Worker processes: the same episodes whoever drives them, and nothing left behind however it ends."""
+"""Worker processes: episodes do not depend on the workers, and no process or file stays afterwards."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ Children = Callable[[int], dict[int, str]]
 
 @pytest.fixture(autouse=True)
 def nothing_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, descendants: Descendants) -> Iterator[None]:
-    """Check that no process and no temporary file outlives a test."""
+    """Check that no process and no temporary file of a test stays."""
     (tmp_path / "temporary").mkdir()
     monkeypatch.setenv("TMPDIR", str(tmp_path / "temporary"))
     monkeypatch.setattr(tempfile, "tempdir", None)
@@ -70,7 +70,7 @@ def assert_same(one: EpisodeRecord, other: EpisodeRecord) -> None:
 
 @pytest.fixture(scope="module")
 def expected(town_ready: PreparedScenario) -> list[EpisodeRecord]:
-    """Return the episodes of `jobs_of`, driven in this process."""
+    """Return the episodes of `jobs_of`, run in this process."""
     return [drive(town_ready.task, job) for job in jobs_of(town_ready)]
 
 
@@ -79,14 +79,14 @@ def expected(town_ready: PreparedScenario) -> list[EpisodeRecord]:
     [(1, True, None), (2, True, None), (5, True, None), (1, True, 0.0), (2, False, None)],
     ids=["one worker", "two", "more than cores and jobs", "memory for one snapshot", "no snapshots"],
 )
-def test_an_episode_is_the_same_whoever_drives_it(
+def test_an_episode_does_not_depend_on_the_workers(
     town_ready: PreparedScenario, expected: list[EpisodeRecord], workers: int, fork: bool, memory_mib: float | None
 ) -> None:
     jobs = jobs_of(town_ready)
     seen: list[int] = []
     with Rollouts(town_ready.task, workers, fork=fork, memory_mib=memory_mib) as rollouts:
         records = rollouts.run(jobs, lambda record: seen.append(record.traffic_seed))
-        again = rollouts.run(jobs[::-1])[::-1]  # after other episodes, and perhaps in other workers
+        again = rollouts.run(jobs[::-1])[::-1]  # after other episodes, and possibly in other workers
     assert sorted(seen) == [0, 1, 2, 3, 4]
     assert len({record.digest for record in records}) == len(jobs)
     for k, record in enumerate(expected):
@@ -94,14 +94,14 @@ def test_an_episode_is_the_same_whoever_drives_it(
         assert_same(record, again[k])
 
 
-def test_another_traffic_seed_is_another_episode(town_ready: PreparedScenario) -> None:
+def test_another_traffic_seed_gives_another_episode(town_ready: PreparedScenario) -> None:
     one, other = (drive(town_ready.task, Job(s, town_ready.options(s), Policy("shortest"))) for s in (0, 1))
     assert one.digest != other.digest
     assert one.travel_time.tolist() != other.travel_time.tolist()
 
 
 @FORK
-def test_sumo_s_word_gets_through(town_ready: PreparedScenario, tmp_path: Path, fork: bool) -> None:
+def test_the_error_contains_sumos_line(town_ready: PreparedScenario, tmp_path: Path, fork: bool) -> None:
     options = list(town_ready.options(0))
     options[options.index("-n") + 1] = str(tmp_path / "nowhere.net.xml")
     bad = Job(0, tuple(options), Policy("shortest"))
@@ -109,11 +109,11 @@ def test_sumo_s_word_gets_through(town_ready: PreparedScenario, tmp_path: Path, 
     with Rollouts(town_ready.task, 2, fork=fork) as rollouts:
         with pytest.raises(SimulationError, match=r"nowhere.net.xml' is not accessible"):
             rollouts.run([*jobs, bad])
-        assert len(rollouts.run(jobs)) == 2  # the pool goes on
+        assert len(rollouts.run(jobs)) == 2  # the pool still works
 
 
 @FORK
-def test_sumo_fails_in_mid_episode(town_ready: PreparedScenario, tmp_path: Path, fork: bool) -> None:
+def test_a_failure_during_an_episode_raises_an_error(town_ready: PreparedScenario, tmp_path: Path, fork: bool) -> None:
     routes = tmp_path / "own.rou.xml"
     edge = town_ready.network.graph.edge_ids[0]
     good = [f'<vehicle id="v{i}" depart="{i}"><route edges="{edge}"/></vehicle>' for i in range(400)]
@@ -121,7 +121,7 @@ def test_sumo_fails_in_mid_episode(town_ready: PreparedScenario, tmp_path: Path,
     routes.write_text("\n".join(["<routes>", *good, bad, "</routes>"]))
     options = list(town_ready.options(0))
     options[options.index("-r") + 1] = str(routes)
-    options[options.index("--route-steps") + 1] = "200"  # so that it comes upon the fault while it drives
+    options[options.index("--route-steps") + 1] = "200"  # so that SUMO reads the faulty vehicle during the episode
     options.remove("--ignore-route-errors")
     with Rollouts(town_ready.task, 1, fork=fork) as rollouts:
         with pytest.raises(
@@ -131,7 +131,7 @@ def test_sumo_fails_in_mid_episode(town_ready: PreparedScenario, tmp_path: Path,
         assert len(rollouts.run(jobs_of(town_ready)[2:3])) == 1
 
 
-# --- what is killed ---------------------------------------------------------------------------------------------------
+# --- killed processes -------------------------------------------------------------------------------------------------
 
 
 def workers_of(children: Children) -> list[int]:
@@ -139,7 +139,7 @@ def workers_of(children: Children) -> list[int]:
 
 
 @FORK
-def test_the_episode_of_a_worker_that_is_killed_is_driven_again(
+def test_the_episode_of_a_killed_worker_runs_again(
     town_ready: PreparedScenario, children: Children, fork: bool
 ) -> None:
     jobs = [Job(seed, town_ready.options(seed), Policy("random", seed=seed)) for seed in range(4)]
@@ -158,7 +158,7 @@ def test_the_episode_of_a_worker_that_is_killed_is_driven_again(
 
 
 @FORK
-def test_an_episode_whose_workers_are_all_killed_is_an_error(
+def test_an_episode_raises_an_error_if_all_its_workers_are_killed(
     town_ready: PreparedScenario, children: Children, fork: bool
 ) -> None:
     over = threading.Event()
@@ -181,7 +181,7 @@ def test_an_episode_whose_workers_are_all_killed_is_an_error(
         assert len(rollouts.run(jobs_of(town_ready)[2:3])) == 1
 
 
-def test_a_snapshot_that_is_killed_is_made_again(town_ready: PreparedScenario, children: Children) -> None:
+def test_a_killed_snapshot_is_replaced(town_ready: PreparedScenario, children: Children) -> None:
     job = jobs_of(town_ready)[2]
     with Rollouts(town_ready.task, 1) as rollouts:
         first = rollouts.run([job])[0]
@@ -200,7 +200,7 @@ def test_a_snapshot_that_is_killed_is_made_again(town_ready: PreparedScenario, c
     ],
     ids=["killed", "crashes", "hangs"],
 )
-def test_an_episode_that_is_lost_is_driven_again(
+def test_a_lost_episode_runs_again(
     town_ready: PreparedScenario,
     children: Children,
     wait_until: Callable[..., int],
@@ -227,10 +227,10 @@ def test_an_episode_that_is_lost_is_driven_again(
         hitter.start()
         assert_same(first, rollouts.run([job])[0])
         hitter.join()
-    assert caplog.messages == [f"the simulation of traffic seed 2 died ({why}); it is driven again"]
+    assert caplog.messages == [f"the simulation of traffic seed 2 died ({why}); the episode runs again"]
 
 
-def test_a_worker_that_hangs_is_replaced(
+def test_a_hanging_worker_is_replaced(
     town_ready: PreparedScenario, children: Children, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr("relid_sumo.env.workers.SLACK_S", 1.0)
@@ -239,11 +239,11 @@ def test_a_worker_that_hangs_is_replaced(
         first = rollouts.run([job])[0]
         os.kill(workers_of(children)[0], signal.SIGSTOP)
         assert_same(first, rollouts.run([job])[0])
-    assert caplog.messages == ["the simulation of traffic seed 2 died (no answer in 11 s); it is driven again"]
+    assert caplog.messages == ["the simulation of traffic seed 2 died (no answer in 11 s); the episode runs again"]
 
 
 @FORK
-def test_too_little_memory_is_told(town_ready: PreparedScenario, tmp_path: Path, fork: bool) -> None:
+def test_the_error_says_that_memory_is_short(town_ready: PreparedScenario, tmp_path: Path, fork: bool) -> None:
     (tmp_path / "parent.py").write_text(textwrap.dedent(SHORT_OF_MEMORY))
     (tmp_path / "jobs.pickle").write_bytes(pickle.dumps((town_ready.task, jobs_of(town_ready)[2:3], fork)))
     command = [sys.executable, str(tmp_path / "parent.py"), str(tmp_path / "jobs.pickle")]
@@ -253,14 +253,14 @@ def test_too_little_memory_is_told(town_ready: PreparedScenario, tmp_path: Path,
 
 SHORT_OF_MEMORY = """
     import pickle, resource, sys
-    from relid_sumo.errors import SimulationError
-    from relid_sumo.rollout import Rollouts
+    from relid_sumo.base.errors import SimulationError
+    from relid_sumo.env.workers import Rollouts
 
     if __name__ == "__main__":
         with open(sys.argv[1], "rb") as file:
             task, jobs, fork = pickle.load(file)
         used = int(next(l for l in open("/proc/self/status") if l.startswith("VmSize")).split()[1]) << 10
-        room = used + (40 << 20)  # SUMO's libraries alone take more
+        room = used + (40 << 20)  # SUMO's libraries need more
         resource.setrlimit(resource.RLIMIT_AS, (room, room))
         with Rollouts(task, 1, fork=fork) as rollouts:
             try:
@@ -271,7 +271,7 @@ SHORT_OF_MEMORY = """
 
 
 @FORK
-def test_a_worker_that_is_killed_between_two_runs(
+def test_a_worker_killed_between_two_runs_is_replaced(
     town_ready: PreparedScenario, children: Children, wait_until: Callable[..., bool], fork: bool
 ) -> None:
     job = jobs_of(town_ready)[2]
@@ -285,7 +285,7 @@ def test_a_worker_that_is_killed_between_two_runs(
 
 PARENT = """
     import pickle, sys
-    from relid_sumo.rollout import Rollouts
+    from relid_sumo.env.workers import Rollouts
 
     if __name__ == "__main__":
         with open(sys.argv[1], "rb") as file:
@@ -308,12 +308,12 @@ def in_session(leader: int) -> list[str]:
 
 @FORK
 @pytest.mark.parametrize("word", [signal.SIGINT, signal.SIGKILL])
-def test_nobody_outlives_the_parent(
+def test_no_process_outlives_the_parent(
     town_ready: PreparedScenario, tmp_path: Path, word: signal.Signals, fork: bool
 ) -> None:
     options = list(town_ready.options(0))
     short = Job(0, tuple(options), Policy("shortest"))
-    options[options.index("--step-length") + 1] = "0.001"  # and the clock goes by whole seconds: it takes very long
+    options[options.index("--step-length") + 1] = "0.001"  # so that an episode takes very long
     long = [Job(seed, tuple(options), Policy("shortest")) for seed in range(2)]
     (tmp_path / "parent.py").write_text(textwrap.dedent(PARENT))
     (tmp_path / "jobs.pickle").write_bytes(pickle.dumps((town_ready.task, [short, *long], fork)))
@@ -332,7 +332,7 @@ def test_nobody_outlives_the_parent(
         _, said = parent.communicate(timeout=20)
     assert parent.returncode != 0
     if word == signal.SIGINT:
-        assert said.count("Traceback") == 1  # the parent's; a worker says nothing
+        assert said.count("Traceback") == 1  # the parent's; workers print nothing
     until = time.monotonic() + 5
     while (left := in_session(parent.pid)) and time.monotonic() < until:
         time.sleep(0.1)

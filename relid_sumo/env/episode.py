@@ -1,10 +1,10 @@
-"""The Dec-POMDP, event-driven: vehicles that pick the next road at every junction.
+"""The Dec-POMDP, event-driven: vehicles that choose the next edge at each junction.
 
-A decision of agent i happens when its vehicle enters a road that is not its destination and has at least two ways on
-from which the destination can be reached. Agents decide asynchronously. What is here drives one episode over a running
-simulation (`relid_sumo.sim.bridge`); `relid_sumo.env.pettingzoo` wraps it for PettingZoo.
+Agent i decides when its vehicle enters an edge that is not its destination and has at least two successors from which
+the destination can be reached. Agents decide asynchronously. `Episode` runs one episode in a running simulation
+(`relid_sumo.sim.bridge`); `relid_sumo.env.pettingzoo` wraps it for PettingZoo.
 
-What an agent observes is in `relid_sumo.env.observation`, what it is rewarded for in `relid_sumo.env.reward`.
+`relid_sumo.env.observation` defines what an agent observes, `relid_sumo.env.reward` its reward.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ from relid_sumo.scenario.settings import Scenario
 from relid_sumo.scenario.task import RoutingTask
 from relid_sumo.sim.bridge import Bridge
 
-HASTE, HASTE_S = 1.1, 2.0  # how much faster than allowed, and how much nearer to its end, a vehicle may enter an edge
-BACKGROUND_S = 900.0  # the effect on the background traffic is measured this long after the agents' time 0
+HASTE, HASTE_S = 1.1, 2.0  # bounds: factor on the speed limit, and s driven on an edge when it is seen there
+BACKGROUND_S = 900.0  # time after the warm-up in which the background traffic is measured
 
 
 @dataclass(eq=False)
 class _Vehicle:
-    """What an episode knows of one agent."""
+    """The state of one agent in an episode."""
 
     name: str
-    wished_s: float
+    scheduled_s: float
     destination: int
     route: list[int]
     at: int = -1
@@ -54,23 +54,23 @@ class _Vehicle:
 
 
 class Episode:
-    """One episode over a simulation that has been warmed up.
+    """One episode in a simulation after its warm-up.
 
-    ``while decisions := episode.advance(): ...; episode.act(decision, slot)``, then `record`. Every decision that
-    `advance` returns must be answered before it is called again.
+    Use: ``while decisions := episode.advance(): ...; episode.act(decision, slot)``, then `record`. Every decision that
+    `advance` returns must be answered before the next call.
 
     Parameters
     ----------
     task, bridge
-        The task, and a simulation at the agents' time 0 (see `warm_up`).
+        The task, and a simulation after its warm-up (see `warm_up`).
     traffic_seed
-        Kept in the record.
+        Traffic seed, for the record.
     observe
-        Whether decisions carry observations; a policy that needs none saves reading the traffic.
+        Whether decisions contain observations. Without them the traffic is not read, which is faster.
     rerouting
-        Leave the vehicles to SUMO's rerouting device: nobody decides.
+        SUMO's rerouting device chooses the routes; agents do not decide.
     background
-        Measure the background traffic too, and go on until that is done when all agents have ended before.
+        Measure the background traffic too. The episode then lasts at least as long as this measurement.
     """
 
     def __init__(
@@ -124,13 +124,13 @@ class Episode:
 
     @property
     def over(self) -> bool:
-        """Whether every agent has ended."""
+        """Whether the trip of every agent has ended."""
         return not self._live and not self._waiting
 
     def advance(self) -> list[Decision]:
-        """Run the simulation until somebody must decide; return the decisions of that moment, or [] at the end."""
+        """Run the simulation until an agent must decide; return the decisions of that moment, or [] at the end."""
         if self._asked:
-            raise RuntimeError(f"{len(self._asked)} decisions are still open: answer each with act()")
+            raise RuntimeError(f"{len(self._asked)} decisions are still open; answer each with act() first")
         bridge, scenario, vehicles = self.bridge, self.task.scenario, self.vehicles
         end_s, step_s, live = scenario.end_s, scenario.step_length_s, self._live
         while not self.over or self.time < self._measure_until:
@@ -158,7 +158,7 @@ class Episode:
         return []
 
     def _look(self, now: float) -> list[Decision]:
-        """Look at the vehicles that may be on another road now, and return who has to decide."""
+        """Check the vehicles that may be on another edge now, and return their decisions."""
         asked, road = [], self.bridge.road
         for i in self._look_at.pop(self._steps, ()):
             vehicle = self.vehicles[i]
@@ -180,7 +180,7 @@ class Episode:
         self._look_at.setdefault(step, []).append(agent)
 
     def _measure_background(self, now: float) -> None:
-        overdue = sum(self.vehicles[i].wished_s <= now for i in self._waiting.values())
+        overdue = sum(self.vehicles[i].scheduled_s <= now for i in self._waiting.values())
         others = self.bridge.running() + self.bridge.waiting() - len(self._live) - overdue
         self._background_s += others * self.task.scenario.step_length_s
 
@@ -194,9 +194,9 @@ class Episode:
                 self._look_again(i, self._steps)
 
     def _completed(self, agent: int) -> bool:
-        """Whether a vehicle that left the simulation was at its destination, or within a step of crossing it."""
+        """Return whether a vehicle that left the simulation was at its destination, or would be within one step."""
         vehicle = self.vehicles[agent]
-        if vehicle.on == vehicle.destination or (vehicle.teleports and not vehicle.road):  # a teleport may end there
+        if vehicle.on == vehicle.destination or (vehicle.teleports and not vehicle.road):  # it may teleport there
             return True
         if vehicle.on < 0:
             return False
@@ -204,20 +204,20 @@ class Episode:
         return float(self._free_s[rest].sum()) <= 2 * self.task.scenario.step_length_s
 
     def _moved(self, agent: int, road: str, now: float) -> tuple[Decision | None, int]:
-        """Note that a vehicle is on another road than before.
+        """Update a vehicle that may be on another edge.
 
         Returns
         -------
         decision
-            If it has one to make.
+            The vehicle's decision, or None.
         again
-            In which step it has to be looked at again.
+            The step in which to check the vehicle again.
         """
         vehicle, task = self.vehicles[agent], self.task
         again = self._steps + 1
         vehicle.road = road
         edge = task.graph.index.get(road)
-        if edge is None or edge == vehicle.on:  # inside a junction, or teleporting
+        if edge is None or edge == vehicle.on:  # in a junction or teleporting
             return None, again
         self._follow(vehicle, edge)
         again = self._steps + self._steps_on(edge, vehicle.speed_factor)
@@ -235,14 +235,14 @@ class Episode:
         return decision, again
 
     def _steps_on(self, edge: int, speed_factor: float) -> int:
-        """Return for how many steps a vehicle that has just entered an edge is sure to be on it: at least 1."""
+        """Return the number of steps (at least 1) during which a vehicle that just entered an edge must be on it."""
         fastest_s = float(self._free_s[edge]) / max(1.0, HASTE * speed_factor)
-        # A vehicle that stands is moved on (by a teleport) no sooner than teleport_after_s after it came.
+        # A halting vehicle teleports no sooner than teleport_after_s after it entered the edge.
         sure_s = min(fastest_s, self.task.scenario.teleport_after_s) - HASTE_S
         return max(1, int(sure_s / self.task.scenario.step_length_s))
 
     def _follow(self, vehicle: _Vehicle, edge: int) -> None:
-        """Move the mark along the vehicle's route, counting the roads it crossed within one step."""
+        """Advance the vehicle's position in its route, and count the edges crossed within one step."""
         vehicle.on = edge
         if self.rerouting:
             vehicle.route.append(edge)
@@ -250,12 +250,12 @@ class Episode:
             at = vehicle.route.index(edge, vehicle.at + 1)
         except ValueError:
             name = self.task.graph.edge_ids[edge]
-            raise SimulationError(f"SUMO took '{vehicle.name}' to edge '{name}', which is not on its route") from None
+            raise SimulationError(f"SUMO moved '{vehicle.name}' to edge '{name}', which is not on its route") from None
         vehicle.crossed += at - vehicle.at - 1
         vehicle.at = at
 
     def junction(self, decision: Decision) -> Junction:
-        """Return what can be seen at an open decision."""
+        """Return the situation of an open decision."""
         vehicle = self.vehicles[decision.agent]
         return Junction(
             task=self.task,
@@ -264,18 +264,18 @@ class Episode:
             edge=decision.edge,
             mask=decision.mask,
             time_s=decision.time,
-            elapsed_s=decision.time - vehicle.wished_s,
+            elapsed_s=decision.time - vehicle.scheduled_s,
             speed_factor=vehicle.speed_factor,
         )
 
     def act(self, decision: Decision, slot: int) -> None:
-        """Let the agent take the road in a slot, and from there the free-flow fastest way."""
+        """Route the agent over the edge in a slot, and from there on the free-flow fastest route."""
         i = decision.agent
         if self._asked.get(i) is not decision:
-            raise RuntimeError(f"agent '{self.task.names[i]}' has no such decision open")
+            raise RuntimeError(f"agent '{self.task.names[i]}' does not have this decision open")
         if not 0 <= slot < len(decision.mask) or not decision.mask[slot]:
             allowed = np.flatnonzero(decision.mask).tolist()
-            raise InputError(f"agent '{self.task.names[i]}': slot {slot} is masked; the open ones are {allowed}")
+            raise InputError(f"agent '{self.task.names[i]}': slot {slot} is masked; use one of {allowed}")
         vehicle = self.vehicles[i]
         way = int(self.task.graph.slots[decision.edge, slot])
         ahead = [decision.edge, *self.task.route(i, way)]
@@ -314,14 +314,14 @@ class Episode:
         self._live.pop(vehicle.name, None)
         self._hash.update(f"{now:g} {agent} {status}\n".encode())
         if status == ARRIVED:
-            vehicle.travel_time = now - vehicle.wished_s
+            vehicle.travel_time = now - vehicle.scheduled_s
             self._reward(agent, now, 0.0)
             return
         end_s = task.scenario.end_s
         origin = int(task.origin[agent])
         to_go = task.free_to_go[task.row[agent]]
         left = float(to_go[vehicle.on] if vehicle.on >= 0 else to_go[origin] + self._free_s[origin])
-        vehicle.travel_time = end_s - vehicle.wished_s + left
+        vehicle.travel_time = end_s - vehicle.scheduled_s + left
         self._reward(agent, end_s, float(task.start_to_go[agent]))
 
     def _cut_off(self) -> None:
@@ -330,9 +330,9 @@ class Episode:
         self._waiting.clear()
 
     def record(self) -> EpisodeRecord:
-        """Return the episode, once it is over."""
+        """Return the record of the finished episode."""
         if self._digest is None:
-            raise RuntimeError("the episode is not over: call advance() until it returns []")
+            raise RuntimeError("the episode is not over; call advance() until it returns []")
         vehicles, graph = self.vehicles, self.task.graph
         decisions = [d for d, _ in self._rows]
         n = len(decisions)
@@ -364,6 +364,6 @@ def _driven(vehicle: _Vehicle) -> list[int]:
 
 
 def warm_up(bridge: Bridge, scenario: Scenario) -> None:
-    """Run the background traffic alone until the agents' time 0."""
+    """Run only the background traffic, until the end of the warm-up."""
     for _ in range(round(scenario.start_s / scenario.step_length_s)):
         bridge.step()

@@ -1,19 +1,19 @@
-"""What an agent observes at a junction. `roads` is the built-in kind; docs/extend/observation.md shows another.
+"""What an agent observes at a junction. `roads` is built in; docs/extend/observation.md shows how to write another.
 
-`roads`, float32, shape (2 m_out + 2,), all scaled to about [-1, 1]:
+`roads` is float32 with shape (2 m_out + 2,); all values are scaled to about [-1, 1]:
 
 ====================  =============================================================================================
 index                 value
 ====================  =============================================================================================
 2 j                   congestion of the edge in slot j: ``1 - 2 free-flow time / travel time`` (-1 free, 1 jammed);
-                      of the vehicle's own free-flow time, at its own speed, where travel times are smoothed
+                      the free-flow time is the vehicle's own, at its own speed, if travel times are smoothed
 2 j + 1               distance to the destination from the end of that edge: ``2 d / d_max - 1``
-2 m_out               distance from the end of the present edge, scaled likewise
-2 m_out + 1           time since the wished departure: ``2 t / horizon - 1``
+2 m_out               distance from the end of the present edge, on the same scale
+2 m_out + 1           time since the scheduled departure: ``2 t / horizon - 1``
 ====================  =============================================================================================
 
-An absent or masked slot reads (1, 1). ``d_max`` is the largest distance any agent starts from; `Observation.distance`
-says how distance is measured [m]. Slots are ordered by turning angle, left to right as driven.
+An absent or masked slot has the values (1, 1). ``d_max`` is the largest initial distance of any agent.
+`Observation.distance` selects how distance is measured [m]. Slots are ordered left to right in driving direction.
 """
 
 from __future__ import annotations
@@ -38,24 +38,24 @@ Values = tuple[NDArray[Any], NDArray[Any]]
 
 @dataclass(frozen=True, eq=False)
 class Junction:
-    """An agent that has to choose its next edge: what observations and baselines see.
+    """The situation of an agent that must choose its next edge, as observations and baselines see it.
 
     Attributes
     ----------
     task : RoutingTask
         Network, trips and distances; ``task.scenario`` has the settings.
     bridge : Bridge
-        The running simulation, to be read from and not stepped.
+        The running simulation. Read from it, but do not step it.
     agent : int
         Index of the agent.
     edge : int
-        Index of the edge just entered; ``task.graph.edge_ids[edge]`` is SUMO's name.
+        Index of the edge just entered; ``task.graph.edge_ids[edge]`` is its SUMO id.
     mask : array of bool, shape (m_out,)
-        Slots it may choose; ``task.graph.slots[edge]`` has their edges.
+        Slots that may be chosen; ``task.graph.slots[edge]`` contains their edges.
     time_s, elapsed_s : float
-        Simulation time, and time since the agent's wished departure, s.
+        Simulation time, and time since the agent's scheduled departure, s.
     speed_factor : float
-        The vehicle's own factor on speed limits.
+        The vehicle's factor on speed limits.
 
     Examples
     --------
@@ -74,7 +74,7 @@ class Junction:
 
     @property
     def open_slots(self) -> list[int]:
-        """Slots that may be chosen, left to right as driven."""
+        """Slots that may be chosen, left to right in driving direction."""
         return [int(slot) for slot in np.flatnonzero(self.mask)]
 
     def next_edge(self, slot: int) -> int:
@@ -99,15 +99,15 @@ Observe = Callable[[Junction], Values]
 
 
 def observation(*, per_slot: int, own: int) -> Callable[[Observe], Observe]:
-    """Declare how wide the observations of a function are.
+    """Declare the width of a function's observations.
 
     Parameters
     ----------
     per_slot
-        Values of each slot, at least 1. The built-in networks see the last of them in finer detail
+        Number of values per slot, at least 1. The built-in networks see the last of them at a finer resolution
         (``octaves``): put the distance there.
     own
-        Values of the vehicle itself, at least 1; the first of them is seen in finer detail.
+        Number of values of the vehicle itself, at least 1. The first is seen at a finer resolution.
 
     Returns
     -------
@@ -125,7 +125,7 @@ def observation(*, per_slot: int, own: int) -> Callable[[Observe], Observe]:
     ...     return slots, np.array([junction.to_go(junction.edge) / junction.task.distance_scale_m])
     """
     if per_slot < 1 or own < 1:
-        raise InputError(f"observation(per_slot={per_slot}, own={own}): give at least 1 of each")
+        raise InputError(f"observation(per_slot={per_slot}, own={own}): both must be at least 1")
 
     def declare(function: Observe) -> Observe:
         function.layout = Layout(per_slot, own)  # type: ignore[attr-defined]
@@ -136,7 +136,7 @@ def observation(*, per_slot: int, own: int) -> Callable[[Observe], Observe]:
 
 @observation(per_slot=2, own=2)
 def roads(junction: Junction) -> Values:
-    """Observe the next edges: see the module's text."""
+    """Observe the next edges; see the module's docstring."""
     task, graph = junction.task, junction.task.graph
     smoothed = task.scenario.observation.congestion == "ewma"
     to_go, scale = task.to_go[task.row[junction.agent]], 2.0 / task.distance_scale_m
@@ -154,7 +154,7 @@ def roads(junction: Junction) -> Values:
 
 
 def observer(task: RoutingTask) -> Callable[[Junction], Float32s]:
-    """Return what makes a task's observations, float32, shape (width,)."""
+    """Return the function that makes a task's observations, float32, shape (width,)."""
     kind = task.scenario.observation.kind
     function = kinds.observation(kind)
     layout, m_out = task.layout, task.graph.m_out
@@ -174,7 +174,7 @@ def observer(task: RoutingTask) -> Callable[[Junction], Float32s]:
         if [part.shape for part in parts] != wanted:
             shapes = " and ".join(str(part.shape) for part in parts)
             declared = " and ".join(map(str, wanted))
-            raise InputError(f"observation '{kind}': it returns shapes {shapes}; declared are {declared}")
+            raise InputError(f"observation '{kind}': it returns shapes {shapes}, but declares {declared}")
         seen = np.concatenate([part.ravel() for part in parts])
         if not np.isfinite(seen).all():
             raise InputError(f"observation '{kind}': at {junction.time_s:g} s it returns a value that is not finite")

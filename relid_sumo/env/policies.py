@@ -1,6 +1,6 @@
-"""Policies that a simulation process can run: the learnt ones in numpy, and those a traffic engineer would use.
+"""Policies that a simulation process can run: learnt policies (in numpy) and baselines.
 
-No torch here: the processes that hold a simulation stay small and can be forked.
+This module does not import torch, so that simulation processes stay small and can be forked.
 """
 
 from __future__ import annotations
@@ -27,31 +27,31 @@ Logits = Callable[[Weights, int, Float32s], Float32s]
 
 @dataclass(frozen=True, eq=False)
 class Policy:
-    """What a simulation process needs to choose: a name, and for learnt policies the weights.
+    """The description of a policy that a simulation process needs: a name, and the weights of learnt policies.
 
     Attributes
     ----------
     name : str
-        ``learned``; ``random`` (uniform over open slots); ``shortest`` (free-flow fastest path); ``reactive`` (at every
-        junction the fastest path on smoothed travel times); ``rerouting`` (SUMO's rerouting device, nobody decides);
-        ``fixed`` (agents follow the routes they are given); ``own`` (a function of the user's, see `path`). Any other
-        is a baseline that `relid_sumo.baseline.named` has to plan first.
+        ``learned``; ``random`` (uniform over open slots); ``shortest`` (free-flow fastest path); ``reactive`` (at each
+        junction the fastest path by smoothed travel times); ``rerouting`` (SUMO's rerouting device, agents do not
+        decide); ``fixed`` (agents follow `routes`); ``own`` (a user's function, see `path`). Any other name is a
+        baseline that `relid_sumo.baseline.named` must plan first.
     seed : int
-        Seed of the draws, each keyed by (seed, agent, number of the decision).
+        Seed of the draws. Each draw depends on (seed, agent, index of the decision).
     greedy : bool
-        Take the most probable action rather than a draw.
+        Choose the most probable action instead of drawing one.
     weights : mapping
-        With ``learned``: actors of all agents, stacked (see `actor_logits`), or what `path` takes.
+        With ``learned``: actors of all agents, stacked (see `actor_logits`), or the weights for `path`.
     routes : mapping
-        With ``fixed``: edges of an agent's route, by the agent's index. Off its route it takes the free-flow fastest
-        path.
+        With ``fixed``: route of each agent, as edge indices by agent index. Off its route an agent takes the free-flow
+        fastest path.
     otherwise : Policy
-        With ``fixed``: what agents without a route follow; ``shortest`` where not given.
+        With ``fixed``: policy of agents without a route. Default: ``shortest``.
     slip : float
-        With ``fixed``: the share of choices that are random instead.
+        With ``fixed``: share of choices that are random.
     path : str
-        Import path. With ``own``: of a function that takes a `Junction` and returns a slot. With ``learned``: of what
-        takes the place of `actor_logits`, where given.
+        Import path. With ``own``: a function from a `Junction` to a slot. With ``learned``: a function that replaces
+        `actor_logits`; "" for the built-in one.
 
     Examples
     --------
@@ -70,11 +70,11 @@ class Policy:
 
     @property
     def observes(self) -> bool:
-        """Whether decisions need observations: the policy looks at them, or its trajectories are to be learnt from."""
+        """Whether decisions need observations: the policy reads them, or its episodes are learnt from."""
         return self.name in {"learned", "fixed"}
 
     def start(self) -> Choose:
-        """Return the function that chooses, for one episode."""
+        """Return the function that chooses slots in one episode."""
         match self.name:
             case "shortest" | "rerouting":
                 return _shortest
@@ -94,11 +94,11 @@ class Policy:
                     return probabilities(self.weights, d.agent, d.observation, d.mask, logits)
 
                 return (lambda _, d: int(np.argmax(shares(d)))) if self.greedy else _Drawn(self.seed, shares)
-        raise ValueError(f"the policy '{self.name}' cannot drive before it is planned")
+        raise ValueError(f"the policy '{self.name}' has no routes; plan it first")
 
 
 class _Drawn:
-    """Choices drawn from probabilities; the draw depends on seed, agent and number of the decision alone."""
+    """Choices drawn from probabilities. A draw depends only on seed, agent and index of the decision."""
 
     def __init__(self, seed: int, shares: Callable[[Decision], NDArray[np.float64]]) -> None:
         self._seed, self._shares = seed, shares
@@ -109,7 +109,7 @@ class _Drawn:
 
 
 def pick(shares: NDArray[np.float64], draw: float) -> int:
-    """Return the index that a uniform draw in [0, 1) falls on; one of share 0 is never returned."""
+    """Return the index that a uniform draw in [0, 1) selects. An index with share 0 is never selected."""
     reach = np.cumsum(shares)
     index = int(np.searchsorted(reach, draw * reach[-1], side="right"))
     return min(index, int(np.flatnonzero(shares)[-1]))
@@ -119,8 +119,8 @@ def actor_logits(weights: Weights, agent: int, observation: Float32s) -> Float32
     """Return one agent's action logits, shape (m_out,).
 
     The actor is the sum of a slot scorer (one small network applied to each slot's values and the vehicle's own) and a
-    network over the whole observation and its `waves`. Arrays have the agents as their leading axis. In
-    torch: `relid_sumo.learn.algos.nets.Actor`.
+    network of the whole observation and its `waves`. The first axis of each array is the agent. The same in torch:
+    `relid_sumo.learn.algos.nets.Actor`.
     """
     w = weights
     slots, width = w["whole.1.weight"].shape[2], w["slot.0.weight"].shape[1]
@@ -141,9 +141,9 @@ def actor_logits(weights: Weights, agent: int, observation: Float32s) -> Float32
 def waves(observation: Float32s, octaves: int, per_slot: int = 2, own: int = 2) -> Float32s:
     """Return sines and cosines of an observation's distances x, in octaves: of ``pi x``, ``2 pi x``, ``4 pi x``, ...
 
-    A small network is too smooth to tell two junctions apart whose distances differ by a hundredth; with these it can
-    (Tancik et al. 2020, arXiv 2006.10739). Shape (2 octaves (m_out + 1),): the slots' distances, the last of each one's
-    `per_slot` values, then the first of the vehicle's `own`.
+    A small network is too smooth to distinguish junctions whose distances differ by one percent; these features help
+    (Tancik et al. 2020, arXiv 2006.10739). Shape (2 octaves (m_out + 1),): first the slots' distances (the last of each
+    slot's `per_slot` values), then the first of the vehicle's `own` values.
     """
     distance = np.append(observation[per_slot - 1 : -own : per_slot], observation[-own])
     phase = (distance[:, None] * (np.pi * 2.0 ** np.arange(octaves))).astype(np.float32).ravel()
@@ -151,12 +151,12 @@ def waves(observation: Float32s, octaves: int, per_slot: int = 2, own: int = 2) 
 
 
 def actor(path: str) -> Logits:
-    """Return the function of (weights, agent, observation) that gives logits: the built-in one where `path` is empty.
+    """Return the function from (weights, agent, observation) to logits; the built-in one if `path` is empty.
 
     Raises
     ------
     InputError
-        There is none at that import path.
+        The import path has no such function.
     """
     if not path:
         return actor_logits
@@ -198,7 +198,7 @@ def _reactive(episode: Episode, decision: Decision) -> int:
 
 
 def _own(path: str) -> Choose:
-    """Return the choice that a user's function of a `Junction` makes."""
+    """Return the choices of a user's function of a `Junction`."""
     function: Callable[[Junction], Any] = extension.load(path, "baseline")
 
     def choose(episode: Episode, decision: Decision) -> int:
@@ -210,14 +210,14 @@ def _own(path: str) -> Choose:
             raise extension.failed(path, "baseline", error) from error
         if not 0 <= slot < len(decision.mask) or not decision.mask[slot]:
             allowed = np.flatnonzero(decision.mask).tolist()
-            raise InputError(f"baseline '{path}': it returns slot {slot}, which is masked; the open ones are {allowed}")
+            raise InputError(f"baseline '{path}': it returns slot {slot}, which is masked; return one of {allowed}")
         return slot
 
     return choose
 
 
 def _fixed(routes: Mapping[int, Sequence[int]], otherwise: Choose) -> Choose:
-    """Return the choice of who follows a route; the edges of one are distinct."""
+    """Return the choices that follow given routes. A route contains each edge at most once."""
     following = {(i, edge): nxt for i, route in routes.items() for edge, nxt in pairwise(route)}
 
     def choose(episode: Episode, decision: Decision) -> int:
@@ -231,7 +231,7 @@ def _fixed(routes: Mapping[int, Sequence[int]], otherwise: Choose) -> Choose:
 
 
 def _slipping(choose: Choose, share: float, seed: int) -> Choose:
-    """Return a choice that is random for a share of the decisions."""
+    """Return choices of which a share is random."""
     random = _Drawn(seed, lambda decision: decision.mask / decision.mask.sum())
 
     def slip(episode: Episode, decision: Decision) -> int:

@@ -1,9 +1,9 @@
-"""What an agent is rewarded for between two decisions. `progress` is built in; docs/extend/reward.md shows another.
+"""The reward of an agent between two decisions. `progress` is built in; docs/extend/reward.md shows how to write one.
 
 `progress`, s: ``R_k = -(t_k - t_(k-1)) + w_d (d_(k-1) - d_k)``. The return of a trip that arrives is
-``w_d d_0 - travel time``; one that does not is charged the time to the horizon and gets no credit for distance. The
-public summary of arXiv 2511.19368 gives the form of the reward, the width of the observation and that actions are
-discrete; the rest is this project's reading.
+``w_d d_0 - travel time``. A trip that does not arrive is charged the time to the horizon and gets no credit for
+distance. The public summary of arXiv 2511.19368 gives the form of the reward, the width of the observation and the
+discrete actions; everything else is this project's interpretation.
 """
 
 from __future__ import annotations
@@ -22,25 +22,25 @@ from relid_sumo.sim.bridge import Bridge
 
 @dataclass(frozen=True, eq=False)
 class Leg:
-    """What an agent drove between two decisions, or between its last one and the end of its trip.
+    """The part of a trip between two decisions, or between the last decision and the end of the trip.
 
     Attributes
     ----------
     task : RoutingTask
         Network, trips and distances; ``task.scenario`` has the settings.
     bridge : Bridge
-        The running simulation, to be read from and not stepped.
+        The running simulation. Read from it, but do not step it.
     agent : int
         Index of the agent.
     edges : tuple of int
         Edges entered since the last decision, or since the departure.
     begin_s, end_s : float
-        Simulation time of the last decision (the wished departure before the first), and now; the horizon for a trip
-        that does not arrive, s.
+        Simulation time of the last decision (before the first one: the scheduled departure), and present time, s. The
+        latter is the horizon for a trip that does not arrive.
     begin_to_go_m, end_to_go_m : float
-        Distance to the destination then and now, m; for a trip that does not arrive the second is that of its start.
+        Distance to the destination at these times, m. For a trip that does not arrive the second is its initial value.
     status : str or None
-        How the trip ended: ``arrived``, ``horizon``, ``lost``, ``never inserted``; None while it goes on.
+        How the trip ended: ``arrived``, ``horizon``, ``lost`` or ``never inserted``; None during the trip.
 
     Examples
     --------
@@ -60,12 +60,12 @@ class Leg:
 
 
 def progress(leg: Leg) -> float:
-    """Return minus the time, plus the distance gained by its weight, s: see the module's text."""
+    """Return minus the time plus the weighted gain of distance, s; see the module's docstring."""
     return leg.begin_s - leg.end_s + leg.task.scenario.reward.w_d * (leg.begin_to_go_m - leg.end_to_go_m)
 
 
 def rewarder(task: RoutingTask) -> Callable[[Leg], float]:
-    """Return what rewards a task's agents."""
+    """Return the function that computes the rewards of a task's agents."""
     kind = task.scenario.reward.kind
     function: Callable[[Leg], float] = kinds.reward(kind)
 

@@ -1,1 +1,1 @@
-"""A trained policy and the baselines in traffic that training never used."""
+"""Evaluate trained policies and baselines in held-out traffic."""

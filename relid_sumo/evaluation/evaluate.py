@@ -1,4 +1,4 @@
-"""Evaluation: a trained policy beside what a traffic engineer would use, on traffic it has never seen."""
+"""Evaluate a trained policy and baselines on held-out traffic."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ from relid_sumo.scenario.prepare import PreparedScenario
 
 @dataclass(frozen=True)
 class Choices:
-    """How good single choices were, by hindsight: every open way tried from the same instant, in the same traffic.
+    """Quality of single choices in hindsight: every open slot is tried from the same moment, in the same traffic.
 
     Attributes
     ----------
     decisions
-        How many were tried.
+        Number of decisions tried.
     best
-        Share of them at which no other way would have brought the vehicle there sooner.
+        Share of decisions for which no other slot would give an earlier arrival.
     lost_s
-        How much longer its trip took than by the best way, s.
+        Difference between the trip's travel time and that with the best slot, s.
     """
 
     decisions: int
@@ -41,23 +41,23 @@ class Choices:
 
 @dataclass(frozen=True)
 class Result:
-    """How one policy did; every figure is a mean over agents, estimated over traffic seeds.
+    """Results of one policy. Every figure is a mean over agents, estimated over traffic seeds.
 
     Attributes
     ----------
     mean_return, mean_travel_time_s
-        s; who does not arrive counts to the horizon, and the free-flow time that then remains.
+        s. For a vehicle that does not arrive: the time to the horizon plus the remaining free-flow time.
     arrival_rate
         Share of the agents that arrived.
     background_over_shortest
-        Vehicle-seconds of the background traffic from the agents' time 0 (900 s, or to the horizon) over those under
-        `shortest`, minus 1; None where `shortest` was not driven.
+        Vehicle-seconds of the background traffic after the warm-up (for 900 s, or to the horizon) relative to those
+        under `shortest`, minus 1; None if `shortest` was not evaluated.
     travel_time_over_shortest
-        Mean travel time over `shortest`'s in the same traffic, minus 1; None likewise.
+        Mean travel time relative to that of `shortest` in the same traffic, minus 1; None likewise.
     teleports, lost, never_inserted
         Counts over all agents and seeds.
     choices
-        How good single choices were; None where that was not asked for.
+        Quality of single choices; None by default.
     """
 
     mean_return: Estimate
@@ -73,7 +73,7 @@ class Result:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Results by policy, and what they were measured on; `what_if` names what was changed in the scenario."""
+    """Results by policy, and the traffic they were measured in. `what_if` names the changes of the scenario."""
 
     scenario: str
     traffic: str
@@ -83,7 +83,7 @@ class Evaluation:
     what_if: tuple[str, ...] = ()
 
     def as_json(self) -> dict[str, Any]:
-        """Return one object: per policy the means, and under ``interval_95`` low and high."""
+        """Return one object: the means of each policy, with the bounds of intervals under ``interval_95``."""
         return {
             "scenario": self.scenario,
             "traffic": self.traffic,
@@ -119,25 +119,25 @@ def evaluate(
     workers: int | None = None,
     what_if: Sequence[str] = (),
 ) -> Evaluation:
-    """Drive policies through the same trips in the same traffic and compare them.
+    """Evaluate policies on the same trips in the same traffic.
 
     Parameters
     ----------
     policies
-        By the name to show. Put ``shortest`` among them to have the others compared with it.
+        Policies by name. Include ``shortest`` to compare the others with it.
     traffic, n_seeds
-        Which set of traffic seeds (evaluation, validation, training), and how many of it; all where not given.
+        Set of traffic seeds (evaluation, validation or training), and how many of them. Default: all.
     branches
-        Share of the learnt policies' decisions at which every way is tried (`Choices`); each costs as many episodes.
+        Share of the learnt policies' decisions at which every slot is tried (`Choices`). Each slot costs an episode.
     workers
-        Simulation processes; does not change the results.
+        Number of simulation processes. It does not change the results.
     what_if
-        What `ready` was made with, to be told with the results.
+        Changes with which `ready` was made; reported with the results.
 
     Raises
     ------
     InputError
-        More seeds are asked for than there are.
+        There are fewer seeds than requested.
     """
     seeds = choose_seeds(ready, traffic, n_seeds)
     table = episodes(ready, policies, seeds, branches=branches, workers=workers)
@@ -155,10 +155,10 @@ def episodes(
     workers: int | None = None,
     on_done: Callable[[EpisodeRecord], None] = lambda _: None,
 ) -> dict[str, list[EpisodeRecord]]:
-    """Drive policies in each of some traffic seeds, and return their episodes in the order of the seeds.
+    """Run policies in each traffic seed, and return their episodes in the order of the seeds.
 
-    `branches` is as in `evaluate`; `on_done` is called with each episode as it ends. Routes of baselines that need it
-    are planned first.
+    `branches` is as in `evaluate`; `on_done` is called with each finished episode. Routes of baselines are planned
+    first if needed.
     """
     policies = plan_baselines(policies, ready, workers)
     jobs = [
@@ -172,7 +172,7 @@ def episodes(
         for seed in seeds
         for policy in policies.values()
     ]
-    with Rollouts(ready.task, workers) as rollouts, counting("evaluating, episode", len(jobs)) as tick:
+    with Rollouts(ready.task, workers) as rollouts, counting("evaluating episode", len(jobs)) as tick:
 
         def done(record: EpisodeRecord) -> None:
             tick(record)
@@ -183,26 +183,25 @@ def episodes(
 
 
 def choose_seeds(ready: PreparedScenario, traffic: str, n_seeds: int | None) -> tuple[int, ...]:
-    """Return the first `n_seeds` (all where not given) of a set of traffic seeds.
+    """Return the first `n_seeds` of a set of traffic seeds. Default: all.
 
     Raises
     ------
     InputError
-        There is no such set, or it holds fewer.
+        There is no such set, or it has fewer seeds.
     """
     sets = ready.scenario.seeds.model_dump()
     if traffic not in sets:
-        raise InputError(
-            f"there are no '{traffic}' traffic seeds{did_you_mean(traffic, sets)}; known are {', '.join(sets)}"
-        )
+        raise InputError(f"there are no '{traffic}' traffic seeds{did_you_mean(traffic, sets)}; use {', '.join(sets)}")
     every: tuple[int, ...] = sets[traffic]
     if n_seeds is not None and not 1 <= n_seeds <= len(every):
-        raise InputError(f"--seeds {n_seeds}: scenario '{ready.scenario.name}' has 1 to {len(every)} {traffic} seeds")
+        raise InputError(f"--seeds {n_seeds}: give 1 to {len(every)}, the {traffic} seeds of '{ready.scenario.name}'")
+
     return every[:n_seeds]
 
 
 def seeded(policy: Policy, traffic_seed: int) -> Policy:
-    """Return a policy whose draws depend on the traffic seed too."""
+    """Return a policy whose draws also depend on the traffic seed."""
     return replace(policy, seed=seeding.derive(policy.seed, "evaluation", traffic_seed))
 
 

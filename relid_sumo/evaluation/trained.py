@@ -1,4 +1,4 @@
-"""A trained run's policy, ready to drive."""
+"""Load the policy of a trained run."""
 
 from __future__ import annotations
 
@@ -24,20 +24,20 @@ def load_trained(
     changes: Sequence[str] = (),
     closed: Sequence[str] = (),
 ) -> tuple[PreparedScenario, Policy]:
-    """Return what a run was trained on, ready to be driven, and its policy.
+    """Return the prepared scenario of a run, and its trained policy.
 
     Parameters
     ----------
     greedy
-        Take the most probable action rather than a draw.
+        Choose the most probable action instead of drawing one.
     changes, closed
-        What-if: settings of the scenario replaced, edges closed to everybody. The mean travel times that agents know
-        (``observation.distance = "time"``) stay those they have learnt with.
+        What-if: replaced settings of the scenario, and edges closed to all vehicles. The mean travel times in
+        observations (``observation.distance = "time"``) stay those of the training.
 
     Raises
     ------
     InputError
-        The folder holds no trained run, or the policy does not fit what the changes make of the scenario.
+        The folder contains no trained run, or the policy does not fit the changed scenario.
     """
     settings, scenario = run_folder.load(folder)
     state = checkpoint.load(folder)
@@ -46,24 +46,26 @@ def load_trained(
     weights, acts = _actor(state)
     agents = scenario.n_agents if acts else len(next(iter(weights.values())))
     if agents != ready.task.n_agents:
-        raise InputError(f"{folder}: trained for {agents} agents, and the scenario now has {ready.task.n_agents}")
+        raise InputError(
+            f"{folder}: its policy has {agents} agents, but the scenario now has {ready.task.n_agents}; keep {agents}"
+        )
     return ready, Policy("learned", settings.train.seed, greedy, weights, path=acts)
 
 
 def load_policy(folder: Path | str, *, greedy: bool = True, seed: int = 0) -> Callable[[str, dict[str, Any]], int]:
-    """Return a trained policy as a function of (agent's name, its observation from `parallel_env`) to a slot.
+    """Return a trained policy as a function of (agent's name, its observation from `parallel_env`) that gives a slot.
 
     Parameters
     ----------
     greedy
-        Take the most probable action rather than a draw.
+        Choose the most probable action instead of drawing one.
     seed
         Seed of the draws.
 
     Raises
     ------
     InputError
-        The folder holds no trained run, or the name is not one of its agents.
+        The folder contains no trained run, or the name is not that of a trained agent.
     """
     settings, scenario = run_folder.load(Path(folder))
     weights, acts = _actor(checkpoint.load(Path(folder)))
@@ -73,7 +75,7 @@ def load_policy(folder: Path | str, *, greedy: bool = True, seed: int = 0) -> Ca
 
     def act(agent: str, observation: dict[str, Any]) -> int:
         if agent not in index:
-            raise InputError(f"{folder}: no agent '{agent}' was trained; known are {', '.join(index)}")
+            raise InputError(f"{folder}: the run has no agent '{agent}'; its agents are {', '.join(index)}")
         open_slots = np.asarray(observation["action_mask"], dtype=bool)
         shares = probabilities(weights, index[agent], observation["observation"], open_slots, logits)
         return int(np.argmax(shares)) if greedy else pick(shares, rng.random())
@@ -82,7 +84,7 @@ def load_policy(folder: Path | str, *, greedy: bool = True, seed: int = 0) -> Ca
 
 
 def _actor(state: dict[str, Any]) -> tuple[dict[str, NDArray[np.float32]], str]:
-    """Return the weights of a checkpoint's policy, and the import path of what acts by them, empty where built in."""
+    """Return the weights in a checkpoint, and the import path of the function that uses them ("" if built in)."""
     own = state.get("policy", {})
     found = own.get("weights") or state["learner"]["actor"]
     return {name: value.numpy() for name, value in found.items()}, str(own.get("acts", ""))

@@ -1,4 +1,4 @@
-"""The Dec-POMDP, driven over a toy simulation in which every number can be worked out by hand."""
+"""The Dec-POMDP in a toy simulation, in which every number can be computed by hand."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ Drive = Callable[..., EpisodeRecord]
 
 
 class Meddled(ToyBridge):
-    """A toy simulation in which something befalls the vehicle a0."""
+    """A toy simulation with an event for the vehicle a0."""
 
     def __init__(
         self,
@@ -66,7 +66,7 @@ class Meddled(ToyBridge):
 
 
 class Told(ToyBridge):
-    """A toy simulation whose travel times are the test's: 40 s smoothed, 20 s in the last second, on every edge."""
+    """A toy simulation with given travel times: 40 s smoothed, 20 s in the last second, on every edge."""
 
     def travel_time(self, edge: str, vehicle: str, *, smoothed: bool) -> float:
         return 40.0 if smoothed else 20.0
@@ -115,7 +115,7 @@ def problems(draw: st.DrawFn) -> tuple[int, list[tuple[str, str]], list[float], 
 
 @settings(deadline=None, max_examples=60)
 @given(problem=problems(), seed=st.integers(0, 99))
-def test_any_policy_telescopes_ends_and_stays_on_the_road(
+def test_rewards_telescope_and_episodes_end_with_any_policy(
     toy_task: Make,
     problem: tuple[int, list[tuple[str, str]], list[float], dict[int, float], dict[str, object]],
     seed: int,
@@ -131,7 +131,7 @@ def test_any_policy_telescopes_ends_and_stays_on_the_road(
     assert (np.diff(record.time) >= 0).all()
     assert (record.time < horizon_s).all()
     assert np.isfinite(record.observation).all()
-    assert (record.observation >= -1).all()  # distances may exceed 1: one may drive away from the goal
+    assert (record.observation >= -1).all()  # distances may exceed 1: a vehicle may drive away from its destination
     assert (record.observation[:, : 2 * graph.m_out : 2] <= 1).all()
     for i in range(task.n_agents):
         mine, route = record.agent == i, record.routes[i].tolist()
@@ -186,11 +186,11 @@ def test_departure_delay_is_travel_time(toy_task: Make) -> None:
 
 # --- observations -----------------------------------------------------------------------------------------------------
 
-# Agent a0 stands at the end of 0>1, at (100, 0), and wants to end at (200, 200) coming from 7. Its ways, left to right:
-# 1>4, ending at (100, 100), and 1>2, ending at (200, 0). Agent a1 has farther to go and sets the scale.
+# Agent a0 is at the end of 0>1, at (100, 0). Its destination 7>8 ends at (200, 200). Its successors, left to right:
+# 1>4, ending at (100, 100), and 1>2, ending at (200, 0). Agent a1 has the longer trip and sets the scale.
 STRAIGHT = [np.hypot(100, 100), 200.0, np.hypot(100, 200), np.hypot(200, 200)]
 NETWORK = [200.0, 400.0, 300.0, 400.0]  # by 4>7>8, 2>5>4>7>8, 1>4>7>8; a1 from the end of 1>0 by 0>3>4>7>8
-TIME = [290.0, 490.0, 390.0, 400.0]  # 4>7 takes 19 s in place of 10, at 10 m/s; a1 goes by 0>3>6>7>8
+TIME = [290.0, 490.0, 390.0, 400.0]  # 4>7 takes 19 s instead of 10 s, at 10 m/s; a1 drives 0>3>6>7>8
 
 
 @pytest.mark.parametrize(("congestion", "seconds"), [("ewma", 40.0), ("instant", 20.0)])
@@ -219,7 +219,7 @@ def test_an_observation_by_hand(
     assert first.mask.tolist() == [True, True, False]
 
 
-def test_time_counts_from_the_wished_departure_and_free_roads_read_minus_one(toy_task: Make) -> None:
+def test_time_counts_from_the_scheduled_departure_and_free_flow_is_minus_one(toy_task: Make) -> None:
     task = toy_task(grid(3), [("0>1", "7>8")], depart_s=[5.0], horizon_s=100.0)
     episode = Episode(task, ToyBridge(task.graph))
     (first,) = episode.advance()
@@ -230,15 +230,15 @@ def test_time_counts_from_the_wished_departure_and_free_roads_read_minus_one(toy
     assert second.observation[:6:2].tolist() == [-1, -1, -1]
 
 
-def test_a_trip_between_neighbouring_roads_has_a_scale(toy_task: Make) -> None:
-    # both roads end at junction 4: as the crow flies there is nothing to go
+def test_a_trip_between_neighbouring_edges_has_a_scale(toy_task: Make) -> None:
+    # both edges end at junction 4: the straight-line distance is 0
     task = toy_task(grid(3), [("1>4", "3>4")])
     record = shortest(task, ToyBridge(task.graph))
     assert record.status == ("arrived",)
     assert np.isfinite(record.observation).all()
 
 
-def test_who_needs_no_observation_reads_no_traffic(crossing: RoutingTask) -> None:
+def test_an_episode_without_observations_does_not_read_the_traffic(crossing: RoutingTask) -> None:
     class Blind(ToyBridge):
         def travel_time(self, edge: str, vehicle: str, *, smoothed: bool) -> float:
             raise AssertionError("nobody asked for it")
@@ -259,9 +259,9 @@ def with_dead_end(graph: RoadGraph, edge: str) -> RoadGraph:
     return replace(graph, slots=slots)
 
 
-def test_absent_unreachable_and_closed_ways_are_masked(toy_task: Make) -> None:
+def test_absent_unreachable_and_closed_successors_are_masked(toy_task: Make) -> None:
     graph = grid(3)
-    at = graph.index["3>4"]  # its ways, left to right: 4>7, 4>5, 4>1
+    at = graph.index["3>4"]  # its successors, left to right: 4>7, 4>5, 4>1
     assert graph.edge_ids[graph.slots[at]].tolist() == ["4>7", "4>5", "4>1"]
     ends = [("3>4", "5>8")]
     assert toy_task(graph, ends).mask(0, at).tolist() == [True, True, True]
@@ -271,22 +271,22 @@ def test_absent_unreachable_and_closed_ways_are_masked(toy_task: Make) -> None:
     assert toy_task(graph, ends, closed=["1>2"]).mask(0, graph.index["0>1"]).tolist() == [True, False, False]
 
 
-def test_a_masked_way_reads_as_absent(toy_task: Make) -> None:
+def test_a_masked_successor_is_observed_as_absent(toy_task: Make) -> None:
     task = toy_task(grid(3), [("3>4", "5>8")], closed=["4>7"])
     (decision,) = Episode(task, ToyBridge(task.graph)).advance()
     assert decision.observation[:2].tolist() == [1, 1]
     assert (decision.observation[2:6] != 1).all()
 
 
-def test_nobody_drives_on_a_closed_road(toy_task: Make, toy_drive: Drive) -> None:
+def test_no_agent_uses_a_closed_edge(toy_task: Make, toy_drive: Drive) -> None:
     task = toy_task(grid(4), [("0>1", "14>15")], closed=["1>5", "6>10"], horizon_s=600.0)
     shut = {task.graph.index[e] for e in ("1>5", "6>10")}
     for policy in (Policy("shortest"), *(Policy("random", seed=s) for s in range(5))):
         assert not shut & set(toy_drive(task, policy).routes[0].tolist())
 
 
-def test_one_open_way_is_no_decision_and_is_counted(toy_task: Make) -> None:
-    # 0>1 (two ways), 1>2 (a corner: one way), 2>5 (two ways), 5>8 (the destination, which has two)
+def test_a_single_open_successor_is_counted_but_is_no_decision(toy_task: Make) -> None:
+    # successors: 0>1 two, 1>2 (a corner) one, 2>5 two, 5>8 (the destination) two
     task = toy_task(grid(3), [("0>1", "5>8")])
     record = run(Episode(task, ToyBridge(task.graph)), lambda d: slot_to(task, d, {0: "1>2", 1: "5>8"}[d.number]))
     assert names(task, record) == ["0>1", "1>2", "2>5", "5>8"]
@@ -295,8 +295,8 @@ def test_one_open_way_is_no_decision_and_is_counted(toy_task: Make) -> None:
     assert record.crossed.tolist() == [0]
 
 
-def test_roads_crossed_within_a_step_are_counted_and_not_decided(toy_task: Make) -> None:
-    # half a second a road, along the lower rim: at 0 s on 0>1, at 1 s on 2>3 (1>2 was crossed), at 2 s out of 3>4
+def test_edges_crossed_within_a_step_are_counted_but_are_no_decision(toy_task: Make) -> None:
+    # half a second per edge, along the lower border: at 0 s on 0>1, at 1 s on 2>3 (1>2 was crossed), at 2 s past 3>4
     task = toy_task(grid(5, speed=200.0), [("0>1", "3>4")])
     record = shortest(task, ToyBridge(task.graph))
     assert names(task, record) == ["0>1", "1>2", "2>3", "3>4"]
@@ -306,7 +306,7 @@ def test_roads_crossed_within_a_step_are_counted_and_not_decided(toy_task: Make)
     assert record.travel_time.tolist() == [2.0]
 
 
-def test_agents_decide_at_moments_of_their_own(crossing: RoutingTask) -> None:
+def test_agents_decide_asynchronously(crossing: RoutingTask) -> None:
     episode = Episode(crossing, ToyBridge(crossing.graph))
     choose = Policy("random", seed=1).start()
     alone, numbers = 0, [0] * crossing.n_agents
@@ -323,7 +323,7 @@ def test_agents_decide_at_moments_of_their_own(crossing: RoutingTask) -> None:
     assert np.bincount(episode.record().agent, minlength=crossing.n_agents).tolist() == numbers
 
 
-def test_the_route_always_goes_on_to_the_destination(toy_task: Make) -> None:
+def test_the_route_always_continues_to_the_destination(toy_task: Make) -> None:
     task = toy_task(grid(4), [("0>1", "14>15")])
     sent: list[Sequence[str]] = []
 
@@ -340,7 +340,7 @@ def test_the_route_always_goes_on_to_the_destination(toy_task: Make) -> None:
 # --- ends -------------------------------------------------------------------------------------------------------------
 
 
-def test_under_way_at_the_horizon(toy_task: Make) -> None:
+def test_an_agent_still_driving_at_the_horizon(toy_task: Make) -> None:
     task = toy_task(grid(3), [("0>1", "7>8")], horizon_s=45.0)
     record = shortest(task, ToyBridge(task.graph, {task.graph.index["4>7"]: 9.0}))
     assert record.status == ("horizon",)
@@ -351,7 +351,7 @@ def test_under_way_at_the_horizon(toy_task: Make) -> None:
     assert record.arrival_rate == 0.0
 
 
-def test_who_leaves_on_the_way_is_lost(toy_task: Make) -> None:
+def test_an_agent_that_leaves_before_its_destination_is_lost(toy_task: Make) -> None:
     task = toy_task(grid(3), [("0>1", "7>8"), ("0>3", "5>8")], horizon_s=200.0)
     record = shortest(task, Meddled(task.graph, vanishes_s=15.0))
     assert record.status == ("lost", "arrived")
@@ -362,7 +362,7 @@ def test_who_leaves_on_the_way_is_lost(toy_task: Make) -> None:
     assert record.arrival_rate == 0.5
 
 
-def test_never_inserted(toy_task: Make) -> None:
+def test_an_agent_that_is_never_inserted(toy_task: Make) -> None:
     task = toy_task(grid(3), [("0>1", "7>8"), ("0>3", "5>8")], depart_s=[20.0, 0.0], horizon_s=100.0)
     record = shortest(task, Meddled(task.graph, refused=True))
     assert record.status == ("never inserted", "arrived")
@@ -372,7 +372,7 @@ def test_never_inserted(toy_task: Make) -> None:
     assert names(task, record) == []
 
 
-def test_a_teleport_is_counted_and_the_trip_goes_on(toy_task: Make) -> None:
+def test_a_teleport_is_counted_and_the_trip_continues(toy_task: Make) -> None:
     task = toy_task(grid(3), [("0>1", "7>8")])
     record = shortest(task, Meddled(task.graph, lifted_s=12.0))
     assert record.status == ("arrived",)
@@ -380,21 +380,21 @@ def test_a_teleport_is_counted_and_the_trip_goes_on(toy_task: Make) -> None:
     assert record.travel_time.tolist() == [40.0]
 
 
-def test_who_was_teleported_once_can_still_get_lost(toy_task: Make) -> None:
+def test_an_agent_can_be_lost_after_a_teleport(toy_task: Make) -> None:
     task = toy_task(grid(5), [("0>1", "23>24")])
     record = shortest(task, Meddled(task.graph, lifted_s=2.0, vanishes_s=25.0))
     assert record.status == ("lost",)
     assert record.teleports.tolist() == [1]
 
 
-def test_who_reaches_the_end_while_teleporting_has_arrived(toy_task: Make) -> None:
+def test_an_agent_that_teleports_to_its_destination_has_arrived(toy_task: Make) -> None:
     task = toy_task(grid(3), [("0>1", "7>8")])
     record = shortest(task, Meddled(task.graph, lifted_s=28.0, vanishes_s=31.0))
     assert record.status == ("arrived",)
     assert record.travel_time.tolist() == [31.0]
 
 
-def test_a_vehicle_off_its_route_is_an_error(toy_task: Make) -> None:
+def test_a_vehicle_off_its_route_raises_an_error(toy_task: Make) -> None:
     class Astray(ToyBridge):
         def road(self, vehicle: str) -> str | None:
             return "8>7" if super().road(vehicle) == "1>4" else super().road(vehicle)
@@ -404,7 +404,7 @@ def test_a_vehicle_off_its_route_is_an_error(toy_task: Make) -> None:
         shortest(task, Astray(task.graph))
 
 
-def test_left_to_the_simulation_nobody_decides(crossing: RoutingTask, toy_drive: Drive) -> None:
+def test_agents_do_not_decide_under_the_rerouting_device(crossing: RoutingTask, toy_drive: Drive) -> None:
     record = toy_drive(crossing, Policy("rerouting"), rerouting=True)
     other = toy_drive(crossing, Policy("shortest"))
     assert len(record.agent) == 0
@@ -413,29 +413,29 @@ def test_left_to_the_simulation_nobody_decides(crossing: RoutingTask, toy_drive:
     assert [r.tolist() for r in record.routes] == [r.tolist() for r in other.routes]
 
 
-def test_agents_are_no_background(crossing: RoutingTask, toy_drive: Drive) -> None:
+def test_agents_do_not_count_as_background_traffic(crossing: RoutingTask, toy_drive: Drive) -> None:
     record = toy_drive(crossing, Policy("shortest"), background=True)
     assert record.background_vehicle_s == 0.0
-    assert record.simulated_s == 300.0  # the horizon, which is shorter than what is measured
+    assert record.simulated_s == 300.0  # the horizon, which is shorter than the time of the measurement
     assert toy_drive(crossing, Policy("shortest")).simulated_s < 300.0
 
 
 # --- act, record, digest ----------------------------------------------------------------------------------------------
 
 
-def test_act_refuses_what_it_cannot_do(toy_task: Make) -> None:
+def test_act_refuses_impossible_actions(toy_task: Make) -> None:
     task = toy_task(grid(3), [("0>1", "7>8"), ("0>3", "5>8")])
     episode = Episode(task, ToyBridge(task.graph))
     first, second = episode.advance()
     with pytest.raises(RuntimeError, match="2 decisions are still open"):
         episode.advance()
     for slot in (2, 3, -1):
-        with pytest.raises(InputError, match=rf"'a0': slot {slot} is masked; the open ones are \[0, 1\]"):
+        with pytest.raises(InputError, match=rf"'a0': slot {slot} is masked; use one of \[0, 1\]"):
             episode.act(first, slot)
     episode.act(first, 0)
-    with pytest.raises(RuntimeError, match="'a0' has no such decision open"):
+    with pytest.raises(RuntimeError, match="'a0' does not have this decision open"):
         episode.act(first, 0)
-    with pytest.raises(RuntimeError, match="'a1' has no such decision open"):
+    with pytest.raises(RuntimeError, match="'a1' does not have this decision open"):
         episode.act(replace(second), 0)
     with pytest.raises(RuntimeError, match="not over"):
         episode.record()
@@ -458,24 +458,26 @@ def test_a_refused_action_changes_nothing(crossing: RoutingTask) -> None:
     assert drive(clumsy=True) == drive(clumsy=False)
 
 
-def test_the_digest_tells_episodes_apart(crossing: RoutingTask, toy_drive: Drive) -> None:
+def test_the_digest_distinguishes_episodes(crossing: RoutingTask, toy_drive: Drive) -> None:
     once, again = (toy_drive(crossing, Policy("random", seed=7)) for _ in range(2))
     assert once.digest == again.digest
     assert once.reward.tobytes() == again.reward.tobytes()
     others = [toy_drive(crossing, Policy("random", seed=8)), toy_drive(crossing, Policy("shortest"))]
-    slow = toy_drive(crossing, Policy("shortest"), slow={crossing.graph.index["13>14"]: 1.5})  # nobody decides anew
+    slow = toy_drive(
+        crossing, Policy("shortest"), slow={crossing.graph.index["13>14"]: 1.5}
+    )  # the decisions are the same
     assert len({once.digest, *(record.digest for record in others), slow.digest}) == 4
 
 
-# --- tasks that cannot be ---------------------------------------------------------------------------------------------
+# --- impossible tasks -------------------------------------------------------------------------------------------------
 
 
-def test_a_trip_to_where_it_starts(toy_task: Make) -> None:
+def test_a_trip_that_ends_on_its_first_edge(toy_task: Make) -> None:
     with pytest.raises(InputError, match=r"'toy'.*trip 'a1' starts on the edge on which it ends"):
         toy_task(grid(3), [("0>1", "7>8"), ("3>4", "3>4")])
 
 
-def test_a_trip_that_leads_nowhere(toy_task: Make) -> None:
+def test_a_trip_without_a_route(toy_task: Make) -> None:
     with pytest.raises(InputError, match=r"trip 'a1' cannot reach its destination; move its origin"):
         toy_task(with_dead_end(grid(3), "0>1"), [("1>0", "7>8"), ("0>1", "7>8")])
     for closed in (["4>7", "6>7"], ["7>8"], ["0>1"]):
@@ -483,12 +485,12 @@ def test_a_trip_that_leads_nowhere(toy_task: Make) -> None:
             toy_task(grid(3), [("0>1", "7>8")], closed=closed)
 
 
-def test_a_horizon_too_short(toy_task: Make) -> None:
+def test_a_horizon_that_is_too_short(toy_task: Make) -> None:
     with pytest.raises(InputError, match=r"horizon_s = 60 is too short: trip 'a1' needs 40 s .* at 20 s"):
         toy_task(grid(3), [("0>1", "7>8"), ("0>1", "7>8")], depart_s=[0.0, 20.0], horizon_s=60.0)
     assert toy_task(grid(3), [("0>1", "7>8")], depart_s=[20.0], horizon_s=61.0).n_agents == 1
 
 
-def test_distance_by_time_needs_times(toy_task: Make) -> None:
+def test_distance_by_time_needs_travel_times(toy_task: Make) -> None:
     with pytest.raises(InputError, match="'time' needs the mean travel times"):
         toy_task(grid(3), [("0>1", "7>8")], observation={"distance": "time"})

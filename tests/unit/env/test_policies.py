@@ -17,7 +17,7 @@ from relid_sumo.learn.algos.nets import NEVER, Actor
 from relid_sumo.scenario.task import RoutingTask
 from relid_sumo.sim.toy import ToyBridge, grid
 
-NOBODY = cast(Episode, None)  # what is drawn depends on the decision alone
+NOBODY = cast(Episode, None)  # a draw depends only on the decision
 
 
 def decision(agent: int, number: int, slots: int = 4, mask: NDArray[np.bool_] | None = None) -> Decision:
@@ -27,7 +27,7 @@ def decision(agent: int, number: int, slots: int = 4, mask: NDArray[np.bool_] | 
 
 
 def roused(actor: Actor, seed: int, scale: float) -> Actor:
-    """Return the actor with random weights in place of the almost uniform ones it starts with."""
+    """Return the actor with random weights instead of its almost uniform initial ones."""
     generator = torch.Generator().manual_seed(seed)
     for parameter in actor.parameters():
         parameter.data = scale * torch.randn(parameter.shape, generator=generator)
@@ -45,7 +45,7 @@ def roused(actor: Actor, seed: int, scale: float) -> Actor:
     seed=st.integers(0, 10_000),
     data=st.data(),
 )
-def test_the_actor_is_the_same_in_numpy_and_torch(
+def test_the_actor_gives_the_same_in_numpy_and_torch(
     agents: int, slots: int, scale: float, seed: int, data: st.DataObject
 ) -> None:
     actor = roused(Actor(agents, slots, hidden=8, scorer=5, octaves=3, seed=seed), seed, scale)
@@ -65,7 +65,7 @@ def test_the_actor_is_the_same_in_numpy_and_torch(
             assert (shares >= 0).all()
 
 
-def test_waves_are_of_the_distances_alone() -> None:
+def test_waves_depend_only_on_the_distances() -> None:
     seen = np.array([0.9, 0.5, 0.8, -0.25, 1 / 3, 0.7], dtype=np.float32)  # two slots' congestion and distance, own two
     sines, cosines = waves(seen, 2).reshape(2, 3, 2)
     phase = np.pi * np.array([[0.5, 1.0], [-0.25, -0.5], [1 / 3, 2 / 3]])
@@ -74,7 +74,7 @@ def test_waves_are_of_the_distances_alone() -> None:
     assert not len(waves(seen, 0))
 
 
-def test_masked_slots_have_no_share_in_torch_either() -> None:
+def test_masked_slots_have_share_zero_in_torch() -> None:
     actor = Actor(1, 3, hidden=4, scorer=4, octaves=3, seed=0)
     log_p = actor(torch.zeros(1, 1, 8), torch.tensor([[[True, False, True]]]))
     assert log_p[0, 0, 1] <= NEVER / 2
@@ -87,7 +87,7 @@ def test_a_new_actor_is_almost_uniform() -> None:
     np.testing.assert_allclose(probabilities(weights, 0, d.observation, d.mask), 0.25, atol=0.03)
 
 
-def test_each_agent_starts_alike_whoever_else_there_is() -> None:
+def test_initial_weights_do_not_depend_on_other_agents() -> None:
     few, many = (Actor(n, 4, hidden=8, scorer=8, octaves=3, seed=5).weights() for n in (2, 6))
     for name, value in few.items():
         np.testing.assert_array_equal(value, many[name][:2])
@@ -128,12 +128,12 @@ def drawn(choose: Choose, agent: int, numbers: int) -> list[int]:
 
 
 @pytest.mark.parametrize("kind", ["random", "learned"])
-def test_draws_do_not_depend_on_what_others_do(kind: str) -> None:
+def test_draws_do_not_depend_on_other_agents(kind: str) -> None:
     policy = drawing(kind)
     alone = {agent: drawn(policy.start(), agent, 30) for agent in range(3)}
     choose, together = policy.start(), {agent: list[int]() for agent in range(3)}
     for k in range(30):
-        for agent in (2, 0, 1) if k % 3 else (0, 1):  # agent 2 decides less often, and out of turn
+        for agent in (2, 0, 1) if k % 3 else (0, 1):  # agent 2 decides less often and at other times
             together[agent].append(choose(NOBODY, decision(agent, len(together[agent]))))
     assert together[0] == alone[0]
     assert together[1] == alone[1]
@@ -141,7 +141,7 @@ def test_draws_do_not_depend_on_what_others_do(kind: str) -> None:
     assert len({tuple(moves) for moves in alone.values()}) == 3
 
 
-def test_other_seeds_other_draws() -> None:
+def test_another_seed_gives_other_draws() -> None:
     one, same, other = (drawn(Policy("random", seed=s).start(), 0, 40) for s in (1, 1, 2))
     assert one == same != other
 
@@ -163,7 +163,7 @@ def test_greedy_takes_the_most_probable() -> None:
         assert choose(NOBODY, d) == np.argmax(probabilities(weights, d.agent, d.observation, d.mask))
 
 
-# --- what a traffic engineer would use --------------------------------------------------------------------------------
+# --- baselines --------------------------------------------------------------------------------------------------------
 
 
 def test_shortest_is_the_free_flow_path(crossing: RoutingTask, toy_drive: Callable[..., EpisodeRecord]) -> None:
@@ -172,19 +172,19 @@ def test_shortest_is_the_free_flow_path(crossing: RoutingTask, toy_drive: Callab
         assert record.routes[i].tolist() == crossing.route(i, int(crossing.origin[i]))
 
 
-def test_reactive_goes_round_what_is_slow(crossing: RoutingTask, toy_drive: Callable[..., EpisodeRecord]) -> None:
+def test_reactive_avoids_a_slow_edge(crossing: RoutingTask, toy_drive: Callable[..., EpisodeRecord]) -> None:
     slow = {crossing.graph.index[e]: 8.0 for e in ("12>13", "7>12", "12>17", "11>12", "6>11")}
     shortest, reactive = (toy_drive(crossing, Policy(name), slow=slow) for name in ("shortest", "reactive"))
     assert reactive.travel_time.mean() < shortest.travel_time.mean() - 10
     assert set(reactive.status) == {"arrived"}
 
 
-def test_reactive_takes_the_shortest_way_where_the_fastest_is_masked(toy_task: Callable[..., RoutingTask]) -> None:
+def test_reactive_takes_the_shortest_path_if_the_fastest_is_masked(toy_task: Callable[..., RoutingTask]) -> None:
     class Heedless(ToyBridge):
         def fastest_route(self, edge: str, destination: str) -> list[str]:
             return [edge, "1>2", destination] if edge == "0>1" else []
 
-    task = toy_task(grid(3), [("0>1", "7>8")], closed=["2>5"])  # so that 1>2 leads nowhere
+    task = toy_task(grid(3), [("0>1", "7>8")], closed=["2>5"])  # so that 1>2 is a dead end
     episode = Episode(task, Heedless(task.graph))
     choose = Policy("reactive").start()
     while decisions := episode.advance():
@@ -193,15 +193,15 @@ def test_reactive_takes_the_shortest_way_where_the_fastest_is_masked(toy_task: C
     assert episode.record().status == ("arrived",)
 
 
-def test_an_unknown_policy_is_named() -> None:
-    with pytest.raises(ValueError, match="the policy 'best' cannot drive before it is planned"):
+def test_a_policy_without_routes_is_refused_by_name() -> None:
+    with pytest.raises(ValueError, match="the policy 'best' has no routes; plan it first"):
         Policy("best").start()
 
 
 # --- fixed routes -----------------------------------------------------------------------------------------------------
 
 
-def test_who_has_a_route_follows_it_and_the_others_do_as_before(
+def test_agents_with_a_route_follow_it_and_the_others_do_not_change(
     crossing: RoutingTask, toy_drive: Callable[..., EpisodeRecord]
 ) -> None:
     task, graph = crossing, crossing.graph
@@ -210,11 +210,11 @@ def test_who_has_a_route_follows_it_and_the_others_do_as_before(
     record = toy_drive(task, Policy("fixed", routes={0: wanted}, otherwise=Policy("random", seed=3)))
     assert record.routes[0].tolist() == wanted
     assert before.routes[0].tolist() != wanted
-    assert record.observation.any()  # such episodes are learnt from
+    assert record.observation.any()  # learners need the observations
     for agent in range(1, task.n_agents):
         mine, theirs = record.action[record.agent == agent], before.action[before.agent == agent]
         shared = min(len(mine), len(theirs))
-        assert mine[:shared].tolist() == theirs[:shared].tolist()  # the same draws, decision by decision
+        assert mine[:shared].tolist() == theirs[:shared].tolist()  # the same draws at each decision
     alone = toy_drive(task, Policy("fixed", routes={0: wanted}))
     shortest = toy_drive(task, Policy("shortest"))
     assert [r.tolist() for r in alone.routes[1:]] == [r.tolist() for r in shortest.routes[1:]]

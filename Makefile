@@ -9,20 +9,20 @@ BIN      := $(VENV)/bin
 STAMP    := $(VENV)/.installed
 DEMO     := runs/demo
 
-# Many images set it, and every process would then compile all that it imports anew: seconds for torch alone.
+# Many images set it. Then every process compiles all its imports again: seconds for torch alone.
 export PYTHONDONTWRITEBYTECODE :=
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check lint clean
+.PHONY: help install demo test check lint docs snippets clean
 
-help:  ## this list
+help:  ## print this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | awk -F'\t' '{printf "  make %-9s %s\n", $$1, $$2}'
 
-install: $(STAMP)  ## make .venv and install relid_sumo and its tested dependencies into it
+install: $(STAMP)  ## make .venv with relid_sumo and its tested dependencies
 
-# Installed again only when what is to be installed has changed. Not compiled beforehand, which is half of the time, for
-# files of which most are never imported: what training imports, and what programs may import in the sandbox (which writes
-# nothing), is compiled by importing it.
+# Runs again only when the dependencies change. pip compiles nothing, which would take half of the time, mostly for files
+# that are never imported. Importing compiles the modules of training, and those that sandboxed programs may import (the
+# sandbox cannot write).
 $(STAMP): pyproject.toml constraints.txt
 	@command -v "$(PYTHON)" >/dev/null || { echo "There is no $(PYTHON): install Python 3.11 or newer, or name one you have: make install PYTHON=python3.12"; exit 1; }
 	@"$(PYTHON)" tools/check_system.py
@@ -31,24 +31,34 @@ $(STAMP): pyproject.toml constraints.txt
 	@$(BIN)/python -c 'import networkx, relid_sumo.learn.train'
 	@touch $@
 
-demo: $(STAMP)  ## learn to route on the embedded town and compare with the baselines
+demo: $(STAMP)  ## train RELED on the included town and compare it with the baselines
 	rm -rf $(DEMO)
-	$(BIN)/relid-sumo train town --algo reled --seed 0 --episodes 64 --curriculum meso:0.8,micro:0.2 --out $(DEMO)
-	$(BIN)/relid-sumo evaluate $(DEMO) --seeds 5 --baselines random,shortest,reactive,rerouting
+	$(BIN)/relid-sumo demo --out $(DEMO)
 
-# Two workers: SUMO is one process per test, and more of them only wait for memory. A file stays on one worker, so that
-# what its tests share (a network, a scenario) is made once. In the order of the folders: files with few tests, which
-# pytest-xdist would put last, are the slowest here, and one worker would wait for the other.
+# Two workers: SUMO is one process per test, and more of them only wait for memory. A file stays on one worker, so its
+# tests share a network or a scenario. The order is that of the folders: pytest-xdist would put files with few tests last,
+# but these are the slowest here, and one worker would wait for the other.
 test: $(STAMP)  ## run all tests (PYTEST_ARGS="-k name" for some)
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
 
-lint: $(STAMP)  ## style and types
+lint: $(STAMP)  ## check style, types and prose
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy --strict
+	$(BIN)/python tools/check_prose.py
 
-check: lint test  ## everything a change has to pass: style, types, tests
+check: lint test  ## all that a change must pass: style, types, prose, tests
 
-clean:  ## remove .venv, runs and caches (never a network or a scenario)
+docs: $(VENV)/.docs-installed  ## build the documentation into build/site; warnings are errors
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
+$(VENV)/.docs-installed: $(STAMP)
+	$(BIN)/python -m pip install --quiet $(PIP_ARGS) -c constraints.txt -e '.[docs]'
+	@touch $@
+
+snippets: $(STAMP)  ## run the commands and Python examples of README and docs
+	$(BIN)/python tools/check_docs.py
+
+clean:  ## remove .venv, runs and caches (no network or scenario)
 	rm -rf $(VENV) runs build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find relid_sumo tools tests -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -115,10 +115,13 @@ def tables() -> None:
     text = [
         "<!-- written by tools/study.py tables -->",
         "",
-        "Greedy, microscopic, evaluation traffic. In brackets 95 % bootstrap intervals over training and traffic",
-        "seeds, or over traffic seeds alone with no training seed or one. Decisions, simulated hours and minutes are",
-        "of the training episodes alone: what is driven and imitated beside them is in none. Minutes are by the clock,",
-        "beside other work, and differ up to eightfold between seeds of one cell: no measure of what a method costs.",
+        "# Tables",
+        "",
+        "Greedy, microscopic, evaluation traffic. Brackets are 95 % bootstrap intervals over training and traffic",
+        "seeds, or over traffic seeds alone for a policy with at most one training seed. Decisions, simulated hours",
+        "and minutes count training episodes only, not other episodes and imitation. Minutes are wall-clock time with",
+        "other load on the machine. They differ up to eightfold between seeds of one cell: no measure of a method's",
+        "cost.",
         "",
     ]
     for distance, by_city in summary.items():
@@ -134,7 +137,7 @@ def tables() -> None:
         said, distance = elsewhere(content), content["distance"]
         city = file.stem.removesuffix(f"-{distance}")
         summary[distance][city]["unseen"] = said
-        text += [f"## {city}, distance `{distance}`, where policies were not trained", "", *elsewhere_table(said)]
+        text += [f"## {city}, distance `{distance}`, in conditions without training", "", *elsewhere_table(said)]
     if grown := scaling():
         summary["scaling"] = grown
         text += ["## orlando with more agents, distance `straight`", "", *scaling_table(grown)]
@@ -201,7 +204,7 @@ def costs(runs: Sequence[Summary]) -> dict[str, float]:
 def costs_table(said: Mapping[str, Mapping[str, float]]) -> list[str]:
     """Return what `costs` returned, by algorithm, as Markdown."""
     lines = [
-        "| policy | episodes beside training | in training | decisions | simulated, h | min |",
+        "| policy | other episodes | training episodes | decisions | simulated, h | min |",
         "| --- |" + " --- |" * 5,
     ]
     return lines + [f"| {algo} | {' | '.join(f'{v:g}' for v in one.values())} |" for algo, one in said.items()] + [""]
@@ -228,7 +231,7 @@ def _evaluation(run: Summary) -> runs_summary.StoredEvaluation:
 
 def scaling_table(said: Mapping[str, Any]) -> list[str]:
     """Return what `scaling` returned as Markdown."""
-    lines = ["| scenario | policy | return, s | travel time, s | arrived | episodes | beside | training, min |"]
+    lines = ["| scenario | policy | return, s | travel time, s | arrived | episodes | other episodes | training, min |"]
     lines += ["| --- |" + " --- |" * 7]
     for scenario, one in said.items():
         for algo in sorted(one["travel_time_s"], key=lambda algo: float(one["travel_time_s"][algo]["mean"])):
@@ -286,7 +289,7 @@ def written(value: Mapping[str, float] | None, sign: str = "") -> str:
 def table(title: str, said: Mapping[str, Any]) -> list[str]:
     """Return a city's figures as Markdown, the quickest first."""
     lines = [f"## {title}", ""]
-    lines += ["| policy | training seeds | return, s | travel time, s | RELED is quicker by, s | arrived |"]
+    lines += ["| policy | training seeds | return, s | travel time, s | RELED is faster by, s | arrived |"]
     lines += ["| --- | --- | --- | --- | --- | --- |"]
     for name in sorted(said["travel_time_s"], key=lambda name: float(said["travel_time_s"][name]["mean"])):
         count, share = said["seeds"].get(name, "-"), 100 * said["arrival_rate"][name]["mean"]
@@ -295,8 +298,9 @@ def table(title: str, said: Mapping[str, Any]) -> list[str]:
         lines.append(f"| {name} | {count} | {' | '.join(figures)} | {share:.1f} % |")
     if "reled_over_ippo" in said:
         v, ratio = said["reled_over_ippo"], said["episodes_to_ippo_level_ratio"]
-        lines += ["", f"Return of reled over ippo: {v['mean']:+.0f} % [{v['low']:+.0f}, {v['high']:+.0f}]. "]
-        lines[-1] += f"Episodes until reled has ippo's best level, over ippo's budget: {ratio}."
+        lines += ["", f"RELED's return over IPPO's: {v['mean']:+.0f} % [{v['low']:+.0f}, {v['high']:+.0f}]. "]
+        reached = "never" if ratio is None else f"after {ratio} of IPPO's episode budget"
+        lines[-1] += f"RELED reaches IPPO's best level: {reached}."
         if "gap_closed" in said:
-            lines[-1] += f" Of the way from ippo to hindsight reled goes {100 * said['gap_closed']:.0f} %."
+            lines[-1] += f" RELED closes {100 * said['gap_closed']:.0f} % of the gap between IPPO and hindsight."
     return [*lines, ""]

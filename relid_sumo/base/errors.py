@@ -23,6 +23,11 @@ class SimulationError(RelidSumoError):
     """SUMO ended or refused, and the simulation cannot continue."""
 
 
+def missing_extra(package: str, extra: str) -> InputError:
+    """Return the error for an optional package that is not installed; it says what to install."""
+    return InputError(f'{package} is not installed; install it with: pip install "relid_sumo[{extra}]"')
+
+
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """Return `` (did you mean 'x'?)`` for the nearest known word, or an empty string."""
     near = difflib.get_close_matches(word, list(known), n=1)

@@ -16,7 +16,7 @@ from collections.abc import Generator, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from relid_sumo.base.errors import InputError, RelidSumoError, SimulationError
+from relid_sumo.base.errors import InputError, RelidSumoError, SimulationError, missing_extra
 from relid_sumo.base.process import free_memory_mib
 from relid_sumo.batch import cell, parcel
 from relid_sumo.batch.cell import Order, Progress
@@ -88,7 +88,7 @@ def _connect(address: str | None, workers: int) -> Any:  # noqa: ANN401 - a modu
     try:
         import ray  # noqa: PLC0415 - an extra, and slow to import
     except ImportError:
-        raise InputError("--backend ray: Ray is not installed; pip install 'relid_sumo[ray]'") from None
+        raise missing_extra("ray", "ray") from None
     _check_address(address)
     board = None if address else False
     try:

@@ -25,7 +25,7 @@ from relid_sumo.scenario.settings import Scenario, Simulator
 log = logging.getLogger(__name__)
 
 SPEED = "speed.json"
-HEADING = "The scenario as all cells of this batch drive it."
+HEADING = "The scenario of all cells of this batch."
 
 Backend = Literal["local", "ray"]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shlex
 import sys
 import traceback
 from collections.abc import Iterator
@@ -157,8 +158,25 @@ def train(
         with bar.shown(), _kept(folder):
             watch = training.TrainingWatch(bar.episode, bar.update)
             training.train(ready, folder, plan, workers=workers, fork=fork, watch=watch)
-    err.print(f"trained: {folder} ({run_folder.METRICS}, {run_folder.CHECKPOINT}, tensorboard/)", highlight=False)
+    err.print(f"trained: {folder} ({run_folder.METRICS}, {run_folder.CHECKPOINT})", highlight=False)
     err.print(f"next: relid-sumo evaluate {folder}   or   relid-sumo view {folder}", highlight=False)
+
+
+@app.command(epilog="Example: relid-sumo demo && relid-sumo view runs/demo")
+def demo(
+    out_dir: Annotated[Path, typer.Option("--out", metavar="DIR", help="Run folder to make.")] = Path("runs/demo"),
+) -> None:
+    """Train RELED on the included town and compare it with the baselines: two commands, in about two minutes."""
+    folder = str(out_dir)
+    training = ("--algo", "reled", "--seed", "0", "--episodes", "64", "--curriculum", "meso:0.8,micro:0.2")
+    for command in (
+        ["train", "town", *training, "--out", folder],
+        ["evaluate", folder, "--seeds", "5", "--baselines", "random,shortest,reactive,rerouting"],
+    ):
+        err.print(f"relid-sumo {shlex.join(command)}", highlight=False, soft_wrap=True)
+        code: Any = app(command, standalone_mode=False)
+        if code:
+            raise typer.Exit(int(code))
 
 
 @app.command(

@@ -37,7 +37,7 @@ Observation = dict[str, NDArray[Any]]
 def parallel_env(
     scenario: Scenario | str, *, traffic: Literal["training", "validation", "evaluation"] = "training"
 ) -> RoutingEnv:
-    """Return the environment of a scenario.
+    """Return the environment of a scenario; the simulation is the scenario's `simulator`.
 
     Parameters
     ----------
@@ -45,8 +45,6 @@ def parallel_env(
         A scenario, or an argument of `load_scenario`: a name, a folder or an OSM file.
     traffic
         Set of traffic seeds from which `reset` draws.
-
-    The simulation is the scenario's `simulator`.
 
     Raises
     ------

@@ -43,7 +43,7 @@ SETTINGS, METRICS, TIMING, CHECKPOINT = layout.SETTINGS, layout.METRICS, layout.
 PACKAGES = ("relid_sumo", "eclipse-sumo", "torch", "numpy", "scipy", "pettingzoo")
 LOCK = "run.lock"
 FORMAT = layout.RUN_FORMAT
-HEADING = "The scenario as this run drives it."
+HEADING = "The scenario of this run."
 
 
 class RunSettings(Settings):

@@ -7,14 +7,13 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from torch.utils.tensorboard import SummaryWriter
 
 from relid_sumo.base import seeding
-from relid_sumo.base.errors import InputError, SimulationError
+from relid_sumo.base.errors import InputError, SimulationError, missing_extra
 from relid_sumo.env.play import Job
 from relid_sumo.env.policies import Policy
 from relid_sumo.env.records import LOST, NEVER_INSERTED, EpisodeRecord
@@ -27,6 +26,9 @@ from relid_sumo.learn.reled import reled
 from relid_sumo.learn.settings import TrainSettings
 from relid_sumo.scenario.prepare import PreparedScenario, prepare
 from relid_sumo.scenario.traffic.demand import own_demand
+
+if TYPE_CHECKING:
+    from torch.utils.tensorboard import SummaryWriter
 
 log = logging.getLogger(__name__)
 
@@ -140,7 +142,7 @@ def _run(
     learner = algorithms.build(LearnerSetup(ready, settings, folder, workers), state)
     update, episodes, row = (0, 0, {}) if state is None else (int(state["update"]), int(state["episodes"]), {})
     metrics, timing = (run_folder.Table(folder / name, keep=update) for name in (run_folder.METRICS, run_folder.TIMING))
-    board = SummaryWriter(str(folder / "tensorboard"), purge_step=episodes + 1)
+    board = _board(folder, episodes)
     try:
         with Rollouts(ready.task, workers, fork=fork) as rollouts:
             while episodes < settings.episodes:
@@ -159,17 +161,29 @@ def _run(
                 _check_finite(row, folder)
                 metrics.add(row)
                 timing.add({"update": update, "rollout_s": driven - start, "learner_s": done - driven})
-                for name, value in row.items():
-                    board.add_scalar(name, value, episodes)
-                board.flush()  # TensorBoard is to follow a run; of itself it writes every two minutes
+                if board is not None:
+                    for name, value in row.items():
+                        board.add_scalar(name, value, episodes)
+                    board.flush()  # TensorBoard follows a run; by default it writes every two minutes
                 if episodes < settings.episodes:  # nothing would be learnt from it any more
                     learner.after_update(rollouts, update)
                 counters = {"algo": settings.algo, "update": update, "episodes": episodes}
                 checkpoint.save(folder, {**counters, **learner.checkpoint(), **_policy(learner)})
                 watch.update(row)
     finally:
-        board.close()
+        if board is not None:
+            board.close()
     return row
+
+
+def _board(folder: Path, episodes: int) -> SummaryWriter | None:
+    """Return the writer of ``tensorboard/`` from an episode on; None if the extra is not installed."""
+    try:
+        from torch.utils.tensorboard import SummaryWriter  # noqa: PLC0415 - an extra, and a second to import
+    except ImportError:
+        log.info("no TensorBoard files: %s", missing_extra("tensorboard", "tensorboard"))
+        return None
+    return SummaryWriter(str(folder / "tensorboard"), purge_step=episodes + 1)
 
 
 def _policy(learner: Learner) -> dict[str, object]:

@@ -19,7 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from relid_sumo.base import files
 from relid_sumo.base.cache import cache_folder, once, sha256
-from relid_sumo.base.errors import InputError, did_you_mean
+from relid_sumo.base.errors import InputError, did_you_mean, missing_extra
 from relid_sumo.base.toml import load_toml, validate
 from relid_sumo.network import osm
 
@@ -33,17 +33,18 @@ class NetworkSettings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     bbox: osm.Box | None = None
-    """West, south, east, north in degrees; the whole file where not given."""
+    """West, south, east, north in degrees. Default: the whole file."""
     left_hand: bool | None = None
-    """Whether traffic drives on the left; told from the position where not given."""
+    """Whether traffic drives on the left. Default: by position."""
     service_roads: bool = False
-    """Whether cars use `highway=service` and `highway=track`: car parks, drives, yards."""
+    """Whether cars use `highway=service` and `highway=track`: car parks, driveways, yards."""
     guess_signals: bool | None = None
-    """Whether junctions of large roads without signals in the data get some; where not given, only if the data holds no
-    signal at all. Signals in the data are always used."""
+    """Whether junctions of large roads without signals in the data get some. Default: only if the data has no signal at
+    all. Signals in the data are always used."""
     rules: Literal[1, 2] = 2
-    """Rules by which tags are read. 2 is docs/scenarios.md; 1 is what version 0.1 did (cars use bus lanes, pass closed
-    barriers, and directional access and odd speeds and lanes mean nothing), for networks with published results."""
+    """Rules by which tags are read. 2: those of docs/scenarios.md. 1: those of earlier versions, for networks with
+    published results: cars use bus lanes and pass closed barriers; directional access, odd speeds and lanes are
+    ignored."""
 
 
 class ExtractEntry(BaseModel):
@@ -195,12 +196,14 @@ def _extract(entry: ExtractEntry, toml: Path) -> tuple[Path, str]:
 
 def _download(entry: ExtractEntry, file: Path) -> None:
     """Fetch the drivable ways of the area from OpenStreetMap (Overpass) with osmnx, and keep them as .osm."""
-    import osmnx  # noqa: PLC0415 - two seconds to import, and hardly ever needed
-
     hint = (
         f"{entry.file} is needed (sha256 {entry.sha256}) and is in none of the folders of {PATH_VARIABLE}, nor in "
         f"{file.parent}; set {PATH_VARIABLE} to the folder that holds it"
     )
+    try:
+        import osmnx  # noqa: PLC0415 - an extra: two seconds to import, and hardly ever needed
+    except ImportError:
+        raise InputError(f"{hint}; to download the area instead, {missing_extra('osmnx', 'osm')}") from None
     settings = osmnx.settings
     settings.all_oneway = True  # what save_graph_xml asks for
     settings.use_cache = False

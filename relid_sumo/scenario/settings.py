@@ -30,7 +30,7 @@ class Trip(Settings):
     origin: Place
     destination: Place
     depart_s: Annotated[float, Field(ge=0)]
-    """Wished departure after the warm-up, s."""
+    """Planned departure after the warm-up, s."""
 
 
 class Demand(Settings):
@@ -41,21 +41,22 @@ class Demand(Settings):
     """
 
     level: Annotated[float, Field(ge=0, le=2)] = 0.30
-    """Congestion aimed at: extra mean travel time over the same trips in light traffic (0.30 is +30 %)."""
+    """Target congestion: extra mean travel time over the same trips in light traffic (0.30 is +30 %)."""
     rate_vph: Annotated[float, Field(ge=0)] | None = None
-    """Departures per hour at profile factor 1, as calibrated for `level`; calibrated on first use where absent."""
+    """Departures per hour at profile factor 1, calibrated for `level`. If absent, it is calibrated on first use."""
     warmup_s: Annotated[float, Field(ge=0)] = 600.0
-    """Background traffic alone, before the agents' time 0."""
+    """Duration of background traffic alone, before the agents' time 0, s."""
     profile: tuple[tuple[float, float], ...] = ((0.0, 0.6), (600.0, 1.0), (1800.0, 1.0), (2700.0, 0.7))
-    """Departure rate over time: (s since the start of the warm-up, factor), linear in between, constant outside."""
+    """Departure rate over time: pairs (s since the start of the warm-up, factor), linear between, constant outside."""
     fringe_factor: Annotated[float, Field(gt=0)] = 5.0
-    """How much likelier trips start and end at the rim than inside."""
+    """Weight of origins and destinations at the rim of the network, relative to the inside."""
     min_distance_m: Annotated[float, Field(ge=0)] = 500.0
-    """Shortest straight-line trip, m (where the network is large enough)."""
+    """Shortest trip, straight line, m (less on a small network)."""
     max_running: Annotated[int, Field(ge=1)] = 2000
-    """Calibration goes no higher than about this many vehicles at once: it bounds the cost of a simulated second."""
+    """Calibration allows about this many vehicles at once, which bounds the cost of a simulated second."""
     route_file: str | None = None
-    """Own demand in place of all this: a SUMO .rou.xml, relative to the scenario's file. Seeds then vary SUMO alone."""
+    """Your own demand instead of all this: a SUMO .rou.xml, relative to this file. Traffic seeds then vary SUMO's seed
+    only."""
 
     @model_validator(mode="after")
     def _profile_in_order(self) -> Self:
@@ -69,11 +70,11 @@ class Seeds(Settings):
     """Traffic seeds, each one a demand sample and SUMO's own random seed together; the three sets are disjoint."""
 
     training: tuple[int, ...]
-    """What policies learn on."""
+    """Traffic seeds of training."""
     validation: tuple[int, ...]
-    """What all choices are made on."""
+    """Traffic seeds for all choices, such as settings."""
     evaluation: tuple[int, ...]
-    """What results are reported on."""
+    """Traffic seeds of reported results."""
 
     @model_validator(mode="after")
     def _disjoint(self) -> Self:
@@ -116,12 +117,12 @@ class Observation(_Kind):
     kind: str = OBSERVATION
     """``roads``, or a function of your own: ``package.module:NAME`` or ``file.py:NAME``."""
     distance: Literal["straight", "network", "time"] = "straight"
-    """Distance to the destination: straight line, shortest path on the road graph, or time-to-go on the edges' mean
-    travel times over the training traffic (in metres at free-flow speed)."""
+    """Distance to the destination: straight line, shortest path on the network, or time-to-go on the edges' mean travel
+    times over the training traffic (in metres at free-flow speed)."""
     congestion: Literal["ewma", "instant"] = "ewma"
-    """Travel time on the next roads: exponentially weighted over `window_s`, or of the last second."""
+    """Travel time on the next edges: exponentially weighted over `window_s`, or of the last second."""
     window_s: Annotated[float, Field(ge=10)] = 180.0
-    """Time constant of `ewma`, s; at least one signal cycle."""
+    """Time constant of `ewma`, s; use at least one signal cycle."""
 
 
 class Reward(_Kind):
@@ -130,7 +131,7 @@ class Reward(_Kind):
     kind: str = REWARD
     """``progress``, as above, or a function of your own: ``package.module:NAME`` or ``file.py:NAME``."""
     w_d: Annotated[float, Field(ge=0)] = 0.1
-    """Weight of the distance, s/m: a metre nearer is worth the time to drive it at ``1 / w_d`` (36 km/h)."""
+    """Weight of the distance, s/m: a metre covered is worth the time to drive it at ``1 / w_d`` (36 km/h for 0.1)."""
 
 
 Simulator = Literal["micro", "meso"]
@@ -140,14 +141,14 @@ class Meso(Settings):
     """Makes SUMO's mesoscopic simulation agree with the microscopic one; see `relid_sumo.scenario.traffic.meso`."""
 
     junction_control: bool = True
-    """Whether vehicles wait at junctions: for green (where signals have no penalty), and for gaps where they give
-    way."""
+    """Whether vehicles wait at junctions: for green (if signals have no penalty), and for gaps where they
+    must yield."""
     tls_penalty: Annotated[float, Field(ge=0)] = 0.0
-    """Weight of the expected wait at a signal, by its share of green, in place of its phases; 0 is none."""
+    """Weight of the expected wait at a signal, by its share of green, instead of its phases; 0 is none."""
     tls_flow_penalty: Annotated[float, Field(ge=0)] = 0.0
-    """Weight of the share of red in the headways at a signal; likewise."""
+    """Weight of the share of red in the headways at a signal; 0 is none."""
     minor_penalty_s: Annotated[float, Field(ge=0)] = 5.0
-    """Time it costs to cross a link that has to give way, s."""
+    """Time to cross a link that must yield, s."""
     tauff: Annotated[float, Field(gt=0)] = 1.13
     """Headway between two free segments (SUMO's --meso-tauff), s."""
     taufj: Annotated[float, Field(gt=0)] = 1.13
@@ -163,27 +164,27 @@ class Scenario(Settings):
 
     name: Annotated[str, Field(pattern=NAME)]
     network: str
-    """Name of a network (``networks/<name>/network.toml``), or an OSM file relative to the scenario's file."""
+    """Name of a network (``networks/<name>/network.toml``), or an OSM file relative to this file."""
     network_options: NetworkSettings = NetworkSettings()
-    """How an OSM file becomes a network; one of the catalogue has its own."""
+    """Options for an OSM file; a named network has its own."""
     horizon_s: Annotated[float, Field(gt=0)] = 1800.0
-    """An episode ends this long after the agents' time 0, s."""
+    """Length of an episode from the agents' time 0, s."""
     step_length_s: Annotated[float, Field(gt=0, le=1)] = 1.0
-    """SUMO's step, s."""
+    """Step of the simulation, s."""
     teleport_after_s: Annotated[float, Field(gt=0)] = 180.0
-    """SUMO moves a vehicle on that has stood this long, s."""
+    """SUMO teleports a vehicle that has stood this long, s."""
     simulator: Simulator = "micro"
-    """What policies are trained in: SUMO's microscopic simulation, or its mesoscopic one, which is some twenty times
+    """Simulator of the training: SUMO's microscopic one (micro), or its mesoscopic one (meso), about twenty times
     faster. Evaluation is always microscopic."""
     observation: Observation = Observation()
     reward: Reward = Reward()
     demand: Demand = Demand()
     meso: Meso | None = None
-    """The mesoscopic simulation, as calibrated; calibrated on first use where absent."""
+    """Calibrated parameters of the mesoscopic simulation. If absent, they are calibrated on first use."""
     seeds: Seeds = Seeds.default()
     trips: Annotated[tuple[Trip, ...], Field(min_length=1)]
     folder: Annotated[Path, Field(exclude=True, alias="__folder__")] = Path()
-    """Where the file lies (not written to it)."""
+    """Folder of the file (not written to it)."""
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:

@@ -18,7 +18,7 @@ from typing import Annotated, Any, Protocol
 from pydantic import Field
 
 from relid_sumo.base import files
-from relid_sumo.base.errors import InputError
+from relid_sumo.base.errors import InputError, missing_extra
 from relid_sumo.base.settings import Settings
 
 USAGE = "usage.json"  # of a run folder: tokens and cost
@@ -158,8 +158,10 @@ class OpenAi:
     """
 
     def __init__(self, settings: LlmSettings, usage_file: Path) -> None:
-        import openai  # noqa: PLC0415 - a second to load, and one provider of four needs it
-
+        try:
+            import openai  # noqa: PLC0415 - an extra: a second to load, and one provider of four needs it
+        except ImportError:
+            raise missing_extra("openai", "llm") from None
         self._key = check(settings)
         self._settings, self._file = settings, usage_file
         self._lock = threading.Lock()

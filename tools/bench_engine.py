@@ -37,9 +37,9 @@ from relid_sumo.env.workers import Rollouts
 from relid_sumo.learn import run_folder
 from relid_sumo.learn import settings as learn_settings
 from relid_sumo.network import network
-from relid_sumo.scenario import trips
 from relid_sumo.scenario.make import load_scenario
 from relid_sumo.scenario.prepare import PreparedScenario, prepare
+from relid_sumo.scenario.routes import alternatives
 from relid_sumo.scenario.settings import Demand, Meso, Place, Scenario, Simulator, Trip
 from relid_sumo.scenario.task import make_task
 from relid_sumo.scenario.traffic import meso
@@ -134,7 +134,7 @@ def overhead(ready: PreparedScenario, folder: Path) -> dict[str, Any]:
     options = ready.options(0)
     routes = {}
     for i in range(task.n_agents):  # each agent's last alternative, so that the route changes while it drives
-        found = trips.alternatives(graph, int(task.origin[i]), int(task.destination[i]))
+        found = alternatives(graph, int(task.origin[i]), int(task.destination[i]))
         routes[i] = tuple(found[-1])
     policy = Policy("fixed", routes=routes)
     record = in_fork(lambda: play(task, Job(0, options, policy), warmed(task, options)))

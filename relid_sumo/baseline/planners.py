@@ -20,9 +20,8 @@ from relid_sumo.baseline import due
 from relid_sumo.env.policies import Policy
 from relid_sumo.env.workers import Rollouts, in_traffic
 from relid_sumo.scenario.prepare import PreparedScenario
+from relid_sumo.scenario.routes import alternatives
 from relid_sumo.scenario.traffic import edge_times, meso, turn_times
-from relid_sumo.scenario.traffic.demand import own_demand
-from relid_sumo.scenario.trips import alternatives
 
 log = logging.getLogger(__name__)
 
@@ -35,7 +34,7 @@ def hist(ready: PreparedScenario, workers: int | None = None) -> list[list[int]]
     """Return every agent's fastest path on the mean travel times of the training traffic (see `traffic.edge_times`)."""
     del workers
     task = ready.task
-    cost = edge_times.edge_times(ready.scenario, ready.network).mean(axis=0)
+    cost = edge_times.edge_times(ready.scenario, ready.network, ready.demand).mean(axis=0)
     cost[sorted(task.closed)] = np.inf
     pairs = zip(task.origin.tolist(), task.destination.tolist(), strict=True)
     return [task.graph.path(origin, destination, cost) for origin, destination in pairs]
@@ -44,7 +43,7 @@ def hist(ready: PreparedScenario, workers: int | None = None) -> list[list[int]]
 def by_turns(ready: PreparedScenario, workers: int | None = None) -> list[list[int]]:
     """Return every agent's fastest path on the turn times of the training traffic, from its departure on."""
     del workers
-    task, times = ready.task, turn_times.measured(ready.scenario, ready.network)
+    task, times = ready.task, turn_times.measured(ready.scenario, ready.network, ready.demand)
     trips = zip(task.origin.tolist(), task.destination.tolist(), task.depart_s.tolist(), strict=True)
     return [times.fastest(o, d, depart_s, closed=task.closed) for o, d, depart_s in trips]
 
@@ -52,7 +51,7 @@ def by_turns(ready: PreparedScenario, workers: int | None = None) -> list[list[i
 def by_equilibrium(ready: PreparedScenario, workers: int | None = None) -> list[list[int]]:
     """Return every agent's route in user equilibrium, on the calibrated mesoscopic simulation."""
     del workers
-    calibrated = meso.calibrated(ready.scenario, ready.network)
+    calibrated = meso.calibrated(ready.scenario, ready.network, ready.demand)
     return due.equilibrium(replace(ready, scenario=calibrated))
 
 
@@ -78,7 +77,7 @@ def bestroute(ready: PreparedScenario, workers: int | None = None) -> list[list[
     """Return every agent's best of `K_ROUTES` routes by mean travel time in training traffic, microscopic; cached."""
     task, scenario, ways = ready.task, ready.scenario, options(ready)
     own = scenario.model_dump(mode="json", exclude={"name", "meso", "observation", "reward"})
-    content = [FORMAT, ready.network.key, own, own_demand(scenario, ready.network), sorted(task.closed), ways]
+    content = [FORMAT, ready.network.key, own, ready.demand, sorted(task.closed), ways]
 
     def make() -> list[int]:
         plans, seeds = in_turn(ways), scenario.seeds.training

@@ -20,8 +20,9 @@ from relid_sumo.env.records import EpisodeRecord
 from relid_sumo.evaluation.evaluate import Evaluation
 from relid_sumo.network import account
 from relid_sumo.network.network import Network
-from relid_sumo.scenario import trips
 from relid_sumo.scenario.prepare import PreparedScenario
+from relid_sumo.scenario.routes import alternatives
+from relid_sumo.scenario.routes import shared as shared_length
 from relid_sumo.scenario.traffic.level import TrafficLevel
 from relid_sumo.scenario.traffic.meso import Gap, describe
 
@@ -108,9 +109,9 @@ def trips_table(ready: PreparedScenario) -> Table:
     for i, name in enumerate(task.names):
         origin, destination = int(task.origin[i]), int(task.destination[i])
         gap = graph.end_xy[origin] - graph.end_xy[destination]
-        routes = trips.alternatives(graph, origin, destination)
+        routes = alternatives(graph, origin, destination)
         seconds = ", ".join(f"{graph.free_flow_s[route].sum():.0f}" for route in routes)
-        shared = f"{trips.shared(graph, routes[1], routes[0]):.0%}" if len(routes) > 1 else "no alternative"
+        shared = f"{shared_length(graph, routes[1], routes[0]):.0%}" if len(routes) > 1 else "no alternative"
         table.add_row(name, f"{task.depart_s[i]:.0f}", f"{np.hypot(*gap):.0f}", seconds, shared)
     return table
 

@@ -225,15 +225,28 @@ def in_traffic(
     policies: Sequence[Policy],
     seeds: Sequence[int],
     simulator: Simulator = "micro",
+    *,
+    job: Callable[[int, tuple[str, ...], Policy], Job] = Job,
+    what: str = "running episode",
     on_done: Callable[[EpisodeRecord], None] = lambda _: None,
 ) -> list[list[EpisodeRecord]]:
-    """Return the episodes of each policy, one per traffic seed, in the given order."""
-    jobs = [Job(seed, ready.options(seed, simulator), policy) for policy in policies for seed in seeds]
-    with counting("running episode", len(jobs)) as tick:
+    """Return the episodes of each policy, one for each traffic seed, in the order given.
+
+    Parameters
+    ----------
+    job
+        Makes an episode's `Job` from traffic seed, SUMO's options and policy.
+    what
+        What the progress says.
+    on_done
+        Called with each episode as it comes in.
+    """
+    jobs = [job(seed, ready.options(seed, simulator), policy) for seed in seeds for policy in policies]
+    with counting(what, len(jobs)) as tick:
 
         def done(record: EpisodeRecord) -> None:
             tick(record)
             on_done(record)
 
         records = rollouts.run(jobs, done)
-    return [records[i : i + len(seeds)] for i in range(0, len(records), len(seeds))]
+    return [records[i :: len(policies)] for i in range(len(policies))]

@@ -10,13 +10,12 @@ import numpy as np
 
 from relid_sumo.base import seeding
 from relid_sumo.base.errors import InputError, did_you_mean
-from relid_sumo.base.progress import counting
 from relid_sumo.base.stats import Estimate, estimate
 from relid_sumo.baseline.named import plan_baselines
 from relid_sumo.env.play import Job
 from relid_sumo.env.policies import Policy
 from relid_sumo.env.records import LOST, NEVER_INSERTED, EpisodeRecord
-from relid_sumo.env.workers import Rollouts
+from relid_sumo.env.workers import Rollouts, in_traffic
 from relid_sumo.scenario.prepare import PreparedScenario
 
 
@@ -161,25 +160,15 @@ def episodes(
     first if needed.
     """
     policies = plan_baselines(policies, ready, workers)
-    jobs = [
-        Job(
-            seed,
-            ready.options(seed),
-            seeded(policy, seed),
-            background=True,
-            branches=branches if policy.name == "learned" else 0.0,
-        )
-        for seed in seeds
-        for policy in policies.values()
-    ]
-    with Rollouts(ready.task, workers) as rollouts, counting("evaluating episode", len(jobs)) as tick:
 
-        def done(record: EpisodeRecord) -> None:
-            tick(record)
-            on_done(record)
+    def job(seed: int, options: tuple[str, ...], policy: Policy) -> Job:
+        tried = branches if policy.name == "learned" else 0.0
+        return Job(seed, options, seeded(policy, seed), background=True, branches=tried)
 
-        records = rollouts.run(jobs, done)
-    return {name: records[i :: len(policies)] for i, name in enumerate(policies)}
+    what, several = "evaluating episode", list(policies.values())
+    with Rollouts(ready.task, workers) as rollouts:
+        records = in_traffic(ready, rollouts, several, seeds, job=job, what=what, on_done=on_done)
+    return dict(zip(policies, records, strict=True))
 
 
 def choose_seeds(ready: PreparedScenario, traffic: str, n_seeds: int | None) -> tuple[int, ...]:

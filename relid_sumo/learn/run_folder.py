@@ -37,7 +37,6 @@ from relid_sumo.scenario.files import FILE, placed, read_scenario, write_scenari
 from relid_sumo.scenario.kinds import Layout
 from relid_sumo.scenario.prepare import PreparedScenario
 from relid_sumo.scenario.settings import Scenario
-from relid_sumo.scenario.traffic.demand import own_demand
 
 SETTINGS, METRICS, TIMING, CHECKPOINT = layout.SETTINGS, layout.METRICS, layout.TIMING, "checkpoint.pt"
 PACKAGES = ("relid_sumo", "eclipse-sumo", "torch", "numpy", "scipy", "pettingzoo")
@@ -125,7 +124,7 @@ def create(folder: Path, ready: PreparedScenario, train: TrainSettings) -> None:
     settings = RunSettings(
         train=train,
         network_key=ready.network.key,
-        demand=own_demand(ready.scenario, ready.network),
+        demand=ready.demand,
         m_out=ready.task.graph.m_out,
         versions=versions(),
         observation_size=ready.task.observation_size,

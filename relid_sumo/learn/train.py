@@ -25,7 +25,6 @@ from relid_sumo.learn.learner import Learner, LearnerSetup
 from relid_sumo.learn.reled import reled
 from relid_sumo.learn.settings import TrainSettings
 from relid_sumo.scenario.prepare import PreparedScenario, prepare
-from relid_sumo.scenario.traffic.demand import own_demand
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
@@ -99,7 +98,7 @@ def _resumed(folder: Path, watch: TrainingWatch, *, workers: int | None, fork: b
     settings, scenario = run_folder.load(folder)
     ready = prepare(scenario, simulators=settings.train.simulators(scenario))
     run_folder.check_same(settings, ready, folder)
-    if own_demand(ready.scenario, ready.network) != settings.demand:
+    if ready.demand != settings.demand:
         raise InputError(
             f"{folder}: its traffic ({scenario.demand.route_file}) has changed since; train again, or bring back the "
             "file as it was"

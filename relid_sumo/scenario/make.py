@@ -18,6 +18,7 @@ from relid_sumo.scenario.files import FILE, override, read_scenario
 from relid_sumo.scenario.settings import NAME, Scenario, Trip
 from relid_sumo.scenario.task import make_task
 from relid_sumo.scenario.traffic import edge_times, level, meso
+from relid_sumo.scenario.traffic.demand import own_demand
 
 log = logging.getLogger(__name__)
 
@@ -132,12 +133,13 @@ def new_scenario(
         horizon_s=_horizon(roads, chosen, name),
     )
     draft = level.calibrated(override(draft, changes), roads)
-    times = edge_times.edge_times(draft, roads, draft.seeds.training[:TRIP_SEEDS])
+    own = own_demand(draft)
+    times = edge_times.edge_times(draft, roads, own, draft.seeds.training[:TRIP_SEEDS])
     chosen = trips.choose(roads, agents, seed, times[: max(1, round(BUSY_S / edge_times.BIN_S))].mean(axis=0))
     wanted = any(change.partition("=")[0].strip() == "horizon_s" for change in changes)
     horizon = draft.horizon_s if wanted else _horizon(roads, chosen, name)
     made = draft.model_copy(update={"trips": chosen, "horizon_s": horizon})
-    return meso.calibrated(made, roads) if with_meso else made
+    return meso.calibrated(made, roads, own) if with_meso else made
 
 
 def _options(source: Path, bbox: tuple[float, float, float, float] | None, changes: Sequence[str]) -> NetworkSettings:

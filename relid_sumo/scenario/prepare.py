@@ -22,11 +22,18 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, eq=False)
 class PreparedScenario:
-    """A scenario that can be driven."""
+    """A scenario that can be driven.
+
+    Attributes
+    ----------
+    demand : str or None
+        Checksum of the scenario's own route file; None where its demand is generated.
+    """
 
     scenario: Scenario
     network: Network
     task: RoutingTask
+    demand: str | None = None
 
     def identity(self, *unseen: str) -> list[object]:
         """Return what decides an episode, but for traffic seed, simulation and policy, as JSON.
@@ -34,9 +41,15 @@ class PreparedScenario:
         Parts of the scenario that the policy does not see may be left out.
         """
         own = self.scenario.model_dump(mode="json", exclude={"name", "network", *unseen})
-        traffic = demand.own_demand(self.scenario, self.network)
         sources = kinds.sources(self.scenario, *unseen)
-        content: list[object] = [cache.code(), sumo.version(), self.network.key, own, traffic, sorted(self.task.closed)]
+        content: list[object] = [
+            cache.code(),
+            sumo.version(),
+            self.network.key,
+            own,
+            self.demand,
+            sorted(self.task.closed),
+        ]
         return [*content, sources] if sources else content
 
     def options(self, traffic_seed: int, simulator: Simulator = "micro") -> tuple[str, ...]:
@@ -128,16 +141,18 @@ def prepare(
     for warning in account.warnings(built.summary):
         log.warning(warning)
     shut = frozenset(_edge(built, name) for name in closed)
+    own = demand.own_demand(scenario)
     scenario = level.calibrated(scenario, built)
     if "meso" in simulators:
-        scenario = meso.calibrated(scenario, built)
+        scenario = meso.calibrated(scenario, built, own)
     times = None
     if scenario.observation.distance == "time":
-        times = edge_times.edge_times(known or scenario, built).mean(axis=0)
+        known, own_known = (scenario, own) if known is None else (known, demand.own_demand(known))
+        times = edge_times.edge_times(known, built, own_known).mean(axis=0)
     if shut and scenario.demand.route_file is not None:
         raise InputError("a road can be closed with generated demand alone: own demand is not routed anew around it")
     task = make_task(scenario, built.graph, ends(scenario, built), times, shut, layout)
-    ready = PreparedScenario(scenario, built, task)
+    ready = PreparedScenario(scenario, built, task, own)
     ready.options(scenario.seeds.training[0])  # demand that cannot be had is told now
     return ready
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -12,74 +10,13 @@ from relid_sumo.base.arrays import Floats
 from relid_sumo.base.errors import InputError
 from relid_sumo.network.graph import RoadGraph
 from relid_sumo.network.network import Network
+from relid_sumo.scenario.routes import MOST_SHARED, alternatives, shared
 from relid_sumo.scenario.settings import Place, Trip
 
 MIN_M, MAX_M = 1000.0, 4000.0  # target for the straight-line distance
-MOST_SHARED = 0.6  # routes that share less than this of their length are clearly different
-MOST_DETOUR = 1.4  # an alternative takes at most this many times the fastest route's time
-PENALTY = 2.0  # factor on the cost of edges already used, when searching the next alternative
 NEARLY_SAME = 0.8  # trips are nearly the same where their fastest routes share more than this
 GAP_S = 8.0  # mean time between two departures
 CANDIDATES = 4000
-
-
-def alternatives(
-    graph: RoadGraph,
-    origin: int,
-    destination: int,
-    k: int = 3,
-) -> list[list[int]]:
-    """Return up to k clearly different routes, fastest at free flow first; see `distinct_routes`."""
-    free = graph.free_flow_s
-    return distinct_routes(
-        graph,
-        lambda weight: graph.path(origin, destination, free * weight),
-        lambda path: float(free[path].sum()),
-        k,
-    )
-
-
-def distinct_routes(
-    graph: RoadGraph,
-    fastest: Callable[[Floats], list[int]],
-    seconds: Callable[[list[int]], float],
-    k: int,
-    most_shared: float = MOST_SHARED,
-) -> list[list[int]]:
-    """Return up to k clearly different routes, fastest first, by the penalty method.
-
-    Each route takes at most 1.4 times as long as the fastest one, and shares less than `most_shared` of its length with
-    every earlier one. The list is empty where the destination cannot be reached.
-
-    Parameters
-    ----------
-    fastest
-        The fastest path where the time of each edge is multiplied by a weight, shape (E,).
-    seconds
-        Returns the travel time of a path, s.
-    """
-    weight = np.ones(graph.n_edges)
-    best = fastest(weight)
-    if not best:
-        return []
-    found, limit = [best], MOST_DETOUR * seconds(best)
-    path = best
-    for _ in range(4 * k):
-        if len(found) == k:
-            break
-        weight[path[1:-1]] *= PENALTY
-        path = fastest(weight)
-        if seconds(path) > limit:
-            continue
-        if all(shared(graph, path, other) < most_shared for other in found):
-            found.append(path)
-    return found
-
-
-def shared(graph: RoadGraph, path: list[int], other: list[int]) -> float:
-    """Return the share of a path's length that another path also uses."""
-    common = sorted(set(path) & set(other))
-    return float(graph.length[common].sum() / graph.length[path].sum())
 
 
 def choose(network: Network, n_agents: int, seed: int = 0, loaded: Floats | None = None) -> tuple[Trip, ...]:

@@ -62,7 +62,7 @@ class Bench:
         self, policies: Sequence[Policy], seeds: Sequence[int], simulator: Simulator
     ) -> list[list[EpisodeRecord]]:
         """Return the episodes of each policy, one for each traffic seed."""
-        return in_traffic(self.ready, self.rollouts, policies, seeds, simulator, self.watch.episode)
+        return in_traffic(self.ready, self.rollouts, policies, seeds, simulator, on_done=self.watch.episode)
 
     def try_out(self, plans: Sequence[Routes]) -> list[list[EpisodeRecord]]:
         """Return the episodes of each plan over the training seeds; all other agents follow the present policies."""

@@ -24,8 +24,8 @@ from scipy.spatial.distance import squareform
 
 from relid_sumo.base.arrays import Floats
 from relid_sumo.base.settings import Settings
+from relid_sumo.scenario.routes import alternatives
 from relid_sumo.scenario.task import RoutingTask
-from relid_sumo.scenario.trips import alternatives
 
 
 class PartitionSettings(Settings):

@@ -213,7 +213,7 @@ def looped(bench: Bench, folder: Path, ask: Ask) -> Refined:
     run_folder.open_run(folder, name, {**known, "isolation": how, "settings": settings.model_dump(mode="json")})
     asking = Asking(settings.llm, folder, scenario.folder / ANSWERS, ask.mailbox, ask.wait_s)
     provider = providers.build(name, asking)
-    times = edge_times.edge_times(scenario, ready.network)
+    times = edge_times.edge_times(scenario, ready.network, ready.demand)
     return refine(bench, folder, provider, how, times)
 
 

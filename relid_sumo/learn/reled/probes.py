@@ -22,9 +22,9 @@ from relid_sumo.base.arrays import Floats
 from relid_sumo.env.policies import Policy
 from relid_sumo.env.workers import Rollouts, in_traffic
 from relid_sumo.scenario.prepare import PreparedScenario
+from relid_sumo.scenario.routes import distinct_routes
 from relid_sumo.scenario.traffic import turn_times
 from relid_sumo.scenario.traffic.turn_times import TurnTimes
-from relid_sumo.scenario.trips import distinct_routes
 
 log = logging.getLogger(__name__)
 
@@ -59,7 +59,7 @@ def probe(ready: PreparedScenario, demonstrated: Sequence[Route], rollouts: Roll
 
 
 def _probed(ready: PreparedScenario, demonstrated: Sequence[Route], rollouts: Rollouts) -> Probed:
-    times = turn_times.measured(ready.scenario, ready.network)
+    times = turn_times.measured(ready.scenario, ready.network, ready.demand)
     ways = _ways(ready, demonstrated, times)
     log.info(f"probing {sum(map(len, ways)) - len(ways)} ways beside the demonstrations")
     chosen, gains = [], []
@@ -98,7 +98,7 @@ def _ways(ready: PreparedScenario, demonstrated: Sequence[Route], times: TurnTim
     for route, origin, destination, depart_s in ends:
         fastest = partial(times.fastest, origin, destination, depart_s, closed=task.closed)
         duration = partial(times.duration, depart_s=depart_s)
-        others = distinct_routes(task.graph, fastest, duration, WAYS + 1, MOST_SHARED)
+        others = distinct_routes(task.graph, fastest, duration, WAYS + 1, most_shared=MOST_SHARED)
         found.append([route, *[way for way in others if way != list(route)][:WAYS]])
     return found
 

@@ -37,22 +37,37 @@ def routes(scenario: Scenario, network: Network, traffic_seed: int, closed: froz
     InputError
         The scenario's own route file does not exist.
     """
-    demand = scenario.demand
-    if demand.route_file is not None:
-        file = scenario.folder / demand.route_file
-        if not file.is_file():
-            raise InputError(f"{file}: no such route file (demand.route_file of scenario '{scenario.name}')")
-        return file
+    demand, own = scenario.demand, own_file(scenario)
+    if own is not None:
+        return own
     if demand.rate_vph is None:
         raise InputError(f"scenario '{scenario.name}': demand.rate_vph is missing; calibrate it first")
     return _routes(demand, demand.rate_vph, network, traffic_seed, scenario.end_s, closed)
 
 
-def own_demand(scenario: Scenario, network: Network) -> str | None:
-    """Return the checksum of a scenario's own route file; None where its demand is generated."""
+def own_file(scenario: Scenario) -> Path | None:
+    """Return a scenario's own route file; None where its demand is generated.
+
+    Raises
+    ------
+    InputError
+        The file does not exist.
+    """
     if scenario.demand.route_file is None:
         return None
-    return sha256(routes(scenario, network, scenario.seeds.training[0]))
+    file = scenario.folder / scenario.demand.route_file
+    if not file.is_file():
+        raise InputError(f"{file}: no such route file (demand.route_file of scenario '{scenario.name}')")
+    return file
+
+
+def own_demand(scenario: Scenario) -> str | None:
+    """Return the checksum of a scenario's own route file; None where its demand is generated.
+
+    `prepare` computes it once; a `PreparedScenario` carries it as `demand`.
+    """
+    file = own_file(scenario)
+    return None if file is None else sha256(file)
 
 
 def _routes(

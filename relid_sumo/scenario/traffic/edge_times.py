@@ -16,7 +16,7 @@ from relid_sumo.base.arrays import Floats
 from relid_sumo.network.graph import RoadGraph
 from relid_sumo.network.network import Network
 from relid_sumo.scenario.settings import Scenario
-from relid_sumo.scenario.traffic.demand import own_demand, routes
+from relid_sumo.scenario.traffic.demand import routes
 from relid_sumo.scenario.traffic.sumo_options import simulation_options
 
 log = logging.getLogger(__name__)
@@ -51,12 +51,15 @@ class Measured:
 def measured(
     scenario: Scenario,
     network: Network,
+    own: str | None,
     traffic_seeds: Sequence[int] | None = None,
 ) -> Measured:
     """Drive the background traffic alone, microscopically, and return what it took; cached.
 
     Parameters
     ----------
+    own
+        The checksum of the scenario's own route file, if it has one (`PreparedScenario.demand`).
     traffic_seeds
         The training seeds where not given.
     """
@@ -74,29 +77,30 @@ def measured(
     def save(file: Path, arrays: dict[str, Floats]) -> None:
         files.write_npz(file, arrays, compressed=False)
 
-    content = [FORMAT, *identity(scenario, network, seeds)]
+    content = [FORMAT, *identity(scenario, network, own, seeds)]
     return cache.cached("traffic", network.name, content, ".npz", make, save, load)
 
 
 def edge_times(
     scenario: Scenario,
     network: Network,
+    own: str | None,
     traffic_seeds: Sequence[int] | None = None,
 ) -> Floats:
     """Return mean travel times by edge and bin, s, shape (bins, E); see `measured`.
 
     An edge that nobody used in a bin has its free-flow time.
     """
-    took = measured(scenario, network, traffic_seeds)
+    took = measured(scenario, network, own, traffic_seeds)
     free = np.broadcast_to(network.graph.free_flow_s, took.edge_s.shape)
     mean = np.where(took.edge_vehicles > 0, took.edge_s / np.maximum(took.edge_vehicles, 1), free)
     return np.maximum(mean, free)
 
 
-def identity(scenario: Scenario, network: Network, seeds: Sequence[int]) -> list[object]:
+def identity(scenario: Scenario, network: Network, own: str | None, seeds: Sequence[int]) -> list[object]:
     """Return what decides the background traffic of some seeds, microscopic, without the agents; as JSON."""
     settings = scenario.model_dump(mode="json", exclude=NOT_TRAFFIC)
-    return [network.key, settings, own_demand(scenario, network), list(seeds), sumo.version()]
+    return [network.key, settings, own, list(seeds), sumo.version()]
 
 
 def _one(scenario: Scenario, network: Network, seed: int) -> Measured:

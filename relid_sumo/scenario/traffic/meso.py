@@ -18,7 +18,6 @@ from numpy.typing import NDArray
 from relid_sumo.base import cache, seeding, sumo
 from relid_sumo.network.network import Network
 from relid_sumo.scenario.settings import Meso, Scenario, Simulator
-from relid_sumo.scenario.traffic.demand import own_demand
 from relid_sumo.scenario.traffic.level import TripTimes, trip_times
 
 log = logging.getLogger(__name__)
@@ -120,23 +119,24 @@ def _gap(micro: Sequence[TripTimes], other: Sequence[TripTimes]) -> Gap:
     return Gap(light, loaded, correlation, correlation_light, len(pairs["loaded"][0]))
 
 
-def calibrated(scenario: Scenario, network: Network) -> Scenario:
+def calibrated(scenario: Scenario, network: Network, own: str | None) -> Scenario:
     """Return the scenario with a mesoscopic simulation: as it stands where it has one, else calibrated (and cached)."""
     if scenario.meso is not None:
         return scenario
-    return scenario.model_copy(update={"meso": calibrate(scenario, network)})
+    return scenario.model_copy(update={"meso": calibrate(scenario, network, own)})
 
 
-def calibrate(scenario: Scenario, network: Network) -> Meso:
+def calibrate(scenario: Scenario, network: Network, own: str | None) -> Meso:
     """Find the parameters with which mesoscopic trips take as long as microscopic ones, on three training seeds.
 
     A Latin hypercube over the parameters for each way to treat junctions, then random steps from the best, which shrink
     where they find nothing better. Same scenario, same result; cached.
+    `own` is the checksum of the scenario's own route file, if it has one (`PreparedScenario.demand`).
     """
     seeds = scenario.seeds.training[:CALIBRATED_ON]
     settings = scenario.demand.model_dump(mode="json")
     timing = [scenario.horizon_s, scenario.step_length_s, scenario.teleport_after_s]
-    content = [FORMAT, network.key, sumo.version(), settings, timing, own_demand(scenario, network), seeds]
+    content = [FORMAT, network.key, sumo.version(), settings, timing, own, seeds]
     found = cache.cached_json(
         "meso", network.name, content, lambda: _search(scenario, network, seeds).model_dump(mode="json")
     )

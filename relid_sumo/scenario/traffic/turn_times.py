@@ -101,13 +101,13 @@ class TurnTimes:
         return at_s + float(self.last[route[-1]]) - depart_s
 
 
-def measured(scenario: Scenario, network: Network) -> TurnTimes:
+def measured(scenario: Scenario, network: Network, own: str | None) -> TurnTimes:
     """Return the turn times of the training traffic, microscopic.
 
     Means are shrunk: a turn's mean in a bin towards its mean over all bins, that towards the mean of the edge, and that
-    towards free flow, each with the weight of `DOUBT` vehicles.
+    towards free flow, each with the weight of `DOUBT` vehicles. `own` is as in `edge_times.measured`.
     """
-    took = edge_times.measured(scenario, network)
+    took = edge_times.measured(scenario, network, own)
     return TurnTimes(network.graph, *_means(network.graph, took.turn_s, took.turn_vehicles))
 
 

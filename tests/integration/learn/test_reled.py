@@ -27,9 +27,9 @@ from relid_sumo.learn import settings as learn_settings
 from relid_sumo.learn.train import TrainingWatch, resume, train
 from relid_sumo.runs import layout
 from relid_sumo.scenario.prepare import PreparedScenario, prepare
+from relid_sumo.scenario.routes import alternatives
 from relid_sumo.scenario.settings import Demand
 from relid_sumo.scenario.traffic import demand, turn_times
-from relid_sumo.scenario.trips import alternatives
 from relid_sumo.sed.demonstrations import Demonstrations
 
 pytestmark = [pytest.mark.sumo, pytest.mark.slow]
@@ -258,7 +258,7 @@ def test_bestroute_takes_each_vehicles_quickest_of_several_routes(
 
 
 def test_turn_times_foretell_what_routes_on_them_take(town_ready: PreparedScenario) -> None:
-    task, times = town_ready.task, turn_times.measured(town_ready.scenario, town_ready.network)
+    task, times = town_ready.task, turn_times.measured(town_ready.scenario, town_ready.network, None)
     routes = by_turns(town_ready)
     departures = list(zip(routes, task.depart_s.tolist(), strict=True))
     expected = np.array([times.duration(route, depart_s) for route, depart_s in departures])

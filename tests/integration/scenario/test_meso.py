@@ -98,10 +98,10 @@ def test_calibration_finds_the_best_of_what_it_tries(
 
     monkeypatch.setattr(meso, "_gap", noted)
     caplog.set_level(logging.INFO, "relid_sumo")
-    found = meso.calibrated(scenario, town_ready.network).meso
+    found = meso.calibrated(scenario, town_ready.network, None).meso
     assert len(tried) == 3 * 2 + 2
     assert any("correlation of trips" in line for line in caplog.messages)
-    again = meso.calibrated(scenario, town_ready.network).meso
+    again = meso.calibrated(scenario, town_ready.network, None).meso
     assert again == found
     assert len(tried) == 3 * 2 + 2  # kept, and not sought again
     assert len(list((cache_dir / "meso").iterdir())) >= 1

@@ -39,7 +39,7 @@ def test_recorded_answers_answer_todays_prompts(city: str, tmp_path: Path, caplo
         bench = Bench(ready, rollouts, settings, Present(), SedWatch())
         provider = Recorded(scenario.folder / ANSWERS)
         seeds = scenario.seeds.training[: SAMPLES[city]]
-        times = edge_times.edge_times(scenario, ready.network, seeds)
+        times = edge_times.edge_times(scenario, ready.network, None, seeds)
         refined = loop.refine(bench, tmp_path / "run", provider, "sandlock", times)
     others = [said for said in caplog.messages if "prompts with other figures" in said]
     assert not others or seeds != scenario.seeds.training

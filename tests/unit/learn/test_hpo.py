@@ -272,7 +272,7 @@ def ready_of(task: RoutingTask, seeds: Sequence[int]) -> Any:  # noqa: ANN401 - 
     scenario = SimpleNamespace(name="toy", seeds=SimpleNamespace(training=tuple(seeds)))
     network = SimpleNamespace(name="grid", key="k")
     options = {"options": lambda seed, _="micro": (str(seed),), "identity": lambda *_: ["toy", *seeds]}
-    return SimpleNamespace(task=task, scenario=scenario, network=network, **options)
+    return SimpleNamespace(task=task, demand=None, scenario=scenario, network=network, **options)
 
 
 @pytest.fixture(autouse=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import pickle
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,8 +19,9 @@ FORMAT = 2
 
 def save(folder: Path, state: Mapping[str, Any]) -> None:
     """Write a checkpoint whole."""
-    with files.whole(folder / CHECKPOINT) as part:
-        torch.save({"format": FORMAT, **state}, part)
+    content = io.BytesIO()  # given a file, torch.save writes the file's name into it, here that of a temporary one
+    torch.save({"format": FORMAT, **state}, content)
+    files.write(folder / CHECKPOINT, content.getvalue())
 
 
 def load(folder: Path) -> dict[str, Any]:

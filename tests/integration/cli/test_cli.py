@@ -57,6 +57,7 @@ def test_the_same_seed_gives_the_same_bytes_and_another_seed_does_not(trained: P
     assert run(*SHORT_TRAINING, "--out", tmp_path / "other", "--seed", "1") == 0
     metrics = (trained / "metrics.csv").read_bytes()
     assert (tmp_path / "again" / "metrics.csv").read_bytes() == metrics
+    assert (tmp_path / "again" / "checkpoint.pt").read_bytes() == (trained / "checkpoint.pt").read_bytes()
     assert (tmp_path / "other" / "metrics.csv").read_bytes() != metrics
 
 

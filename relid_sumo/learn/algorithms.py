@@ -22,16 +22,16 @@ OF_EXPERTS = frozenset({"hpo", "demonstrations", "llm", "elite", "probes", "feed
 
 @dataclass(frozen=True)
 class Algorithm:
-    """What is known of an algorithm.
+    """Properties of an algorithm.
 
     Attributes
     ----------
     build : str
         Import path of a function of (`LearnerSetup`, checkpoint or None) that returns a `Learner`.
     alpha : str or None
-        How agents follow their experts where that is not given (`HpoSettings.alpha`); None without experts.
+        Default of `HpoSettings.alpha`: how agents follow their experts; None for an algorithm without experts.
     whole : bool
-        Whether own better routes and probed ones replace demonstrations where that is not given.
+        Default of `TrainSettings.elite` and `probes`: whether better routes replace demonstrations.
     unread : frozenset of str
         Settings of a training run that the algorithm does not read.
     """

@@ -1,4 +1,4 @@
-"""What the training loop and an algorithm agree on: a `Learner`, made from a `LearnerSetup`."""
+"""The interface between the training loop and an algorithm: a `Learner`, built from a `LearnerSetup`."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from relid_sumo.scenario.settings import Simulator
 
 @dataclass(frozen=True, eq=False)
 class LearnerSetup:
-    """What a learner is made from.
+    """Everything that a learner is built from.
 
     Attributes
     ----------
     ready : PreparedScenario
-        The scenario that is trained on.
+        The training scenario.
     settings : TrainSettings
         All settings of the run; ``settings.options`` are those of an algorithm of your own, validated by its
         ``Settings`` where it has one.
@@ -45,7 +45,7 @@ class LearnerSetup:
 
     @property
     def m_out(self) -> int:
-        """Number of slots: the most edges that follow one edge."""
+        """Number of slots: the largest number of successors of an edge."""
         return self.ready.task.graph.m_out
 
     @property
@@ -77,7 +77,7 @@ class Learner:
     the simulation processes. The built-in actor (`relid_sumo.env.policies.actor_logits`) where empty."""
 
     def weights(self) -> Weights:
-        """Return what the policy needs to act, arrays by name; for the built-in actor `Actor.weights`."""
+        """Return the arrays that the policy acts with, by name; for the built-in actor `Actor.weights`."""
         raise NotImplementedError
 
     def update(self, batch: Batch, progress: float) -> dict[str, float]:
@@ -88,7 +88,7 @@ class Learner:
         batch
             The decisions, agents in front.
         progress
-            Share of the run that is over, 0 to 1.
+            Finished share of the run, 0 to 1.
 
         Returns
         -------
@@ -98,22 +98,22 @@ class Learner:
         raise NotImplementedError
 
     def state(self) -> dict[str, object]:
-        """Return all that learning continues from: tensors, numbers and text, in dicts and lists."""
+        """Return everything that learning continues from: tensors, numbers and text, in dicts and lists."""
         raise NotImplementedError
 
     def checkpoint(self) -> dict[str, object]:
-        """Return what a checkpoint saves of this learner."""
+        """Return the learner's part of a checkpoint."""
         return {"learner": self.state()}
 
     def enter(self, rollouts: Rollouts, simulator: Simulator) -> None:
-        """Prepare for episodes in a simulation; called before each batch is driven. By default nothing."""
+        """Prepare for episodes in a simulator; called before each batch is driven. The default does nothing."""
 
     def batch(
         self, records: Sequence[EpisodeRecord], simulator: Simulator, progress: float
     ) -> tuple[Batch, dict[str, float]]:
-        """Return the batch to learn from, and numbers for metrics.csv. By default the decisions as they are."""
+        """Return the batch to learn from, and numbers for metrics.csv. The default stacks all decisions."""
         del simulator, progress
         return make_batch(records, len(records[0].status)), {}
 
     def after_update(self, rollouts: Rollouts, update: int) -> None:
-        """Do what an update, counted from 1, has to be followed by; not called after the last. By default nothing."""
+        """React to an update, counted from 1; not called after the last one. The default does nothing."""

@@ -28,7 +28,7 @@ from relid_sumo.sed.ask import providers
 
 
 def _is_whole(data: dict[str, Any]) -> bool:
-    """Return whether an algorithm has all of RELED where nothing else is given; others with experts are parts of it."""
+    """Return whether an algorithm has all parts of RELED by default; other algorithms with experts have some."""
     known = algorithms.ALGORITHMS.get(data.get("algo", ""))
     return known is None or known.whole
 
@@ -41,36 +41,35 @@ class TrainSettings(Settings):
     seed: Annotated[int, Field(ge=0)] = 0
     """Seed of weights, actions and the order of traffic."""
     episodes: Annotated[int, Field(ge=1)] = 100
-    """Budget, episodes."""
+    """Budget: number of episodes."""
     episodes_per_update: Annotated[int, Field(ge=1)] = 4
-    """Episodes between two updates, each in other traffic."""
+    """Episodes between two updates, each with another traffic seed."""
     curriculum: tuple[tuple[Simulator, Annotated[float, Field(gt=0, le=1)]], ...] = ()
-    """The simulations trained in, one after the other, each with its share of the episodes; the scenario's own where
-    empty."""
+    """Simulators to train in, one after the other, each with its share of episodes; the scenario's own where empty."""
     ippo: IppoSettings = IppoSettings()
     """Settings of ``ippo`` and ``mappo``."""
     hpo: Annotated[HpoSettings, Field(validate_default=True)] = HpoSettings()
-    """Settings of the others, which have experts; where no alpha is given, it is the algorithm's."""
+    """Settings of algorithms with experts; the default of alpha depends on the algorithm."""
     demonstrations: str = ""
-    """File that ``sed run`` made, for algorithms with experts; made before training where not given."""
+    """Demonstrations from ``sed run``, for algorithms with experts; made before training where not given."""
     llm: str = ""
-    """Who writes the programs that make demonstrations, as ``sed run --llm``: a name, or the import path of your own
-    provider."""
+    """Provider of the programs that make demonstrations, as in ``sed run --llm``: a name, or the import path of your
+    own."""
     elite: bool = Field(default_factory=_is_whole)
-    """Whether an agent's own better route takes its demonstration's place; where not given, with ``reled`` alone."""
+    """Whether an agent's own better route replaces its demonstration; the default is true for ``reled`` only."""
     probes: bool = Field(default_factory=_is_whole)
-    """Whether ways beside the demonstrations are tried before the curriculum's last simulation; where not given, with
-    ``reled`` alone."""
+    """Whether routes near the demonstrations are driven before the curriculum's last simulator; the default is true for
+    ``reled`` only."""
     feedback: bool = True
-    """Whether programs are refined by what came of them; without, those of the first round are all there is."""
+    """Whether programs are refined with feedback from the simulator; without it, SED has one round."""
     score_seeds: Annotated[int, Field(ge=1)] = 3
-    """Training traffic seeds that programs are scored in, to make demonstrations: each of them costs episodes."""
+    """Number of training traffic seeds in which programs are scored; each costs episodes."""
     renew_every: Annotated[int, Field(ge=0)] = 20
     """Updates between two renewals: demonstrations are scored under the present policies, and programs plan again
     (``reled`` without ``demonstrations``); 0 for none."""
 
     options: dict[str, Any] = Field(default_factory=dict)
-    """Settings of an algorithm of your own. Not written where empty."""
+    """Settings of your own algorithm; not written where empty."""
 
     @model_serializer(mode="wrap")
     def _without_no_options(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
@@ -81,12 +80,12 @@ class TrainSettings(Settings):
 
     @property
     def algorithm(self) -> Algorithm:
-        """What is known of the algorithm."""
+        """Properties of the algorithm."""
         return algorithms.find(self.algo)
 
     @property
     def unread(self) -> frozenset[str]:
-        """Settings that the algorithm does not look at."""
+        """Settings that the algorithm does not read."""
         return algorithms.unread(self.algo)
 
     @field_validator("algo")
@@ -112,21 +111,21 @@ class TrainSettings(Settings):
         if curriculum and not math.isclose(sum(share for _, share in curriculum), 1.0, abs_tol=1e-6):
             raise ValueError("the shares must add up to 1, as in meso:0.8,micro:0.2")
         if len({name for name, _ in curriculum}) < len(curriculum):
-            raise ValueError("each simulation may be there once, as in meso:0.8,micro:0.2")
+            raise ValueError("each simulator may occur once, as in meso:0.8,micro:0.2")
         return curriculum
 
     def stages(self, scenario: Scenario) -> tuple[tuple[Simulator, float], ...]:
-        """Return the curriculum of a scenario: (simulation, share of the episodes)."""
+        """Return the curriculum of a scenario: (simulator, share of the episodes)."""
         return self.curriculum or ((scenario.simulator, 1.0),)
 
     def simulators(self, scenario: Scenario) -> tuple[Simulator, ...]:
-        """Return what a scenario is trained in."""
+        """Return the simulators that a scenario is trained in."""
         return tuple(dict.fromkeys(name for name, _ in self.stages(scenario)))
 
     def simulator(self, scenario: Scenario, episode: int) -> Simulator:
-        """Return the simulation of the batch that begins with an episode, counted from 0.
+        """Return the simulator of the batch that begins with an episode, counted from 0.
 
-        The last simulations have a batch each, however small their share: what comes before gives way.
+        Each of the last simulators has at least one batch, however small its share; earlier ones have fewer.
         """
         stages, reach = self.stages(scenario), 0.0
         batches = math.ceil(self.episodes / self.episodes_per_update)
@@ -150,18 +149,20 @@ def train_settings(
     source
         Where they come from, for the message.
     folder
-        What files in import paths are relative to; the present folder where not given.
+        Folder to which files in import paths are relative; the current folder where not given.
 
     Raises
     ------
     InputError
-        An algorithm, a setting or a value that does not exist.
+        An algorithm, a setting or a value does not exist.
     """
     algorithms.find(str(content.get("algo")))
     settings = validate(changed(content, changes), TrainSettings, source)
     if algorithms.unread(settings.algo) >= {"llm", "demonstrations"} and (settings.llm or settings.demonstrations):
         known = ", ".join(algorithms.WITH_EXPERTS)
-        raise InputError(f"{settings.algo} has no experts to demonstrate; those that do are {known}")
+        raise InputError(
+            f"{settings.algo} has no experts, so it takes no demonstrations; algorithms with experts are {known}"
+        )
     if settings.llm and providers.find(settings.llm).waits:
         raise InputError(
             "training cannot wait for a mailbox; run: relid-sumo sed run SCENARIO --llm mailbox --mailbox DIR --out s; "
@@ -189,19 +190,19 @@ def _options(settings: TrainSettings, source: str) -> dict[str, Any]:
 
 
 def parse_curriculum(text: str) -> list[tuple[str, float]]:
-    """Return what ``meso:0.8,micro:0.2`` says, as the setting has it; one name alone is the whole run.
+    """Return ``meso:0.8,micro:0.2`` as the setting's value; one name alone is the whole run.
 
     Raises
     ------
     InputError
-        It is not of that form.
+        The text does not have this form.
     """
     parts = []
     for word in text.split(","):
         name, colon, share = word.strip().partition(":")
         if name not in get_args(Simulator):
             raise InputError(
-                f"--curriculum {text}: there is no simulation '{name}'{did_you_mean(name, get_args(Simulator))}; write "
+                f"--curriculum {text}: there is no simulator '{name}'{did_you_mean(name, get_args(Simulator))}; write "
                 "it as meso:0.8,micro:0.2"
             )
         try:

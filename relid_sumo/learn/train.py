@@ -1,4 +1,4 @@
-"""Training: drive episodes, learn from them, keep what was learnt."""
+"""The training loop: drive episodes, update the learner, save a checkpoint."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class TrainingWatch:
-    """Who is told what while training goes on: each episode, the numbers of each update."""
+    """Functions that training calls: after each episode, and with the numbers of each update."""
 
     episode: Callable[[EpisodeRecord], None] = lambda _: None
     update: Callable[[dict[str, float]], None] = lambda _: None
@@ -62,14 +62,14 @@ def train(
     workers, fork
         Simulation processes, and whether they fork warmed simulations; neither changes the results.
     watch
-        Told of the progress.
+        Functions to call while training runs.
 
     Raises
     ------
     InputError
-        The folder is taken or cannot be written; demonstrations do not fit, or cannot be made here.
+        The folder is not empty or cannot be written; demonstrations do not fit, or cannot be made here.
     SimulationError
-        SUMO failed, or a loss is not finite; the last checkpoint is whole.
+        SUMO failed, or a loss is not finite; the last checkpoint is complete.
     """
     if settings.algorithm.experts:
         reled.check(ready, settings)
@@ -82,12 +82,12 @@ def train(
 def resume(
     folder: Path, *, workers: int | None = None, fork: bool = True, watch: TrainingWatch | None = None
 ) -> dict[str, float]:
-    """Go on with a run from its last checkpoint, exactly as if it had not been interrupted.
+    """Resume a run from its last checkpoint, exactly as if it had not been interrupted.
 
     Raises
     ------
     InputError
-        The folder holds no run that can go on, or another process trains it.
+        The folder contains no run that can be resumed, or another process trains it.
     """
     run_folder.load(folder)  # it is a run folder
     with run_folder.locked(folder):
@@ -100,8 +100,7 @@ def _resumed(folder: Path, watch: TrainingWatch, *, workers: int | None, fork: b
     run_folder.check_same(settings, ready, folder)
     if ready.demand != settings.demand:
         raise InputError(
-            f"{folder}: its traffic ({scenario.demand.route_file}) has changed since; train again, or bring back the "
-            "file as it was"
+            f"{folder}: its traffic ({scenario.demand.route_file}) has changed since; train again, or restore the file"
         )
     source = run_folder.sources(scenario, settings.train).get(settings.train.algo)
     if source != settings.sources.get(settings.train.algo, source):
@@ -109,18 +108,20 @@ def _resumed(folder: Path, watch: TrainingWatch, *, workers: int | None, fork: b
     now = run_folder.versions()
     for name in sorted(now.keys() & settings.versions.keys()):
         if now[name] != settings.versions[name]:
-            log.warning(f"{name} is {now[name]} here, and was {settings.versions[name]}: it may not go on exactly")
-    has_state = (folder / run_folder.CHECKPOINT).exists()  # killed before its first update, it simply starts
+            log.warning(
+                f"{name} is {now[name]} here, and was {settings.versions[name]}: the run may not continue exactly"
+            )
+    has_state = (folder / run_folder.CHECKPOINT).exists()  # a run that was killed before its first update starts again
     state = checkpoint.load(folder) if has_state else None
     if state is not None and state.get("algo", settings.train.algo) != settings.train.algo:
         raise InputError(
             f"{folder}: its checkpoint is of '{state['algo']}', and its {run_folder.SETTINGS} says "
-            f"'{settings.train.algo}'; put back the settings that it was trained with"
+            f"'{settings.train.algo}'; restore the settings that it was trained with"
         )
     if state is not None and state.get("format") != checkpoint.FORMAT:
         raise InputError(
-            f"{folder}: its checkpoint was written by another version of relid_sumo and cannot be gone on from; "
-            "evaluate it as it is, or train again"
+            f"{folder}: its checkpoint was written by another version of relid_sumo and cannot be resumed; "
+            "evaluate it, or train again"
         )
     if state is not None and state["episodes"] >= settings.train.episodes:
         raise InputError(f"{folder}: the run is finished ({settings.train.episodes} episodes); evaluate it instead")
@@ -137,7 +138,7 @@ def _run(
     workers: int | None,
     fork: bool,
 ) -> dict[str, float]:
-    torch.set_num_threads(1)  # the networks are small, and sums then always come out the same
+    torch.set_num_threads(1)  # the networks are small, and one thread makes sums reproducible
     learner = algorithms.build(LearnerSetup(ready, settings, folder, workers), state)
     update, episodes, row = (0, 0, {}) if state is None else (int(state["update"]), int(state["episodes"]), {})
     metrics, timing = (run_folder.Table(folder / name, keep=update) for name in (run_folder.METRICS, run_folder.TIMING))
@@ -164,7 +165,7 @@ def _run(
                     for name, value in row.items():
                         board.add_scalar(name, value, episodes)
                     board.flush()  # TensorBoard follows a run; by default it writes every two minutes
-                if episodes < settings.episodes:  # nothing would be learnt from it any more
+                if episodes < settings.episodes:  # after the last update nothing would be learned from it
                     learner.after_update(rollouts, update)
                 counters = {"algo": settings.algo, "update": update, "episodes": episodes}
                 checkpoint.save(folder, {**counters, **learner.checkpoint(), **_policy(learner)})
@@ -186,7 +187,7 @@ def _board(folder: Path, episodes: int) -> SummaryWriter | None:
 
 
 def _policy(learner: Learner) -> dict[str, object]:
-    """Return what the policy of a user's own algorithm acts by, for those who evaluate it without the algorithm."""
+    """Return the weights of a user's own policy, so that it can be evaluated without its algorithm."""
     if "actor" in learner.state() and not learner.acts:
         return {}
     weights = {name: torch.from_numpy(np.array(value)) for name, value in learner.weights().items()}
@@ -208,7 +209,7 @@ def _jobs(ready: PreparedScenario, settings: TrainSettings, episodes: int, learn
 
 
 def summary(records: Sequence[EpisodeRecord]) -> dict[str, float]:
-    """Return what happened in some episodes, as means over agents and episodes, and counts."""
+    """Return the metrics of some episodes: means over agents and episodes, and counts."""
     statuses = [status for record in records for status in record.status]
     return {
         "decisions": sum(len(r.agent) for r in records),

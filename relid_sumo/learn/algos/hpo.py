@@ -1,10 +1,10 @@
 """HPO, hybrid expert-agent policy optimisation: every agent learns from its own decisions and from its expert's.
 
-arXiv 2511.19368 has two value functions and a weight from dynamic time warping between an agent's way and its expert's;
-its public summary leaves the formulas open, and those here are this project's reading. One update, in order:
+arXiv 2511.19368 has two value functions and a weight from dynamic time warping between an agent's route and its
+expert's. Its public summary leaves the formulas open; those here are this project's choice. One update, in order:
 
 1. own decisions are stacked, and advantages estimated from V^a, as in IPPO (`relid_sumo.learn.algos.ippo`);
-2. alpha_i of each agent is worked out from its episodes (see `alphas`);
+2. alpha_i of each agent is computed from its episodes (see `alphas`);
 3. `epochs` passes: ``(1 - alpha_i) (L^a - c entropy) + alpha_i L^e + (L_Va + L_Ve) / 2``. L^a is PPO's clipped loss,
    L^e the expert loss, L_Va and L_Ve squared errors of V^a on own returns and of V^e on the expert's. No value loss is
    scaled by alpha, and each value function learns its own returns alone.
@@ -34,16 +34,16 @@ MOST_WEIGHT = 20.0  # of `ve`, whose exp is of advantages over 100 s
 
 @dataclass(frozen=True, eq=False)
 class Expert:
-    """What all agents' experts did; N agents.
+    """Decisions of all agents' experts; N agents.
 
     Attributes
     ----------
     batch : Batch
-        Their decisions; `Batch.action` is what to imitate.
+        Their decisions; `Batch.action` is the action to imitate.
     returns : array, shape (N, S)
-        What was still to come after each decision, s.
+        Return from each decision to the end, s.
     valued : array of bool, shape (N, S)
-        Decisions of undisturbed demonstrations: V^e learns from these alone.
+        Decisions of undisturbed demonstrations: V^e learns only from these.
     """
 
     batch: Batch
@@ -52,8 +52,8 @@ class Expert:
 
 
 @dataclass(frozen=True, eq=False)
-class Ways:
-    """What alpha is worked out from, of each agent; arrays of shape (N,).
+class RouteGap:
+    """Distance and lead of each agent's expert, from which alpha is computed; arrays of shape (N,).
 
     Attributes
     ----------
@@ -62,7 +62,7 @@ class Ways:
     scale : array
         A third of the untrained policy's distance, m.
     lead : array
-        Mean return of the demonstration less that of the agent, s, in the same traffic.
+        Mean return of the demonstration minus that of the agent, in the same traffic, s.
     """
 
     distance: Floats
@@ -70,27 +70,28 @@ class Ways:
     lead: Floats
 
 
-def alphas(settings: HpoSettings, ways: Ways | None, agents: int, progress: float) -> Floats:
+def alphas(settings: HpoSettings, gap: RouteGap | None, agents: int, progress: float) -> Floats:
     """Return alpha of each agent, shape (N,).
 
     ``dtw``: from ``alpha_min`` towards ``alpha_max`` by ``1 - exp(-d / s)`` with d the DTW distance and s the scale;
-    ``dtw+gate``: by that times ``sigmoid(lead / gate_s)``, so that ``alpha_min`` alone holds who is ahead of it.
+    ``dtw+gate``: by that times ``sigmoid(lead / gate_s)``, so that alpha falls to ``alpha_min`` for an agent that does
+    better than its expert.
     """
     kind, _, number = settings.alpha.partition(":")
     if kind == "fixed":
         return np.full(agents, float(number))
     if kind == "decay":
         return np.full(agents, settings.alpha_max * (1.0 - progress))
-    if kind in {"none", "router"} or ways is None:
+    if kind in {"none", "router"} or gap is None:
         return np.zeros(agents)
-    share = 1.0 - np.exp(-ways.distance / np.maximum(ways.scale, 1.0))
+    share = 1.0 - np.exp(-gap.distance / np.maximum(gap.scale, 1.0))
     if kind == "dtw+gate":
-        share = share / (1.0 + np.exp(-np.clip(ways.lead / settings.gate_s, -50.0, 50.0)))
+        share = share / (1.0 + np.exp(-np.clip(gap.lead / settings.gate_s, -50.0, 50.0)))
     return np.asarray(settings.alpha_min + (settings.alpha_max - settings.alpha_min) * share)
 
 
 class Hpo(Ippo):
-    """N learners with an expert each, stacked; see the module's text and `Ippo`."""
+    """N learners with one expert each, stacked; see the module's docstring and `Ippo`."""
 
     settings: HpoSettings
 
@@ -110,12 +111,12 @@ class Hpo(Ippo):
         own = [*self._expert_parameters, *([self.gate] if self.gate.requires_grad else [])]
         self.expert_optimiser = torch.optim.Adam(own, lr=settings.learning_rate, eps=1e-5)
         self.expert = None
-        self._told: dict[str, float] = {}
+        self._numbers: dict[str, float] = {}
         self._alpha = torch.zeros(agents)
 
     @property
     def expert(self) -> Expert | None:
-        """What the agents' experts show; None before they show anything."""
+        """Decisions of the agents' experts; None before there are any."""
         return self._expert
 
     @expert.setter
@@ -123,12 +124,12 @@ class Hpo(Ippo):
         self._expert, self._seen = expert, None if expert is None else _Seen(expert)
 
     def imitate(self, agents: Sequence[int] | None = None) -> dict[str, float]:
-        """Bring the actors to their experts, and both value functions to what the experts' decisions came to.
+        """Fit the actors to their experts' actions, and both value functions to the experts' returns.
 
         Parameters
         ----------
         agents
-            Whose; all where not given.
+            Agents that imitate; all where not given.
 
         Returns
         -------
@@ -138,7 +139,7 @@ class Hpo(Ippo):
         assert self._seen is not None
         seen, chosen = self._seen, torch.zeros(len(self._alpha))
         chosen[slice(None) if agents is None else list(agents)] = 1.0
-        chosen *= seen.any  # who never has a choice has nothing to learn
+        chosen *= seen.any  # an agent without decisions has nothing to learn
         everything = [*self._parameters, *self._expert_parameters]
         optimiser = torch.optim.Adam(everything, lr=self.settings.learning_rate, eps=1e-5)
         reached, steps = 0.0, 0
@@ -156,12 +157,12 @@ class Hpo(Ippo):
             ((values - (seen.share * log_p).sum(1)) * chosen).sum().backward()
             clip_each(everything, self.settings.max_grad_norm)
             optimiser.step()
-        optimiser.zero_grad()  # the next step of the expert critic would add to what is left
+        optimiser.zero_grad()  # otherwise the next step of the expert critic would add to these gradients
         return {"steps": steps, "imitated": reached}
 
-    def follow(self, ways: Ways | None, progress: float) -> Floats:
-        """Work out alpha for the next update, and return it, shape (N,)."""
-        alpha = alphas(self.settings, ways, len(self._alpha), progress)
+    def follow(self, gap: RouteGap | None, progress: float) -> Floats:
+        """Compute alpha for the next update, and return it, shape (N,)."""
+        alpha = alphas(self.settings, gap, len(self._alpha), progress)
         if self.settings.alpha == "router" and self.expert is not None:
             alpha = torch.sigmoid(self.gate).detach().numpy().astype(np.float64)
         self._alpha = torch.from_numpy(alpha.astype(np.float32))
@@ -170,16 +171,16 @@ class Hpo(Ippo):
     def update(self, batch: Batch, progress: float) -> dict[str, float]:
         """Learn from one batch, with the alpha of `follow`.
 
-        Beside what IPPO tells: ``alpha``, ``expert_loss``, ``expert_value_loss`` and ``imitated``, the mean probability
-        of the expert's actions, the last two as the last pass found them.
+        In addition to IPPO's numbers: ``alpha``, ``expert_loss``, ``expert_value_loss`` and ``imitated``, the mean
+        probability of the expert's actions; the last two are of the last pass.
         """
-        self._told = {}
+        self._numbers = {}
         for group in self.expert_optimiser.param_groups:
             group["lr"] = self._rate(progress)
-        return super().update(batch, progress) | {"alpha": float(self._alpha.mean())} | self._told
+        return super().update(batch, progress) | {"alpha": float(self._alpha.mean())} | self._numbers
 
     def _with_expert(self, loss: Tensor) -> Tensor:
-        """Return the agents' losses with their experts' part, shape (N,)."""
+        """Return the agents' losses, blended with the expert losses, shape (N,)."""
         seen = self._seen
         if seen is None or self.settings.alpha == "none":
             return loss
@@ -187,16 +188,15 @@ class Hpo(Ippo):
         log_p = self.actor(seen.observation, seen.mask).gather(-1, seen.action)[..., 0]
         missing = (np.log(self.settings.imitation_target) - log_p).clamp(min=0.0)
         expert_loss: Tensor = (seen.share * self._weight(seen) * missing).sum(1)
-        self._told["expert_loss"] = float(expert_loss.detach().mean())
-        self._told["imitated"] = float((seen.share * log_p.detach().exp()).sum(1)[seen.any].mean())
+        self._numbers["expert_loss"] = float(expert_loss.detach().mean())
+        self._numbers["imitated"] = float((seen.share * log_p.detach().exp()).sum(1)[seen.any].mean())
         blended: Tensor = (1 - alpha) * loss + alpha * expert_loss
         return blended
 
     def _weight(self, seen: _Seen) -> Tensor:
-        """Return what each of the expert's actions counts in the expert loss, shape (N, S).
+        """Return the weight of each of the expert's actions in the expert loss, shape (N, S).
 
-        Where the expert only said what it would have done, nobody knows what would have come of it: there it is 0 with
-        ``sil``, 1 with ``ve``.
+        Where the expert only gave advice, its return is unknown: the weight is 0 with ``sil`` and 1 with ``ve``.
         """
         if self.settings.expert_loss == "ce":
             return torch.ones_like(seen.returns)
@@ -209,16 +209,16 @@ class Hpo(Ippo):
         return torch.where(done, gain.exp().clamp(max=MOST_WEIGHT), torch.ones_like(gain))
 
     def _after_step(self) -> None:
-        """Take the expert critic's step, and the router's."""
+        """Take a gradient step of the expert critic and of the router."""
         seen = self._seen
         if seen is None or self.settings.alpha == "none":
             return
         value_loss = (seen.valued * (self.expert_critic(seen.observation) - seen.returns).square()).sum(1)
         (0.5 * value_loss).sum().backward()
         clip_each(self._expert_parameters, self.settings.max_grad_norm)
-        self.expert_optimiser.step()  # the gate's gradient is of the blended losses
+        self.expert_optimiser.step()  # the gate's gradient is that of the blended losses
         self.expert_optimiser.zero_grad()
-        self._told["expert_value_loss"] = float(value_loss.detach().mean())
+        self._numbers["expert_value_loss"] = float(value_loss.detach().mean())
 
     def state(self) -> dict[str, object]:
         """See `Ippo.state`."""
@@ -239,7 +239,7 @@ class Hpo(Ippo):
 
 
 class _Seen:
-    """An expert's decisions as tensors; shares weigh each agent's own to a sum of 1."""
+    """An expert's decisions as tensors; `share` weighs each agent's decisions to a sum of 1."""
 
     def __init__(self, expert: Expert) -> None:
         batch = expert.batch

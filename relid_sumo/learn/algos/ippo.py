@@ -30,7 +30,7 @@ RETURN_SCALE = 100.0  # s
 
 
 class NotFiniteError(ArithmeticError):
-    """A loss is not finite; `agents` says whose."""
+    """A loss is not finite; `agents` lists whose."""
 
     def __init__(self, agents: list[int]) -> None:
         super().__init__(f"the loss of agents {agents} is not finite")
@@ -38,16 +38,16 @@ class NotFiniteError(ArithmeticError):
 
 
 class Ippo(Learner):
-    """N learners, stacked.
+    """N independent learners, stacked along a leading agent axis.
 
     Parameters
     ----------
     agents, m_out
-        Number of agents, and of slots.
+        Number of agents and of slots.
     settings
         See `IppoSettings`.
     seed
-        Seed of the first weights; nothing else here is random.
+        Seed of the initial weights; nothing else here is random.
     layout
         Widths of an observation.
     """
@@ -67,7 +67,7 @@ class Ippo(Learner):
         self.optimiser = torch.optim.Adam(self._parameters, lr=settings.learning_rate, eps=1e-5)
 
     def weights(self) -> Weights:
-        """Return the actors' weights, for the processes that drive."""
+        """Return the actors' weights, for the simulation processes."""
         return self.actor.weights()
 
     def update(self, batch: Batch, progress: float) -> dict[str, float]:
@@ -122,7 +122,7 @@ class Ippo(Learner):
             self.optimiser.step()
             self._after_step()
             with torch.no_grad():
-                told = {
+                measured = {
                     "policy_loss": policy_loss.mean(),
                     "value_loss": value_loss.mean(),
                     "entropy": entropy.mean(),
@@ -130,7 +130,7 @@ class Ippo(Learner):
                     "clip_share": (share * ((ratio - 1).abs() > s.clip)).sum(1).mean(),
                     "grad_norm": norms.mean(),
                 }
-            for name, number in told.items():
+            for name, number in measured.items():
                 sums[name] = sums.get(name, 0.0) + float(number) / s.epochs
         sums["explained_variance"] = explained(value, target, valid)
         sums["learning_rate"] = rate
@@ -141,18 +141,18 @@ class Ippo(Learner):
         return s.learning_rate * (1.0 - progress if s.schedule == "linear" else 1.0)
 
     def _seen_by_critic(self, batch: Batch) -> Tensor:
-        """Return what the critic sees of each decision, shape (N, S, width)."""
+        """Return the critic's input at each decision, shape (N, S, width)."""
         return torch.from_numpy(batch.observation)
 
     def _with_expert(self, loss: Tensor) -> Tensor:
-        """Return the agents' policy losses, shape (N,), as they are: nobody has an expert here."""
+        """Return the agents' policy losses, shape (N,), unchanged: IPPO has no experts."""
         return loss
 
     def _after_step(self) -> None:
-        """Nothing else learns here."""
+        """Do nothing: IPPO has no further networks."""
 
     def state(self) -> dict[str, object]:
-        """Return all that learning goes on from."""
+        """Return everything that learning continues from."""
         return {
             "actor": self.actor.state_dict(),
             "critic": self.critic.state_dict(),
@@ -160,7 +160,7 @@ class Ippo(Learner):
         }
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Go on from what `state` returned."""
+        """Continue from what `state` returned."""
         self.actor.load_state_dict(state["actor"])
         self.critic.load_state_dict(state["critic"])
         self.optimiser.load_state_dict(state["optimiser"])

@@ -1,4 +1,4 @@
-"""The settings of IPPO and HPO; no torch, so that a wrong one is found before torch is loaded."""
+"""The settings of IPPO and HPO; without torch, so that a wrong value is reported before torch is loaded."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ class IppoSettings(Settings):
     learning_rate: Annotated[float, Field(gt=0)] = 1e-2
     """Adam's step size at the start."""
     schedule: Literal["linear", "constant"] = "linear"
-    """How the step size goes on: linearly to 0 over the run, or constant."""
+    """Schedule of the step size: linear to 0 over the run, or constant."""
     gae_lambda: Annotated[float, Field(ge=0, le=1)] = 0.8
-    """Weight of later errors in the advantage."""
+    """Weight of later temporal-difference errors in the advantage."""
     clip: Annotated[float, Field(gt=0)] = 0.2
-    """How far the probability ratio counts, 1 +- clip."""
+    """Clipping range of the probability ratio, 1 +- clip."""
     entropy: Annotated[float, Field(ge=0)] = 0.01
     """Weight of the entropy bonus at the start; it falls linearly to 0 over the run."""
     epochs: Annotated[int, Field(ge=1)] = 16
@@ -33,34 +33,36 @@ class IppoSettings(Settings):
     scorer: Annotated[int, Field(ge=1)] = 32
     """Width of the slot scorer."""
     octaves: Annotated[int, Field(ge=0, le=10)] = 0
-    """Octaves of waves through which the actor sees distances; the finest of k is ``d_max / 2^(k-1)`` long."""
+    """Octaves of sines and cosines of distances that the actor also sees; the finest of k has the period
+    ``d_max / 2^(k-1)``; 0 for none."""
 
 
 class HpoSettings(IppoSettings):
-    """Settings of HPO, beside those of IPPO."""
+    """Settings of HPO, in addition to those of IPPO."""
 
     octaves: Annotated[int, Field(ge=0, le=10)] = 6
-    """See `IppoSettings`: who has an expert to imitate must tell junctions apart; who has none learns slower for it."""
+    """See `IppoSettings`. An agent that imitates an expert must tell junctions apart; without an expert it learns more
+    slowly with octaves."""
     alpha: str = "dtw+gate"
-    """How much an agent follows its expert: ``dtw`` (more the further its way is from the expert's), ``dtw+gate`` (and
-    no more than ``alpha_min`` once the expert is worse), ``decay`` (falling linearly to 0), ``router`` (a learnt
-    weight), ``fixed:0.5``, ``none``."""
+    """Weight of the expert loss: ``dtw`` (larger the further the agent's route is from the expert's), ``dtw+gate`` (and
+    down to ``alpha_min`` once the expert is worse), ``decay`` (linear to 0), ``router`` (a learned weight),
+    ``fixed:0.5``, ``none``."""
     alpha_max: Annotated[float, Field(ge=0, le=1)] = 0.9
-    """The largest alpha, of ``dtw``, ``dtw+gate`` and ``decay``."""
+    """Largest alpha of ``dtw``, ``dtw+gate`` and ``decay``."""
     alpha_min: Annotated[float, Field(ge=0, le=1)] = 0.5
-    """The least alpha of ``dtw`` and ``dtw+gate``: what holds an agent that is close to its expert where it is."""
+    """Smallest alpha of ``dtw`` and ``dtw+gate``: it keeps an agent close to its expert once it is there."""
     paired: bool = True
-    """Whether own advantages know how the demonstration fared in the same traffic (not with alpha ``none``)."""
+    """Whether advantages use the demonstration's return in the same traffic as a baseline (not with alpha ``none``)."""
     gate_s: Annotated[float, Field(gt=0)] = 10.0
-    """How soon the gate closes, s of return between agent and expert."""
+    """Scale of the gate: difference in return between agent and expert, s."""
     expert_loss: Literal["ce", "sil", "ve"] = "ce"
-    """Cross-entropy on the expert's actions: plain, weighted by how much better than V^a they came out (``sil``), or by
-    exp of their advantage over V^e (``ve``)."""
+    """Cross-entropy on the expert's actions: plain (``ce``), weighted by the positive part of their return minus V^a
+    (``sil``), or by the exponential of their advantage over V^e (``ve``)."""
     imitation_steps: Annotated[int, Field(ge=0)] = 600
-    """Gradient steps of imitation before the first episode, at most; 0 for none."""
+    """Largest number of gradient steps of imitation before the first episode; 0 for none."""
     imitation_target: Annotated[float, Field(gt=0, le=1)] = 0.97
-    """Mean probability of the expert's actions at which imitation ends; and who takes one with this probability or more
-    is not drawn to it further: what is left is for trying other ways."""
+    """Mean probability of the expert's actions at which imitation ends. The expert loss of an action is 0 at this
+    probability or above, so that the rest remains for exploration."""
 
     @field_validator("alpha")
     @classmethod

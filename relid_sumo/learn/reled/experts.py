@@ -28,7 +28,7 @@ from relid_sumo.env.policies import Policy
 from relid_sumo.env.records import ARRIVED, EpisodeRecord
 from relid_sumo.env.workers import Rollouts, in_traffic
 from relid_sumo.learn.algos.gae import Batch
-from relid_sumo.learn.algos.hpo import Expert, Ways
+from relid_sumo.learn.algos.hpo import Expert, RouteGap
 from relid_sumo.learn.reled import dtw
 from relid_sumo.scenario.prepare import PreparedScenario
 from relid_sumo.scenario.settings import Simulator
@@ -192,7 +192,7 @@ class Experts:
         self.replaced[agent] += 1
         self._points[agent] = self._way(better.route)
 
-    def ways(self, records: Sequence[EpisodeRecord], simulator: Simulator) -> Ways:
+    def route_gap(self, records: Sequence[EpisodeRecord], simulator: Simulator) -> RouteGap:
         """Return how far the agents' episodes are from their demonstrations."""
         lead = np.zeros(len(self.demos))
         for i, demo in enumerate(self.demos):
@@ -206,7 +206,7 @@ class Experts:
                 lead[i] = float(np.mean(pairs))
             elif here:
                 lead[i] = float(np.mean(here) - np.mean([r.returns[i] for r in records]))
-        return Ways(self._distances(records), self.scale, lead)
+        return RouteGap(self._distances(records), self.scale, lead)
 
     def traffic_baseline(self, records: Sequence[EpisodeRecord], simulator: Simulator) -> list[Floats]:
         """Return for each episode how much more than usual the demonstrations still got in its traffic, s, shape (n,).

@@ -186,7 +186,7 @@ class Reled(Learner):
         """
         how = self._settings.hpo
         elite = self._settings.elite and simulator == self._last  # what is better mesoscopically need not be so
-        ways = self.experts.ways(records, simulator)
+        ways = self.experts.route_gap(records, simulator)
         # Before the experts take note of these very episodes, which would then be held against themselves
         traffic_baseline = (
             self.experts.traffic_baseline(records, simulator) if how.paired and how.alpha != "none" else None

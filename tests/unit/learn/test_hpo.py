@@ -21,7 +21,7 @@ from relid_sumo.env.play import Job
 from relid_sumo.env.policies import Policy
 from relid_sumo.env.records import EpisodeRecord
 from relid_sumo.learn.algos.gae import Batch, make_batch
-from relid_sumo.learn.algos.hpo import Expert, Hpo, Ways, alphas
+from relid_sumo.learn.algos.hpo import Expert, Hpo, RouteGap, alphas
 from relid_sumo.learn.algos.ippo import Ippo
 from relid_sumo.learn.algos.mappo import Mappo
 from relid_sumo.learn.algos.settings import HpoSettings, IppoSettings
@@ -86,7 +86,7 @@ def test_dtw_is_the_plain_dynamic_programme(one: list[tuple[float, float]], othe
 
 
 def test_alpha_grows_with_the_distance_and_falls_when_the_expert_is_worse() -> None:
-    ways = Ways(
+    ways = RouteGap(
         distance=np.array([0.0, 90.0, 90.0, 90.0]), scale=np.full(4, 30.0), lead=np.array([50.0, 0.0, 10.0, -10.0])
     )
     least, far = 0.2, 0.6 * (1 - np.exp(-3.0))
@@ -327,12 +327,12 @@ def test_demonstrations_kept_from_before_are_those_driven(
 def test_a_demonstration_is_no_distance_from_itself(experts: Experts, crossing: RoutingTask, toy_drive: Drive) -> None:
     plan = Policy("fixed", routes={i: demo.route for i, demo in enumerate(experts.demos)})
     same = [toy_drive(crossing, plan, slow={5: 3.0}, traffic_seed=5)]
-    ways = experts.ways(same, "micro")
+    ways = experts.route_gap(same, "micro")
     assert ways.distance == pytest.approx([0.0] * crossing.n_agents)
     assert ways.lead == pytest.approx([0.0] * crossing.n_agents)
     shortest = [toy_drive(crossing, Policy("fixed"), slow={5: 3.0}, traffic_seed=5)]
-    assert (experts.ways(shortest, "micro").distance > 0).any()
-    assert (experts.ways(shortest, "micro").lead <= 0).all(), "detours are no faster"
+    assert (experts.route_gap(shortest, "micro").distance > 0).any()
+    assert (experts.route_gap(shortest, "micro").lead <= 0).all(), "detours are no faster"
 
 
 def test_luck_is_what_the_demonstration_still_got_over_the_usual(

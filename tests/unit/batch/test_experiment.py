@@ -176,7 +176,7 @@ def test_every_fault_is_listed_at_once(tmp_path: Path) -> None:
         ('scenarios = ["town"]\nseeds = [-1]\n[algorithms.ippo]', "seeds[0]"),
         ('scenarios = ["town"]\ncurriculum = "mezo"\n[algorithms.ippo]', "there is no simulator 'mezo'"),
         ('scenarios = ["town"]\ncurriculum = "meso:0.5"\n[algorithms.ippo]', "the shares must add up to 1"),
-        ('scenarios = ["town"]\ncurriculum = "meso:0.5,micro:0.2,meso:0.3"\n[algorithms.ippo]', "may be there once"),
+        ('scenarios = ["town"]\ncurriculum = "meso:0.5,micro:0.2,meso:0.3"\n[algorithms.ippo]', "may occur once"),
         ('scenarios = ["town"]\nepisodes = 0\n[algorithms.ippo]', "episodes = 0"),
         ('scenarios = ["town"]\n[algorithms."a b"]\nalgo = "ippo"', "algorithms.a b"),
         (

@@ -1,4 +1,4 @@
-"""The commands for batches."""
+"""The `batch` commands."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from relid_sumo.cli.console import EXIT_FAILED, EXIT_INTERRUPTED, err, errors, o
 
 
 class _RunsByDefault(TyperGroup):
-    """Commands of which `run` need not be named."""
+    """Commands with `run` as the default."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:  # noqa: ANN401 - click's context, which typer hides
-        """Name `run` where no command is named."""
+        """Insert `run` if no command is named."""
         named = not args or args[0] in {"--help", *self.commands}
         return super().parse_args(ctx, args if named else ["run", *args])
 
@@ -24,38 +24,42 @@ class _RunsByDefault(TyperGroup):
 batch_app = typer.Typer(
     cls=_RunsByDefault,
     no_args_is_help=True,
-    help="Grids of runs: scenarios x algorithms x seeds, here or on Ray.\n\n"
+    help="Run a grid of scenarios x algorithms x seeds, on this machine or on Ray.\n\n"
     "[dim]relid-sumo batch experiments/smoke.toml --out b[/]  is short for  [dim]relid-sumo batch run ...[/]",
 )
 
 
-Backend = Annotated[Literal["local", "ray"], typer.Option(help="Where cells run: processes of this machine, or Ray.")]
+Backend = Annotated[
+    Literal["local", "ray"], typer.Option(help="Where cells run: in processes of this machine, or on Ray.")
+]
 
 
 Address = Annotated[
     str | None,
-    typer.Option(metavar="HOST:PORT", help="A Ray cluster, or auto (default: a Ray of this machine)."),
+    typer.Option(metavar="HOST:PORT", help="Address of a Ray cluster, or auto (default: start Ray on this machine)."),
 ]
 
 
 CellWorkers = Annotated[
-    int | None, typer.Option("--workers", min=1, help="Simulation processes of each cell; results do not depend on it.")
+    int | None, typer.Option("--workers", min=1, help="Simulation processes per cell; results do not depend on it.")
 ]
 
 
-BatchFolder = Annotated[Path, typer.Argument(metavar="DIR", help="The folder of a batch.")]
+BatchFolder = Annotated[Path, typer.Argument(metavar="DIR", help="Folder of a batch.")]
 
 
-@batch_app.command("run", epilog="Example: relid-sumo batch experiments/smoke.toml --out b; first look: add --dry-run")
+@batch_app.command("run", epilog="Example: relid-sumo batch experiments/smoke.toml --out b --dry-run")
 def batch_run(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="An experiment file (docs/scaling.md).")],
-    out_dir: Annotated[Path, typer.Option("--out", metavar="DIR", help="The batch's folder, new or to go on with.")],
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the grid and its estimated time alone.")] = False,
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="Experiment file (docs/scaling.md).")],
+    out_dir: Annotated[
+        Path, typer.Option("--out", metavar="DIR", help="Folder of the batch: a new one, or one to resume.")
+    ],
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only print the grid and its estimated time.")] = False,
     backend: Backend = "local",
     address: Address = None,
     workers: CellWorkers = None,
 ) -> None:
-    """Run the cells that are neither done nor failed. Ctrl-C keeps what there is; the same command goes on."""
+    """Run the cells that are neither done nor failed. After Ctrl-C, the same command resumes the batch."""
     from relid_sumo.batch import run
 
     settings = run.BatchSettings(backend, address, workers)
@@ -69,7 +73,7 @@ def batch_retry(
     address: Address = None,
     workers: CellWorkers = None,
 ) -> None:
-    """Run what failed again, each cell from its last checkpoint, and whatever else is not done."""
+    """Run failed cells again, each from its last checkpoint, and all other cells that are not done."""
     from relid_sumo.batch import run
 
     settings = run.BatchSettings(backend, address, workers)
@@ -78,7 +82,7 @@ def batch_retry(
 
 @batch_app.command("status", epilog="Example: relid-sumo batch status b")
 def batch_status(folder: BatchFolder) -> None:
-    """Say where every cell of a batch stands."""
+    """Print the state of each cell of a batch."""
     from relid_sumo.batch import store
     from relid_sumo.cli import batch_view
 
@@ -86,7 +90,7 @@ def batch_status(folder: BatchFolder) -> None:
 
 
 def _batch(folder: Path, dry_run: bool, run: Callable[[Any], list[Any]]) -> None:
-    """Run a batch in view; exit code 1 where a cell has failed."""
+    """Run a batch and show its progress; exit code 1 if a cell failed."""
     from relid_sumo.batch.run import BatchWatch
     from relid_sumo.cli import batch_view
 
@@ -94,7 +98,7 @@ def _batch(folder: Path, dry_run: bool, run: Callable[[Any], list[Any]]) -> None
     try:
         standings = run(BatchWatch(view.grid, view.event))
     except KeyboardInterrupt:
-        errors.print(f"interrupted; the same command goes on. See: relid-sumo batch status {folder}", soft_wrap=True)
+        errors.print(f"interrupted; the same command resumes. State: relid-sumo batch status {folder}", soft_wrap=True)
         raise typer.Exit(EXIT_INTERRUPTED) from None
     finally:
         view.close()
@@ -105,6 +109,6 @@ def _batch(folder: Path, dry_run: bool, run: Callable[[Any], list[Any]]) -> None
         return
     if failed:
         errors.print(f"logs: {folder}/logs", highlight=False, soft_wrap=True)
-        errors.print(f"run them again with: relid-sumo batch retry {folder}", highlight=False, soft_wrap=True)
+        errors.print(f"run failed cells again with: relid-sumo batch retry {folder}", highlight=False, soft_wrap=True)
         raise typer.Exit(EXIT_FAILED)
     err.print(f"all done; next: relid-sumo report {folder} --out report.html", highlight=False, soft_wrap=True)

@@ -1,4 +1,4 @@
-"""What the batch commands print: the grid, where cells stand, and a view of a batch while it runs."""
+"""The output of the batch commands: the grid, the states of cells, and the progress of a running batch."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from relid_sumo.batch.run import Grid
 from relid_sumo.batch.store import Standing
 
 COLOURS = {"done": "green", "failed": "red", "unfinished": "yellow", "waiting": "dim"}
-LINE_EVERY_S = 30.0  # of one cell, where there is no terminal
+LINE_EVERY_S = 30.0  # interval between progress lines of a cell, without a terminal
 DRAWN_PER_S = 2.0
-FAILURES = 5  # of the last ones, on a terminal
+FAILURES = 5  # number of latest failures shown, on a terminal
 
 
 def duration(seconds: float) -> str:
@@ -33,12 +33,12 @@ def duration(seconds: float) -> str:
 
 
 def grid_table(grid: Grid) -> Table:
-    """Return the grid: a row per scenario and algorithm."""
+    """Return the grid with one row per scenario and algorithm."""
     table = Table()
     for name, side in (("scenario", "left"), ("algorithm", "left"), ("seeds", "left"), ("episodes", "right")):
         table.add_column(name, justify="right" if side == "right" else "left")
     table.add_column("cells")
-    table.add_column("time, about", justify="right")
+    table.add_column("estimated time", justify="right")
     groups: dict[tuple[str, str, int], list[Standing]] = {}
     for standing in grid.standings:
         cell = standing.cell
@@ -51,7 +51,7 @@ def grid_table(grid: Grid) -> Table:
 
 
 def grid_text(grid: Grid) -> str:
-    """Return how much there is to do, in words."""
+    """Return the size of the grid and the estimated time, in words."""
     todo = len(grid.seconds)
     if not todo:
         return f"{len(grid.standings)} cells, nothing to run"
@@ -61,14 +61,14 @@ def grid_text(grid: Grid) -> str:
 
 
 def counts(standings: Sequence[Standing]) -> str:
-    """Return how many cells are in which state, in words."""
+    """Return the number of cells in each state, in words."""
     number = Counter[str](standing.state for standing in standings)
     return ", ".join(f"{number[state]} {state}" for state in COLOURS if number[state])
 
 
 def status_table(standings: Sequence[Standing], running: bool) -> Table:
-    """Return where every cell stands."""
-    table = Table(title=counts(standings) + ("; a batch is running on it" if running else ""))
+    """Return the state of each cell."""
+    table = Table(title=counts(standings) + ("; the batch is running" if running else ""))
     for name in ("cell", "state", "episodes", "return, s", "error"):
         table.add_column(name, justify="right" if name in {"episodes", "return, s"} else "left", overflow="fold")
     for row in standings:
@@ -83,7 +83,7 @@ def _seconds(value: float | None) -> str:
 
 
 class BatchView:
-    """A batch while it runs: a table on a terminal, lines elsewhere."""
+    """The progress of a batch: a table on a terminal, lines elsewhere."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
@@ -99,12 +99,12 @@ class BatchView:
         self._live: Live | None = None
 
     def close(self) -> None:
-        """Leave the table as it is."""
+        """Stop updating the table."""
         if self._live is not None:
             self._live.stop()
 
     def grid(self, grid: Grid) -> None:
-        """Show what is about to be run."""
+        """Show the grid before it runs."""
         self._budget = {standing.cell.name: standing.cell.train.episodes for standing in grid.standings}
         self._left, self._slots = dict(grid.seconds), grid.slots or 1
         self._console.print(grid_table(grid))
@@ -114,7 +114,7 @@ class BatchView:
             self._live.start()
 
     def event(self, event: Event) -> None:
-        """Take note of what happened to a cell."""
+        """Show an event of a cell."""
         now = time.monotonic()
         if event.what == "progress" and event.progress is not None:
             self._begun.setdefault(event.cell, now)
@@ -150,7 +150,7 @@ class BatchView:
         return f"{at.doing}, episode {at.episodes}/{self._budget[cell]}, return {_seconds(at.mean_return)} s"
 
     def _left_s(self, cell: str) -> float:
-        """Return how long a running cell will take: by its own pace once it has one, else as estimated."""
+        """Return the remaining time of a cell, s: by its pace so far, or by the estimate before its first update."""
         at, estimated = self._now[cell], self._left.get(cell, 0.0)
         spent, trained = time.monotonic() - self._begun[cell], at.episodes - self._first[cell]
         left = self._budget[cell] - at.episodes

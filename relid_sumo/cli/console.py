@@ -1,4 +1,4 @@
-"""What all commands share: where they print, and options that several of them take."""
+"""The consoles, and the options shared by several commands."""
 
 from __future__ import annotations
 
@@ -9,16 +9,23 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-WIDE = 120  # columns where there is no terminal to ask: a table in a log should not be broken up
+WIDE = 120  # columns without a terminal, so that tables in a log are not broken
 out = Console(width=None if sys.stdout.isatty() else WIDE)
-# `err` is for notes, progress and next steps, which --quiet silences; `errors` is for what went wrong.
+# `err` prints notes, progress and next steps, which --quiet hides; `errors` prints warnings and errors.
 err = Console(stderr=True, width=None if sys.stderr.isatty() else WIDE)
 errors = Console(stderr=True, width=None if sys.stderr.isatty() else WIDE)
 
-Bbox = Annotated[str | None, typer.Option("--bbox", metavar="W,S,E,N", help="Crop an OSM file, degrees.")]
+Bbox = Annotated[
+    str | None,
+    typer.Option(
+        "--bbox",
+        metavar="W,S,E,N",
+        help="Crop an OSM file to this box, degrees (default: the whole file).",
+    ),
+]
 Set = Annotated[
     list[str] | None,
-    typer.Option("--set", metavar="KEY=VALUE", help="Replace a setting, e.g. demand.level=0.4; may be repeated."),
+    typer.Option("--set", metavar="KEY=VALUE", help="Replace a setting, e.g. demand.level=0.4. Repeatable."),
 ]
 Workers = Annotated[
     int | None, typer.Option(min=1, help="Simulation processes (default: one per core); results do not depend on it.")
@@ -31,7 +38,7 @@ def say(text: str) -> None:
 
 
 def box(text: str | None) -> tuple[float, float, float, float] | None:
-    """Return the box that an option names."""
+    """Return the box (west, south, east, north) in the text of an option, degrees."""
     from relid_sumo.network.osm import parse_box
 
     return None if text is None else parse_box(text)
@@ -41,7 +48,7 @@ EXIT_FAILED, EXIT_ERROR, EXIT_INTERRUPTED = 1, 2, 130
 
 
 def plain(error: Exception | str) -> str:
-    """Return a text that rich prints as it is."""
+    """Return a text escaped for rich."""
     from rich.markup import escape
 
     return escape(str(error))

@@ -1,4 +1,4 @@
-"""What this machine has and lacks for relid_sumo, and how to mend it."""
+"""Check what relid_sumo needs on this machine, and how to fix what is missing."""
 
 from __future__ import annotations
 
@@ -36,28 +36,28 @@ Status = Literal["ok", "warn", "fail"]
 
 @dataclass(frozen=True)
 class Check:
-    """One thing looked at.
+    """The result of one check.
 
     Attributes
     ----------
     name : str
-        What was looked at.
+        What was checked.
     status : str
-        ``fail``: relid_sumo does not work without it; ``warn``: something does not; ``ok``.
+        ``fail``: relid_sumo does not work without it; ``warn``: a part of it does not work; ``ok``.
     found : str
-        What is there.
-    mend : str
-        What to do about it; empty where nothing is to be done.
+        What was found.
+    fix : str
+        What to do; "" if there is nothing to do.
     """
 
     name: str
     status: Status
     found: str
-    mend: str = ""
+    fix: str = ""
 
 
 def checks() -> list[Check]:
-    """Look at everything, and return it in the order in which it should be mended."""
+    """Run all checks and return them in the order in which to fix problems."""
     return [
         python(),
         system_libraries(),
@@ -82,7 +82,7 @@ def python() -> Check:
 
 
 def system_libraries() -> Check:
-    """Check the libraries that SUMO's wheels take from the system."""
+    """Check the system libraries that SUMO's wheels need."""
     missing = missing_libraries()
     if missing:
         line = install_line(LIBRARIES[library] for library in missing)
@@ -91,20 +91,20 @@ def system_libraries() -> Check:
 
 
 def sumo_programs() -> Check:
-    """Check that SUMO's programs start and are of the wheel's version."""
+    """Check that SUMO's programs start and have the wheel's version."""
     try:
         wanted = sumo.version()
         said = {program: sumo.run(program, ["--version"], timeout_s=60).partition("\n")[0] for program in PROGRAMS}
     except (RelidSumoError, OSError) as error:
         return Check("SUMO", "fail", str(error), INSTALL)
-    wrong = [f"{program} says '{line}'" for program, line in said.items() if wanted not in line.split()]
+    wrong = [f"{program} prints '{line}'" for program, line in said.items() if wanted not in line.split()]
     if wrong:
         return Check("SUMO", "fail", f"the wheel is {wanted}, but {wrong[0]}", INSTALL)
     return Check("SUMO", "ok", f"{wanted}: {', '.join(said)} ({sumo.home()})")
 
 
 def sumo_python() -> Check:
-    """Check that libsumo loads, and that SUMO's four packages are of one version."""
+    """Check that libsumo loads, and that SUMO's four packages have the same version."""
     name = "libsumo, traci, sumolib"
     try:
         versions = {package: package_version(package) for package in ("eclipse-sumo", "libsumo", "traci", "sumolib")}
@@ -112,13 +112,13 @@ def sumo_python() -> Check:
         return Check(name, "fail", f"{error.name} is not installed", INSTALL)
     if len(set(versions.values())) > 1:
         found = ", ".join(f"{package} {version}" for package, version in versions.items())
-        return Check(name, "fail", f"not of one version: {found}", INSTALL)
-    # In a process of its own: libsumo keeps global state, and a broken one may end the process.
+        return Check(name, "fail", f"different versions: {found}", INSTALL)
+    # In a separate process, because libsumo has global state and a broken one may end the process.
     ok, said = _run_python("import libsumo; print(libsumo.getVersion()[1].split()[-1])")
     if not ok:
         return Check(name, "fail", f"libsumo does not load: {said}", INSTALL)
     if said != versions["libsumo"]:
-        return Check(name, "fail", f"the wheel is {versions['libsumo']}, but libsumo says {said}", INSTALL)
+        return Check(name, "fail", f"the wheel is {versions['libsumo']}, but libsumo reports {said}", INSTALL)
     return Check(name, "ok", f"{said}, loads")
 
 
@@ -132,7 +132,7 @@ def torch() -> Check:
 
 
 def display() -> Check:
-    """Check what `relid-sumo view` can draw on: a screen, or Xvfb for recordings without one."""
+    """Check that `relid-sumo view` has a screen, or Xvfb to record without one."""
     name, shown = "display", os.environ.get("DISPLAY", "")
     xvfb = shutil.which("Xvfb")
     install = install_line([XVFB])
@@ -145,53 +145,53 @@ def display() -> Check:
 
 
 def sandbox() -> Check:
-    """Check that programs written by a language model can be isolated: a harmless one is run."""
+    """Check that programs written by a language model can be isolated, by running a harmless one."""
     reason = missing_isolation()
     if reason is None:
         return Check("sandbox", "ok", "programs run isolated (Landlock, seccomp)")
     return Check(
         "sandbox",
         "warn",
-        f"{reason}; programs that a language model wrote need it, nothing else does",
+        f"{reason}; only programs written by a language model need it",
         "run on Linux 6.12 or newer with Landlock enabled (kernel option lsm=landlock,..; containers may hide it)",
     )
 
 
 def cache() -> Check:
-    """Check that built networks can be kept."""
+    """Check that the cache can be written."""
     folder = base_cache.cache_folder()
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
             pass
     except OSError as error:
-        mend = "make it writable, or name another folder in RELID_SUMO_CACHE"
-        return Check("cache", "fail", f"{folder}: {error.strerror}", mend)
+        fix = "make it writable, or set RELID_SUMO_CACHE to another folder"
+        return Check("cache", "fail", f"{folder}: {error.strerror}", fix)
     return Check("cache", "ok", str(folder))
 
 
 def disk(name: str, folder: Path) -> Check:
-    """Check the free space where a folder lies or would lie."""
+    """Check the free space on the disk of a folder, which need not exist."""
     there = files.nearest(folder)
     free = shutil.disk_usage(there).free
     found = f"{free / GIB:.1f} GiB free at {there}"
     if free >= DISK_WARN:
         return Check(name, "ok", found)
-    mend = f"free some space: runs and networks take some hundred MB, {DISK_WARN / GIB:.0f} GiB are comfortable"
-    return Check(name, "warn" if free >= DISK_FAIL else "fail", found, mend)
+    fix = f"free some space: runs and networks need some hundred MB; {DISK_WARN / GIB:.0f} GiB are enough"
+    return Check(name, "warn" if free >= DISK_FAIL else "fail", found, fix)
 
 
 def extracts() -> Check:
-    """Check which of the shipped cities' OSM extracts lie in the folders of RELID_SUMO_OSM_PATH."""
+    """Check which OSM extracts of the included cities are in the folders of RELID_SUMO_OSM_PATH."""
     name, setting = "OSM extracts", os.environ.get(catalogue.PATH_VARIABLE, "")
     folders = [Path(part) for part in setting.split(os.pathsep) if part]
     if not folders:
-        mend = "set it to the folder with your extracts; without it a shipped city is downloaded on first use"
-        return Check(name, "warn", f"{catalogue.PATH_VARIABLE} is not set", mend)
+        fix = "set it to the folder of your extracts; without it, an included city is downloaded on first use"
+        return Check(name, "warn", f"{catalogue.PATH_VARIABLE} is not set", fix)
     absent = [str(folder) for folder in folders if not folder.is_dir()]
     if absent:
-        mend = f"correct {catalogue.PATH_VARIABLE} (folders, separated by '{os.pathsep}')"
-        return Check(name, "warn", f"no such folder: {', '.join(absent)}", mend)
+        fix = f"correct {catalogue.PATH_VARIABLE}: folders separated by '{os.pathsep}'"
+        return Check(name, "warn", f"no such folder: {', '.join(absent)}", fix)
     try:
         wanted = {city: load_toml(file, catalogue.NetworkEntry).extract for city, file in catalogue.known().items()}
     except InputError as error:
@@ -200,19 +200,19 @@ def extracts() -> Check:
     found = "; ".join(f"{city}: {state}" for city, state in states.items())
     if all(state == "found" for state in states.values()):
         return Check(name, "ok", found or "no named network needs one")
-    mend = f"put the right file into a folder of {catalogue.PATH_VARIABLE}; a missing one is downloaded on first use"
-    return Check(name, "warn", found, mend)
+    fix = f"put the right file into a folder of {catalogue.PATH_VARIABLE}; a missing file is downloaded on first use"
+    return Check(name, "warn", found, fix)
 
 
 def _extract_state(extract: catalogue.ExtractEntry, folders: list[Path]) -> str:
     file = next((folder / extract.file for folder in folders if (folder / extract.file).is_file()), None)
     if file is None:
         return f"{extract.file} is in none of the folders"
-    return "found" if base_cache.sha256(file) == extract.sha256 else f"{file} is other map data (its checksum differs)"
+    return "found" if base_cache.sha256(file) == extract.sha256 else f"{file} has other map data (its checksum differs)"
 
 
 def _run_python(code: str) -> tuple[bool, str]:
-    """Run code in a fresh interpreter; return whether it went well, and what it printed or its last error line."""
+    """Run code in a new interpreter; return whether it succeeded, and its output or last error line."""
     try:
         command = [sys.executable, "-c", code]
         done = subprocess.run(
@@ -227,7 +227,7 @@ def _run_python(code: str) -> tuple[bool, str]:
 
 
 def _display_opens() -> bool:
-    """Whether the X server that DISPLAY names answers (a set DISPLAY is often a stale one)."""
+    """Return whether the X server named by DISPLAY answers (DISPLAY may name one that has ended)."""
     try:
         x11 = ctypes.CDLL("libX11.so.6")
     except OSError:

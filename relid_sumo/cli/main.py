@@ -1,4 +1,4 @@
-"""The commands. Each reads its arguments, calls one function, and prints what it returned."""
+"""The commands. Each reads its arguments, calls one function and prints the result."""
 
 from __future__ import annotations
 
@@ -38,10 +38,10 @@ app = typer.Typer(
     add_completion=False,
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
-    help="From an OpenStreetMap file to vehicles that have learnt to route in SUMO.\n\n"
+    help="Train vehicles to choose their routes in SUMO, from an OpenStreetMap file to the evaluation.\n\n"
     "[dim]relid-sumo train town --out runs/town[/]\n\n[dim]relid-sumo evaluate runs/town[/]\n\n"
-    "[dim]relid-sumo view runs/town[/]\n\nAdd --quiet to any command to print only warnings and errors,"
-    " --debug for more notes and a traceback.",
+    "[dim]relid-sumo view runs/town[/]\n\nAdd --quiet to any command to print only results, warnings and errors,"
+    " or --debug to print more notes and a traceback.",
 )
 app.add_typer(network_app, name="network")
 app.add_typer(scenario_app, name="scenario")
@@ -49,26 +49,26 @@ app.add_typer(batch_app, name="batch")
 app.add_typer(sed.app, name="sed")
 
 Close = Annotated[
-    list[str] | None, typer.Option("--close", metavar="EDGE", help="Close an edge to everybody; may be repeated.")
+    list[str] | None, typer.Option("--close", metavar="EDGE", help="Close an edge to all vehicles. Repeatable.")
 ]
 Fork = Annotated[
     bool,
     typer.Option(
         "--fork/--no-fork",
-        help="Fork warmed simulations, or start SUMO and warm it up for every episode: the same episodes, slower.",
+        help="Fork simulations after their warm-up, or restart SUMO for every episode (same results, slower).",
     ),
 ]
-Sampled = Annotated[bool, typer.Option("--sampled", help="Draw actions instead of taking the most probable one.")]
-RunFolder = Annotated[Path, typer.Argument(metavar="DIR", help="A run folder.")]
+Sampled = Annotated[bool, typer.Option("--sampled", help="Draw actions instead of choosing the most probable one.")]
+RunFolder = Annotated[Path, typer.Argument(metavar="DIR", help="Run folder.")]
 
 
 @contextlib.contextmanager
-def _kept(folder: Path) -> Iterator[None]:
-    """Say, on Ctrl-C, what has been kept."""
+def _report_interrupt(folder: Path) -> Iterator[None]:
+    """On Ctrl-C, print the command that resumes the run."""
     try:
         yield
     except KeyboardInterrupt:
-        errors.print(f"interrupted; go on with: relid-sumo train --resume {folder}", highlight=False)
+        errors.print(f"interrupted; resume with: relid-sumo train --resume {folder}", highlight=False)
         raise typer.Exit(EXIT_INTERRUPTED) from None
 
 
@@ -79,23 +79,29 @@ def _kept(folder: Path) -> Iterator[None]:
 def train(
     context: typer.Context,
     scenario: Annotated[
-        str | None, typer.Argument(help="A scenario's name or folder, or an OSM file (.osm, .osm.gz, .osm.xml ...).")
+        str | None, typer.Argument(help="Scenario's name or folder, or an OSM file (.osm, .osm.gz, .osm.xml ...).")
     ] = None,
     algo: Annotated[
         str, typer.Option(help=f"Algorithm: {', '.join(ALGORITHMS)}, or your own: {extension.FORM}.")
     ] = "ippo",
     seed: Annotated[int, typer.Option(help="Seed of weights, actions and the order of traffic.")] = 0,
-    episodes: Annotated[int, typer.Option(help="Budget, episodes.")] = 100,
+    episodes: Annotated[int, typer.Option(help="Number of training episodes.")] = 100,
     out_dir: Annotated[
-        Path | None, typer.Option("--out", help="Run folder to make (default: runs/SCENARIO-ALGO-SEED).")
+        Path | None, typer.Option("--out", help="New run folder (default: runs/SCENARIO-ALGO-SEED).")
     ] = None,
-    resume: Annotated[Path | None, typer.Option(metavar="DIR", help="Go on with an interrupted run, exactly.")] = None,
+    resume: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR", help="Resume an interrupted run. The result is the same as without the interruption."
+        ),
+    ] = None,
     simulator: Annotated[
-        str | None, typer.Option(help="What to train in: micro, or meso, which is some twenty times faster.")
+        str | None,
+        typer.Option(help="Simulator of the training: micro or meso, the faster one (default: the scenario's)."),
     ] = None,
     curriculum: Annotated[
         str | None,
-        typer.Option(metavar="NAME:SHARE,...", help="Several, one after the other, e.g. meso:0.8,micro:0.2."),
+        typer.Option(metavar="NAME:SHARE,...", help="Several simulators in turn, e.g. meso:0.8,micro:0.2."),
     ] = None,
     workers: Workers = None,
     fork: Fork = True,
@@ -104,16 +110,16 @@ def train(
     llm: Annotated[
         str | None,
         typer.Option(
-            help="Who writes the programs that make an expert algorithm's demonstrations: "
+            help="Provider that writes the planning programs of an expert algorithm: "
             f"{', '.join(name for name, known in PROVIDERS.items() if not known.waits)}, or your own: {extension.FORM}."
         ),
     ] = None,
     demonstrations: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Demonstrations that sed run has made, for an expert algorithm.")
+        Path | None, typer.Option(metavar="FILE", help="Demonstrations from `sed run`, for an expert algorithm.")
     ] = None,
     changes: Set = None,
 ) -> None:
-    """Train vehicles to route. Ctrl-C keeps the last update; go on with --resume."""
+    """Train vehicles to choose their routes. After Ctrl-C, --resume continues from the last update."""
     from relid_sumo.base.errors import InputError
     from relid_sumo.cli import tables
     from relid_sumo.learn import run_folder
@@ -122,10 +128,10 @@ def train(
     from relid_sumo.scenario.prepare import prepare
 
     if (scenario is None) == (resume is None):
-        raise InputError("name a scenario to train, or a run folder to go on with: --resume DIR")
+        raise InputError("name a scenario to train, or a run folder to resume: --resume DIR")
     given = [name for name in NOT_WITH_RESUME if str(context.get_parameter_source(name)).endswith("COMMANDLINE")]
     if resume is not None and given:
-        raise InputError(f"--resume goes on with a run as it was begun; leave out: {', '.join(given)}")
+        raise InputError(f"--resume uses the settings of the saved run; remove: {', '.join(given)}")
     if resume is not None:
         settings, _ = run_folder.load(resume)
         from relid_sumo.learn import checkpoint
@@ -134,7 +140,7 @@ def train(
         bar = tables.TrainingBar(err, settings.train.episodes, checkpoint.episodes(resume))
         watch = training.TrainingWatch(bar.episode, bar.update)
         folder = resume
-        with bar.shown(), _kept(folder):
+        with bar.shown(), _report_interrupt(folder):
             training.resume(resume, workers=workers, fork=fork, watch=watch)
     else:
         chosen = [c for c in changes or [] if not c.startswith("train.")]
@@ -155,7 +161,7 @@ def train(
         from relid_sumo.learn import train as training
 
         bar = tables.TrainingBar(err, plan.episodes)
-        with bar.shown(), _kept(folder):
+        with bar.shown(), _report_interrupt(folder):
             watch = training.TrainingWatch(bar.episode, bar.update)
             training.train(ready, folder, plan, workers=workers, fork=fork, watch=watch)
     err.print(f"trained: {folder} ({run_folder.METRICS}, {run_folder.CHECKPOINT})", highlight=False)
@@ -164,9 +170,9 @@ def train(
 
 @app.command(epilog="Example: relid-sumo demo && relid-sumo view runs/demo")
 def demo(
-    out_dir: Annotated[Path, typer.Option("--out", metavar="DIR", help="Run folder to make.")] = Path("runs/demo"),
+    out_dir: Annotated[Path, typer.Option("--out", metavar="DIR", help="New run folder.")] = Path("runs/demo"),
 ) -> None:
-    """Train RELED on the included town and compare it with the baselines: two commands, in about two minutes."""
+    """Train RELED on the included town and evaluate it against baselines (two commands, about two minutes)."""
     folder = str(out_dir)
     training = ("--algo", "reled", "--seed", "0", "--episodes", "64", "--curriculum", "meso:0.8,micro:0.2")
     for command in (
@@ -179,17 +185,17 @@ def demo(
             raise typer.Exit(int(code))
 
 
-@app.command(
-    epilog="Examples: relid-sumo evaluate runs/o --seeds 3 --json | with a road closed: --close EDGE | --branches 0.1"
-)
+@app.command(epilog="Examples: relid-sumo evaluate runs/o --seeds 3 --json | relid-sumo evaluate runs/o --close EDGE")
 def evaluate(
     folder: RunFolder,
-    seeds: Annotated[int | None, typer.Option(help="How many of the traffic seeds (default: all).")] = None,
-    traffic: Annotated[str, typer.Option(help="Which traffic seeds: evaluation, validation, training.")] = "evaluation",
+    seeds: Annotated[int | None, typer.Option(help="Number of traffic seeds (default: all).")] = None,
+    traffic: Annotated[
+        str, typer.Option(help="Set of traffic seeds: evaluation, validation or training.")
+    ] = "evaluation",
     sampled: Sampled = False,
     baselines: Annotated[
         str,
-        typer.Option(help=f"Compare with: {', '.join(BASELINES)}, or your own: {extension.FORM}."),
+        typer.Option(help=f"Baselines to compare with: {', '.join(BASELINES)}, or your own: {extension.FORM}."),
     ] = ",".join(BY_DEFAULT),
     branches: Annotated[
         float,
@@ -197,21 +203,21 @@ def evaluate(
             min=0,
             max=1,
             metavar="SHARE",
-            help="At this share of the decisions try every way from that instant: how good were the choices? (slow)",
+            help="Share of the decisions at which every next edge is tried, to rate the choices (slow).",
         ),
     ] = 0.0,
     changes: Set = None,
     close: Close = None,
     workers: Workers = None,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output.")] = False,
 ) -> None:
-    """Compare a trained policy with the baselines, on traffic it has not seen: same trips, same traffic."""
+    """Compare a trained policy with baselines on the same trips in the same held-out traffic."""
     from relid_sumo.baseline import named as baselines_named
     from relid_sumo.cli import tables
     from relid_sumo.evaluation import evaluate as evaluation
     from relid_sumo.learn import run_folder
 
-    run_folder.load(folder)  # before torch is: what is no run folder is said at once
+    run_folder.load(folder)  # before the import of torch, so that a wrong folder is reported at once
     named = baselines_named.baselines(baselines)
     from relid_sumo.evaluation import trained as evaluation_trained
 
@@ -236,21 +242,21 @@ def evaluate(
 def view(
     folder: RunFolder,
     traffic_seed: Annotated[
-        int | None, typer.Option(help="Traffic to show (default: the first evaluation seed).")
+        int | None, typer.Option(help="Traffic seed to show (default: the first evaluation seed).")
     ] = None,
     delay: Annotated[int, typer.Option(min=0, help="Pause after each simulated second, ms.")] = 100,
     record: Annotated[
         Path | None,
         typer.Option(
             metavar="FILE.png",
-            help="Record a picture, without a screen: boxes are agents, named circles where each of its colour goes.",
+            help="Record a picture without a screen. Boxes are agents; circles of their colour are destinations.",
         ),
     ] = None,
     sampled: Sampled = False,
     changes: Set = None,
     close: Close = None,
 ) -> None:
-    """Show the trained policy in sumo-gui: agents coloured and large, their destinations marked."""
+    """Show an episode of the trained policy in sumo-gui, with agents and destinations highlighted."""
     from relid_sumo.evaluation import evaluate as evaluation
     from relid_sumo.evaluation import trained as evaluation_trained
     from relid_sumo.viewer import gui as viewing
@@ -265,7 +271,7 @@ def view(
         _say("the window was closed")
         return
     times, arrived = episode.travel_time.mean(), episode.arrival_rate
-    _say(f"traffic seed {seed}: mean travel time {times:.0f} s, arrived {arrived:.0%}")
+    _say(f"traffic seed {seed}: mean travel time {times:.0f} s, {arrived:.0%} of agents arrived")
     if record is not None:
         err.print(f"recorded: {record}", highlight=False)
 
@@ -273,13 +279,13 @@ def view(
 @app.command(epilog="Example: relid-sumo export runs/o --out o.rou.xml && sumo -c o.sumocfg")
 def export(
     folder: RunFolder,
-    out_file: Annotated[Path, typer.Option("--out", metavar="FILE.rou.xml", help="Where to write the routes.")],
-    traffic_seed: Annotated[int | None, typer.Option(help="Traffic (default: the first evaluation seed).")] = None,
+    out_file: Annotated[Path, typer.Option("--out", metavar="FILE.rou.xml", help="Route file to write.")],
+    traffic_seed: Annotated[int | None, typer.Option(help="Traffic seed (default: the first evaluation seed).")] = None,
     sampled: Sampled = False,
 ) -> None:
-    """Write the learnt routes as a .rou.xml, and a .sumocfg beside it, that plain SUMO plays.
+    """Write the learnt routes as a .rou.xml with a .sumocfg, which plain SUMO can run.
 
-    The .sumocfg refers to the network and the background traffic where they lie in the cache of this machine.
+    The .sumocfg refers to the network and the background traffic in the cache of this machine.
     """
     from relid_sumo.evaluation import evaluate as evaluation
     from relid_sumo.evaluation import trained as evaluation_trained
@@ -288,22 +294,25 @@ def export(
     ready, policy = evaluation_trained.load_trained(folder, greedy=not sampled)
     seed = ready.scenario.seeds.evaluation[0] if traffic_seed is None else traffic_seed
     config = exporting.export_routes(ready, evaluation.seeded(policy, seed), seed, out_file)
-    err.print(f"exported: {out_file}; play it with: sumo-gui -c {config}", highlight=False)
+    err.print(f"exported: {out_file}; run it with: sumo-gui -c {config}", highlight=False)
 
 
-@app.command(epilog="Example: relid-sumo report b --out b.html; for a paper: --out b.tex --figures figures")
+@app.command(epilog="Example: relid-sumo report b --out b.html | relid-sumo report b --out b.tex --figures figures")
 def report(
     folders: Annotated[
         list[Path], typer.Argument(metavar="DIR...", help="Batches, folders of runs, or single run folders.")
     ],
-    out_file: Annotated[Path, typer.Option("--out", metavar="FILE", help="What to write: .html, .md, .csv or .tex.")],
+    out_file: Annotated[Path, typer.Option("--out", metavar="FILE", help="Report to write: .html, .md, .csv or .tex.")],
     form: Annotated[
-        Literal["html", "md", "csv", "tex"] | None, typer.Option("--format", help="By the file's ending, if not given.")
+        Literal["html", "md", "csv", "tex"] | None,
+        typer.Option("--format", help="Format (default: by the file's ending)."),
     ] = None,
-    figures: Annotated[Path | None, typer.Option(metavar="DIR", help="Write figures there, as PNG and PDF.")] = None,
-    title: Annotated[str | None, typer.Option(help="What to call it (default: after the folders).")] = None,
+    figures: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Folder for figures as PNG and PDF (default: no figures).")
+    ] = None,
+    title: Annotated[str | None, typer.Option(help="Title of the report (default: the folders' names).")] = None,
 ) -> None:
-    """Write what runs gave: one page that opens offline, or tables and figures for a paper."""
+    """Write a report on runs: one page that opens offline, or tables and figures for a paper."""
     from relid_sumo.reports.write import write
 
     written = write(folders, out_file, form=form, figures=figures, title=title)
@@ -317,7 +326,7 @@ def report(
 
 @app.command()
 def doctor() -> None:
-    """Check SUMO, libsumo, torch, display, sandbox, disk; say how to mend what is missing."""
+    """Check SUMO, libsumo, torch, display, sandbox and disk, and print how to fix each problem."""
     from relid_sumo.cli import tables
     from relid_sumo.cli.doctor import checks
 
@@ -328,11 +337,11 @@ def doctor() -> None:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run the command line: errors that are the user's end in one message and exit code 2."""
+    """Run the command line. An error of the user gives one message and exit code 2."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     debug, quiet = "--debug" in words, not {"--quiet", "-q"}.isdisjoint(words)
     words = [word for word in words if word not in {"--debug", "--quiet", "-q"}]
-    os.environ.setdefault("OMP_NUM_THREADS", "1")  # many small matrices: threads only get in each other's way
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # many small matrices: threads only slow each other down
     try:
         with notes.shown(quiet=quiet, debug=debug):
             code: Any = app(words, standalone_mode=True)

@@ -1,4 +1,4 @@
-"""The commands for road networks."""
+"""The `network` commands."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ import typer
 from relid_sumo.cli.console import Bbox, out
 from relid_sumo.cli.console import box as _box
 
-network_app = typer.Typer(no_args_is_help=True, help="Road networks: from an OSM file to SUMO.")
+network_app = typer.Typer(no_args_is_help=True, help="Build and show road networks.")
 
 
 @network_app.command("build", epilog="Example: relid-sumo network build city.osm.gz --bbox -81.22,28.57,-81.18,28.62")
 def network_build(
-    source: Annotated[str, typer.Argument(help="An OSM file, or the name of a network.")],
-    name: Annotated[str | None, typer.Option(help="What to call it (default: after the file).")] = None,
+    source: Annotated[str, typer.Argument(help="OSM file, or the name of a network.")],
+    name: Annotated[str | None, typer.Option(help="Name of the network (default: the file's name).")] = None,
     bbox: Bbox = None,
     left_hand: Annotated[
         bool | None, typer.Option("--left-hand/--right-hand", help="Driving side (default: by position).")
     ] = None,
 ) -> None:
-    """Turn an OSM file into a SUMO network that simulates well; say what was kept, what was dropped, and why."""
+    """Build a SUMO network from an OSM file, and report which OSM ways it uses and leaves out, with the reason."""
     from relid_sumo.cli import tables
     from relid_sumo.network import network
 
@@ -33,12 +33,12 @@ def network_build(
 
 @network_app.command("show", epilog="Example: relid-sumo network show orlando --map orlando.png")
 def network_show(
-    name: Annotated[str, typer.Argument(help="The name of a network or a scenario, or an OSM file.")],
+    name: Annotated[str, typer.Argument(help="Name of a network or a scenario, or an OSM file.")],
     picture: Annotated[
-        Path | None, typer.Option("--map", metavar="FILE.png", help="Where to draw the map (default: NAME.png).")
+        Path | None, typer.Option("--map", metavar="FILE.png", help="File of the map (default: NAME.png).")
     ] = None,
 ) -> None:
-    """Print the facts of a network and draw its map."""
+    """Print a summary of a network and draw its map."""
     from relid_sumo.cli import tables
     from relid_sumo.network import maps
     from relid_sumo.scenario.make import find_network

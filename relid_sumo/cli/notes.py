@@ -1,4 +1,4 @@
-"""Log records of the package on the terminal: notes as dim lines, warnings in yellow, progress as a bar."""
+"""Show the package's log records: notes as dim lines, warnings in yellow, progress as a bar."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ LOGGER = logging.getLogger("relid_sumo")
 
 
 class Notes(logging.Handler):
-    """Prints log records; draws at most one bar at a time, and none while a command draws its own."""
+    """Handler that prints log records. It draws at most one bar, and none while a command draws its own."""
 
     def __init__(self, level: int) -> None:
         super().__init__(level)
@@ -30,7 +30,7 @@ class Notes(logging.Handler):
         self._what = ""
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Print a note, or move the bar."""
+        """Print a note, or update the bar."""
         progress = getattr(record, "progress", None)
         if isinstance(progress, Progress):
             self._draw(progress)
@@ -70,7 +70,7 @@ def shown(*, quiet: bool = False, debug: bool = False) -> Iterator[None]:
     Parameters
     ----------
     quiet
-        Show warnings and errors only: no notes, no bars, no next steps.
+        Show only warnings and errors: no notes, bars or next steps.
     debug
         Show debug records too.
     """
@@ -93,7 +93,7 @@ def shown(*, quiet: bool = False, debug: bool = False) -> Iterator[None]:
 
 @contextmanager
 def own_bar() -> Iterator[None]:
-    """Draw no bars for progress records meanwhile: the command draws its own."""
+    """Draw no bars for progress records inside this context, because the command draws its own."""
     handlers = [handler for handler in LOGGER.handlers if isinstance(handler, Notes)]
     for handler in handlers:
         handler.own_bar = True
@@ -105,9 +105,9 @@ def own_bar() -> Iterator[None]:
 
 
 @contextmanager
-def following(told: Callable[[str], None]) -> Iterator[None]:
-    """Call a function with each note meanwhile, besides printing it."""
-    handler = _Follower(told)
+def following(receive: Callable[[str], None]) -> Iterator[None]:
+    """Inside this context, print each note and call a function with it."""
+    handler = _Follower(receive)
     LOGGER.addHandler(handler)
     try:
         yield
@@ -116,9 +116,9 @@ def following(told: Callable[[str], None]) -> Iterator[None]:
 
 
 class _Follower(logging.Handler):
-    def __init__(self, told: Callable[[str], None]) -> None:
+    def __init__(self, receive: Callable[[str], None]) -> None:
         super().__init__(logging.INFO)
-        self._told = told
+        self._receive = receive
 
     def emit(self, record: logging.LogRecord) -> None:
-        self._told(self.format(record))
+        self._receive(self.format(record))

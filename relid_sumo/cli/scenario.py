@@ -1,4 +1,4 @@
-"""The commands for scenarios."""
+"""The `scenario` commands."""
 
 from __future__ import annotations
 
@@ -11,20 +11,22 @@ from relid_sumo.cli.console import Bbox, Set, err, out
 from relid_sumo.cli.console import box as _box
 from relid_sumo.cli.console import say as _say
 
-scenario_app = typer.Typer(no_args_is_help=True, help="Scenarios: network, background traffic, trips, seeds.")
+scenario_app = typer.Typer(
+    no_args_is_help=True, help="Make and check scenarios: network, background traffic, trips, seeds."
+)
 
 
 @scenario_app.command("new", epilog="Example: relid-sumo scenario new mytown --osm mytown.osm --agents 20")
 def scenario_new(
-    name: Annotated[str, typer.Argument(help="Its name.")],
-    source: Annotated[Path, typer.Option("--osm", metavar="FILE", help="An OSM file, or the name of a network.")],
+    name: Annotated[str, typer.Argument(help="Name of the new scenario.")],
+    source: Annotated[Path, typer.Option("--osm", metavar="FILE", help="OSM file, or the name of a network.")],
     bbox: Bbox = None,
     agents: Annotated[int, typer.Option(help="Number of agents.")] = 10,
-    seed: Annotated[int, typer.Option(help="Seed of the choice of trips.")] = 0,
-    folder: Annotated[Path, typer.Option(help="Folder of scenarios.")] = Path("scenarios"),
+    seed: Annotated[int, typer.Option(help="Seed of the trips.")] = 0,
+    folder: Annotated[Path, typer.Option(help="Folder in which the scenario's folder is made.")] = Path("scenarios"),
     changes: Set = None,
 ) -> None:
-    """Write a complete scenario for an OSM file: trips with real alternatives, calibrated traffic and simulations."""
+    """Write a complete scenario for an OSM file: trips with several good routes, and calibrated traffic."""
     from relid_sumo.scenario import files, make
 
     files.check_new(folder / name)
@@ -43,11 +45,11 @@ def scenario_new(
 
 @scenario_app.command("check", epilog="Example: relid-sumo scenario check orlando")
 def scenario_check(
-    scenario: Annotated[str, typer.Argument(help="A scenario's name or folder, or an OSM file.")],
+    scenario: Annotated[str, typer.Argument(help="Scenario's name or folder, or an OSM file.")],
     bbox: Bbox = None,
     changes: Set = None,
 ) -> None:
-    """Say what is wrong with a scenario and what its traffic looks like."""
+    """Check a scenario and print its trips and its traffic."""
     from relid_sumo.cli import tables
     from relid_sumo.scenario.make import load_scenario
     from relid_sumo.scenario.prepare import prepare
@@ -60,6 +62,6 @@ def scenario_check(
     measured = level.measure(ready.scenario, ready.network)
     out.print(tables.traffic_text(measured, ready.scenario.demand.level))
     if ready.scenario.meso is not None:
-        _say("comparing the mesoscopic simulation with the microscopic one")
+        _say("comparing the mesoscopic with the microscopic simulation")
         out.print(tables.meso_text(*meso.compare(ready.scenario, ready.network, ready.scenario.seeds.validation)))
     out.print(ready.network.attribution, highlight=False)

@@ -1,4 +1,4 @@
-"""The commands of SED. Each reads its arguments, calls one function, and prints what it returned."""
+"""The `sed` commands. Each reads its arguments, calls one function and prints the result."""
 
 from __future__ import annotations
 
@@ -14,10 +14,13 @@ from relid_sumo.sed.ask.providers import PROVIDERS
 
 EXIT_INTERRUPTED = 130
 
-app = typer.Typer(no_args_is_help=True, help="Expert demonstrations: programs plan routes, the simulator refines them.")
+app = typer.Typer(
+    no_args_is_help=True,
+    help="Make expert demonstrations with planning programs, refined by feedback from the simulator.",
+)
 
-ScenarioName = Annotated[str, typer.Argument(help="A scenario's name or folder, or an OSM file.")]
-RunFolder = Annotated[Path, typer.Argument(metavar="DIR", help="A folder that `sed run` made.")]
+ScenarioName = Annotated[str, typer.Argument(help="Scenario's name or folder, or an OSM file.")]
+RunFolder = Annotated[Path, typer.Argument(metavar="DIR", help="Run folder of `sed run`.")]
 Agents = Annotated[int | None, typer.Option(help="Number of agents, for an OSM file (default: 10).")]
 
 
@@ -25,13 +28,13 @@ Agents = Annotated[int | None, typer.Option(help="Number of agents, for an OSM f
 def partition(
     scenario: ScenarioName,
     picture: Annotated[
-        Path | None, typer.Option("--map", metavar="FILE.png", help="Where to draw it (default: NAME-subsets.png).")
+        Path | None, typer.Option("--map", metavar="FILE.png", help="File of the map (default: NAME-subsets.png).")
     ] = None,
     agents: Agents = None,
     bbox: Bbox = None,
     changes: Set = None,
 ) -> None:
-    """Show which agents plan together, and why: who shares road at about the same time."""
+    """Show the subsets of agents that plan together: those that may use the same edges at about the same time."""
     from relid_sumo.cli import sed_tables
     from relid_sumo.scenario.make import load_scenario
     from relid_sumo.scenario.prepare import prepare
@@ -58,30 +61,30 @@ def partition(
 )
 def run(
     scenario: ScenarioName,
-    out_dir: Annotated[Path, typer.Option("--out", help="Run folder; one that was interrupted is gone on with.")],
+    out_dir: Annotated[Path, typer.Option("--out", help="Run folder: a new one, or an interrupted one to resume.")],
     llm: Annotated[
         str,
         typer.Option(
-            help=f"Who writes the programs: {', '.join(PROVIDERS)}, or your own: {extension.FORM} (default: recorded "
-            "where a scenario has recorded answers, elsewhere template, which asks no model)."
+            help=f"Provider of the programs: {', '.join(PROVIDERS)}, or your own: {extension.FORM} (default: recorded "
+            "if the scenario has recorded answers, otherwise template, which uses no model)."
         ),
     ] = "",
-    rounds: Annotated[int | None, typer.Option(help="Rounds (default: 3).")] = None,
-    samples: Annotated[int | None, typer.Option(help="Programs of a subset in each round (default: 2).")] = None,
+    rounds: Annotated[int | None, typer.Option(help="Number of rounds (default: 3).")] = None,
+    samples: Annotated[int | None, typer.Option(help="Programs per subset and round (default: 2).")] = None,
     mailbox: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="With --llm mailbox: prompts go here, answers are read here.")
+        Path | None, typer.Option(metavar="DIR", help="With --llm mailbox: folder for prompts and answers.")
     ] = None,
-    wait: Annotated[float, typer.Option(min=0, help="How long to wait for a mailbox's answers, s.")] = 24 * 3600.0,
+    wait: Annotated[float, typer.Option(min=0, help="Time limit for a mailbox's answers, s.")] = 24 * 3600.0,
     unsafe_sandbox: Annotated[
-        bool, typer.Option("--unsafe-sandbox", help="Run a model's programs where the kernel cannot isolate them.")
+        bool, typer.Option("--unsafe-sandbox", help="Run a model's programs even if the kernel cannot isolate them.")
     ] = False,
     agents: Agents = None,
     bbox: Bbox = None,
     changes: Set = None,
     workers: Workers = None,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output.")] = False,
 ) -> None:
-    """Have programs written that plan routes, drive their plans, feed back what came of it, and keep the best."""
+    """Request planning programs, simulate their plans, give feedback, and save the best plans as demonstrations."""
     from relid_sumo.cli import sed_tables
     from relid_sumo.scenario.make import load_scenario
     from relid_sumo.scenario.prepare import prepare
@@ -98,7 +101,7 @@ def run(
         with sed_tables.progress(err) as watch:
             content = running.run(ready, out_dir, settings, ask, workers=workers, watch=watch)
     except KeyboardInterrupt:
-        errors.print("interrupted; what was answered is kept: the same command goes on from there", highlight=False)
+        errors.print("interrupted; answers so far are saved: the same command resumes from there", highlight=False)
         raise typer.Exit(EXIT_INTERRUPTED) from None
     if as_json:
         out.print_json(json.dumps(content))
@@ -111,11 +114,12 @@ def run(
 def show(
     folder: RunFolder,
     picture: Annotated[
-        Path | None, typer.Option("--map", metavar="FILE.png", help="Where to draw the planned routes (default: DIR).")
+        Path | None,
+        typer.Option("--map", metavar="FILE.png", help="File of the map of planned routes (default: in DIR)."),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output.")] = False,
 ) -> None:
-    """Print what each round changed and how many programs ran, and draw the planned routes."""
+    """Print the results of each round and the number of valid programs, and draw the planned routes."""
     from relid_sumo.cli import sed_tables
     from relid_sumo.sed import drawing, results, run_folder
     from relid_sumo.sed.run import network_of
@@ -135,9 +139,9 @@ def show(
 @app.command(epilog="Example: relid-sumo sed record s scenarios/orlando")
 def record(
     folder: RunFolder,
-    scenario: Annotated[Path, typer.Argument(help="The scenario's folder, which gets a folder `answers`.")],
+    scenario: Annotated[Path, typer.Argument(help="Scenario's folder, in which `answers` is made.")],
 ) -> None:
-    """Keep the answers of a run, unedited, as the recorded answers of its scenario."""
+    """Save the unedited answers of a run as the recorded answers of its scenario."""
     from relid_sumo.sed.run import record as keep
 
     files = keep(folder, scenario)

@@ -1,4 +1,4 @@
-"""SED runs and partitions as tables."""
+"""Tables of SED runs and partitions."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from relid_sumo.sed.partition import Partition
 
 
 def tables(content: dict[str, Any]) -> Group:
-    """Return what `sed show` prints, from results.json."""
+    """Return the tables of `sed show` from the content of results.json."""
     return Group(_rates(content), _rounds(content), _programs(content), *(_compared(c) for c in content["compared"]))
 
 
 def _rates(content: dict[str, Any]) -> Table:
-    table = Table(title=f"{content['scenario']}, --llm {content['provider']}: programs that gave a valid plan")
+    table = Table(title=f"{content['scenario']}, --llm {content['provider']}: programs with a valid plan")
     for name in ("", "valid", "programs", "execution rate"):
         table.add_column(name, justify="right" if name else "left")
     for name, label in (("initial", "without refinement"), ("refined", "with refinement"), ("all", "all")):
@@ -35,8 +35,18 @@ def _rates(content: dict[str, Any]) -> Table:
 
 
 def _rounds(content: dict[str, Any]) -> Table:
-    table = Table(title="plans held after each round, means over subsets")
-    for name in ("round", "valid", "score", "travel time, s", "return, s", "F_out", "signed", "floor", "D_in"):
+    table = Table(title="best plans after each round, means over subsets")
+    for name in (
+        "round",
+        "valid",
+        "score",
+        "travel time, s",
+        "return, s",
+        "F_out",
+        "F_out, signed",
+        "F_out, noise floor",
+        "D_in",
+    ):
         table.add_column(name, justify="right")
     for row in content["rounds"]:
         table.add_row(
@@ -54,9 +64,9 @@ def _rounds(content: dict[str, Any]) -> Table:
 
 
 def _programs(content: dict[str, Any]) -> Table:
-    table = Table(title="programs", caption="* the plan that is held; = the same plan as an earlier one")
-    for name in ("program", "score", "travel time, s", "F_out", "what went wrong"):
-        table.add_column(name, justify="left" if name in {"program", "what went wrong"} else "right")
+    table = Table(title="programs", caption="* best plan of its subset; = equals an earlier plan")
+    for name in ("program", "score", "travel time, s", "F_out", "error"):
+        table.add_column(name, justify="left" if name in {"program", "error"} else "right")
     for subset in content["subsets"]:
         for one in subset["attempts"]:
             numbers = one["numbers"] or {}
@@ -74,8 +84,8 @@ def _programs(content: dict[str, Any]) -> Table:
 def _compared(content: dict[str, Any]) -> Table:
     seeds = len(content["seeds"])
     table = Table(
-        title=f"held plans together: {seeds} {content['traffic']} traffic seeds, {content['simulator']}scopic",
-        caption="gain: return of the demonstrations over the baseline's, in brackets a 95 % bootstrap interval",
+        title=f"best plans together: {seeds} {content['traffic']} traffic seeds, {content['simulator']}scopic",
+        caption="gain: return of the demonstrations minus the baseline's, in brackets a 95 % bootstrap interval",
     )
     for name in ("policy", "return, s", "travel time, s", "arrived", "gain, s"):
         table.add_column(name, justify="left" if name == "policy" else "right")
@@ -96,10 +106,10 @@ def _text(value: float | None, form: str) -> str:
 
 
 def partition_table(partition: Partition, task: RoutingTask) -> Table:
-    """Return the subsets, and how much their agents share among each other and with the rest."""
+    """Return the subsets, and the overlap of their agents with each other and with other agents."""
     table = Table(
         title=f"{task.scenario.name}: {len(partition.subsets)} subsets of {task.n_agents} agents",
-        caption="overlap: shared road at about the same time, 0 to 1, mean over pairs",
+        caption="overlap: share of edges used at about the same time, 0 to 1, mean over pairs of agents",
     )
     for name in ("subset", "agents", "overlap inside", "overlap with others"):
         table.add_column(name, justify="left" if name == "agents" else "right")
@@ -112,7 +122,7 @@ def partition_table(partition: Partition, task: RoutingTask) -> Table:
 
 @contextmanager
 def progress(console: Console) -> Iterator[SedWatch]:
-    """Show what is being done: a line that counts answers and episodes on a terminal, a line per step elsewhere."""
+    """Show the progress: a line with counts of answers and episodes on a terminal, a line per step elsewhere."""
     counts = {"answers": 0, "episodes": 0}
     with own_bar(), console.status("starting") as status:
         current = ["starting"]

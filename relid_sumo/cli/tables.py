@@ -1,4 +1,4 @@
-"""What the commands print: tables and progress, from results alone."""
+"""The output of the commands: tables and progress."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def number(estimate: Estimate, digits: int = 0) -> str:
 
 
 def evaluation_table(result: Evaluation) -> Table:
-    """Return the comparison of policies."""
+    """Return the table that compares policies."""
     seeds = len(result.seeds)
     changed = "; " + ", ".join(result.what_if) if result.what_if else ""
     actions = "greedy" if result.greedy else "sampled"
@@ -53,15 +53,15 @@ def evaluation_table(result: Evaluation) -> Table:
         title=f"{result.scenario}: {seeds} {result.traffic} traffic seeds, {actions} actions{changed}",
         caption="means over agents and traffic seeds"
         + (", in brackets 95 % bootstrap intervals" if seeds > 1 else " (one seed: no interval)")
-        + "; who does not arrive counts to the horizon, and the free-flow time that then remains",
+        + "; without arrival: time to the horizon plus remaining free-flow time",
     )
     for name in (
         "policy",
         "return, s",
         "travel time, s",
-        "over shortest",
+        "time vs. shortest",
         "arrived",
-        "background over shortest",
+        "background vs. shortest",
         "teleports",
     ):
         table.add_column(name, justify="left" if name == "policy" else "right")
@@ -80,31 +80,31 @@ def evaluation_table(result: Evaluation) -> Table:
 
 
 def choices_text(result: Evaluation) -> Iterator[str]:
-    """Yield, for each policy whose choices were tried, how good they were."""
+    """Yield a text on the quality of choices for each policy whose choices were tried."""
     for name, row in result.policies.items():
         if row.choices is not None:
             yield (
-                f"{name}: {row.choices.best.mean:.0%} of {row.choices.decisions} choices were the best by hindsight; "
-                f"{number(row.choices.lost_s, 1)} s lost per choice (every way driven from the same instant, then "
+                f"{name}: {row.choices.best.mean:.0%} of {row.choices.decisions} choices were the best in hindsight; "
+                f"{number(row.choices.lost_s, 1)} s lost per choice (every next edge tried from the same moment, then "
                 "greedily)"
             )
 
 
 def doctor_table(checks: list[Check]) -> Table:
-    """Return what `doctor` found, and how to mend it."""
+    """Return the checks of `doctor`, with fixes."""
     table = Table(show_header=True)
     for name in ("", "check", "found", "mend"):
         table.add_column(name, overflow="fold")
     for check in checks:
-        table.add_row(f"[{COLOURS[check.status]}]{check.status}[/]", check.name, check.found, check.mend)
+        table.add_row(f"[{COLOURS[check.status]}]{check.status}[/]", check.name, check.found, check.fix)
     return table
 
 
 def trips_table(ready: PreparedScenario) -> Table:
-    """Return the trips of a scenario, with what choice each leaves."""
+    """Return the trips of a scenario with their alternative routes."""
     task, graph = ready.task, ready.task.graph
     table = Table(title=f"{ready.scenario.name}: {task.n_agents} agents, horizon {ready.scenario.horizon_s:g} s")
-    for name in ("agent", "departs, s", "straight, m", "routes (free flow, s)", "shared"):
+    for name in ("agent", "departs, s", "straight line, m", "routes: free-flow time, s", "shared by the first two"):
         table.add_column(name, justify="left" if name == "agent" else "right")
     for i, name in enumerate(task.names):
         origin, destination = int(task.origin[i]), int(task.destination[i])
@@ -117,13 +117,13 @@ def trips_table(ready: PreparedScenario) -> Table:
 
 
 def traffic_text(traffic: TrafficLevel, wanted: float) -> str:
-    """Return what the background traffic looks like, in words."""
+    """Return a text on the background traffic."""
     if traffic.trips == 0:
-        return "no background vehicle departs while it is measured"
+        return "no background vehicle departs during the measurement"
     rate = f", {traffic.rate_vph:.0f} vehicles/h" if traffic.rate_vph else ""
     text = (
-        f"background traffic{rate}: trips take {traffic.loaded_s:.0f} s against "
-        f"{traffic.light_s:.0f} s in light traffic, +{traffic.level:.0%} (aimed at: +{wanted:.0%}), over "
+        f"background traffic{rate}: trips take {traffic.loaded_s:.0f} s, compared with "
+        f"{traffic.light_s:.0f} s in light traffic, +{traffic.level:.0%} (target: +{wanted:.0%}), mean of "
         f"{traffic.trips} trips; jam and yield teleports: {traffic.teleport_share:.2%} of vehicles"
     )
     if not traffic.flows:
@@ -132,7 +132,7 @@ def traffic_text(traffic: TrafficLevel, wanted: float) -> str:
 
 
 def meso_text(gap: Gap, floor: Gap) -> str:
-    """Return how far the mesoscopic simulation is from the microscopic one, in words."""
+    """Return a text on the difference between the mesoscopic and the microscopic simulation."""
     return (
         f"mesoscopic simulation, over {gap.trips} trips of the validation traffic: {describe(gap)} "
         f"(microscopic with another random seed: {describe(floor)})"
@@ -140,7 +140,7 @@ def meso_text(gap: Gap, floor: Gap) -> str:
 
 
 class TrainingBar:
-    """Progress of a training run: a bar on a terminal, a line per update elsewhere."""
+    """The progress of a training run: a bar on a terminal, a line per update elsewhere."""
 
     def __init__(self, console: Console, episodes: int, done: int = 0) -> None:
         self._console, self._last = console, "return -"
@@ -161,17 +161,17 @@ class TrainingBar:
 
     @contextmanager
     def shown(self) -> Iterator[None]:
-        """Show the bar while training goes on."""
+        """Show the bar during the training."""
         with own_bar(), self._bar:
             yield
 
     def episode(self, record: EpisodeRecord) -> None:
-        """Note that an episode came in."""
+        """Update the bar with an episode."""
         text = f"return {record.returns.mean():.0f} s, travel {record.travel_time.mean():.0f} s, "
         self._bar.update(self._task, advance=1, description=f"{text}arrived {record.arrival_rate:.0%}")
 
     def update(self, row: dict[str, float]) -> None:
-        """Note that an update is done."""
+        """Update the bar, or print a line, after an update."""
         if not self._console.is_terminal:
             self._console.print(
                 f"update {row['update']}: episode {row['episodes']}, return {row['mean_return']:.0f} s, travel time "
@@ -180,7 +180,7 @@ class TrainingBar:
 
 
 def summary_text(network: Network) -> Group:
-    """Return the facts of a network for `rich` to print: what it is, and what became of everything in the file."""
+    """Return a summary of a network for `rich`: its size, and the use of every element of the OSM file."""
     facts = network.summary
     side = f"{'left' if facts['left_hand'] else 'right'}-hand, {facts['left_hand_decided']}"
     west, south, east, north = facts["area"]
@@ -191,7 +191,7 @@ def summary_text(network: Network) -> Group:
         "area": f"{west:.4f},{south:.4f},{east:.4f},{north:.4f} (W,S,E,N)",
         "traffic": side,
         "size": f"{facts['edges']} edges, {facts['junctions']} junctions, {facts['km']:.1f} km "
-        f"({facts['lane_km']:.1f} lane-km), at most {facts['most_ways_on']} ways on",
+        f"({facts['lane_km']:.1f} lane-km), at most {facts['most_ways_on']} successors",
         "signals": f"{facts['signals']}, {'guessed where large roads meet' if guessed else 'all from the data'}",
         "elements in the file": account.elements(facts),
         "barriers": f"{facts['barriers']['closed']} closed to cars, {facts['barriers']['open']} open",
@@ -205,7 +205,7 @@ def summary_text(network: Network) -> Group:
         ),
         "trial runs": f"{facts['trial']['runs']}, the last with {facts['trial']['vehicles']} vehicles; in the "
         f"wrong lane at the end: {edge_list(facts['trial']['wrong_lane_left'])}",
-        "mended edges": f"{edge_list(facts['lanes_opened'])} (every way on open from every lane)",
+        "fixed edges": f"{edge_list(facts['lanes_opened'])} (every successor reachable from every lane)",
         "closed edges": edge_list(facts["closed"]),
         "files": f"{network.net_file} (SUMO {facts['sumo']})",
     }
@@ -214,17 +214,17 @@ def summary_text(network: Network) -> Group:
         table.add_row(Text("warning", style="bold yellow"), Text(warning))
     for name, value in rows.items():
         table.add_row(Text(name, style="bold"), Text(value))
-    ways = Table("roads in the file", "ways", "km", box=box.SIMPLE_HEAD, padding=(0, 2, 0, 0))
+    ways = Table("roads in the file", "OSM ways", "km", box=box.SIMPLE_HEAD, padding=(0, 2, 0, 0))
     for column in ways.columns[1:]:
         column.justify = "right"
     for reason, entry in [*facts["left_out"].items(), *facts["outcome"].items()]:
         ways.add_row(Text(reason), f"{entry['ways']:.0f}", f"{entry['km']:.1f}")
     total = account.totals(facts["roads_in_file"])
     ways.add_section()
-    ways.add_row("together", f"{total['ways']:.0f}", f"{total['km']:.1f}")
+    ways.add_row("total", f"{total['ways']:.0f}", f"{total['km']:.1f}")
     return Group(table, ways)
 
 
 def edge_list(edges: Iterable[str]) -> str:
-    """Return the names of some edges as one text."""
+    """Return edges as one text."""
     return ", ".join(edges) or "none"

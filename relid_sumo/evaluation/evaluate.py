@@ -185,7 +185,6 @@ def choose_seeds(ready: PreparedScenario, traffic: str, n_seeds: int | None) -> 
     every: tuple[int, ...] = sets[traffic]
     if n_seeds is not None and not 1 <= n_seeds <= len(every):
         raise InputError(f"--seeds {n_seeds}: give 1 to {len(every)}, the {traffic} seeds of '{ready.scenario.name}'")
-
     return every[:n_seeds]
 
 

@@ -1,4 +1,4 @@
-"""What a user types, and what comes back: the main job through the command line, and every way to get it wrong."""
+"""The command line: the main commands with their output, and every error of the user."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_a_run_folder_holds_what_it_takes_to_go_on_and_to_reproduce(trained: Path) -> None:
+def test_a_run_folder_contains_all_that_resuming_and_reproducing_need(trained: Path) -> None:
     settings = json.loads((trained / "settings.json").read_text())
     assert settings["train"]["episodes"] == 6
     assert settings["versions"]["eclipse-sumo"]
@@ -52,7 +52,7 @@ def test_a_run_folder_holds_what_it_takes_to_go_on_and_to_reproduce(trained: Pat
     assert list((trained / "tensorboard").iterdir())
 
 
-def test_the_same_seed_gives_the_same_bytes_and_another_seed_does_not(trained: Path, tmp_path: Path) -> None:
+def test_only_the_same_seed_gives_the_same_bytes(trained: Path, tmp_path: Path) -> None:
     assert run(*SHORT_TRAINING, "--out", tmp_path / "again", "--workers", "1", "--no-fork") == 0
     assert run(*SHORT_TRAINING, "--out", tmp_path / "other", "--seed", "1") == 0
     metrics = (trained / "metrics.csv").read_bytes()
@@ -62,7 +62,7 @@ def test_the_same_seed_gives_the_same_bytes_and_another_seed_does_not(trained: P
 
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
-def test_a_killed_run_resumed_equals_one_left_alone(
+def test_a_killed_and_resumed_run_equals_an_uninterrupted_one(
     trained: Path,
     tmp_path: Path,
     how: signal.Signals,
@@ -74,7 +74,7 @@ def test_a_killed_run_resumed_equals_one_left_alone(
         command(*SHORT_TRAINING, "--out", folder), stderr=subprocess.PIPE, text=True, start_new_session=True
     )
     wait_until((folder / "checkpoint.pt").exists, 120)
-    assert run("train", "--resume", folder) == 2, "two processes do not train one run"
+    assert run("train", "--resume", folder) == 2, "two processes must not train one run"
     assert f"it is being trained by process {process.pid} on" in " ".join(capsys.readouterr().err.split())
     process.send_signal(how)
     _, printed = process.communicate(timeout=60)
@@ -83,7 +83,7 @@ def test_a_killed_run_resumed_equals_one_left_alone(
         assert "Traceback" not in printed
     assert run("train", "--resume", folder) == 0
     assert (folder / "metrics.csv").read_bytes() == (trained / "metrics.csv").read_bytes()
-    assert run("train", "--resume", folder) == 2, "a finished run does not go on"
+    assert run("train", "--resume", folder) == 2, "a finished run cannot be resumed"
 
 
 def test_evaluation_prints_one_json_object_on_standard_output(
@@ -99,7 +99,7 @@ def test_evaluation_prints_one_json_object_on_standard_output(
         assert low <= row["mean_return"] <= high
     assert result["policies"]["shortest"]["arrival_rate"] == 1.0
     assert result["policies"]["shortest"]["travel_time_over_shortest"] == 0.0
-    assert not set(result["seeds"]) & set(range(16)), "never on training traffic"
+    assert not set(result["seeds"]) & set(range(16)), "no training traffic"
 
 
 def can_be_avoided(trained: Path, road: str) -> bool:
@@ -112,7 +112,7 @@ def can_be_avoided(trained: Path, road: str) -> bool:
     return True
 
 
-def test_evaluation_with_a_road_closed_and_with_other_demand(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_evaluation_with_a_closed_edge_and_with_other_demand(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
     once = ("evaluate", trained, "--seeds", "1", "--json", "--baselines", "shortest")
     assert run(*once) == 0
     before = json.loads(capsys.readouterr().out)["policies"]["shortest"]
@@ -142,7 +142,7 @@ def test_the_table_names_every_policy_and_the_run(trained: Path, capsys: pytest.
         assert word in printed
 
 
-def test_load_policy_drives_the_environment(trained: Path) -> None:
+def test_load_policy_acts_in_the_environment(trained: Path) -> None:
     import relid_sumo  # noqa: PLC0415
 
     policy = relid_sumo.load_policy(trained)
@@ -152,11 +152,11 @@ def test_load_policy_drives_the_environment(trained: Path) -> None:
         actions = {a: policy(a, observations[a]) for a in env.agents if infos[a]["decides"]}
         observations, _, _, _, infos = env.step(actions)
     env.close()
-    with pytest.raises(relid_sumo.InputError, match="no agent 'nobody'"):
+    with pytest.raises(relid_sumo.InputError, match="has no agent 'nobody'"):
         policy("nobody", observations[next(iter(observations))])
 
 
-def test_scenario_check_says_what_the_traffic_looks_like(capsys: pytest.CaptureFixture[str]) -> None:
+def test_scenario_check_describes_the_traffic(capsys: pytest.CaptureFixture[str]) -> None:
     assert run("scenario", "check", "town", *SMALL[:6]) == 0
     printed = capsys.readouterr().out
     assert "10 agents" in printed
@@ -164,7 +164,7 @@ def test_scenario_check_says_what_the_traffic_looks_like(capsys: pytest.CaptureF
     assert "generated by relid_sumo" in printed
 
 
-def test_an_osm_file_is_all_it_takes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_training_needs_only_an_osm_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     source = Path(__file__).parents[3] / "scenarios" / "town" / "town.osm"
     monkeypatch.setattr(meso, "SPREAD", 4)
@@ -172,7 +172,7 @@ def test_an_osm_file_is_all_it_takes(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert run("train", source, *SMALL, "--episodes", "1", "--agents", "3") == 0
     assert (tmp_path / "runs" / "town-ippo-0" / "checkpoint.pt").is_file()
     assert run("scenario", "new", "mine", "--osm", source, "--agents", "4", *LIGHT) == 0
-    assert run("scenario", "new", "mine", "--osm", source) == 2, "never overwritten"
+    assert run("scenario", "new", "mine", "--osm", source) == 2, "an existing scenario is not overwritten"
     assert run("scenario", "check", "mine") == 0
 
 
@@ -187,7 +187,7 @@ BAD_TOML = [
 
 
 @pytest.mark.parametrize(("text", "said"), BAD_TOML)
-def test_a_bad_scenario_file_is_one_message_naming_file_and_key(
+def test_a_bad_scenario_file_gives_one_message_with_file_and_key(
     text: str, said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     whole = (Path(__file__).parents[3] / "scenarios" / "town" / "scenario.toml").read_text()
@@ -237,7 +237,7 @@ def test_a_bad_scenario_file_is_one_message_naming_file_and_key(
         (["scenario", "check", "nowhere"], "no scenario 'nowhere'"),
     ],
 )
-def test_bad_arguments_are_one_message_and_exit_code_2(
+def test_bad_arguments_give_one_message_and_exit_code_2(
     arguments: list[str], said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -245,7 +245,7 @@ def test_bad_arguments_are_one_message_and_exit_code_2(
     printed = capsys.readouterr().err
     assert said in printed
     assert "Traceback" not in printed
-    assert not list(tmp_path.iterdir()), "nothing half-written is left"
+    assert not list(tmp_path.iterdir()), "no file is left"
 
 
 @pytest.mark.parametrize("agents", ["0", "500"])
@@ -271,7 +271,7 @@ def test_an_output_folder_that_exists_or_cannot_be_written(
     assert "cannot be made" in capsys.readouterr().err
 
 
-def test_evaluation_refuses_what_does_not_fit(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_evaluation_refuses_arguments_that_do_not_fit(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for words, said in (
         (["--seeds", "21"], "1 to 20"),
         (["--traffic", "evaluaton"], "did you mean 'evaluation'"),
@@ -283,7 +283,7 @@ def test_evaluation_refuses_what_does_not_fit(trained: Path, capsys: pytest.Capt
         assert said in capsys.readouterr().err
 
 
-def test_debug_shows_where_an_error_comes_from(capsys: pytest.CaptureFixture[str]) -> None:
+def test_debug_shows_the_traceback_of_an_error(capsys: pytest.CaptureFixture[str]) -> None:
     assert run("train", "twon", "--debug") == 2
     assert "Traceback" in capsys.readouterr().err
 
@@ -300,14 +300,14 @@ def test_quiet_prints_results_and_errors_only(
     assert run("train", "twon", "--quiet") == 2
     assert "did you mean" in capsys.readouterr().err
     assert run("train", "town", *SMALL, "--episodes", "2", "--out", tmp_path / "loud") == 0
-    assert "next: relid-sumo evaluate" in capsys.readouterr().err, "--quiet is of one command"
+    assert "next: relid-sumo evaluate" in capsys.readouterr().err, "--quiet affects one command only"
 
 
-def test_a_sumo_that_dies_in_mid_episode_ends_in_one_message(
+def test_a_sumo_that_dies_during_an_episode_gives_one_message(
     tmp_path: Path, children: Callable[[int], dict[int, str]], wait_until: Callable[..., None]
 ) -> None:
     def ended() -> bool:
-        for child, words in children(process.pid).items():  # every one: a single death is made good
+        for child, words in children(process.pid).items():  # all of them, because a single lost episode runs again
             if "relid_sumo.base.process" in words:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(child, signal.SIGKILL)

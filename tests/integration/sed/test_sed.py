@@ -139,7 +139,7 @@ def test_show_prints_what_each_round_changed_and_draws_the_routes(
 ) -> None:
     assert run("sed", "show", made, "--map", tmp_path / "routes.png") == 0
     printed = capsys.readouterr().out
-    for words in ("without refinement", "with refinement", "F_out", "floor", "held plans together", "reactive"):
+    for words in ("without refinement", "with refinement", "F_out", "floor", "best plans together", "reactive"):
         assert words in printed, words
     assert (tmp_path / "routes.png").read_bytes().startswith(b"\x89PNG")
     assert run("sed", "show", made, "--json") == 0

@@ -23,40 +23,42 @@ def executable(file: Path, script: str) -> None:
 
 
 @pytest.mark.sumo
-def test_nothing_required_fails_where_the_tests_run() -> None:
+def test_no_required_check_fails_on_the_machine_of_the_tests() -> None:
     found = doctor.checks()
     assert [check for check in found if check.status == "fail"] == []
     assert len({check.name for check in found}) == len(found)
-    assert all(check.mend for check in found if check.status != "ok")
+    assert all(check.fix for check in found if check.status != "ok")
     by_name = {check.name: check for check in found}
     assert by_name["SUMO"].found.startswith(f"{sumo.version()}: sumo, netconvert, duarouter, sumo-gui")
     assert by_name["libsumo, traci, sumolib"].found == f"{sumo.version()}, loads"
 
 
-def test_a_missing_library_and_the_line_that_installs_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_missing_library_is_reported_with_the_install_command(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.setattr(sys, "platform", "linux")
     assert system.missing_libraries(lambda library: library != "libXrender.so.1") == ["libXrender.so.1"]
     monkeypatch.setattr(doctor, "missing_libraries", lambda: ["libXrender.so.1", "libGL.so.1"])
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
     executable(tmp_path / "dnf", "")
-    assert doctor.system_libraries().mend == "sudo dnf install -y libXrender libglvnd-glx"
+    assert doctor.system_libraries().fix == "sudo dnf install -y libXrender libglvnd-glx"
     executable(tmp_path / "apt-get", "")
     check = doctor.system_libraries()
     assert (check.status, check.found) == ("fail", "missing: libXrender.so.1, libGL.so.1")
-    assert check.mend == "sudo apt-get update && sudo apt-get install -y libxrender1 libgl1"
+    assert check.fix == "sudo apt-get update && sudo apt-get install -y libxrender1 libgl1"
     monkeypatch.setattr(os, "geteuid", lambda: 0)
-    assert doctor.system_libraries().mend == "apt-get update && apt-get install -y libxrender1 libgl1"
+    assert doctor.system_libraries().fix == "apt-get update && apt-get install -y libxrender1 libgl1"
 
 
-def test_the_loader_finds_only_libraries_that_are_there(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_loader_finds_only_existing_libraries(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "platform", "linux")
     monkeypatch.setattr(system, "LIBRARIES", {"libc.so.6": ("libc6", "glibc"), "libno-such.so.1": ("no", "no")})
     assert system.missing_libraries() == ["libno-such.so.1"]
 
 
-def test_make_install_stops_where_a_library_is_missing(tmp_path: Path) -> None:
-    """The script runs without anything installed (-I, -S): it says what to install, and exits with 1."""
+def test_make_install_stops_if_a_library_is_missing(tmp_path: Path) -> None:
+    """The script runs without installed packages (-I, -S), prints what to install and exits with 1."""
     copy = tmp_path / "relid_sumo" / "base" / "system.py"
     copy.parent.mkdir(parents=True)
     copy.write_text((ROOT / "relid_sumo" / "base" / "system.py").read_text().replace("libGL.so.1", "libno-such.so.1"))
@@ -77,7 +79,7 @@ def test_programs_of_another_version(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sumo, "version", lambda: "0.1.0")
     check = doctor.sumo_programs()
     assert check.status == "fail"
-    assert check.found.startswith("the wheel is 0.1.0, but sumo says 'Eclipse SUMO sumo ")
+    assert check.found.startswith("the wheel is 0.1.0, but sumo prints 'Eclipse SUMO sumo ")
 
 
 def test_programs_that_do_not_start(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -91,7 +93,7 @@ def test_programs_that_do_not_start(monkeypatch: pytest.MonkeyPatch, tmp_path: P
     assert "libGL.so.1: cannot open" in doctor.sumo_programs().found
     for program in doctor.PROGRAMS:
         executable(tmp_path / program, "exit 0")
-    assert doctor.sumo_programs().found == f"the wheel is {sumo.version()}, but sumo says ''"
+    assert doctor.sumo_programs().found == f"the wheel is {sumo.version()}, but sumo prints ''"
 
 
 def test_packages_of_different_versions(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -117,8 +119,8 @@ def test_no_screen_and_no_xvfb(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) 
     monkeypatch.setenv("PATH", str(tmp_path))
     check = doctor.display()
     assert (check.status, check.found) == ("warn", "no screen, no Xvfb: `view` cannot draw")
-    assert "apt-get install -y xvfb" in check.mend
-    assert "dnf install -y xorg-x11-server-Xvfb" in check.mend
+    assert "apt-get install -y xvfb" in check.fix
+    assert "dnf install -y xorg-x11-server-Xvfb" in check.fix
     executable(tmp_path / "Xvfb", "")
     assert doctor.display().status == "ok"
 
@@ -138,11 +140,11 @@ def test_a_screen_that_answers(xvfb: str) -> None:
     assert check.found.startswith(f"DISPLAY={xvfb};")
 
 
-def test_sandbox_says_what_the_kernel_lacks(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_sandbox_check_reports_what_the_kernel_lacks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(doctor, "missing_isolation", lambda: "the kernel's Landlock is version 4")
     check = doctor.sandbox()
     assert check.status == "warn"
-    assert "the kernel's Landlock is version 4; programs that a language model wrote need it" in check.found
+    assert "the kernel's Landlock is version 4; only programs written by a language model need it" in check.found
     monkeypatch.setattr(doctor, "missing_isolation", lambda: None)
     assert doctor.sandbox().status == "ok"
 
@@ -154,12 +156,10 @@ def test_a_cache_that_cannot_be_written(monkeypatch: pytest.MonkeyPatch, tmp_pat
     check = doctor.cache()
     assert check.status == "fail"
     assert check.found == f"{file / 'cache'}: Not a directory"
-    assert "RELID_SUMO_CACHE" in check.mend
+    assert "RELID_SUMO_CACHE" in check.fix
 
 
-def test_the_cache_check_makes_the_folder_and_leaves_nothing_in_it(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_the_cache_check_makes_the_folder_and_leaves_it_empty(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("RELID_SUMO_CACHE", str(tmp_path / "new" / "cache"))
     assert doctor.cache().status == "ok"
     assert list((tmp_path / "new" / "cache").iterdir()) == []
@@ -183,7 +183,7 @@ def test_no_extracts(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     assert doctor.extracts().found == f"no such folder: {tmp_path / 'no'}"
 
 
-def test_extracts_that_are_absent_or_other_data(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_extracts_that_are_absent_or_have_other_data(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     entry = 'title = "A"\ndescription = "B"\n[extract]\nfile = "{0}.osm"\nsha256 = "{1}"\ndate = "2026-01-01"\n'
     content = b"<osm/>"
     files = {}
@@ -199,7 +199,7 @@ def test_extracts_that_are_absent_or_other_data(monkeypatch: pytest.MonkeyPatch,
     assert check.status == "warn"
     assert check.found.split("; ") == [
         "right: found",
-        f"other: {tmp_path / 'other.osm'} is other map data (its checksum differs)",
+        f"other: {tmp_path / 'other.osm'} has other map data (its checksum differs)",
         "absent: absent.osm is in none of the folders",
     ]
     del files["other"], files["absent"]
@@ -209,7 +209,7 @@ def test_extracts_that_are_absent_or_other_data(monkeypatch: pytest.MonkeyPatch,
 
 
 @pytest.mark.osm
-def test_the_shipped_cities_extracts_are_found(osm_dir: Path) -> None:
+def test_the_extracts_of_the_included_cities_are_found(osm_dir: Path) -> None:
     check = doctor.extracts()
     assert check.status == "ok", check
     assert "orlando: found" in check.found

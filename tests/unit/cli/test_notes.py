@@ -1,4 +1,4 @@
-"""Log records on the terminal: notes, warnings, bars, and what --quiet and --debug leave of them."""
+"""Log records on the terminal: notes, warnings and bars, with --quiet and with --debug."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ LOG = logging.getLogger("relid_sumo.some.module")
 
 
 class Screen(io.StringIO):
-    """A terminal, as far as rich can tell."""
+    """A stream that rich takes for a terminal."""
 
     def isatty(self) -> bool:
         return True
@@ -45,7 +45,7 @@ def log_one_of_each() -> None:
         (False, True, ["a detail", "a note about [edges]", "a warning"]),
     ],
 )
-def test_notes_and_warnings_are_printed_as_asked(screen: Screen, quiet: bool, debug: bool, shown: list[str]) -> None:
+def test_notes_and_warnings_follow_quiet_and_debug(screen: Screen, quiet: bool, debug: bool, shown: list[str]) -> None:
     with notes.shown(quiet=quiet, debug=debug):
         log_one_of_each()
     assert screen.getvalue().splitlines() == shown
@@ -56,18 +56,18 @@ def test_notes_and_warnings_are_printed_as_asked(screen: Screen, quiet: bool, de
 def test_progress_is_a_bar_on_a_terminal(screen: Screen) -> None:
     with notes.shown(), counting("measuring", 3) as tick:
         tick(None)
-        LOG.info("a note meanwhile")
+        LOG.info("a note during progress")
         tick(None)
         notes_handler = next(h for h in notes.LOGGER.handlers if isinstance(h, notes.Notes))
         assert notes_handler._bar is not None
         notes_handler._bar.refresh()
     assert "measuring" in screen.getvalue()
     assert "2/3" in screen.getvalue()
-    assert "a note meanwhile" in screen.getvalue()
+    assert "a note during progress" in screen.getvalue()
 
 
 @pytest.mark.parametrize("why", ["quiet", "own bar", "no terminal"])
-def test_no_bar_is_drawn_where_it_would_be_in_the_way(
+def test_no_bar_is_drawn_if_quiet_or_without_a_terminal(
     screen: Screen, why: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if why == "no terminal":
@@ -82,7 +82,7 @@ def test_no_bar_is_drawn_where_it_would_be_in_the_way(
     assert screen.getvalue() == ""
 
 
-def test_a_step_that_fails_leaves_no_bar_behind(screen: Screen) -> None:
+def test_a_failed_step_removes_its_bar(screen: Screen) -> None:
     with notes.shown():
         with pytest.raises(ValueError, match="no"), counting("measuring", 2):
             raise ValueError("no")
@@ -107,7 +107,7 @@ def test_a_library_user_gets_progress_as_records(caplog: pytest.LogCaptureFixtur
     assert caplog.messages[1] == "measuring 1/2"
 
 
-def test_notes_are_followed_besides_being_printed(screen: Screen) -> None:
+def test_followed_notes_are_also_printed(screen: Screen) -> None:
     told: list[str] = []
     with notes.shown(), notes.following(told.append):
         LOG.info("a note")

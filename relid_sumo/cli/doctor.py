@@ -212,7 +212,7 @@ def _extract_state(extract: catalogue.ExtractEntry, folders: list[Path]) -> str:
 
 
 def _run_python(code: str) -> tuple[bool, str]:
-    """Run code in a new interpreter; return whether it succeeded, and its output or last error line."""
+    """Run code in a new interpreter; return whether it succeeded, and the last line of its output or errors."""
     try:
         command = [sys.executable, "-c", code]
         done = subprocess.run(
@@ -221,7 +221,7 @@ def _run_python(code: str) -> tuple[bool, str]:
     except subprocess.TimeoutExpired:
         return False, "no answer in 120 s"
     if done.returncode == 0:
-        return True, done.stdout.strip()
+        return True, done.stdout.strip().rpartition("\n")[2]  # libsumo may print a warning about pyarrow first
     lines = done.stderr.strip().splitlines()
     return False, lines[-1] if lines else f"exit code {done.returncode}"
 

@@ -1,4 +1,4 @@
-"""Figures and tables of the study, from what lies in docs/results: written to summary.json and tables.md."""
+"""Write the figures (summary.json) and tables (tables.md) of the study from the files in docs/results."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ Indices = NDArray[np.int64]
 
 
 def cells(*batches: str) -> dict[tuple[str, str], list[Summary]]:
-    """Return finished cells of batches by scenario and algorithm."""
+    """Return the finished cells of batches by scenario and algorithm."""
     found: dict[tuple[str, str], list[Summary]] = {}
     for file in (file for batch in batches for file in sorted((HERE / "cells" / batch / "summaries").glob("*.json"))):
         summary = runs_summary.read_summary(file)
@@ -36,32 +36,32 @@ def cells(*batches: str) -> dict[tuple[str, str], list[Summary]]:
 
 
 def by_seed(driven: PolicyOutcome, name: str) -> Floats:
-    """Return a figure per traffic seed, a mean over agents; `name` may be ``arrival_rate``."""
+    """Return one value per traffic seed, the mean over agents. `name` may also be ``arrival_rate``."""
     rows = [[status == "arrived" for status in row] for row in driven.status]
     values: Floats = np.array(rows if name == "arrival_rate" else getattr(driven, name), dtype=np.float64)
     return np.asarray(values.mean(axis=1))
 
 
 def trained(summaries: Sequence[Summary], name: str) -> Floats:
-    """Return the same of each run's policy, shape (training seeds, traffic seeds)."""
+    """Return these values for the policy of each run, shape (training seeds, traffic seeds)."""
     evaluations = [summary.evaluation for summary in summaries]
     return np.array([by_seed(e.policies["trained"], name) for e in evaluations if e is not None])
 
 
 def resampled(values: Floats, columns: Indices, stream: str) -> Floats:
-    """Return bootstrap means of an array (training seeds, traffic seeds), both drawn anew; traffic as given."""
+    """Return bootstrap means of an array (training seeds, traffic seeds). `columns` are the draws of traffic seeds."""
     rows = seeding.stream(0, "study", stream).integers(0, len(values), (len(columns), len(values)))
     return np.asarray(values[rows[:, :, None], columns[:, None, :]].mean(axis=(1, 2)))
 
 
 def traffic_draws(values: Floats) -> Indices:
-    """Return draws of traffic seeds, the same for all policies: what is compared is compared in the same traffic."""
+    """Return draws of traffic seeds. They are equal for all policies, for comparisons in equal traffic."""
     count = values.shape[1]
     return seeding.stream(0, "study", "traffic").integers(0, count, (RESAMPLES, count))
 
 
 def figure(values: Floats, digits: int = 1) -> dict[str, float]:
-    """Return a mean with its 95 % interval over training and traffic seeds (over traffic alone if there is one row)."""
+    """Return a mean with its 95 % interval over training and traffic seeds (only traffic seeds if there is one row)."""
     return interval(values.mean(), resampled(values, traffic_draws(values), "own"), digits)
 
 
@@ -72,7 +72,7 @@ def interval(mean: float, draws: Floats, digits: int = 1) -> dict[str, float]:
 
 
 def compared(ours: Floats, theirs: Floats, how: Callable[[Floats, Floats], Floats]) -> dict[str, float]:
-    """Return what two policies' means come to, in the same traffic, with its interval."""
+    """Return a comparison of two policies' means in the same traffic, with its interval."""
     columns = traffic_draws(ours)
     mean = how(ours.mean(keepdims=True), theirs.mean(keepdims=True)).item()
     return interval(mean, how(resampled(ours, columns, "ours"), resampled(theirs, columns, "theirs")))
@@ -84,15 +84,15 @@ def over(ours: Floats, theirs: Floats) -> Floats:
 
 
 def quicker(ours: Floats, theirs: Floats) -> Floats:
-    """Return by how much travel times are shorter, s."""
+    """Return the reduction of travel times, s."""
     return np.asarray(theirs - ours)
 
 
 def level_ratio(ours: Sequence[Summary], theirs: Sequence[Summary]) -> float | None:
-    """Return after which share of IPPO's budget RELED has the best level that IPPO has at any time; None where never.
+    """Return the share of IPPO's budget after which RELED reaches IPPO's best level; None if it never does.
 
-    A level is a mean over `SPAN` updates, of sampled episodes of training, and over runs. What was driven until then
-    beside training (to make demonstrations, to probe and to show them) counts.
+    A level is the mean return of sampled training episodes over `SPAN` updates and over runs. Episodes outside training
+    (to make, probe and show demonstrations) count too.
     """
     level = max(_levels(theirs))
     reached = [k for k, value in enumerate(_levels(ours)) if value >= level]
@@ -110,7 +110,7 @@ def _levels(runs: Sequence[Summary]) -> Floats:
 
 
 def tables() -> None:
-    """Write summary.json and tables.md from what there is."""
+    """Write summary.json and tables.md from the available files."""
     summary: dict[str, Any] = {"straight": {}, "time": {}}
     text = [
         "<!-- written by tools/study.py tables -->",
@@ -152,7 +152,7 @@ def entry(city: str, rows: Mapping[str, Sequence[Summary]], *, returns: bool) ->
     not_learned = content.pop("policies")
     seeds = [_evaluation(run).traffic_seeds for runs in rows.values() for run in runs]
     if any(own != seeds[0] for own in [*seeds, content.get("traffic_seeds", seeds[0])]):
-        raise ValueError(f"{city}: not all was driven in traffic seeds {seeds[0]}: drive or train anew what was not")
+        raise ValueError(f"{city}: some results are not from traffic seeds {seeds[0]}; evaluate or train these again")
     measured = {
         name: {algo: trained(runs, name) for algo, runs in rows.items()}
         | {
@@ -186,9 +186,9 @@ def entry(city: str, rows: Mapping[str, Sequence[Summary]], *, returns: bool) ->
 
 
 def costs(runs: Sequence[Summary]) -> dict[str, float]:
-    """Return what a run took, as a mean: episodes trained on, others; decisions, simulated and wall time of the first.
+    """Return mean costs of a run: training episodes, with decisions, simulated time and wall time; other episodes.
 
-    What came before the first update, between simulations and after the last one is in none of the times.
+    The times exclude the start of the run, the change between simulators and the end of the run.
     """
     totals = {name: np.mean([sum(run.metrics[name]) for run in runs]) for name in ("decisions", "simulated_s")}
     beside = [run.metrics["driven_beside"][-1] if "driven_beside" in run.metrics else 0 for run in runs]
@@ -202,7 +202,7 @@ def costs(runs: Sequence[Summary]) -> dict[str, float]:
 
 
 def costs_table(said: Mapping[str, Mapping[str, float]]) -> list[str]:
-    """Return what `costs` returned, by algorithm, as Markdown."""
+    """Return the result of `costs` by algorithm as Markdown."""
     lines = [
         "| policy | other episodes | training episodes | decisions | simulated, h | min |",
         "| --- |" + " --- |" * 5,
@@ -211,7 +211,7 @@ def costs_table(said: Mapping[str, Mapping[str, float]]) -> list[str]:
 
 
 def scaling() -> dict[str, Any]:
-    """Return figures of the cells with more agents, by scenario: what was learned, and what was driven beside it."""
+    """Return figures of the cells with more agents, by scenario: learnt policies and baselines."""
     said: dict[str, Any] = {}
     for (scenario, algo), (run,) in cells("straight-scale").items():  # one training seed
         driven = {algo if name == "trained" else name: one for name, one in _evaluation(run).policies.items()}
@@ -225,12 +225,12 @@ def scaling() -> dict[str, Any]:
 
 
 def _evaluation(run: Summary) -> runs_summary.StoredEvaluation:
-    assert run.evaluation is not None  # `cells` leaves others out
+    assert run.evaluation is not None  # `cells` returns only evaluated runs
     return run.evaluation
 
 
 def scaling_table(said: Mapping[str, Any]) -> list[str]:
-    """Return what `scaling` returned as Markdown."""
+    """Return the result of `scaling` as Markdown."""
     lines = ["| scenario | policy | return, s | travel time, s | arrived | episodes | other episodes | training, min |"]
     lines += ["| --- |" + " --- |" * 7]
     for scenario, one in said.items():
@@ -245,7 +245,7 @@ def scaling_table(said: Mapping[str, Any]) -> list[str]:
 
 
 def elsewhere(content: Mapping[str, Any]) -> dict[str, Any]:
-    """Return travel times and arrival rates by case and policy, from what `unseen` drove."""
+    """Return travel times and arrival rates by case and policy, from the results of `unseen`."""
     said: dict[str, Any] = {}
     for case, driven in content["cases"].items():
         by_algo: dict[str, list[PolicyOutcome]] = {}
@@ -264,7 +264,7 @@ def elsewhere(content: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def elsewhere_table(said: Mapping[str, Any]) -> list[str]:
-    """Return what `elsewhere` returned as Markdown."""
+    """Return the result of `elsewhere` as Markdown."""
     lines = ["| policy | " + " | ".join(f"{case}, s | arrived" for case in said) + " |"]
     lines += ["| --- |" + " --- | --- |" * len(said)]
     for algo in next(iter(said.values())):
@@ -279,7 +279,7 @@ def elsewhere_table(said: Mapping[str, Any]) -> list[str]:
 
 
 def written(value: Mapping[str, float] | None, sign: str = "") -> str:
-    """Return a figure and its interval as text, rounded; with `sign` ``+`` signed."""
+    """Return a rounded figure with its interval as text; with a sign if `sign` is ``+``."""
     if value is None:
         return "-"
     mean, low, high = (f"{value[name]:{sign}.0f}" for name in ("mean", "low", "high"))
@@ -287,7 +287,7 @@ def written(value: Mapping[str, float] | None, sign: str = "") -> str:
 
 
 def table(title: str, said: Mapping[str, Any]) -> list[str]:
-    """Return a city's figures as Markdown, the quickest first."""
+    """Return a city's figures as Markdown, fastest policy first."""
     lines = [f"## {title}", ""]
     lines += ["| policy | training seeds | return, s | travel time, s | RELED is faster by, s | arrived |"]
     lines += ["| --- | --- | --- | --- | --- | --- |"]

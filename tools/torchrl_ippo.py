@@ -1,16 +1,16 @@
-"""Is the project's own IPPO a fair opponent? The same scenario learnt by TorchRL's PPO, and both side by side.
+"""Compare the project's IPPO with TorchRL's PPO on the same scenario.
 
     pip install 'relid_sumo[torchrl]'
     python tools/torchrl_ippo.py town --episodes 200 --seed 0 --simulator meso --out town-0.json
 
-The traffic is that of the PettingZoo environment, the learning TorchRL's: `ProbabilisticActor` over a masked
-categorical, `GAE` and `ClipPPOLoss`, one actor and one critic per agent, nothing shared. Budget, settings and the order
-of the training traffic are the same on both sides; draws and first weights are each side's own. Both policies are then
-driven greedily in the validation traffic, through the same environment.
+The traffic comes from the PettingZoo environment, the learner from TorchRL: `ProbabilisticActor` over a masked
+categorical, `GAE` and `ClipPPOLoss`, with one actor and one critic per agent and nothing shared. Budget, settings and
+the order of training traffic are equal on both sides; draws and initial weights are not. Both policies are evaluated
+greedily in the validation traffic, in the same environment.
 
-Transitions are those of `collect_episode`, one per decision of an agent, and not those of TorchRL's PettingZooWrapper
-and collectors. These take every moment for a step of every agent. In `town` an agent decides in 27 of 240 moments: the
-others would fill its batch with forced actions, and GAE would weigh by lambda per moment, not per decision of the agent
+Transitions come from `collect_episode`, one per decision of an agent. TorchRL's PettingZooWrapper and collectors would
+take every moment for a step of every agent. In `town` an agent decides in 27 of 240 moments: the others would fill its
+batch with forced actions, and GAE would apply lambda per moment instead of per decision of the agent
 (docs/wrappers.md).
 """
 
@@ -67,7 +67,7 @@ def measured(episode: CollectedEpisode) -> dict[str, float]:
 
 
 def batch_of(episodes: Sequence[AgentDecisions]) -> TensorDict:
-    """Return one agent's decisions in several episodes, one after another, as TorchRL wants them; rewards in 100 s."""
+    """Return one agent's decisions in several episodes as a TorchRL batch, in order; rewards in units of 100 s."""
 
     def column(name: str) -> Tensor:
         return torch.from_numpy(np.concatenate([getattr(one, name) for one in episodes]))
@@ -95,7 +95,7 @@ def batch_of(episodes: Sequence[AgentDecisions]) -> TensorDict:
 
 
 class OwnNet(nn.Module):
-    """The project's actor of one agent, as a network that TorchRL can take: observations (..., width) to logits."""
+    """The project's actor of one agent as a TorchRL network, from observations (..., width) to logits."""
 
     def __init__(self, m_out: int, settings: IppoSettings, seed: int) -> None:
         super().__init__()
@@ -110,7 +110,7 @@ class OwnNet(nn.Module):
 
 
 class Learner:
-    """One agent's actor, critic and PPO, all TorchRL's (the actor's network is the project's where `net` says so)."""
+    """One agent's actor, critic and PPO from TorchRL. `net` selects TorchRL's network or the project's."""
 
     def __init__(self, m_out: int, settings: IppoSettings, net: Net, seed: int) -> None:
         self.settings = s = settings
@@ -139,13 +139,13 @@ class Learner:
         self.optimiser = torch.optim.Adam(self.loss.parameters(), lr=s.learning_rate, eps=1e-5)
 
     def act(self, observation: Observation, how: InteractionType) -> int:
-        """Return a slot, drawn or the most probable."""
+        """Return a slot: a draw, or the most probable one."""
         seen = {name: torch.from_numpy(observation[name]) for name in ("observation", "action_mask")}
         with torch.no_grad(), set_interaction_type(how):
             return int(self.actor(TensorDict(seen | {"action_mask": seen["action_mask"] > 0}))["action"])
 
     def learn(self, batch: TensorDict, progress: float) -> None:
-        """Learn from one batch of own decisions; `progress` is the share of the run that is over."""
+        """Learn from a batch of the agent's decisions; `progress` is the finished share of the run."""
         s, left = self.settings, 1.0 - progress
         for group in self.optimiser.param_groups:
             group["lr"] = s.learning_rate * (left if s.schedule == "linear" else 1.0)
@@ -162,7 +162,7 @@ class Learner:
 
 
 def train_torchrl(scenario: Scenario, settings: TrainSettings, net: Net) -> tuple[list[float], Choose]:
-    """Train by TorchRL; return the mean sampled return of each update [s], and the greedy policy."""
+    """Train with TorchRL; return the mean sampled return of each update [s], and the greedy policy."""
     env, seeds = parallel_env(scenario), scenario.seeds.training
     curve: list[float] = []
 
@@ -189,7 +189,7 @@ def train_torchrl(scenario: Scenario, settings: TrainSettings, net: Net) -> tupl
 
 
 def train_own(scenario: Scenario, settings: TrainSettings) -> tuple[list[float], Choose]:
-    """Train by the project's own IPPO; return the same."""
+    """Train with the project's IPPO; return the same."""
     with tempfile.TemporaryDirectory() as folder:
         run = Path(folder) / "run"
         train(prepare(scenario, simulators=(scenario.simulator,)), run, settings, workers=1)
@@ -197,7 +197,7 @@ def train_own(scenario: Scenario, settings: TrainSettings) -> tuple[list[float],
 
 
 def validate(scenario: Scenario, policies: dict[str, Choose]) -> dict[str, dict[str, list[float]]]:
-    """Drive policies, and `shortest`, in the validation traffic: means over agents, one per traffic seed."""
+    """Evaluate policies and `shortest` in the validation traffic; return means over agents, one per traffic seed."""
     seeds = scenario.seeds.validation
     env = parallel_env(scenario, traffic="validation")
     driven = {
@@ -215,21 +215,21 @@ def validate(scenario: Scenario, policies: dict[str, Choose]) -> dict[str, dict[
     return {name: {key: [float(one[key]) for one in drives] for key in MEASURES} for name, drives in driven.items()}
 
 
-def show(told: dict[str, Any]) -> None:
-    """Print both curves at up to ten updates, and both evaluations."""
-    curves = told["curves"]
+def show(result: dict[str, Any]) -> None:
+    """Print both learning curves at up to ten updates, and both evaluations."""
+    curves = result["curves"]
     print(f"{'update':>10}" + "".join(f"{name:>14}" for name in curves) + "   mean sampled return, s")
     count = min(map(len, curves.values()))
     for k in sorted({round(k) for k in np.linspace(0, count - 1, 10)}):
         print(f"{k + 1:>10}" + "".join(f"{curve[k]:>14.1f}" for curve in curves.values()))
-    for simulator, found in told["validation"].items():
+    for simulator, found in result["validation"].items():
         print(f"\nvalidation traffic, {simulator}: return, s; travel time, s; arrived (greedy, means over seeds)")
         for name, values in found.items():
             print(f"{name:>14}" + "".join(f"{np.mean(values[key]):>10.2f}" for key in MEASURES))
 
 
 def compare(scenario: Scenario, settings: TrainSettings, net: Net) -> dict[str, Any]:
-    """Train both ways and drive both policies, in the simulation of the training and in the microscopic one."""
+    """Train with both and evaluate both policies, in the simulator of the training and in the microscopic one."""
     start = time.perf_counter()
     theirs, their_policy = train_torchrl(scenario, settings, net)
     between = time.perf_counter()
@@ -251,24 +251,33 @@ def compare(scenario: Scenario, settings: TrainSettings, net: Net) -> dict[str, 
 
 
 def main() -> None:
-    """Do what the arguments say."""
+    """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("scenario", help="name, folder or OSM file")
-    parser.add_argument("--episodes", type=int, default=200, help="budget of each side (default: %(default)s)")
-    parser.add_argument("--seed", type=int, default=0, help="default: %(default)s")
-    parser.add_argument("--simulator", choices=get_args(Simulator), default="meso", help="default: %(default)s")
-    parser.add_argument("--net", choices=get_args(Net), default="mlp", help="TorchRL's actor: its MLP, or our network")
+    parser.add_argument("scenario", help="scenario's name or folder, or an OSM file")
+    parser.add_argument(
+        "--episodes", type=int, default=200, help="training episodes of each side (default: %(default)s)"
+    )
+    parser.add_argument("--seed", type=int, default=0, help="training seed (default: %(default)s)")
+    parser.add_argument(
+        "--simulator", choices=get_args(Simulator), default="meso", help="simulator (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--net",
+        choices=get_args(Net),
+        default="mlp",
+        help="TorchRL's actor: its MLP or our network (default: %(default)s)",
+    )
     parser.add_argument("--out", type=Path, required=True, help="JSON file to write")
     given = parser.parse_args()
     torch.set_num_threads(1)
     try:
         scenario = override(load_scenario(given.scenario), [f"simulator={given.simulator}"])
         settings = train_settings({"algo": "ippo", "seed": given.seed, "episodes": given.episodes}, source="arguments")
-        told = compare(scenario, settings, given.net)
+        result = compare(scenario, settings, given.net)
     except RelidSumoError as error:
         parser.error(str(error))
-    files.write_json(given.out, told)
-    show(told)
+    files.write_json(given.out, result)
+    show(result)
 
 
 if __name__ == "__main__":

@@ -59,7 +59,7 @@ def test_the_ratio_counts_episodes_outside_training() -> None:
 def test_results_from_other_traffic_seeds_are_not_compared(results_copy: Path) -> None:
     file = results_copy / "baselines" / "orlando.json"
     file.write_text(file.read_text().replace('"traffic_seeds":[200,201', '"traffic_seeds":[201,200'))
-    with pytest.raises(ValueError, match="orlando: not all was driven in traffic seeds"):
+    with pytest.raises(ValueError, match="orlando: some results are not from traffic seeds"):
         study_tables.tables()
 
 

@@ -1,4 +1,4 @@
-"""That `tools/torchrl_ippo.py` compares like with like: TorchRL's targets and update are the project's own."""
+"""The comparison in `tools/torchrl_ippo.py` is fair: TorchRL's targets and update equal the project's."""
 
 from __future__ import annotations
 

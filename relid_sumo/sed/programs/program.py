@@ -1,30 +1,20 @@
-"""What a planning program gets, and what runs it inside the sandbox. Stands alone: the standard library and no more.
+"""What a planning program gets: the network, its trips and the traffic. Stands alone: the standard library and no more.
 
-`main` reads one JSON object from standard input, makes the three objects of it, runs the program's
-``plan(network, trips, traffic)`` and writes one JSON object: ``{"plan": {...}}`` or ``{"error": "..."}``. Times are in
-s since the agents' time 0, lengths in m.
+`objects` makes them from JSON, for the call ``plan(network, trips, traffic)``. Times are in s since the agents' time 0,
+lengths in m.
 """
 
 from __future__ import annotations
 
 import heapq
 import itertools
-import json
-import linecache
 import math
-import os
-import random
-import resource
-import sys
-import traceback
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 Weight = Mapping[str, float] | Callable[[str], float] | None
 
-NAME = "<program>"
-MOST_FRAMES = 6
 PENALTY = 1.5  # what a used edge costs more when looking for the next clearly different path
 MOST_SHARED = 0.7  # paths that share less than this of their length are clearly different
 
@@ -300,59 +290,3 @@ def objects(data: dict[str, Any]) -> tuple[Network, list[Trip], Traffic]:
     network = Network(data["network"])
     trips = [Trip(**{**trip, "tried": [Tried(**tried) for tried in trip["tried"]]}) for trip in data["trips"]]
     return network, trips, Traffic(network, data["traffic"])
-
-
-def run(source: str, data: dict[str, Any]) -> dict[str, Any]:
-    """Run a program and return its plan, or what went wrong."""
-    linecache.cache[NAME] = (len(source), None, source.splitlines(keepends=True), NAME)
-    scope: dict[str, Any] = {"__name__": "program", "__builtins__": __builtins__}
-    try:
-        exec(compile(source, NAME, "exec"), scope)
-        plan = scope.get("plan")
-        if not callable(plan):
-            return {"error": "the program defines no function plan(network, trips, traffic)"}
-        return {"plan": plan(*objects(data))}
-    except BaseException as error:  # SystemExit and KeyboardInterrupt too: whatever ends a program is told
-        return {"error": _told(error)}
-
-
-def _told(error: BaseException) -> str:
-    """Return the end of a traceback, from the program's own lines on."""
-    frames = traceback.extract_tb(error.__traceback__)
-    first = next((i for i, frame in enumerate(frames) if frame.filename == NAME), len(frames))
-    lines = traceback.format_list(frames[first:][-MOST_FRAMES:])
-    return "".join([*lines, *traceback.format_exception_only(error)]).strip()
-
-
-def limit(cpu_s: int, memory_mib: int, files: int) -> None:
-    """Set limits of this process that it cannot raise again."""
-    resource.setrlimit(resource.RLIMIT_CPU, (cpu_s, cpu_s + 1))  # a signal first, which says why; then the end
-    for kind, most in (
-        (resource.RLIMIT_AS, memory_mib * 2**20),
-        (resource.RLIMIT_FSIZE, 0),
-        (resource.RLIMIT_NOFILE, files),
-        (resource.RLIMIT_CORE, 0),
-    ):
-        resource.setrlimit(kind, (most, most))
-
-
-def main() -> None:
-    """Run the program that comes in; the arguments are its limits: CPU seconds, MiB of memory, open files."""
-    answer = os.dup(1)
-    os.dup2(2, 1)  # what the program prints is no answer
-    limit(*map(int, sys.argv[1:]))
-    random.seed(0)
-    data = json.loads(sys.stdin.buffer.read())
-    result = run(data.pop("program"), data)
-    try:
-        text = json.dumps(result)
-    except BaseException as error:
-        text = json.dumps({"error": f"what plan returned is not JSON: {type(error).__name__}: {error}"[:1000]})
-    rest = text.encode()
-    while rest:
-        rest = rest[os.write(answer, rest) :]
-    os._exit(0)  # whatever the program left running ends here
-
-
-if __name__ == "__main__":
-    main()

@@ -1,59 +1,35 @@
 """Running a program that a language model wrote, in a process of its own that can do nothing but compute.
 
-`sandlock` (Landlock and seccomp) keeps it from files, network, other processes and signals; resource limits lie beneath
-it; what it writes is read here and cut. What is promised, and what not: docs/security.md.
+Layers (`relid_sumo.sed.programs.layers`) separate it from files, network, other processes and signals; resource limits lie beneath
+them; what it writes is read and checked here (`relid_sumo.sed.programs.exchange`). What is promised, and what not:
+docs/security.md.
 """
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
-import selectors
 import signal
-import subprocess
-import sys
-import sysconfig
-import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from importlib.util import find_spec
-from pathlib import Path
-from typing import IO, Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NoReturn
 
 from pydantic import Field
 
 from relid_sumo.base.errors import InputError
 from relid_sumo.base.settings import Settings
-from relid_sumo.sed.programs import program
+from relid_sumo.sed.programs import layers
+from relid_sumo.sed.programs.exchange import ended, exchange, started
+from relid_sumo.sed.programs.layers import LAYERS, NEEDED, Layer
+from relid_sumo.sed.programs.plain import plain
 
-LIBRARIES = ("numpy", "networkx")
-MULTIARCH, LIBDIR = (sysconfig.get_config_var(name) or "" for name in ("MULTIARCH", "LIBDIR"))
-SYSTEM_LIBRARIES = (f"/lib/{MULTIARCH}", f"/usr/lib/{MULTIARCH}", "/lib64", "/usr/lib64", "/etc/ld.so.cache")
-ENVIRONMENT = {
-    "OPENBLAS_NUM_THREADS": "1",
-    "PYTHONHASHSEED": "0",
-    "HOME": "/",
-    "USER": "nobody",
-    "PATH": "",
-    "LANG": "C",
-}
 OPEN_FILES = 64
-CHUNK = 65536
 MOST_TOLD = 4000  # characters of what went wrong
-# Landlock does not govern the attributes of files; the rest is not needed, and less is safer.
-DENIED = (
-    *("chmod", "fchmod", "fchmodat", "fchmodat2", "chown", "fchown", "lchown", "fchownat"),
-    *("utime", "utimes", "utimensat", "futimesat"),
-    *("setxattr", "lsetxattr", "fsetxattr", "removexattr", "lremovexattr", "fremovexattr"),
-    *("getxattr", "lgetxattr", "fgetxattr", "statfs", "chroot", "mknod", "mknodat"),
-    *("socketpair", "memfd_create", "mq_open", "flock", "inotify_init", "inotify_init1", "fanotify_init"),
-    *("setpriority", "sched_setaffinity", "sched_setscheduler", "sched_setparam", "sched_setattr", "ioprio_set"),
-)
+MOST_PRINTED = 1000  # of them what the program printed last
 
 Isolation = Literal["sandlock", "limits"]
+"""``sandlock``: within all layers that work here, at least the needed ones; ``limits``: within resource limits alone."""
 
 
 class SandboxSettings(Settings):
@@ -71,26 +47,14 @@ class SandboxSettings(Settings):
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of running a program: what `plan` returned (any JSON) or why there is nothing, and how long it took."""
+    """What came of running a program: what `plan` returned (any JSON) or why there is nothing, and how long it took.
+
+    The problem is plain text of at most `MOST_TOLD` characters (`relid_sumo.sed.programs.plain`); the plan is not checked yet.
+    """
 
     plan: object
     problem: str | None
     seconds: float
-
-
-@cache
-def missing_isolation() -> str | None:
-    """Return why programs cannot be isolated on this machine; None where they can. Tried once, for real."""
-    try:
-        import sandlock  # noqa: PLC0415 - there are no wheels but for Linux
-    except ImportError as error:
-        return f"sandlock cannot be imported ({error})"
-    found, wanted = sandlock.landlock_abi_version(), sandlock.min_landlock_abi()
-    if found < wanted:
-        return f"the kernel's Landlock is version {max(found, 0)}, and {wanted} is needed (Linux 6.12, lsm=landlock,..)"
-    probe = "def plan(network, trips, traffic):\n    return {}\n"
-    outcome = _run(probe, EMPTY, SandboxSettings(), "sandlock")
-    return None if outcome.plan == {} else f"a trial failed: {outcome.problem}"
 
 
 EMPTY: dict[str, Any] = {
@@ -98,6 +62,29 @@ EMPTY: dict[str, Any] = {
     "trips": [],
     "traffic": {"bin_s": 300.0, "travel_time": [], "others": []},
 }
+PROBE = "def plan(network, trips, traffic):\n    return {}\n"
+
+
+@cache
+def missing(layer: Layer) -> str | None:
+    """Return why a layer does not work on this machine; None where it does. Tried once, for real."""
+    return layers.missing_part(layer) or _trial((layer,))
+
+
+@cache
+def missing_isolation() -> str | None:
+    """Return why programs cannot be isolated on this machine; None where they can. Tried once, for real."""
+    return next((reason for reason in map(missing, NEEDED) if reason is not None), None) or _trial(active())
+
+
+def active() -> tuple[Layer, ...]:
+    """Return the layers that work on this machine."""
+    return tuple(layer for layer in LAYERS if missing(layer) is None)
+
+
+def _trial(tried: Sequence[Layer]) -> str | None:
+    outcome = run_within(PROBE, EMPTY, SandboxSettings(), tried)
+    return None if outcome.plan == {} else f"a trial failed: {outcome.problem}"
 
 
 def isolation(*, trusted: bool, unsafe: bool) -> Isolation:
@@ -140,178 +127,61 @@ def run(source: str, data: Mapping[str, Any], settings: SandboxSettings, how: Is
     how
         See `isolation`.
     """
-    return _run(source, data, settings, how)
+    return run_within(source, data, settings, active() if how == "sandlock" else ())
 
 
-def _run(source: str, data: Mapping[str, Any], settings: SandboxSettings, how: Isolation) -> Outcome:
+def run_within(source: str, data: Mapping[str, Any], settings: SandboxSettings, within: Sequence[Layer]) -> Outcome:
+    """Run a program likewise, within some layers."""
     start = time.monotonic()
-    message = json.dumps({**data, "program": source}).encode()
-    with tempfile.TemporaryDirectory(prefix="relid-sumo-sandbox-") as name:
-        folder = Path(name)
-        with _started(_command(folder, settings), folder, how) as process:
-            written, printed, problem = _exchange(process, message, settings, start + settings.wall_s)
-            if problem is None:
-                ended_by = _ended(process, start + settings.wall_s)
-                plan, problem = _understood(written, printed, ended_by, settings)
-                return Outcome(plan, problem, time.monotonic() - start)
-            return Outcome(None, problem, time.monotonic() - start)
+    deadline = start + settings.wall_s
+    limits = (settings.cpu_s, settings.memory_mib, OPEN_FILES)
+    walls = layers.walls(within, limits)
+    message = json.dumps({**data, "program": source, "walls": walls}).encode()
+    with started(layers.command(within), layers.module_path(), layers.ENVIRONMENT) as process:
+        written, printed, given_up = exchange(process, message, settings.output_bytes, deadline)
+        code = ended(process, deadline) if given_up is None else None
+    if code is not None and code > 128 and "bubblewrap" in within:
+        code = 128 - code  # bubblewrap tells so of a signal
+    folders = [str(folder) for folder in (layers.module_path(), *layers.standard_library())]
+    if given_up == "size":
+        plan, problem = None, f"it wrote more than {settings.output_bytes} bytes"
+    elif given_up == "time":
+        plan, problem = None, f"it did not end within {settings.wall_s:g} s"
+    elif written:
+        plan, problem = _understood(written, folders, settings)
+    else:
+        plan, problem = None, _fate(code, printed, folders, settings)
+    return Outcome(plan, problem, time.monotonic() - start)
 
 
-def _command(folder: Path, settings: SandboxSettings) -> list[str]:
-    """Fill the folder that Python looks into, and return the command."""
-    for library in _libraries():
-        (folder / library.name).symlink_to(library)
-    start = folder / "run.py"
-    start.write_text("import sys\nsys.path.insert(0, sys.path[0])\nimport program\nprogram.main()\n", encoding="utf-8")
-    (folder / "program.py").symlink_to(program.__file__)
-    limits = [str(value) for value in (settings.cpu_s, settings.memory_mib, OPEN_FILES)]
-    return [os.path.realpath(sys.executable), "-S", "-s", "-B", str(start), *limits]
-
-
-@cache
-def _libraries() -> tuple[Path, ...]:
-    """Return the folders of the libraries a program may import, those of their own shared libraries included."""
-    folders = []
-    for name in LIBRARIES:
-        spec = find_spec(name)
-        if spec is None or spec.origin is None:
-            continue
-        package = Path(spec.origin).parent
-        folders += [folder for folder in (package, package.with_name(f"{name}.libs")) if folder.is_dir()]
-    return tuple(folders)
-
-
-@contextlib.contextmanager
-def _started(command: list[str], folder: Path, how: Isolation) -> Iterator[Any]:
-    """Start the command with pipes to it; when the context ends, end it and close them.
-
-    What is given out has ``stdin``, ``stdout``, ``stderr``, ``kill`` and ``wait``: a process of sandlock or subprocess.
-    """
-    if how == "limits":
-        pipe = subprocess.PIPE
-        started = subprocess.Popen(
-            command,
-            stdin=pipe,
-            stdout=pipe,
-            stderr=pipe,
-            env=ENVIRONMENT,
-            cwd=folder,
-            start_new_session=True,
-            bufsize=0,
-        )
-        try:
-            yield started
-        finally:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(started.pid, signal.SIGKILL)  # and what it may have started
-            started.wait()
-            for stream in (started.stdin, started.stdout, started.stderr):
-                if stream is not None:
-                    stream.close()
-        return
-    from sandlock import Sandbox, StdioMode  # noqa: PLC0415 - there are no wheels but for Linux
-
-    python = [command[0], sysconfig.get_path("stdlib"), f"{LIBDIR}/{sysconfig.get_config_var('INSTSONAME')}"]
-    readable = [*python, program.__file__, str(folder), *map(str, _libraries())]
-    box = Sandbox(
-        fs_readable=[path for path in (*readable, *SYSTEM_LIBRARIES) if Path(path).exists()],
-        clean_env=True,
-        env=ENVIRONMENT,
-        cwd=str(folder),
-        max_processes=1,
-        max_open_files=OPEN_FILES,
-        no_coredump=True,
-        random_seed=0,
-        extra_deny_syscalls=list(DENIED),
-    )
-    with box.popen(command, StdioMode.PIPED, StdioMode.PIPED, StdioMode.PIPED) as locked:
-        yield locked
-
-
-def _exchange(
-    process: Any,  # noqa: ANN401 - see _started
-    message: bytes,
-    settings: SandboxSettings,
-    deadline: float,
-) -> tuple[bytes, bytes, str | None]:
-    """Send the message and read what comes back; return both outputs, and why reading was given up."""
-    outputs = {process.stdout: bytearray(), process.stderr: bytearray()}
-    rest, problem = memoryview(message), None
-    with selectors.DefaultSelector() as ready:
-        for stream in (process.stdin, *outputs):
-            os.set_blocking(stream.fileno(), False)
-            ready.register(stream, selectors.EVENT_WRITE if stream is process.stdin else selectors.EVENT_READ)
-        while problem is None and any(stream in ready.get_map() for stream in outputs):
-            events = ready.select(max(0.0, deadline - time.monotonic()))
-            if not events:
-                problem = f"it did not end within {settings.wall_s:g} s"
-            for key, _ in events:
-                stream = key.fileobj
-                if stream is process.stdin:
-                    rest = _sent(stream, rest)
-                    ended = not rest
-                else:
-                    part = os.read(key.fd, CHUNK)
-                    outputs[stream] += part
-                    ended = not part
-                if ended:
-                    ready.unregister(stream)
-                    if stream is process.stdin:
-                        stream.close()
-            if sum(map(len, outputs.values())) > settings.output_bytes:
-                problem = f"it wrote more than {settings.output_bytes} bytes"
-    if problem is not None:
-        process.kill()
-    return bytes(outputs[process.stdout]), bytes(outputs[process.stderr]), problem
-
-
-def _sent(stream: IO[bytes], rest: memoryview) -> memoryview:
-    """Write what a pipe takes of the rest; return what then remains: nothing where nobody reads any more."""
-    try:
-        return rest[os.write(stream.fileno(), rest[:CHUNK]) :]
-    except BrokenPipeError:
-        return rest[:0]
-
-
-def _ended(process: Any, deadline: float) -> int | None:  # noqa: ANN401 - see _started
-    """Wait for a process that has closed its outputs; return its exit code, or minus the signal that ended it.
-
-    None where it goes on: it is ended then.
-    """
-    left = max(0.01, deadline - time.monotonic())
-    if isinstance(process, subprocess.Popen):
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            return int(process.wait(left))
-        return None
-    result = process.wait(left)  # which kills it after that time
-    if time.monotonic() >= deadline:
-        return None
-    if result.signal > 0:
-        return -int(result.signal)
-    return int(result.exit_code) if result.exit_code >= 0 else -int(signal.SIGKILL)
-
-
-def _understood(
-    written: bytes, printed: bytes, ended_by: int | None, settings: SandboxSettings
-) -> tuple[object, str | None]:
+def _understood(written: bytes, folders: Sequence[str], settings: SandboxSettings) -> tuple[object, str | None]:
     """Return the plan in what a program wrote, or None and what went wrong."""
-    if not written:
-        return None, _fate(ended_by, printed, settings)
     try:
-        answer = json.loads(written)
+        answer = json.loads(written.decode(errors="replace"), parse_constant=_no_number)
     except (ValueError, RecursionError) as error:
-        return None, f"what it wrote is not a plan: {type(error).__name__}: {error}"[:MOST_TOLD]
+        return None, plain(f"what it wrote is not a plan: {type(error).__name__}: {error}", MOST_TOLD)
     if isinstance(answer, dict) and isinstance(answer.get("error"), str):
         note = f"\n(the limit is {settings.memory_mib} MiB)" if "MemoryError" in answer["error"] else ""
-        return None, answer["error"][-MOST_TOLD:] + note
+        return None, _last(answer["error"], folders, MOST_TOLD - len(note)) + note
     if isinstance(answer, dict) and "plan" in answer:
         return answer["plan"], None
     return None, "what it wrote is not a plan"
 
 
-def _fate(ended_by: int | None, printed: bytes, settings: SandboxSettings) -> str:
+def _no_number(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not JSON")
+
+
+def _last(text: str, folders: Sequence[str], most: int) -> str:
+    """Return the end of a text as plain text, without folders that differ from run to run and from user to user."""
+    for folder in folders:
+        text = text.replace(f"{folder}/", "")
+    return plain(text, most, end=True)
+
+
+def _fate(ended_by: int | None, printed: bytes, folders: Sequence[str], settings: SandboxSettings) -> str:
     """Return how a program ended that gave no answer."""
-    last = printed[-MOST_TOLD // 4 :].decode(errors="replace").strip()
+    last = _last(printed.decode(errors="replace"), folders, MOST_PRINTED)
     said = f"; its last words: {last}" if last else ""
     if ended_by is None:
         return f"it did not end within {settings.wall_s:g} s"

@@ -1,0 +1,325 @@
+"""Run hostile programs in the sandbox and say what each of them harmed: ``python tools/contain.py tests/unit/sed/programs/hostile/*.txt``.
+
+A corpus file is named after the promise of docs/security.md that its programs attack. A program begins with
+``=== name | told`` or ``=== name | calls | told``: ``told`` is a regular expression for the reason that is reported, or
+``plan: ...`` for a plan that comes back harmless; ``calls`` says that only the allow-list of system calls stops it. A
+program sets ``escaped`` where it got further than it should.
+
+In programs these words stand for what they may try to harm: CANARY a file, UNIX a socket's path, PORT, UDP and PORT6 open
+ports, PARENT a process that must live, RUNNER this process, SECRET a file open here, OTHERS a folder of site-packages.
+``call(name, ...)`` is a raw system call (x86_64).
+"""
+
+from __future__ import annotations
+
+import argparse
+import ctypes
+import json
+import os
+import platform
+import re
+import resource
+import socket
+import subprocess
+import sys
+import sysconfig
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from relid_sumo.sed.programs import sandbox
+from relid_sumo.sed.programs.layers import LAYERS, Layer
+from relid_sumo.sed.programs.sandbox import EMPTY, Outcome, SandboxSettings
+
+PLAN = "def plan(network, trips, traffic):\n"
+TIGHT = SandboxSettings(cpu_s=1, wall_s=10.0, memory_mib=512)
+SHORT = TIGHT.model_copy(update={"wall_s": 1.5})
+"""For programs that do nothing until they are ended."""
+REFUSED = r"PermissionError|FileNotFoundError|Read-only|Operation not permitted|not implemented"
+KEY = "a-key-that-nobody-may-learn"
+ALL = frozenset("reads writes attributes network starts processes kernel environment limits output answer told".split())
+CLAIMS: dict[tuple[Layer, ...], frozenset[str]] = {
+    ("calls", "landlock"): ALL,
+    ("landlock", "bubblewrap"): ALL - {"starts"},
+    ("calls",): ALL - {"reads"},
+    ("bubblewrap",): ALL - {"starts"},
+    ("landlock",): frozenset({"reads", "writes"}),
+}
+"""The promises that some layers keep without the others."""
+
+NUMBERS = {  # of x86_64
+    name: int(number)
+    for name, number in (
+        pair.split("=")
+        for pair in """
+    pipe=22 shmget=29 shmat=30 dup=32 alarm=37 setitimer=38 sendfile=40 socket=41 connect=42 accept=43 sendto=44
+    sendmsg=46 bind=49 listen=50 socketpair=53 clone=56 fork=57 vfork=58 execve=59 wait4=61 kill=62 semget=64 msgget=68
+    flock=73 truncate=76 creat=85 readlink=89 chmod=90 umask=95 getrlimit=97 ptrace=101 syslog=103 setuid=105 setpgid=109
+    personality=135 ustat=136 statfs=137 setpriority=141 sched_setscheduler=144 mlockall=151 vhangup=153 modify_ldt=154
+    pivot_root=155 prctl=157 arch_prctl=158 adjtimex=159 setrlimit=160 chroot=161 sync=162 acct=163 settimeofday=164
+    mount=165 umount2=166 swapon=167 reboot=169 sethostname=170 setdomainname=171 iopl=172 ioperm=173 init_module=175
+    delete_module=176 quotactl=179 readahead=187 setxattr=188 getxattr=191 listxattr=194 removexattr=197 tkill=200
+    sched_setaffinity=203 io_setup=206 lookup_dcookie=212 epoll_create=213 remap_file_pages=216 timer_create=222
+    clock_settime=227 tgkill=234 utimes=235 mbind=237 set_mempolicy=238 mq_open=240 kexec_load=246 add_key=248
+    request_key=249 keyctl=250 ioprio_set=251 inotify_init=253 migrate_pages=256 unshare=272 splice=275 tee=276
+    sync_file_range=277 vmsplice=278 move_pages=279 utimensat=280 signalfd=282 timerfd_create=283 eventfd=284
+    fallocate=285 signalfd4=289 eventfd2=290 epoll_create1=291 pipe2=293 inotify_init1=294 perf_event_open=298
+    recvmmsg=299 fanotify_init=300 prlimit64=302 name_to_handle_at=303 open_by_handle_at=304 clock_adjtime=305
+    syncfs=306 sendmmsg=307 setns=308 process_vm_readv=310 process_vm_writev=311 kcmp=312 finit_module=313
+    sched_setattr=314 renameat2=316 seccomp=317 memfd_create=319 kexec_file_load=320 bpf=321 execveat=322
+    userfaultfd=323 membarrier=324 mlock2=325 copy_file_range=326 pkey_alloc=330 statx=332 pidfd_send_signal=424
+    io_uring_setup=425 io_uring_enter=426 io_uring_register=427 open_tree=428 move_mount=429 fsopen=430 fsconfig=431
+    fsmount=432 fspick=433 pidfd_open=434 clone3=435 close_range=436 openat2=437 pidfd_getfd=438 faccessat2=439
+    process_madvise=440 epoll_pwait2=441 mount_setattr=442 quotactl_fd=443 landlock_create_ruleset=444
+    memfd_secret=447 process_mrelease=448 futex_waitv=449 set_mempolicy_home_node=450 cachestat=451 fchmodat2=452
+    map_shadow_stack=453 futex_wake=454 statmount=457 listmount=458 lsm_get_self_attr=459 lsm_set_self_attr=460
+    setxattrat=463 getxattrat=464 listxattrat=465 removexattrat=466 open_tree_attr=467 file_getattr=468 file_setattr=469
+    openat=257 fcntl=72 ioctl=16 getdents64=217 madvise=28 mmap=9 futex=202 sched_yield=24 tuxcall=184 restart_syscall=219
+    clock_nanosleep=230 open=2 newfstatat=262 readlinkat=267 utime=132 mknod=133 rename=82 link=86 symlink=88 unlink=87
+    mkdir=83 rmdir=84 fchmod=91 chown=92 fsync=74 ftruncate=77 mincore=27 mlock=149 getpriority=140 getpgid=121 capset=126
+    ppoll=271 pselect6=270 poll=7 select=23 semop=65 shmctl=31 msgctl=71 mq_unlink=241 dup2=33 dup3=292 getpeername=52
+""".split()
+    )
+}
+PRELUDE = """import ctypes, os
+def call(name, *arguments):
+    libc = ctypes.CDLL(None, use_errno=True)
+    number = NUMBERS.get(name, name)
+    passed = [ctypes.c_long(a) if isinstance(a, int) else a for a in arguments]
+    passed += [ctypes.c_long(0)] * (6 - len(passed))
+    result = libc.syscall(ctypes.c_long(number), *passed)
+    if result == -1:
+        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+    return result
+"""
+
+
+@dataclass(frozen=True)
+class Hostile:
+    """A hostile program: its name, the promise it attacks, whether only `calls` stops it, what is told, its text."""
+
+    name: str
+    promise: str
+    calls_only: bool
+    told: str
+    source: str
+
+
+@dataclass(frozen=True)
+class Victims:
+    """What a hostile program may try to harm: files, sockets, a process, an open file."""
+
+    canary: Path
+    tcp: socket.socket
+    tcp6: socket.socket | None
+    udp: socket.socket
+    unix: socket.socket
+    abstract: socket.socket
+    process: subprocess.Popen[bytes]
+    secret: int
+
+
+def corpus(files: list[Path]) -> list[Hostile]:
+    """Return the programs in some files, those that this processor cannot run left out."""
+    found = []
+    for file in files:
+        for part in file.read_text(encoding="utf-8").split("\n=== ")[1:]:
+            head, _, source = part.partition("\n")
+            name, *only, told = head.split(" | ")
+            if platform.machine() == "x86_64" or not re.search(r"\bcall\(", source):
+                found.append(Hostile(name, file.stem, only == ["calls"], told, source))
+    return found
+
+
+def claimed(hostile: Hostile, within: tuple[Layer, ...]) -> bool:
+    """Return whether some layers claim to stop a program."""
+    return hostile.promise in CLAIMS.get(within, ALL) and ("calls" in within or not hostile.calls_only)
+
+
+@contextmanager
+def victims(folder: Path) -> Iterator[Victims]:
+    """Make the victims in an empty folder; end them when the context ends."""
+    canary = folder / "canary"
+    canary.write_text("alive", encoding="utf-8")
+    canary.chmod(0o640)
+    os.utime(canary, (1e9, 1e9))
+    with suppress(OSError):  # a file system without attributes
+        os.setxattr(canary, "user.mark", b"1")
+    path = str(folder / "socket")
+    os.environ["OPENAI_API_KEY"] = KEY
+    inet, stream = socket.AF_INET, socket.SOCK_STREAM
+    with ExitStack() as stack:
+
+        def listening(family: int, kind: int, address: Any) -> socket.socket:  # noqa: ANN401 - as socket.bind
+            one = stack.enter_context(socket.socket(family, kind))
+            one.bind(address)
+            one.setblocking(False)
+            if kind == stream:
+                one.listen()
+            return one
+
+        tcp = listening(inet, stream, ("127.0.0.1", 0))
+        udp = listening(inet, socket.SOCK_DGRAM, ("127.0.0.1", 0))
+        unix, abstract = (listening(socket.AF_UNIX, stream, name) for name in (path, f"\0{path}"))
+        tcp6 = None
+        with suppress(OSError):  # a machine without IPv6
+            tcp6 = listening(socket.AF_INET6, stream, ("::1", 0))
+        asleep = [sys.executable, "-c", "import time; time.sleep(3600)"]
+        process = stack.enter_context(subprocess.Popen(asleep, stdin=subprocess.DEVNULL))
+        stack.callback(process.kill)
+        secret = os.open(canary, os.O_RDONLY)
+        stack.callback(os.close, secret)
+        os.set_inheritable(secret, True)
+        yield Victims(canary, tcp, tcp6, udp, unix, abstract, process, secret)
+
+
+def filled(hostile: Hostile, there: Victims) -> str:
+    """Return a program's text with the victims' names in it."""
+    words = {
+        "CANARY": repr(str(there.canary)),
+        "UNIX": repr(str(there.canary.with_name("socket"))),
+        "PORT": str(there.tcp.getsockname()[1]),
+        "PORT6": str(there.tcp6.getsockname()[1] if there.tcp6 else 1),
+        "UDP": str(there.udp.getsockname()[1]),
+        "PARENT": str(there.process.pid),
+        "RUNNER": str(os.getpid()),
+        "SECRET": str(there.secret),
+        "OTHERS": repr(str(Path(sysconfig.get_path("stdlib")) / "site-packages")),
+        "ZERO": "\0",
+        "NEST": "(" * 5000 + ")" * 5000,
+    }
+    source = re.sub(r"\b(" + "|".join(words) + r")\b", lambda m: words[m[0]], hostile.source)
+    if re.search(r"\bcall\(", source):
+        source = PRELUDE.replace("NUMBERS", repr(NUMBERS)) + source
+    if "def plan" not in source and hostile.name not in {"be no program", "nest brackets"}:
+        source += f"\n{PLAN}    return {{'escaped': str(escaped)}}\n"
+    return source
+
+
+def state(there: Victims) -> dict[str, Any]:
+    """Return all that a program must leave as it is; equal before and after."""
+    stat = there.canary.stat()
+    limits = [resource.prlimit(pid, kind) for pid in (0, there.process.pid) for kind in range(16)]
+    shared = [len(Path(f"/proc/sysvipc/{kind}").read_text().splitlines()) for kind in ("shm", "msg", "sem")]
+    return {
+        "file": (there.canary.read_text(encoding="utf-8"), stat.st_mode, stat.st_uid, stat.st_mtime),
+        "attributes": os.listxattr(there.canary),
+        "flags": _inode_flags(there.canary),
+        "folder": sorted(file.name for file in there.canary.parent.iterdir()),
+        "left": sorted(
+            str(file) for folder in ("/tmp", "/dev/shm", "/var/tmp") for file in Path(folder).glob("evil-*")
+        ),
+        "open files": sorted(file.name for file in Path("/proc/self/fd").iterdir()),
+        "limits": limits,
+        "nice": [os.getpriority(os.PRIO_PROCESS, pid) for pid in (0, there.process.pid)],
+        "process": (there.process.poll(), _run_state(there.process.pid)),
+        "here": (os.getpgid(0), os.getsid(0), str(Path.cwd()), socket.gethostname()),
+        "shared memory": shared,
+    }
+
+
+def _inode_flags(file: Path) -> int | None:
+    import fcntl  # noqa: PLC0415 - Linux
+
+    flags = ctypes.c_long()
+    with file.open("rb") as opened:
+        try:
+            fcntl.ioctl(opened, 0x80086601, flags)  # FS_IOC_GETFLAGS
+        except OSError:
+            return None
+    return flags.value
+
+
+def _run_state(pid: int) -> str:
+    found = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    return "stopped" if found in "tT" else "alive" if found in "RSD" else found
+
+
+def reached(there: Victims) -> list[str]:
+    """Return the sockets that something has connected or sent to."""
+    found = []
+    for name in ("tcp", "tcp6", "unix", "abstract"):
+        if (quiet := getattr(there, name)) is not None:
+            with suppress(BlockingIOError):
+                quiet.accept()[0].close()
+                found.append(name)
+    with suppress(BlockingIOError):
+        there.udp.recv(10)
+        found.append("udp")
+    return found
+
+
+def settings_for(hostile: Hostile) -> SandboxSettings:
+    """Return the limits a program is run with."""
+    return SHORT if "did not end" in hostile.told else TIGHT
+
+
+def contain(hostile: Hostile, there: Victims, within: tuple[Layer, ...]) -> tuple[Outcome, list[str]]:
+    """Run a program within some layers; return what came of it, and what it harmed."""
+    before, settings = state(there), settings_for(hostile)
+    outcome = sandbox.run_within(filled(hostile, there), EMPTY, settings, within)
+    after = state(there)
+    harmed = [f"{key}: {value!r} became {after[key]!r}" for key, value in before.items() if after[key] != value]
+    harmed += [f"reached {name}" for name in reached(there)]
+    if "escaped" in str(outcome.plan):
+        harmed.append(str(outcome.plan)[:300])
+    if KEY in str(outcome):
+        harmed.append("it told the key")
+    if outcome.seconds > settings.wall_s + 3:
+        harmed.append(f"it took {outcome.seconds:.1f} s")
+    problem = outcome.problem or ""
+    if len(problem) > sandbox.MOST_TOLD or not problem.replace("\n", "").replace("\t", "").isprintable():
+        harmed.append("the problem is not plain text")
+    return outcome, harmed
+
+
+def surprise(hostile: Hostile, outcome: Outcome) -> str | None:
+    """Return what is told instead of what should be; None where it is as it should be.
+
+    ``refused`` stands for every form in which the kernel refuses something.
+    """
+    hostile_told = hostile.told.replace("refused", REFUSED)
+    kinds = {"plan": str(outcome.plan) if outcome.problem is None else None, "problem": outcome.problem}
+    wanted = [part for part in re.split(r"\|(?=plan: )", hostile_told)]
+    told_right = any(
+        (text := kinds["plan" if part.startswith("plan: ") else "problem"]) is not None
+        and re.search(part.removeprefix("plan: "), text)
+        for part in wanted
+    )
+    return None if told_right else f"{hostile.told!r} was to be told, not {outcome!r:.1000}"
+
+
+def main() -> int:
+    """Run the programs of some files, and print those that harmed something."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("files", type=Path, nargs="+")
+    parser.add_argument("--within", help=f"of {', '.join(LAYERS)}, separated by commas; default: all that work here")
+    parser.add_argument(
+        "--json", action="store_true", help="print one JSON object: the number run, and the harm by name"
+    )
+    arguments = parser.parse_args()
+    names = arguments.within.split(",") if arguments.within else sandbox.active()
+    within = tuple(layer for layer in LAYERS if layer in names)
+    chosen = [one for one in corpus(arguments.files) if claimed(one, within)]
+    harm = {}
+    with tempfile.TemporaryDirectory() as folder, victims(Path(folder)) as there:
+        for hostile in chosen:
+            outcome, harmed = contain(hostile, there, within)
+            if harmed:
+                harm[f"{hostile.promise}: {hostile.name}"] = harmed
+            if not arguments.json:
+                told = surprise(hostile, outcome)
+                for line in (*harmed, *([f"note: {told}"] if told else [])):
+                    print(f"{hostile.promise}: {hostile.name}: {line}")
+    if arguments.json:
+        print(json.dumps({"run": len(chosen), "harm": harm}))
+    else:
+        print(f"{len(chosen) - len(harm)} of {len(chosen)} contained within {', '.join(within)}")
+    return 1 if harm else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

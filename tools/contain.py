@@ -1,20 +1,21 @@
-"""Run hostile programs in the sandbox and say what each of them harmed: ``python tools/contain.py tests/unit/sed/programs/hostile/*.txt``.
+"""Run hostile programs in the sandbox and say what each of them harmed.
+
+    python tools/contain.py tests/unit/sed/programs/hostile/*.txt
 
 A corpus file is named after the promise of docs/security.md that its programs attack. A program begins with
 ``=== name | told`` or ``=== name | calls | told``: ``told`` is a regular expression for the reason that is reported, or
 ``plan: ...`` for a plan that comes back harmless; ``calls`` says that only the allow-list of system calls stops it. A
 program sets ``escaped`` where it got further than it should.
 
-In programs these words stand for what they may try to harm: CANARY a file, UNIX a socket's path, PORT, UDP and PORT6 open
-ports, PARENT a process that must live, RUNNER this process, SECRET a file open here, OTHERS a folder of site-packages.
-``call(name, ...)`` is a raw system call (x86_64).
+In programs these words stand for what they may try to harm: CANARY a file, UNIX a socket's path, PORT, UDP and PORT6
+open ports, PARENT a process that must live, RUNNER this process, SECRET a file open here, OTHERS a folder of
+site-packages. ``call(name, ...)`` is a raw system call (x86_64).
 """
 
 from __future__ import annotations
 
 import argparse
 import ctypes
-import json
 import os
 import platform
 import re
@@ -40,49 +41,18 @@ SHORT = TIGHT.model_copy(update={"wall_s": 1.5})
 """For programs that do nothing until they are ended."""
 REFUSED = r"PermissionError|FileNotFoundError|Read-only|Operation not permitted|not implemented"
 KEY = "a-key-that-nobody-may-learn"
-ALL = frozenset("reads writes attributes network starts processes kernel environment limits output answer told".split())
-CLAIMS: dict[tuple[Layer, ...], frozenset[str]] = {
-    ("calls", "landlock"): ALL,
-    ("landlock", "bubblewrap"): ALL - {"starts"},
-    ("calls",): ALL - {"reads"},
-    ("bubblewrap",): ALL - {"starts"},
-    ("landlock",): frozenset({"reads", "writes"}),
+BY_CALLS = frozenset({"writes", "attributes", "network", "starts", "processes", "kernel", "environment"})
+CLAIMS: dict[Layer, frozenset[str]] = {
+    "calls": BY_CALLS,
+    "landlock": frozenset({"reads", "writes"}),
+    "bubblewrap": BY_CALLS - {"starts"} | {"reads"},
 }
-"""The promises that some layers keep without the others."""
+"""The promises that a layer keeps without the others; resource limits and the reader of the answer keep the rest."""
 
-NUMBERS = {  # of x86_64
-    name: int(number)
-    for name, number in (
-        pair.split("=")
-        for pair in """
-    pipe=22 shmget=29 shmat=30 dup=32 alarm=37 setitimer=38 sendfile=40 socket=41 connect=42 accept=43 sendto=44
-    sendmsg=46 bind=49 listen=50 socketpair=53 clone=56 fork=57 vfork=58 execve=59 wait4=61 kill=62 semget=64 msgget=68
-    flock=73 truncate=76 creat=85 readlink=89 chmod=90 umask=95 getrlimit=97 ptrace=101 syslog=103 setuid=105 setpgid=109
-    personality=135 ustat=136 statfs=137 setpriority=141 sched_setscheduler=144 mlockall=151 vhangup=153 modify_ldt=154
-    pivot_root=155 prctl=157 arch_prctl=158 adjtimex=159 setrlimit=160 chroot=161 sync=162 acct=163 settimeofday=164
-    mount=165 umount2=166 swapon=167 reboot=169 sethostname=170 setdomainname=171 iopl=172 ioperm=173 init_module=175
-    delete_module=176 quotactl=179 readahead=187 setxattr=188 getxattr=191 listxattr=194 removexattr=197 tkill=200
-    sched_setaffinity=203 io_setup=206 lookup_dcookie=212 epoll_create=213 remap_file_pages=216 timer_create=222
-    clock_settime=227 tgkill=234 utimes=235 mbind=237 set_mempolicy=238 mq_open=240 kexec_load=246 add_key=248
-    request_key=249 keyctl=250 ioprio_set=251 inotify_init=253 migrate_pages=256 unshare=272 splice=275 tee=276
-    sync_file_range=277 vmsplice=278 move_pages=279 utimensat=280 signalfd=282 timerfd_create=283 eventfd=284
-    fallocate=285 signalfd4=289 eventfd2=290 epoll_create1=291 pipe2=293 inotify_init1=294 perf_event_open=298
-    recvmmsg=299 fanotify_init=300 prlimit64=302 name_to_handle_at=303 open_by_handle_at=304 clock_adjtime=305
-    syncfs=306 sendmmsg=307 setns=308 process_vm_readv=310 process_vm_writev=311 kcmp=312 finit_module=313
-    sched_setattr=314 renameat2=316 seccomp=317 memfd_create=319 kexec_file_load=320 bpf=321 execveat=322
-    userfaultfd=323 membarrier=324 mlock2=325 copy_file_range=326 pkey_alloc=330 statx=332 pidfd_send_signal=424
-    io_uring_setup=425 io_uring_enter=426 io_uring_register=427 open_tree=428 move_mount=429 fsopen=430 fsconfig=431
-    fsmount=432 fspick=433 pidfd_open=434 clone3=435 close_range=436 openat2=437 pidfd_getfd=438 faccessat2=439
-    process_madvise=440 epoll_pwait2=441 mount_setattr=442 quotactl_fd=443 landlock_create_ruleset=444
-    memfd_secret=447 process_mrelease=448 futex_waitv=449 set_mempolicy_home_node=450 cachestat=451 fchmodat2=452
-    map_shadow_stack=453 futex_wake=454 statmount=457 listmount=458 lsm_get_self_attr=459 lsm_set_self_attr=460
-    setxattrat=463 getxattrat=464 listxattrat=465 removexattrat=466 open_tree_attr=467 file_getattr=468 file_setattr=469
-    openat=257 fcntl=72 ioctl=16 getdents64=217 madvise=28 mmap=9 futex=202 sched_yield=24 tuxcall=184 restart_syscall=219
-    clock_nanosleep=230 open=2 newfstatat=262 readlinkat=267 utime=132 mknod=133 rename=82 link=86 symlink=88 unlink=87
-    mkdir=83 rmdir=84 fchmod=91 chown=92 fsync=74 ftruncate=77 mincore=27 mlock=149 getpriority=140 getpgid=121 capset=126
-    ppoll=271 pselect6=270 poll=7 select=23 semop=65 shmctl=31 msgctl=71 mq_unlink=241 dup2=33 dup3=292 getpeername=52
-""".split()
-    )
+
+CORPUS = Path(__file__).parents[1] / "tests" / "unit" / "sed" / "programs" / "hostile"
+NUMBERS = {  # of system calls on x86_64
+    name: int(number) for number, name in map(str.split, (CORPUS / "numbers.x86_64").read_text().splitlines())
 }
 PRELUDE = """import ctypes, os
 def call(name, *arguments):
@@ -134,9 +104,9 @@ def corpus(files: list[Path]) -> list[Hostile]:
     return found
 
 
-def claimed(hostile: Hostile, within: tuple[Layer, ...]) -> bool:
-    """Return whether some layers claim to stop a program."""
-    return hostile.promise in CLAIMS.get(within, ALL) and ("calls" in within or not hostile.calls_only)
+def claimed(hostile: Hostile, layer: Layer) -> bool:
+    """Return whether a layer claims to stop a program without the others."""
+    return hostile.promise in CLAIMS[layer] and (layer == "calls" or not hostile.calls_only)
 
 
 @contextmanager
@@ -283,42 +253,35 @@ def surprise(hostile: Hostile, outcome: Outcome) -> str | None:
     """
     hostile_told = hostile.told.replace("refused", REFUSED)
     kinds = {"plan": str(outcome.plan) if outcome.problem is None else None, "problem": outcome.problem}
-    wanted = [part for part in re.split(r"\|(?=plan: )", hostile_told)]
     told_right = any(
         (text := kinds["plan" if part.startswith("plan: ") else "problem"]) is not None
         and re.search(part.removeprefix("plan: "), text)
-        for part in wanted
+        for part in re.split(r"\|(?=plan: )", hostile_told)
     )
     return None if told_right else f"{hostile.told!r} was to be told, not {outcome!r:.1000}"
 
 
 def main() -> int:
-    """Run the programs of some files, and print those that harmed something."""
+    """Run the programs of some files, and print those that harmed something or that are not told as they should be."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("files", type=Path, nargs="+")
-    parser.add_argument("--within", help=f"of {', '.join(LAYERS)}, separated by commas; default: all that work here")
-    parser.add_argument(
-        "--json", action="store_true", help="print one JSON object: the number run, and the harm by name"
-    )
+    parser.add_argument("--alone", choices=LAYERS, help="this layer alone, and the programs that it claims to stop")
+    parser.add_argument("--name", default="", help="only programs with this in their names")
     arguments = parser.parse_args()
-    names = arguments.within.split(",") if arguments.within else sandbox.active()
-    within = tuple(layer for layer in LAYERS if layer in names)
-    chosen = [one for one in corpus(arguments.files) if claimed(one, within)]
-    harm = {}
+    within = (arguments.alone,) if arguments.alone else sandbox.active()
+    chosen = [one for one in corpus(arguments.files) if arguments.name in one.name]
+    if arguments.alone:
+        chosen = [one for one in chosen if claimed(one, arguments.alone)]
+    stopped = 0
     with tempfile.TemporaryDirectory() as folder, victims(Path(folder)) as there:
         for hostile in chosen:
             outcome, harmed = contain(hostile, there, within)
-            if harmed:
-                harm[f"{hostile.promise}: {hostile.name}"] = harmed
-            if not arguments.json:
-                told = surprise(hostile, outcome)
-                for line in (*harmed, *([f"note: {told}"] if told else [])):
-                    print(f"{hostile.promise}: {hostile.name}: {line}")
-    if arguments.json:
-        print(json.dumps({"run": len(chosen), "harm": harm}))
-    else:
-        print(f"{len(chosen) - len(harm)} of {len(chosen)} contained within {', '.join(within)}")
-    return 1 if harm else 0
+            stopped += not harmed
+            told = None if arguments.alone else surprise(hostile, outcome)
+            for line in (*harmed, *([f"note: {told}"] if told else [])):
+                print(f"{hostile.promise}: {hostile.name}: {line}", flush=True)
+    print(f"{stopped} of {len(chosen)} contained within {', '.join(within)}")
+    return 0 if stopped == len(chosen) else 1
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
 """The system calls that a model's program may use, and the filter that refuses all others.
 
-The list is an allow-list: a call that is not in `CALLS` fails with EPERM, also one that a later kernel adds. It has what
-Python, numpy and networkx need to compute once the interpreter runs. Calls that are harmless with some arguments only
-have `Condition`s. Nothing in the list creates, changes, sends, starts or stops anything outside the process.
+The list is an allow-list: a call that is not in `CALLS` fails with EPERM, also one that a later kernel adds. It has
+what Python, numpy and networkx need to compute once the interpreter runs. Calls that are harmless only with some
+arguments have a `Condition`. Nothing in the list creates, changes, sends, starts or stops anything outside the process.
 
 The filter is a classic BPF program for seccomp (Linux, Documentation/userspace-api/seccomp_filter.rst). The numbers are
 those of the kernel's syscall_64.tbl and asm-generic/unistd.h.
@@ -72,7 +72,7 @@ class Call:
 
 
 def _flags(argument: int, refused: int) -> Condition:
-    """Return the check that none of some flags is set."""
+    """Return the condition that none of some flags is set."""
     return Condition(argument, (0,), refused)
 
 

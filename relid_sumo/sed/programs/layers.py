@@ -1,8 +1,8 @@
 """The layers around a model's program, each of which is tested alone, and what they let it read.
 
-``calls``: the allow-list of system calls (`relid_sumo.sed.programs.calls`). ``landlock``: rules of the kernel for files, which
-sandlock sets up. ``bubblewrap``: user, network, process, mount, IPC and host name spaces of its own, with nothing in them
-but what it may read.
+``calls``: the allow-list of system calls (`relid_sumo.sed.programs.calls`). ``landlock``: the kernel's rules for files,
+which sandlock sets up. ``bubblewrap``: user, network, process, mount, IPC and host name spaces of its own, with nothing
+in them but what the program may read.
 """
 
 from __future__ import annotations

@@ -20,7 +20,6 @@ import sys
 import traceback
 from typing import Any
 
-
 NAME = "<program>"
 MOST_FRAMES = 6
 SET_PARENT_DEATH_SIGNAL, SET_DUMPABLE, SET_NO_NEW_PRIVILEGES = 1, 4, 38  # linux/prctl.h
@@ -78,7 +77,7 @@ def fix_chance() -> None:
     os.urandom = stream.randbytes
     random._urandom = stream.randbytes  # type: ignore[attr-defined] # what SystemRandom calls
     random.Random.seed = seeded  # type: ignore[method-assign]
-    random.seed = random._inst.seed  # type: ignore[attr-defined]
+    random.seed = random._inst.seed
     random.seed(0)
 
 

@@ -1,8 +1,7 @@
 """Running a program that a language model wrote, in a process of its own that can do nothing but compute.
 
-Layers (`relid_sumo.sed.programs.layers`) separate it from files, network, other processes and signals; resource limits lie beneath
-them; what it writes is read and checked here (`relid_sumo.sed.programs.exchange`). What is promised, and what not:
-docs/security.md.
+The layers of `relid_sumo.sed.programs.layers` separate it from files, network and other processes; resource limits lie
+beneath them; what it writes is read and checked here. What is promised, and what not: docs/security.md.
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ MOST_TOLD = 4000  # characters of what went wrong
 MOST_PRINTED = 1000  # of them what the program printed last
 
 Isolation = Literal["sandlock", "limits"]
-"""``sandlock``: within all layers that work here, at least the needed ones; ``limits``: within resource limits alone."""
+"""``sandlock``: in all layers that work here, of which `NEEDED` have to; ``limits``: in resource limits alone."""
 
 
 class SandboxSettings(Settings):
@@ -49,7 +48,7 @@ class SandboxSettings(Settings):
 class Outcome:
     """What came of running a program: what `plan` returned (any JSON) or why there is nothing, and how long it took.
 
-    The problem is plain text of at most `MOST_TOLD` characters (`relid_sumo.sed.programs.plain`); the plan is not checked yet.
+    The problem is plain text of at most `MOST_TOLD` characters; the plan is not checked yet.
     """
 
     plan: object
@@ -143,14 +142,16 @@ def run_within(source: str, data: Mapping[str, Any], settings: SandboxSettings, 
     if code is not None and code > 128 and "bubblewrap" in within:
         code = 128 - code  # bubblewrap tells so of a signal
     folders = [str(folder) for folder in (layers.module_path(), *layers.standard_library())]
+    plan: object = None
+    problem: str | None
     if given_up == "size":
-        plan, problem = None, f"it wrote more than {settings.output_bytes} bytes"
+        problem = f"it wrote more than {settings.output_bytes} bytes"
     elif given_up == "time":
-        plan, problem = None, f"it did not end within {settings.wall_s:g} s"
+        problem = f"it did not end within {settings.wall_s:g} s"
     elif written:
         plan, problem = _understood(written, folders, settings)
     else:
-        plan, problem = None, _fate(code, printed, folders, settings)
+        problem = _fate(code, printed, folders, settings)
     return Outcome(plan, problem, time.monotonic() - start)
 
 

@@ -3,9 +3,9 @@
     python tools/contain.py tests/unit/sed/programs/hostile/*.txt
 
 A corpus file is named after the promise of docs/security.md that its programs attack. A program begins with
-``=== name | told`` or ``=== name | calls | told``: ``told`` is a regular expression for the reason that is reported, or
-``plan: ...`` for a plan that comes back harmless; ``calls`` says that only the allow-list of system calls stops it. A
-program sets ``escaped`` where it got further than it should.
+``=== name | told`` or ``=== name | layers | told``: ``told`` is a regular expression for the reason reported, or
+``plan: ...`` for a plan that comes back harmless; ``layers`` are those that stop it alone, where they are not those of
+`CLAIMS`. A program sets ``escaped`` where it got further than it should.
 
 In programs these words stand for what they may try to harm: CANARY a file, UNIX a socket's path, PORT, UDP and PORT6
 open ports, PARENT a process that must live, RUNNER this process, SECRET a file open here, OTHERS a folder of
@@ -69,11 +69,11 @@ def call(name, *arguments):
 
 @dataclass(frozen=True)
 class Hostile:
-    """A hostile program: its name, the promise it attacks, whether only `calls` stops it, what is told, its text."""
+    """A hostile program: its name, the promise it attacks, the layers that stop it alone, what is told, its text."""
 
     name: str
     promise: str
-    calls_only: bool
+    stopped_by: frozenset[str]
     told: str
     source: str
 
@@ -98,15 +98,11 @@ def corpus(files: list[Path]) -> list[Hostile]:
     for file in files:
         for part in file.read_text(encoding="utf-8").split("\n=== ")[1:]:
             head, _, source = part.partition("\n")
-            name, *only, told = head.split(" | ")
+            name, *by, told = head.split(" | ")
+            stopped_by = by[0].split(",") if by else [layer for layer in LAYERS if file.stem in CLAIMS[layer]]
             if platform.machine() == "x86_64" or not re.search(r"\bcall\(", source):
-                found.append(Hostile(name, file.stem, only == ["calls"], told, source))
+                found.append(Hostile(name, file.stem, frozenset(stopped_by), told, source))
     return found
-
-
-def claimed(hostile: Hostile, layer: Layer) -> bool:
-    """Return whether a layer claims to stop a program without the others."""
-    return hostile.promise in CLAIMS[layer] and (layer == "calls" or not hostile.calls_only)
 
 
 @contextmanager
@@ -271,7 +267,7 @@ def main() -> int:
     within = (arguments.alone,) if arguments.alone else sandbox.active()
     chosen = [one for one in corpus(arguments.files) if arguments.name in one.name]
     if arguments.alone:
-        chosen = [one for one in chosen if claimed(one, arguments.alone)]
+        chosen = [one for one in chosen if arguments.alone in one.stopped_by]
     stopped = 0
     with tempfile.TemporaryDirectory() as folder, victims(Path(folder)) as there:
         for hostile in chosen:

@@ -21,11 +21,20 @@ from relid_sumo.base.errors import InputError, RelidSumoError
 from relid_sumo.base.system import LIBRARIES, install_line, missing_libraries
 from relid_sumo.base.toml import load_toml
 from relid_sumo.network import catalogue
-from relid_sumo.sed.programs.sandbox import missing_isolation
+from relid_sumo.sed.programs.layers import Layer
+from relid_sumo.sed.programs.sandbox import layer_states, missing_isolation
 
 MINIMUM_PYTHON = (3, 11)
 PROGRAMS = ("sumo", "netconvert", "duarouter", "sumo-gui")
 INSTALL = "make install (or: pip install -c constraints.txt relid_sumo)"
+BUBBLEWRAP = (
+    "for a further layer: apt-get install -y bubblewrap (0.8 or newer), and user name spaces that this user may make"
+)
+LAYER_NAMES: dict[Layer, str] = {
+    "calls": "permitted system calls (seccomp)",
+    "landlock": "permitted files (Landlock)",
+    "bubblewrap": "name spaces of its own (bubblewrap)",
+}
 XVFB = ("xvfb", "xorg-x11-server-Xvfb")
 
 GIB = 2**30
@@ -145,16 +154,20 @@ def display() -> Check:
 
 
 def sandbox() -> Check:
-    """Check that programs written by a language model can be isolated, by running a harmless one."""
+    """Check that programs written by a language model can be isolated, and in which layers: a harmless one is run."""
     reason = missing_isolation()
-    if reason is None:
-        return Check("sandbox", "ok", "programs run isolated (Landlock, seccomp)")
-    return Check(
-        "sandbox",
-        "warn",
-        f"{reason}; only programs written by a language model need it",
-        "run on Linux 6.12 or newer with Landlock enabled (kernel option lsm=landlock,..; containers may hide it)",
-    )
+    if reason is not None:
+        return Check(
+            "sandbox",
+            "warn",
+            f"{reason}; only programs written by a language model need it",
+            "run on Linux 6.12 or newer with Landlock enabled (kernel option lsm=landlock,..; containers may hide it)",
+        )
+    states = layer_states()
+    absent = [f"{layer}: {why}" for layer, why in states.items() if why is not None]
+    present = [LAYER_NAMES[layer] for layer, why in states.items() if why is None]
+    found = f"programs run isolated, in layers: {', '.join(present)}"
+    return Check("sandbox", "ok", "; not ".join([found, *absent]), BUBBLEWRAP if absent else "")
 
 
 def cache() -> Check:

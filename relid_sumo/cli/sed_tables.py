@@ -14,6 +14,8 @@ from relid_sumo.cli.notes import following, own_bar
 from relid_sumo.scenario.task import RoutingTask
 from relid_sumo.sed.bench import SedWatch
 from relid_sumo.sed.partition import Partition
+from relid_sumo.sed.programs.plain import last_line, plain
+from relid_sumo.sed.programs.sandbox import MOST_TOLD
 
 
 def tables(content: dict[str, Any]) -> Group:
@@ -22,7 +24,7 @@ def tables(content: dict[str, Any]) -> Group:
 
 
 def _rates(content: dict[str, Any]) -> Table:
-    table = Table(title=f"{content['scenario']}, --llm {content['provider']}: programs with a valid plan")
+    table = Table(title=escape(f"{content['scenario']}, --llm {content['provider']}") + ": programs with a valid plan")
     for name in ("", "valid", "programs", "execution rate"):
         table.add_column(name, justify="right" if name else "left")
     for name, label in (("initial", "without refinement"), ("refined", "with refinement"), ("all", "all")):
@@ -72,11 +74,11 @@ def _programs(content: dict[str, Any]) -> Table:
             numbers = one["numbers"] or {}
             mark = "*" if one["place"] == subset["best"] else "=" if one["same"] else " "
             table.add_row(
-                f"{mark} {one['place']}",
+                escape(f"{mark} {one['place']}"),
                 _text(numbers.get("score"), ".3f"),
                 _text(numbers.get("travel_time_s"), ".0f"),
                 _text(numbers.get("f_out"), ".4f"),
-                (one["problem"] or "").strip().splitlines()[-1][:80] if one["problem"] else "",
+                escape(last_line(plain(one["problem"] or "", MOST_TOLD, end=True))[:80]),
             )
     return table
 

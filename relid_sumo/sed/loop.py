@@ -105,7 +105,7 @@ def refine(bench: Bench, folder: Path, provider: Provider, how: Isolation, edge_
             where = (question.place, number, int(question.facts["sample"]))
             one = attempt(answer, where, known.data(subset), task, subset.agents, settings.sandbox, how)
             run_folder.write(
-                folder / run_folder.PROGRAMS / f"{question.place}.py", one.program or f"# none: {one.problem}\n"
+                folder / run_folder.PROGRAMS / f"{question.place}.py", one.program or _commented(f"none: {one.problem}")
             )
             fresh.append((subset, one))
         _drive(bench, fresh, reference)
@@ -174,6 +174,10 @@ class _KnownPlan:
             Question(f"subset{subset.number}-round{number}-sample{sample}", text, {**told, "sample": sample})
             for sample in range(1, self._settings.samples + 1)
         ]
+
+
+def _commented(text: str) -> str:
+    return "".join(f"# {line}\n" for line in text.splitlines())
 
 
 def _drive(bench: Bench, fresh: Sequence[tuple[Subset, Attempt]], reference: Reference) -> None:

@@ -17,6 +17,7 @@ from pydantic import Field
 
 from relid_sumo.base.errors import InputError
 from relid_sumo.base.settings import Settings
+from relid_sumo.sed.programs.plain import fence, last_line, printable
 
 FOLDER = Path(__file__).parent / "prompts"
 INITIAL, FEEDBACK = "initial.md.j2", "feedback.md.j2"
@@ -126,14 +127,15 @@ def feedback(facts: Mapping[str, Any], settings: PromptSettings) -> str:
             name: facts[name]
             and {
                 **facts[name],
-                "program": cut(facts[name]["program"], most),
+                "program": cut(printable(facts[name]["program"]), most),
                 "problem": cut(facts[name].get("problem") or "", settings.max_problem),
             }
             for name in ("best", "failed")
         }
         if best is not None:
             short["best"]["vehicles"] = best["vehicles"][:MOST_VEHICLES]
-        return render(FEEDBACK, values | short, settings)
+        shown = [one[part] for one in short.values() if one for part in ("program", "problem")]
+        return render(FEEDBACK, values | short | {"fence": fence(*shown)}, settings)
 
     lengths = range(len(SHORTENED), settings.max_characters)
     fitting = bisect_right(lengths, settings.max_characters, key=lambda most: len(text(most)))
@@ -148,8 +150,3 @@ def feedback(facts: Mapping[str, Any], settings: PromptSettings) -> str:
 def cut(text: str, most: int) -> str:
     """Return a text, shortened to a number of characters."""
     return text if len(text) <= most else text[: most - len(SHORTENED)] + SHORTENED
-
-
-def last_line(text: str) -> str:
-    """Return what says most in a traceback: its last line."""
-    return text.strip().splitlines()[-1] if text.strip() else ""

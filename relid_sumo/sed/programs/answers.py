@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from relid_sumo.sed.programs.plain import plain
+
 FENCE = re.compile(r"^[ \t]*(`{3,}|~{3,})[ \t]*([\w+#.-]*)[^\n]*$")
 DEFINES_PLAN = re.compile(r"^(async\s+)?def\s+plan\s*\(", re.MULTILINE)
 BEGINS = re.compile(r"^(import |from \w|def |class |@)", re.MULTILINE)
@@ -29,6 +31,8 @@ def program_in(answer: str) -> tuple[str | None, str]:
     Of several Python blocks the last that defines ``plan`` counts, as a later one corrects an earlier one; text around
     them is ignored. An answer without fences counts from its first line of code on. An answer that was cut off is told.
     """
+    if len(answer) > MOST_CHARACTERS:
+        return None, f"the answer has {len(answer)} characters, and {MOST_CHARACTERS} are the most that is read"
     found = blocks(answer)
     python = [block for block in found if block.language in PYTHON]
     planning = [block for block in python if DEFINES_PLAN.search(block.text)]
@@ -36,12 +40,10 @@ def program_in(answer: str) -> tuple[str | None, str]:
     problem = ""
     if not answer.strip():
         problem = f"the answer is empty; {WANTED}"
-    elif len(answer) > MOST_CHARACTERS:
-        problem = f"the answer has {len(answer)} characters, and {MOST_CHARACTERS} are the most that is read"
     elif not found and bare is None:
         problem = f"the answer has no code block; {WANTED}"
     elif found and not python:
-        problem = f"the answer's code is in {found[-1].language}, not Python; {WANTED}"
+        problem = f"the answer's code is in {plain(found[-1].language, 30)}, not Python; {WANTED}"
     elif found and not planning:
         cut = "" if python[-1].closed else " (it seems to be cut off)"
         problem = f"the answer's code defines no function plan{cut}; {WANTED}"

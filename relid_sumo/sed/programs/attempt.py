@@ -11,6 +11,7 @@ from relid_sumo.scenario.task import RoutingTask
 from relid_sumo.sed.programs import plans, sandbox
 from relid_sumo.sed.programs.answers import program_in
 from relid_sumo.sed.programs.feedback import Numbers
+from relid_sumo.sed.programs.plain import plain
 from relid_sumo.sed.programs.plans import Routes
 from relid_sumo.sed.programs.sandbox import Isolation, SandboxSettings
 
@@ -74,4 +75,4 @@ def attempt(
     if outcome.problem is not None:
         return Attempt(*where, source, problem=outcome.problem, sandbox_s=outcome.seconds)
     routes, faults = plans.check(outcome.plan, task, subset)
-    return Attempt(*where, source, routes, faults or None, outcome.seconds)
+    return Attempt(*where, source, routes, plain(faults, sandbox.MOST_TOLD) or None, outcome.seconds)

@@ -67,7 +67,7 @@ def module_path() -> Path:
     """
     folder = Path(tempfile.mkdtemp(prefix="relid-sumo-sandbox-"))
     atexit.register(_remove, folder, os.getpid())
-    modules = [entry for root in standard_library() for entry in _without_other_packages(root)]
+    modules = [entry for root in standard_library() for entry in without_other_packages(root)]
     for target in (*modules, *_packages("landlock"), Path(program.__file__), Path(runner.__file__)):
         link = folder / target.name
         if not link.is_symlink():
@@ -115,7 +115,7 @@ def _bubblewrap(layers: Sequence[Layer]) -> list[str]:
 @cache
 def readable() -> tuple[Path, ...]:
     """Return the files and folders that a program may read, besides its own folder."""
-    parts = [part for root in _roots() for part in _without_other_packages(root)]
+    parts = [part for root in _roots() for part in without_other_packages(root)]
     return (*parts, *_packages(), Path(program.__file__), Path(runner.__file__))
 
 
@@ -126,18 +126,22 @@ def _interpreter() -> Path:
 
 @cache
 def standard_library() -> tuple[Path, ...]:
-    """Return its folders: that of the modules, then that of those in C."""
-    dynamic = sysconfig.get_config_var("DESTSHARED")
-    folders = [Path(sysconfig.get_path("stdlib")), *([Path(dynamic)] if dynamic else [])]
-    return tuple(folder for folder in folders if folder.is_dir())
+    """Return its folders: that of the modules, then that of those in C.
+
+    Not by what Python was built with: many Pythons are used elsewhere than where they were built.
+    """
+    modules = Path(sysconfig.get_path("stdlib"))
+    return tuple(folder for folder in (modules, modules / "lib-dynload") if os.access(folder, os.R_OK))
 
 
 @cache
 def _roots() -> tuple[Path, ...]:
     """Return the interpreter, its standard library and the system's shared libraries."""
-    own = (_interpreter(), *standard_library(), *Path(LIBDIR).glob("lib*.so*"))
-    system = (Path(path) for path in SYSTEM_LIBRARIES if not path.endswith("/"))
-    return tuple(dict.fromkeys(path for path in (*own, *system) if path.exists()))
+    system = [Path(path) for path in SYSTEM_LIBRARIES if not path.endswith("/")]
+    own = [folder for folder in (Path(sys.base_prefix, "lib"), Path(LIBDIR)) if folder not in system]
+    beside = [file for folder in own for file in folder.glob("lib*.so*")]
+    found = dict.fromkeys([_interpreter(), *standard_library(), *beside, *system])
+    return tuple(path for path in found if os.access(path, os.R_OK))
 
 
 @cache
@@ -153,7 +157,7 @@ def _other_packages(root: Path) -> Iterator[Path]:
             yield from root.glob(pattern + name)
 
 
-def _without_other_packages(root: Path) -> Iterator[Path]:
+def without_other_packages(root: Path) -> Iterator[Path]:
     """Give a folder's entries without those of other packages, whose folders are opened as far as they must be."""
     others = list(_other_packages(root)) if root.is_dir() else []
     if root.name in OTHER_PACKAGES:
@@ -163,7 +167,7 @@ def _without_other_packages(root: Path) -> Iterator[Path]:
         return
     for entry in sorted(root.iterdir()):
         if entry.is_dir() and any(entry in (other, *other.parents) for other in others):
-            yield from _without_other_packages(entry)
+            yield from without_other_packages(entry)
         else:
             yield entry
 

@@ -11,31 +11,51 @@ ESCAPES = re.compile(
     r"|\x1b[ -/]*[0-~]?"  # the shorter ones
 )
 LINE_ENDS = re.compile(r"\r\n?|[\x0b\x0c\x85\u2028\u2029]")
-# Control, format (bidirectional overrides, zero width), lone surrogates, private use, not assigned.
-REMOVED = {"Cc", "Cf", "Cs", "Co", "Cn"}
+BACKTICKS = re.compile("`{3,}")
 MOST_ACCENTS = 4  # combining marks on one letter; more pile up over neighbouring lines
 BLANK_LINES = re.compile(r"\n(?:[ \t]*\n){2,}")
 
 
-def plain(text: str, most: int, *, end: bool = False) -> str:
-    """Return a text without terminal sequences and characters that are not shown as themselves, cut to a length.
+def printable(text: str) -> str:
+    """Return a text without terminal sequences and without characters that are not shown as themselves.
 
-    Line feeds and tabs stay; every other line end becomes a line feed.
+    These are control and format characters (bidirectional overrides, zero width), lone surrogates, private and
+    unassigned ones. Line feeds and tabs stay; every other line end becomes a line feed, every other space a space.
+    """
+    kept, accents = list[str](), 0
+    for character in LINE_ENDS.sub("\n", ESCAPES.sub("", text)):
+        category = unicodedata.category(character)
+        if category in {"Mn", "Me"}:
+            accents += 1
+            if accents <= MOST_ACCENTS:
+                kept.append(character)
+        elif category == "Zs" or character in "\n\t" or character.isprintable():
+            kept.append(" " if category == "Zs" else character)
+            accents = 0
+    return "".join(kept)
+
+
+def plain(text: str, most: int, *, end: bool = False) -> str:
+    """Return a text as `printable` does, without runs of empty lines, cut to a length.
 
     Parameters
     ----------
     most
-        Characters.
+        Characters. What lies far beyond them is not looked at.
     end
         Of a longer text return the end, not the beginning.
     """
     part = text[-4 * most :] if end else text[: 4 * most]
-    part = LINE_ENDS.sub("\n", ESCAPES.sub("", part))
-    kept, accents = list[str](), 0
-    for character in part:
-        category = unicodedata.category(character)
-        accents = accents + 1 if category in {"Mn", "Me"} else 0
-        if character in "\n\t" or (category not in REMOVED and accents <= MOST_ACCENTS):
-            kept.append(character)
-    clean = BLANK_LINES.sub("\n\n", "".join(kept)).strip()
+    clean = BLANK_LINES.sub("\n\n", printable(part)).strip()
     return clean[-most:] if end else clean[:most]
+
+
+def last_line(text: str) -> str:
+    """Return what says most in a traceback: its last line."""
+    return text.strip().splitlines()[-1] if text.strip() else ""
+
+
+def fence(*texts: str) -> str:
+    """Return a fence for blocks of code that none of some texts can close."""
+    longest = max((len(run) for text in texts for run in BACKTICKS.findall(text)), default=0)
+    return "`" * max(3, longest + 1)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from relid_sumo.base.errors import did_you_mean
 from relid_sumo.scenario.task import RoutingTask
@@ -21,57 +21,60 @@ def check(plan: object, task: RoutingTask, agents: Sequence[int]) -> tuple[Route
     if not isinstance(plan, dict):
         return None, f"plan returned {_kind(plan)}; it has to return a dict of vehicle to list of edges"
     names = [task.names[i] for i in agents]
-    faults = [f"vehicle '{name}' is missing" for name in names if name not in plan]
+    wanted = set(names)
+    missing, unknown = [name for name in names if name not in plan], [name for name in plan if name not in wanted]
+    # Only as many are put into words as are shown: a program may name any number of vehicles.
+    faults = [f"vehicle '{name}' is missing" for name in missing[:MOST_FAULTS]]
     faults += [
-        f"there is no vehicle {_shown(name)} to plan for{did_you_mean(name, names)}"
-        for name in plan
-        if name not in names
+        f"there is no vehicle {_shown(name)} to plan for{did_you_mean(name[:SHOWN], names)}"
+        for name in unknown[:MOST_FAULTS]
     ]
+    more = len(missing) + len(unknown) - len(faults)
     routes: Routes = {}
+    slots = task.graph.slots.tolist()
     for i in agents:
         if task.names[i] in plan:
-            route, fault = _route(plan[task.names[i]], task, i)
+            route, fault = _route(plan[task.names[i]], task, i, slots)
             if fault:
                 faults.append(f"vehicle '{task.names[i]}': {fault}")
             routes[i] = route
     if faults:
-        more = len(faults) - MOST_FAULTS
+        more += max(0, len(faults) - MOST_FAULTS)
         return None, "\n".join([*faults[:MOST_FAULTS], *([f"and {more} more faults"] if more > 0 else [])])
     return routes, ""
 
 
-def _route(edges: object, task: RoutingTask, agent: int) -> tuple[tuple[int, ...], str]:
+def _route(edges: object, task: RoutingTask, agent: int, slots: Sequence[Sequence[int]]) -> tuple[tuple[int, ...], str]:
     """Return a route as edge indices, and the first thing that is wrong with it ("" where nothing is)."""
     if not isinstance(edges, list) or not edges:
         return (), f"its route is {_kind(edges)}; it has to be a list of edge names"
-    names, route = task.graph.edge_ids, list[int]()
-    for name in edges:
-        fault = _step(name, route, task)
-        if fault:
-            return (), f"edge {len(route)} of its route, {_shown(name)}, {fault}"
-        route.append(task.graph.index[name])
+    names, route = task.graph.edge_ids, dict[int, int]()  # an edge's place in it
+    before: int | None = None
+    for place, name in enumerate(edges):
+        edge = task.graph.index.get(name, -1) if isinstance(name, str) else -1
+        if edge < 0 or edge in route or edge in task.closed or not (before is None or edge in slots[before]):
+            return (), f"edge {place} of its route, {_shown(name)}, {_fault(name, edge, before, route, task)}"
+        route[edge], before = place, edge
+    found = tuple(route)
     for what, place, wanted in (("starts", 0, task.origin[agent]), ("ends", -1, task.destination[agent])):
-        if route[place] != wanted:
+        if found[place] != wanted:
             return (), f"its route {what} on '{edges[place]}' and not on '{names[wanted]}'"
-    return tuple(route), ""
+    return found, ""
 
 
-def _step(name: object, route: Sequence[int], task: RoutingTask) -> str:
+def _fault(name: object, edge: int, before: int | None, route: Mapping[int, int], task: RoutingTask) -> str:
     """Return what is wrong with an edge as the next one of a route."""
     graph = task.graph
     if not isinstance(name, str):
         return f"is {_kind(name)}, not the name of an edge"
-    edge = graph.index.get(name, -1)
     if edge < 0:
         return "is not in the network"
     if edge in route:
-        return f"is in it already (edge {route.index(edge)})"
-    if edge in task.closed:
+        return f"is in it already (edge {route[edge]})"
+    if edge in task.closed or before is None:
         return "is closed"
-    if route and edge not in graph.slots[route[-1]]:
-        ways = ", ".join(f"'{graph.edge_ids[way]}'" for way in graph.slots[route[-1]] if way >= 0)
-        return f"does not follow on '{graph.edge_ids[route[-1]]}', from where one can only go to {ways or 'nowhere'}"
-    return ""
+    onward = ", ".join(f"'{graph.edge_ids[after]}'" for after in graph.slots[before] if after >= 0)
+    return f"does not follow on '{graph.edge_ids[before]}', from where one can only go to {onward or 'nowhere'}"
 
 
 def _kind(value: object) -> str:

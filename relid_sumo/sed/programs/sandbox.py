@@ -76,9 +76,14 @@ def missing_isolation() -> str | None:
     return next((reason for reason in map(missing, NEEDED) if reason is not None), None) or _trial(active())
 
 
+def layer_states() -> dict[Layer, str | None]:
+    """Return why each layer does not work on this machine; None where it does."""
+    return {layer: missing(layer) for layer in LAYERS}
+
+
 def active() -> tuple[Layer, ...]:
     """Return the layers that work on this machine."""
-    return tuple(layer for layer in LAYERS if missing(layer) is None)
+    return tuple(layer for layer, reason in layer_states().items() if reason is None)
 
 
 def _trial(tried: Sequence[Layer]) -> str | None:

@@ -12,6 +12,7 @@ from relid_sumo.base import cache, sumo, system
 from relid_sumo.base.errors import SimulationError
 from relid_sumo.cli import doctor
 from relid_sumo.network import catalogue
+from relid_sumo.sed.programs.layers import Layer
 
 ROOT = Path(__file__).parents[3]
 
@@ -145,8 +146,22 @@ def test_the_sandbox_check_reports_what_the_kernel_lacks(monkeypatch: pytest.Mon
     check = doctor.sandbox()
     assert check.status == "warn"
     assert "the kernel's Landlock is version 4; only programs written by a language model need it" in check.found
+
+
+def test_sandbox_says_which_layers_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    states: dict[Layer, str | None] = {"calls": None, "landlock": None, "bubblewrap": "bubblewrap is not installed"}
     monkeypatch.setattr(doctor, "missing_isolation", lambda: None)
-    assert doctor.sandbox().status == "ok"
+    monkeypatch.setattr(doctor, "layer_states", lambda: states)
+    check = doctor.sandbox()
+    assert (check.status, check.found) == (
+        "ok",
+        "programs run isolated, in layers: permitted system calls (seccomp), permitted files (Landlock); "
+        "not bubblewrap: bubblewrap is not installed",
+    )
+    assert "apt-get install -y bubblewrap" in check.fix
+    states["bubblewrap"] = None
+    assert doctor.sandbox().found.endswith("permitted files (Landlock), name spaces of its own (bubblewrap)")
+    assert doctor.sandbox().fix == ""
 
 
 def test_a_cache_that_cannot_be_written(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

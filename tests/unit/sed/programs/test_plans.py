@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from relid_sumo.scenario.task import RoutingTask
+from relid_sumo.sed.programs import plans
 from relid_sumo.sed.programs.plans import check
 from relid_sumo.sim.toy import grid
 
@@ -99,3 +100,25 @@ def _fixed_task() -> RoutingTask:
 
 
 TASK = _fixed_task()
+
+
+def test_any_number_of_vehicles_is_checked_without_looking_each_up(
+    task: RoutingTask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked_up = list[str]()
+
+    def look_up(name: str, _: object) -> str:
+        looked_up.append(name)
+        return ""
+
+    monkeypatch.setattr(plans, "did_you_mean", look_up)
+    _, problem = check({f"{'v' * 200}{i}": [] for i in range(60_000)}, task, (0, 1, 2))
+    assert problem.splitlines()[-1] == "and 59997 more faults"
+    assert len(looked_up) <= plans.MOST_FAULTS
+    assert max(map(len, looked_up)) <= plans.SHOWN
+
+
+def test_names_are_shown_without_control_characters(task: RoutingTask) -> None:
+    _, problem = check({"\x1b[31m\u202e\ud800": [], "a0": ["\x00\x9b"], "a1": [], "a2": []}, task, (0, 1, 2))
+    assert "'\\x1b[31m\\u202e\\ud800'" in problem
+    assert problem.replace("\n", "").isprintable()

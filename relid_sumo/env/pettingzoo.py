@@ -50,6 +50,11 @@ def parallel_env(
     ------
     InputError
         There is no such scenario, or it cannot be prepared.
+
+    Examples
+    --------
+    >>> env = parallel_env("town")  # doctest: +SKIP
+    >>> observations, infos = env.reset(seed=0)  # doctest: +SKIP
     """
     loaded = load_scenario(scenario) if isinstance(scenario, str) else scenario
     ready = prepare(loaded, simulators=(loaded.simulator,))

@@ -66,6 +66,11 @@ def load_policy(folder: Path | str, *, greedy: bool = True, seed: int = 0) -> Ca
     ------
     InputError
         The folder contains no trained run, or the name is not that of a trained agent.
+
+    Examples
+    --------
+    >>> policy = load_policy("runs/town")  # doctest: +SKIP
+    >>> slot = policy("agent0", observations["agent0"])  # doctest: +SKIP
     """
     settings, scenario = run_folder.load(Path(folder))
     weights, acts = _actor(checkpoint.load(Path(folder)))

@@ -56,6 +56,12 @@ def load_scenario(
     ------
     InputError
         There is no such scenario, or it is not valid; the message names the file, the key and the mend.
+
+    Examples
+    --------
+    >>> scenario = load_scenario("town", changes=["demand.level=0.4"])
+    >>> scenario.n_agents
+    10
     """
     path, names = Path(name_or_path), catalogue.catalogue("scenarios", FILE)
     is_osm = osm.is_osm(path)

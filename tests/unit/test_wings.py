@@ -31,6 +31,7 @@ WINGS: dict[str, frozenset[str]] = {
     "viewer": frozenset(),
     "reports": frozenset({"jinja2"}),
     "batch": frozenset({"ray"}),
+    "api": frozenset(),
     "cli": frozenset({"typer", "rich"}),
 }
 ALSO_IN = {"jinja2": {"sed"}}  # prompts are templates

@@ -1,0 +1,1 @@
+"""The functions of the public API, which `relid_sumo` offers by name."""

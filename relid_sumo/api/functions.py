@@ -1,0 +1,319 @@
+"""Train, evaluate, view and report in one call each. Import them from `relid_sumo`.
+
+What they do is logged by ``logging.getLogger("relid_sumo")``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pydantic import BaseModel
+
+from relid_sumo.base import extension
+from relid_sumo.base.errors import InputError
+from relid_sumo.baseline.named import baselines, plan_baselines
+from relid_sumo.env.policies import Policy
+from relid_sumo.env.records import EpisodeRecord
+from relid_sumo.evaluation import evaluate as evaluation
+from relid_sumo.evaluation.evaluate import Evaluation
+from relid_sumo.learn.settings import TrainSettings, parse_curriculum, train_settings
+from relid_sumo.scenario import prepare as preparing
+from relid_sumo.scenario.files import override
+from relid_sumo.scenario.make import load_scenario
+from relid_sumo.scenario.prepare import PreparedScenario
+from relid_sumo.scenario.settings import Scenario, Simulator
+
+if TYPE_CHECKING:
+    from relid_sumo.reports.write import Written
+
+AnyScenario = Scenario | PreparedScenario | Path | str
+
+
+def prepare(
+    scenario: AnyScenario,
+    *,
+    simulators: Sequence[Simulator] = ("micro",),
+    changes: Sequence[str] = (),
+    closed: Sequence[str] = (),
+) -> PreparedScenario:
+    """Return a scenario that can be driven: its network built, its traffic calibrated and measured.
+
+    All of it is cached: the first call may take minutes, the next takes a second.
+
+    Parameters
+    ----------
+    scenario
+        A scenario, its name, its folder, or an OSM file.
+    simulators
+        What it will be driven in: ``micro``, and ``meso`` for SUMO's mesoscopic simulation.
+    changes
+        Settings to replace, as ``"demand.level=0.4"``.
+    closed
+        Edges (SUMO's names) that nobody may use.
+
+    Raises
+    ------
+    InputError
+        There is no such scenario, or it cannot be driven; the message says why.
+
+    Examples
+    --------
+    >>> ready = prepare("town")  # doctest: +SKIP
+    >>> ready.task.n_agents  # doctest: +SKIP
+    10
+    """
+    if isinstance(scenario, PreparedScenario):
+        scenario = scenario.scenario
+    loaded = scenario if isinstance(scenario, Scenario) else load_scenario(scenario)
+    return preparing.prepare(override(loaded, changes), simulators=simulators, closed=closed)
+
+
+def train(
+    scenario: AnyScenario,
+    out: Path | str | None = None,
+    *,
+    algo: str = "ippo",
+    episodes: int = 100,
+    seed: int = 0,
+    curriculum: str | Sequence[tuple[str, float]] = (),
+    changes: Sequence[str] = (),
+    workers: int | None = None,
+    **settings: Any,  # noqa: ANN401 - what TrainSettings takes, which validates it
+) -> Path:
+    """Train a policy, and return the run folder.
+
+    Parameters
+    ----------
+    scenario
+        A scenario, its name, its folder, or an OSM file.
+    out
+        The run folder, which must not exist yet; ``runs/SCENARIO-ALGO-SEED`` where not given.
+    algo
+        The algorithm: ``ippo``, ``mappo``, ``reled``, ``leed``, ``bc``, ``bc+ippo``, or the import path of your own.
+    episodes, seed
+        Budget, and seed of weights, actions and the order of traffic.
+    curriculum
+        Simulations trained in, one after the other, as ``"meso:0.8,micro:0.2"``.
+    changes
+        Settings of the scenario to replace, as ``"demand.level=0.4"``.
+    workers
+        Simulation processes, one per core where not given; does not change the results.
+    **settings
+        Other fields of `TrainSettings`, for instance ``ippo={"clip": 0.1}``.
+
+    Raises
+    ------
+    InputError
+        A setting or the scenario does not fit, or the folder is taken.
+    SimulationError
+        SUMO failed, or a loss is not finite.
+
+    Examples
+    --------
+    >>> run = train("town", "runs/town", episodes=8)  # doctest: +SKIP
+    """
+    stages = parse_curriculum(curriculum) if isinstance(curriculum, str) and curriculum else list(curriculum)
+    content = {"algo": algo, "episodes": episodes, "seed": seed, "curriculum": stages, **settings}
+    plain = {name: _plain(value) for name, value in content.items()}
+    plan: TrainSettings = train_settings(plain, source="train")
+    from relid_sumo.learn import run_folder  # torch, once all else fits
+    from relid_sumo.learn import train as training
+
+    name = scenario if isinstance(scenario, str | Path) else _settings_of(scenario).name
+    default = Path("runs") / f"{Path(name).name.split('.')[0]}-{extension.short(algo)}-{seed}"
+    folder = default if out is None else Path(out)
+    run_folder.check_free(folder)
+    loaded = load_scenario(scenario) if isinstance(scenario, str | Path) else _settings_of(scenario)
+    ready = prepare(loaded, simulators=plan.simulators(override(loaded, changes)), changes=changes)
+    training.train(ready, folder, plan, workers=workers)
+    return folder
+
+
+def resume(run: Path | str, *, workers: int | None = None) -> Path:
+    """Continue an interrupted run from its last checkpoint, exactly as if it had not been interrupted.
+
+    Parameters
+    ----------
+    run
+        The run folder.
+    workers
+        Simulation processes, one per core where not given; does not change the results.
+
+    Raises
+    ------
+    InputError
+        The folder has no run that can be continued.
+
+    Examples
+    --------
+    >>> resume("runs/town")  # doctest: +SKIP
+    """
+    from relid_sumo.learn import train as training  # torch
+
+    training.resume(Path(run), workers=workers)
+    return Path(run)
+
+
+def evaluate(
+    what: PreparedScenario | Path | str,
+    policies: Mapping[str, Policy] | None = None,
+    *,
+    traffic: str = "evaluation",
+    seeds: int | None = None,
+    branches: float = 0.0,
+    sampled: bool = False,
+    changes: Sequence[str] = (),
+    closed: Sequence[str] = (),
+    workers: int | None = None,
+) -> Evaluation:
+    """Compare policies on the same trips in the same traffic.
+
+    Parameters
+    ----------
+    what
+        A run folder, whose policy is called ``trained``, or a prepared scenario.
+    policies
+        What to compare by name, as `baselines` returns them; the default baselines where not given. Routes of those
+        that plan are planned here.
+    traffic, seeds
+        Set of traffic seeds (``evaluation``, which training never sees, ``validation`` or ``training``), and how many
+        of them; all where not given.
+    branches
+        Share of the trained policy's decisions at which every other choice is tried too; slow.
+    sampled
+        Draw the trained policy's actions, in place of taking the most probable ones.
+    changes, closed
+        What-if, for a run folder: settings of its scenario to replace, and edges to close.
+    workers
+        Simulation processes, one per core where not given; does not change the results.
+
+    Raises
+    ------
+    InputError
+        There is no such run, or there are fewer seeds.
+
+    Examples
+    --------
+    >>> result = evaluate("runs/town", baselines("hist,shortest"), seeds=5)  # doctest: +SKIP
+    >>> result.policies["trained"].mean_travel_time_s  # doctest: +SKIP
+    """
+    own: dict[str, Policy] = {}
+    compared = baselines() if policies is None else dict(policies)
+    if isinstance(what, PreparedScenario):
+        if changes or closed or sampled:
+            raise InputError("evaluate: changes, closed and sampled are for a run folder; give them to prepare()")
+        ready = what
+    else:
+        from relid_sumo.evaluation.trained import load_trained  # torch
+
+        ready, own["trained"] = load_trained(Path(what), greedy=not sampled, changes=changes, closed=closed)
+    what_if = [*changes, *(f"closed: {edge}" for edge in closed)]
+    return evaluation.evaluate(
+        ready,
+        {**own, **compared},
+        traffic=traffic,
+        n_seeds=seeds,
+        branches=branches,
+        workers=workers,
+        what_if=what_if,
+    )
+
+
+def view(
+    what: PreparedScenario | Path | str,
+    policy: Policy | None = None,
+    *,
+    traffic_seed: int | None = None,
+    delay_ms: float = 100.0,
+    record: Path | str | None = None,
+) -> EpisodeRecord | None:
+    """Play an episode in sumo-gui, and return its record; None if the window is closed before the end.
+
+    Parameters
+    ----------
+    what
+        A run folder, or a prepared scenario.
+    policy
+        What to show; the run's own policy where not given.
+    traffic_seed
+        Traffic to show; the first evaluation seed where not given.
+    delay_ms
+        Pause after each simulated second, ms.
+    record
+        A .png file: record a picture on a virtual screen in place of showing a window.
+
+    Raises
+    ------
+    InputError
+        There is no such run, or no screen.
+
+    Examples
+    --------
+    >>> view("runs/town", record="town.png")  # doctest: +SKIP
+    """
+    from relid_sumo.viewer import gui  # only to view
+
+    if isinstance(what, PreparedScenario):
+        ready, shown = what, policy
+    else:
+        from relid_sumo.evaluation.trained import load_trained  # torch
+
+        ready, own = load_trained(Path(what))
+        shown = policy or own
+    if shown is None:
+        raise InputError("view: a prepared scenario has no policy of its own; give one, as Policy('shortest')")
+    seed = ready.scenario.seeds.evaluation[0] if traffic_seed is None else traffic_seed
+    planned = plan_baselines({"shown": shown}, ready)["shown"]
+    picture = None if record is None else Path(record)
+    return gui.view(ready, evaluation.seeded(planned, seed), traffic_seed=seed, delay_ms=delay_ms, record=picture)
+
+
+def report(
+    folders: Sequence[Path | str] | Path | str,
+    out: Path | str,
+    *,
+    figures: Path | str | None = None,
+    title: str | None = None,
+) -> Written:
+    """Write a report on runs: a page that opens offline, or tables for a paper.
+
+    Parameters
+    ----------
+    folders
+        Batches, folders of runs, or single run folders.
+    out
+        The file; its ending says what to write: .html, .md, .csv or .tex.
+    figures
+        Folder for figures as PNG and PDF.
+    title
+        What to call the report; after the folders where not given.
+
+    Returns
+    -------
+    Written
+        How many runs are in it, what is missing, and the files written.
+
+    Raises
+    ------
+    InputError
+        There is no run that can be read, or the file cannot be written.
+
+    Examples
+    --------
+    >>> report("runs", "report.html")  # doctest: +SKIP
+    """
+    from relid_sumo.reports.write import write  # matplotlib and jinja2, only to report
+
+    several = [folders] if isinstance(folders, str | Path) else folders
+    where = None if figures is None else Path(figures)
+    return write([Path(folder) for folder in several], Path(out), figures=where, title=title)
+
+
+def _plain(value: object) -> object:
+    return value.model_dump(mode="json", exclude_unset=True) if isinstance(value, BaseModel) else value
+
+
+def _settings_of(scenario: Scenario | PreparedScenario) -> Scenario:
+    return scenario.scenario if isinstance(scenario, PreparedScenario) else scenario

@@ -39,13 +39,11 @@ class Reinforce(Learner):
 
     def update(self, batch: Batch, progress: float) -> dict[str, float]:
         """Take one gradient step; arrays have the shape (agents, decisions)."""
-        to_go: Any = 0.0
-        returns = np.zeros(batch.reward.shape)
-        for k in reversed(range(batch.reward.shape[1])):
-            to_go = batch.reward[:, k] + np.where(batch.last[:, k], 0.0, to_go)
-            returns[:, k] = to_go
+        returns = batch.reward.copy()
+        for k in reversed(range(returns.shape[1] - 1)):
+            returns[:, k] += np.where(batch.last[:, k], 0.0, returns[:, k + 1])
         valid = torch.from_numpy(batch.valid)
-        count, returned = valid.sum(1, keepdim=True).clamp(min=1), torch.from_numpy(returns).float()
+        count, returned = valid.sum(1, keepdim=True).clamp(min=1), torch.from_numpy(returns)
         gain = returned - (returned * valid).sum(1, keepdim=True) / count
         gain = gain / ((gain.square() * valid).sum(1, keepdim=True) / count).sqrt().clamp(min=1e-8)
         log_p = self.actor(torch.from_numpy(batch.observation), torch.from_numpy(batch.mask))

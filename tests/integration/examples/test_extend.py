@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -10,7 +11,6 @@ import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -22,8 +22,6 @@ pytestmark = pytest.mark.sumo
 
 def relid_sumo(*words: object, cwd: Path, code: int = 0, **more: str) -> str:
     """Run a command in a process of its own; return what it printed."""
-    import os  # noqa: PLC0415
-
     start = [sys.executable, "-c", "from relid_sumo.cli.main import main; main()"]
     where = {**os.environ, "PYTHONPATH": str(ROOT), **more}
     done = subprocess.run([*start, *map(str, words)], cwd=cwd, env=where, capture_output=True, text=True, check=False)
@@ -34,7 +32,7 @@ def relid_sumo(*words: object, cwd: Path, code: int = 0, **more: str) -> str:
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run that an own algorithm makes on an own observation and an own reward; examples lie beside it."""
+    """Train an own algorithm on an own observation and an own reward; copies of the examples lie beside the run."""
     folder = tmp_path_factory.mktemp("doors")
     shutil.copytree(ROOT / "examples", folder / "examples")
     words = ["train", "town", "--algo", "examples/algorithm.py:Reinforce", "--episodes", 4, "--workers", 2]
@@ -117,6 +115,13 @@ def test_a_batch_names_own_code_relative_to_its_file(run: Path) -> None:
     assert "main_roads" in text and "mine" in text
 
 
+@pytest.mark.parametrize("name", ["algorithm", "observation", "reward", "baseline", "provider"])
+def test_the_page_shows_the_example(name: str) -> None:
+    source = (ROOT / "examples" / f"{name}.py").read_text()
+    assert f"```python\n{source}```" in (ROOT / "docs" / "extend" / f"{name}.md").read_text()
+    assert len(source.splitlines()) < 60
+
+
 class _Server(BaseHTTPRequestHandler):
     """Answers as Ollama does, always with the same planning program."""
 
@@ -130,7 +135,7 @@ class _Server(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(body)
 
-    def log_message(self, *_: Any) -> None:
+    def log_message(self, *_: object) -> None:
         """Stay silent."""
 
 

@@ -22,6 +22,10 @@ def require_extra(extra: str) -> None:
     InputError
         A package is missing or its version does not fit, or this installation has no such extra; the message says what
         to install.
+
+    Examples
+    --------
+    >>> require_extra("sb3")  # doctest: +SKIP
     """
     needed = _packages(extra)
     if not needed:

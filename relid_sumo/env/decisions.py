@@ -138,6 +138,10 @@ def collect_episode(
     -----
     `reset` pays no reward: an agent that decides in the first moment of an episode is paid what it earned before that
     with its first decision. No decision changes that part.
+
+    Examples
+    --------
+    >>> episode = collect_episode(env, load_policy("runs/town"))  # doctest: +SKIP
     """
     options = None if traffic_seed is None else {"traffic_seed": traffic_seed}
     seen, infos = env.reset(options=options)

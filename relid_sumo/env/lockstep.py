@@ -46,6 +46,10 @@ def lockstep_env(
     ------
     InputError
         There is no such scenario, or it cannot be driven.
+
+    Examples
+    --------
+    >>> env = lockstep_env("town")  # doctest: +SKIP
     """
     return LockstepEnv(parallel_env(scenario, traffic=traffic))
 

@@ -10,8 +10,17 @@ import pytest
 import relid_sumo
 
 ERRORS = {"InputError", "RelidSumoError", "SimulationError"}
-RECORDS = {"Asking", "Batch", "EpisodeRecord", "Evaluation", "Leg", "LearnerSetup", "PreparedScenario", "Question"}
-RECORDS |= {"Result", "RoutingEnv", "Scenario", "TrainSettings", "Written"}
+RECORDS = {
+    "AgentDecisions",
+    "Asking",
+    "Batch",
+    "CollectedEpisode",
+    "EpisodeRecord",
+    "Evaluation",
+    "Leg",
+    "LearnerSetup",
+}
+RECORDS |= {"PreparedScenario", "Question", "Result", "RoutingEnv", "Scenario", "TrainSettings", "Written"}
 
 
 @pytest.mark.parametrize("name", relid_sumo.__all__)

@@ -104,10 +104,10 @@ def test_code_that_raises_on_import_is_named(tmp_path: Path, source: str, messag
 @pytest.mark.parametrize(
     ("table", "name", "message"),
     [
-        ("observation", "narrow", "it returns shapes (1, 1) and (1,); declared are (3, 1) and (1,)"),
+        ("observation", "narrow", "it returns shapes (1, 1) and (1,), but declares (3, 1) and (1,)"),
         ("observation", "broken", "raises ZeroDivisionError: division by zero"),
         ("reward", "endless", "it returns inf, which is not finite"),
-        ("policy", "masked", "which is masked; the open ones are"),
+        ("policy", "masked", "which is masked; return one of ["),
     ],
 )
 def test_what_is_wrong_while_driving_is_said(

@@ -98,11 +98,13 @@ class Episode:
         self._digest: str | None = None
         self.vehicles: list[_Vehicle] = []
         for i, name in enumerate(task.names):
-            wished = scenario.start_s + float(task.depart_s[i])
+            scheduled = scenario.start_s + float(task.depart_s[i])
             route = task.route(i, int(task.origin[i]))
-            vehicle = _Vehicle(name, wished, int(task.destination[i]), [] if rerouting else route, last_time=wished)
+            vehicle = _Vehicle(
+                name, scheduled, int(task.destination[i]), [] if rerouting else route, last_time=scheduled
+            )
             vehicle.last_to_go = float(task.start_to_go[i])
-            bridge.add(name, self._names(route), wished, rerouting=rerouting)
+            bridge.add(name, self._names(route), scheduled, rerouting=rerouting)
             self.vehicles.append(vehicle)
         self._waiting = {v.name: i for i, v in enumerate(self.vehicles)}
         self._live: dict[str, int] = {}
@@ -277,8 +279,8 @@ class Episode:
             allowed = np.flatnonzero(decision.mask).tolist()
             raise InputError(f"agent '{self.task.names[i]}': slot {slot} is masked; use one of {allowed}")
         vehicle = self.vehicles[i]
-        way = int(self.task.graph.slots[decision.edge, slot])
-        ahead = [decision.edge, *self.task.route(i, way)]
+        successor = int(self.task.graph.slots[decision.edge, slot])
+        ahead = [decision.edge, *self.task.route(i, successor)]
         if ahead != vehicle.route[vehicle.at :]:
             self.bridge.set_route(vehicle.name, self._names(ahead))
             vehicle.route[vehicle.at :] = ahead

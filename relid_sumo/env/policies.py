@@ -192,9 +192,9 @@ def _reactive(episode: Episode, decision: Decision) -> int:
     names = task.graph.edge_ids
     goal = str(names[task.destination[decision.agent]])
     route = episode.bridge.fastest_route(str(names[decision.edge]), goal)
-    way = task.graph.index[route[1]] if len(route) > 1 else -1
+    successor = task.graph.index[route[1]] if len(route) > 1 else -1
     allowed = task.graph.slots[decision.edge][decision.mask]
-    return _slot(episode, decision, way) if way in allowed else _shortest(episode, decision)
+    return _slot(episode, decision, successor) if successor in allowed else _shortest(episode, decision)
 
 
 def _own(path: str) -> Choose:
@@ -223,9 +223,9 @@ def _fixed(routes: Mapping[int, Sequence[int]], otherwise: Choose) -> Choose:
     def choose(episode: Episode, decision: Decision) -> int:
         if decision.agent not in routes:
             return otherwise(episode, decision)
-        way = following.get((decision.agent, decision.edge), -1)
+        successor = following.get((decision.agent, decision.edge), -1)
         allowed = episode.task.graph.slots[decision.edge][decision.mask]
-        return _slot(episode, decision, way) if way in allowed else _shortest(episode, decision)
+        return _slot(episode, decision, successor) if successor in allowed else _shortest(episode, decision)
 
     return choose
 

@@ -133,7 +133,9 @@ def summarise(folder: Path) -> Summary:
     settings = validate(read_json(folder / SETTINGS, RUN_FORMAT), StoredSettings, str(folder / SETTINGS))
     metrics = read_columns(folder / METRICS) if (folder / METRICS).is_file() else {}
     if not metrics.get("episodes"):
-        raise InputError(f"{folder}: the run ended before its first update: {METRICS} is empty or missing")
+        raise InputError(
+            f"{folder}: the run ended before its first update, so {METRICS} has no rows; train it again or delete it"
+        )
     scenario = read_toml(folder / SCENARIO)
     problem = {**scenario, "name": "", "network": settings.network_key}
     problem |= {"traffic": settings.demand} if settings.demand else {}

@@ -138,7 +138,7 @@ def grid(side: int, *, block_m: float = 100.0, speed: float = 10.0) -> RoadGraph
         for b in range(side * side)
         if math.isclose(float(np.abs(where[a] - where[b]).sum()), block_m)
     ]
-    ways = [[j for j, (c, d) in enumerate(pairs) if c == b and d != a] for a, b in pairs]
+    successors = [[j for j, (c, d) in enumerate(pairs) if c == b and d != a] for a, b in pairs]
     heading = np.array([math.atan2(*(where[b] - where[a])[::-1]) for a, b in pairs])
     n = len(pairs)
     return RoadGraph(
@@ -146,7 +146,7 @@ def grid(side: int, *, block_m: float = 100.0, speed: float = 10.0) -> RoadGraph
         length=np.full(n, block_m),
         speed=np.full(n, speed),
         lanes=np.ones(n, dtype=np.int32),
-        slots=order_slots(ways, heading, heading, left_hand=False),
+        slots=order_slots(successors, heading, heading, left_hand=False),
         shape_xy=np.array([xy for a, b in pairs for xy in (where[a], where[b])]),
         shape_start=np.arange(0, 2 * n + 1, 2, dtype=np.int32),
         from_junction=np.array([a for a, _ in pairs], dtype=np.int32),

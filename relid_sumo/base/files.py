@@ -29,6 +29,13 @@ def nearest(folder: Path) -> Path:
     return next(place for place in (folder, *folder.absolute().parents) if place.exists())
 
 
+def check_writable(file: Path, option: str) -> None:
+    """Raise InputError if a file cannot be written; `option` names the option with its path."""
+    above = nearest(file.parent)
+    if file.is_dir() or not above.is_dir() or not os.access(above, os.W_OK):
+        raise InputError(f"{option} {file}: it is a folder, or {above} cannot be written; choose another file")
+
+
 @contextmanager
 def whole(file: Path) -> Iterator[Path]:
     """Yield a temporary path to write to; then flush what was written to disk and give it the file's name.

@@ -23,7 +23,7 @@ from relid_sumo.base.process import MEMORY_VARIABLE, Child, die_with_parent, res
 from relid_sumo.baseline import named as baselines_named
 from relid_sumo.batch.experiment import Cell
 from relid_sumo.env.records import EpisodeRecord
-from relid_sumo.evaluation import evaluate, trained
+from relid_sumo.evaluation import evaluate, stored, trained
 from relid_sumo.evaluation.outcome import outcome, routes
 from relid_sumo.learn import run_folder
 from relid_sumo.learn.checkpoint import episodes as episodes_done
@@ -159,8 +159,7 @@ def run(order: Order, tell: Tell) -> None:
         tell(Progress(cell.train.episodes, last, f"evaluates {driven}/{len(seeds) * len(policies)}"))
 
     records = evaluate.episodes(ready, policies, seeds, workers=order.workers, on_done=count)
-    files.write_json(folder / layout.ROUTES, routes(ready, records))
-    files.write_json(folder / layout.EVALUATION, outcome(ready, records))
+    stored.write(folder, outcome(ready, records), routes(ready, records))
 
 
 def last_return(folder: Path) -> float | None:

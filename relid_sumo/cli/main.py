@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from relid_sumo.base import extension
+from relid_sumo.base import extension, files
 from relid_sumo.base.errors import RelidSumoError
 from relid_sumo.baseline.table import BASELINES, BY_DEFAULT
 from relid_sumo.cli import notes, sed
@@ -25,6 +25,7 @@ from relid_sumo.cli.console import say as _say
 from relid_sumo.cli.network import network_app
 from relid_sumo.cli.scenario import scenario_app
 from relid_sumo.learn.algorithms import ALGORITHMS
+from relid_sumo.runs import layout
 from relid_sumo.sed.ask.providers import PROVIDERS
 
 NOT_WITH_RESUME = (
@@ -209,9 +210,17 @@ def evaluate(
     changes: Set = None,
     close: Close = None,
     workers: Workers = None,
+    trips: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE.csv", help="Write one row per trip: policy, traffic seed, agent, times, route."),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output.")] = False,
 ) -> None:
-    """Compare a trained policy with baselines on the same trips in the same held-out traffic."""
+    """Compare a trained policy with baselines on the same trips in the same held-out traffic.
+
+    The result is stored in the run folder for `relid-sumo report`. With --set, --close, --sampled or another --traffic
+    it is printed only.
+    """
     from relid_sumo.baseline import named as baselines_named
     from relid_sumo.cli import tables
     from relid_sumo.evaluation import evaluate as evaluation
@@ -219,7 +228,10 @@ def evaluate(
 
     run_folder.load(folder)  # before the import of torch, so that a wrong folder is reported at once
     named = baselines_named.baselines(baselines)
+    if trips is not None:
+        files.check_writable(trips, "--trips")
     from relid_sumo.evaluation import trained as evaluation_trained
+    from relid_sumo.evaluation.trips import write_trips
 
     ready, trained = evaluation_trained.load_trained(
         folder, greedy=not sampled, changes=changes or [], closed=close or []
@@ -236,6 +248,29 @@ def evaluate(
         for line in tables.choices_text(result):
             out.print(line)
         out.print(f"run: {folder}; {ready.network.attribution}", highlight=False)
+    if trips is not None:
+        write_trips(trips, ready, result.records)
+        err.print(f"trips: {trips}", highlight=False, soft_wrap=True)
+    if not (what_if or sampled) and traffic == "evaluation":
+        _store(folder, ready, result.records)
+
+
+def _store(folder: Path, ready: Any, records: Any) -> None:  # noqa: ANN401 - types that are imported late
+    from relid_sumo.evaluation import stored
+
+    try:
+        done = stored.store(folder, ready, records)
+    except OSError as error:
+        errors.print(f"[yellow]not stored[/] in {folder}: {plain(error.strerror or error)}", highlight=False)
+        return
+    said = {
+        "new": "evaluation stored",
+        "added": "added to the stored evaluation",
+        "replaced": "stored evaluation replaced: it was of other traffic seeds, or of another state of the policy",
+        "unchanged": "stored evaluation unchanged: it has more traffic seeds",
+    }
+    err.print(f"{said[done]}: {folder / layout.EVALUATION}", highlight=False, soft_wrap=True)
+    err.print(f"next: relid-sumo report {folder} --out report.html", highlight=False, soft_wrap=True)
 
 
 @app.command(epilog="Example: relid-sumo view runs/o --delay 200; without a screen: --record picture.png")
@@ -257,7 +292,9 @@ def view(
     close: Close = None,
 ) -> None:
     """Show an episode of the trained policy in sumo-gui, with agents and destinations highlighted."""
+    from relid_sumo.cli import tables
     from relid_sumo.evaluation import evaluate as evaluation
+    from relid_sumo.evaluation import stored
     from relid_sumo.evaluation import trained as evaluation_trained
     from relid_sumo.viewer import gui as viewing
 
@@ -272,6 +309,9 @@ def view(
         return
     times, arrived = episode.travel_time.mean(), episode.arrival_rate
     _say(f"traffic seed {seed}: mean travel time {times:.0f} s, {arrived:.0%} of agents arrived")
+    known = None if changes or close else stored.read_stored(folder)
+    if known is not None:
+        _say(tables.stored_text(known))
     if record is not None:
         err.print(f"recorded: {record}", highlight=False)
 
@@ -322,6 +362,8 @@ def report(
         errors.print(f"[yellow]note[/] {plain(problem)}", highlight=False, soft_wrap=True)
     figure_count = f" and {len(written.files) - 1} figures in {figures}" if figures else ""
     err.print(f"report on {written.runs} runs: {out_file}{figure_count}", highlight=False, soft_wrap=True)
+    named = ", ".join(written.baselines) or "none; add some with: relid-sumo evaluate RUN"
+    err.print(f"baselines evaluated: {named}", highlight=False, soft_wrap=True)
 
 
 @app.command()

@@ -20,6 +20,7 @@ from relid_sumo.env.records import EpisodeRecord
 from relid_sumo.evaluation.evaluate import Evaluation
 from relid_sumo.network import account
 from relid_sumo.network.network import Network
+from relid_sumo.runs.summary import StoredEvaluation
 from relid_sumo.scenario.prepare import PreparedScenario
 from relid_sumo.scenario.routes import alternatives
 from relid_sumo.scenario.routes import shared as shared_length
@@ -88,6 +89,13 @@ def choices_text(result: Evaluation) -> Iterator[str]:
                 f"{number(row.choices.lost_s, 1)} s lost per choice (every next edge tried from the same moment, then "
                 "greedily)"
             )
+
+
+def stored_text(stored: StoredEvaluation) -> str:
+    """Return the stored evaluation of a run in one line: mean travel time of its policy and of each baseline."""
+    means = {name: np.mean(policy.travel_time_s) for name, policy in stored.policies.items()}
+    listed = ", ".join(f"{name} {mean:.0f} s" for name, mean in means.items())
+    return f"stored evaluation, {len(stored.traffic_seeds)} traffic seeds, mean travel time: {listed}"
 
 
 def doctor_table(checks: list[Check]) -> Table:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -80,6 +80,7 @@ class Evaluation:
     greedy: bool
     policies: dict[str, Result]
     what_if: tuple[str, ...] = ()
+    records: dict[str, list[EpisodeRecord]] = field(default_factory=dict, repr=False, compare=False)
 
     def as_json(self) -> dict[str, Any]:
         """Return one object: the means of each policy, with the bounds of intervals under ``interval_95``."""
@@ -142,7 +143,7 @@ def evaluate(
     table = episodes(ready, policies, seeds, branches=branches, workers=workers)
     results = {name: _result(rows, table.get("shortest")) for name, rows in table.items()}
     greedy = all(p.greedy for p in policies.values() if p.name == "learned")
-    return Evaluation(ready.scenario.name, traffic, seeds, greedy, results, tuple(what_if))
+    return Evaluation(ready.scenario.name, traffic, seeds, greedy, results, tuple(what_if), table)
 
 
 def episodes(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from relid_sumo.env.records import EpisodeRecord
@@ -10,7 +12,7 @@ from relid_sumo.scenario.prepare import PreparedScenario
 SPEEDS_KMH = (35.0, 55.0, 75.0, 95.0)  # limits of the speed classes of maps, as in `network show`
 
 
-def outcome(ready: PreparedScenario, records: dict[str, list[EpisodeRecord]]) -> dict[str, object]:
+def outcome(ready: PreparedScenario, records: dict[str, list[EpisodeRecord]]) -> dict[str, Any]:
     """Return the content of evaluation.json. Lists are by traffic seed, then by agent. Times and returns are in s."""
     some = next(iter(records.values()))
     return {
@@ -31,7 +33,7 @@ def outcome(ready: PreparedScenario, records: dict[str, list[EpisodeRecord]]) ->
     }
 
 
-def routes(ready: PreparedScenario, records: dict[str, list[EpisodeRecord]]) -> dict[str, object]:
+def routes(ready: PreparedScenario, records: dict[str, list[EpisodeRecord]]) -> dict[str, Any]:
     """Return the content of routes.json: edges as x, y, x, y, ... [m], and the edges driven per policy and agent."""
     graph, task = ready.network.graph, ready.task
     return {

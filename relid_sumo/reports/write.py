@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -21,12 +21,13 @@ ENDINGS = {".html": "html", ".htm": "html", ".md": "md", ".csv": "csv", ".tex": 
 
 @dataclass(frozen=True)
 class Written:
-    """Result of writing a report: number of runs, missing runs, problems, and the files written."""
+    """Result of writing a report: number of runs, missing runs, problems, files written, and baselines evaluated."""
 
     runs: int
     missing: list[Missing]
     problems: list[str]
     files: list[Path]
+    baselines: list[str] = field(default_factory=list)
 
 
 def write(
@@ -74,7 +75,9 @@ def write(
         drawn = drawing.write(content, figures) if figures is not None else []
     except OSError as error:
         raise InputError(f"{error.filename or out} cannot be written: {error.strerror}; choose another place") from None
-    return Written(len(content.runs), content.missing, content.problems, [out, *drawn])
+    rows = [row for part in content.parts if part.comparison is not None for row in part.comparison.rows]
+    baselines = list(dict.fromkeys(row.name for row in rows if not row.learned))
+    return Written(len(content.runs), content.missing, content.problems, [out, *drawn], baselines)
 
 
 def _form(out: Path) -> Format:

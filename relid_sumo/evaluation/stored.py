@@ -1,0 +1,101 @@
+"""The evaluation in a run folder: evaluation.json and routes.json, which reports read.
+
+The rule for a run that is evaluated again:
+
+- the same policy on the same traffic seeds: new policies are added, and those of the same name are replaced;
+- the same policy on fewer traffic seeds: the stored evaluation stays;
+- another policy (the run was trained further), or other traffic seeds: the stored evaluation is replaced.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from relid_sumo.base import files
+from relid_sumo.base.errors import InputError
+from relid_sumo.base.toml import validate
+from relid_sumo.env.records import EpisodeRecord
+from relid_sumo.evaluation.outcome import outcome, routes
+from relid_sumo.runs import layout
+from relid_sumo.runs.summary import PolicyOutcome, StoredEvaluation
+from relid_sumo.scenario.prepare import PreparedScenario
+
+TRAINED = "trained"
+Stored = Literal["new", "added", "replaced", "unchanged"]
+
+
+def store(folder: Path, ready: PreparedScenario, records: Mapping[str, Sequence[EpisodeRecord]]) -> Stored:
+    """Store an evaluation of a run, which has to be of the run's own scenario; return what became of the stored one.
+
+    Parameters
+    ----------
+    records
+        Episodes of each policy in the order of the traffic seeds; the run's own policy is named ``trained``.
+
+    Raises
+    ------
+    OSError
+        The folder cannot be written.
+    """
+    new = outcome(ready, {name: list(rows) for name, rows in records.items()})
+    drawn = routes(ready, {name: list(rows) for name, rows in records.items()})
+    before, before_drawn = _read(folder / layout.EVALUATION), _read(folder / layout.ROUTES)
+    done: Stored = "new"
+    if before is not None:
+        done = _compared(before, new)
+        if done == "unchanged":
+            return done
+        if done == "added":
+            new["policies"] = {**before["policies"], **new["policies"]}
+            if before_drawn is not None and _place(before_drawn) == _place(drawn):
+                drawn["routes"] = {**before_drawn["routes"], **drawn["routes"]}
+    write(folder, new, drawn)
+    return done
+
+
+def write(folder: Path, evaluation: dict[str, Any], drawn: dict[str, Any]) -> None:
+    """Write the evaluation of a run and its routes, in place of those stored before."""
+    files.write_json(folder / layout.ROUTES, drawn)
+    files.write_json(folder / layout.EVALUATION, evaluation)
+
+
+def read_stored(folder: Path) -> StoredEvaluation | None:
+    """Return the evaluation in a run folder; None where there is none.
+
+    Raises
+    ------
+    InputError
+        The file cannot be read.
+    """
+    file = folder / layout.EVALUATION
+    return validate(files.read_json(file), StoredEvaluation, str(file)) if file.is_file() else None
+
+
+def _read(file: Path) -> dict[str, Any] | None:
+    """Return a stored file; None where there is none that can be read: the new one takes its place."""
+    try:
+        return files.read_json(file)
+    except InputError:
+        return None
+
+
+def _compared(before: dict[str, Any], new: dict[str, Any]) -> Stored:
+    try:
+        old = StoredEvaluation.model_validate(before)
+    except ValueError:
+        return "replaced"
+    seeds, old_seeds = list(new["traffic_seeds"]), old.traffic_seeds
+    fewer = len(seeds) < len(old_seeds) and old_seeds[: len(seeds)] == seeds
+    if old.agents != new["agents"] or not (fewer or seeds == old_seeds):
+        return "replaced"
+    one, other = old.policies[TRAINED], PolicyOutcome.model_validate(new["policies"][TRAINED])
+    same = one.return_s[: len(seeds)] == other.return_s and one.travel_time_s[: len(seeds)] == other.travel_time_s
+    if not same:
+        return "replaced"
+    return "unchanged" if fewer else "added"
+
+
+def _place(drawn: dict[str, Any]) -> list[Any]:
+    return [drawn.get(name) for name in ("network_key", "traffic_seed", "agents")]

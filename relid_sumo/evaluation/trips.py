@@ -1,0 +1,57 @@
+"""The trips of an evaluation as a CSV file, one row per trip."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from relid_sumo.base import files
+from relid_sumo.env.records import EpisodeRecord
+from relid_sumo.scenario.prepare import PreparedScenario
+
+COLUMNS = (
+    "policy",
+    "traffic_seed",
+    "agent",
+    "origin",
+    "destination",
+    "departure_s",
+    "travel_time_s",
+    "free_flow_time_s",
+    "delay_s",
+    "distance_m",
+    "status",
+    "route",
+)
+
+
+def write_trips(file: Path, ready: PreparedScenario, records: Mapping[str, Sequence[EpisodeRecord]]) -> None:
+    """Write one row per policy, traffic seed and agent.
+
+    ``departure_s`` is the scheduled departure after the warm-up, and ``travel_time_s`` is counted from it.
+    ``free_flow_time_s`` is that of the fastest route on an empty network, ``delay_s`` what the trip took longer.
+    ``distance_m`` is the length of the edges in ``route``, the edges driven, with spaces between them; the first and
+    the last edge count whole. A vehicle that did not arrive (`status`) has the travel time of `EpisodeRecord`.
+    """
+    task, graph = ready.task, ready.task.graph
+    free_s = graph.free_flow_s[task.origin] + task.free_to_go[task.row, task.origin].astype(float)
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(COLUMNS)
+    for policy, rows in records.items():
+        for record in rows:
+            for i, agent in enumerate(task.names):
+                ends = (str(graph.edge_ids[task.origin[i]]), str(graph.edge_ids[task.destination[i]]))
+                took_s, route = float(record.travel_time[i]), record.routes[i]
+                numbers = (task.depart_s[i], took_s, free_s[i], took_s - free_s[i], graph.length[route].sum())
+                writer.writerow(
+                    [
+                        *(policy, record.traffic_seed, agent, *ends),
+                        *(f"{number:.3f}" for number in numbers),
+                        record.status[i],
+                        " ".join(str(edge) for edge in graph.edge_ids[route]),
+                    ]
+                )
+    files.write(file, text.getvalue().encode())

@@ -1,0 +1,108 @@
+"""An evaluation is stored in the run folder, reported, and written trip by trip."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from relid_sumo.cli.main import main
+from relid_sumo.learn import run_folder
+from relid_sumo.scenario.prepare import prepare
+
+pytestmark = pytest.mark.sumo
+
+SMALL = ["--set", "demand.rate_vph=300", "--set", "demand.warmup_s=60", "--set", "horizon_s=700"]
+
+
+def run(*arguments: str | Path) -> int:
+    with pytest.raises(SystemExit) as stop:
+        main([str(argument) for argument in arguments])
+    return int(stop.value.code or 0)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("runs") / "town"
+    assert run("train", "town", *SMALL, "--set", "train.episodes_per_update=2", "--episodes", "2", "--out", folder) == 0
+    return folder
+
+
+def stored(folder: Path) -> dict[str, Any]:
+    content: dict[str, Any] = json.loads((folder / "evaluation.json").read_text())
+    return content
+
+
+def test_an_evaluation_is_stored_extended_and_reported(
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("evaluate", trained, "--seeds", "2", "--baselines", "shortest", "--json") == 0
+    printed = capsys.readouterr()
+    assert "evaluation stored:" in printed.err
+    means = {name: row["mean_travel_time_s"] for name, row in json.loads(printed.out)["policies"].items()}
+    first = stored(trained)
+    assert list(first["policies"]) == ["trained", "shortest"]
+    for name, policy in first["policies"].items():
+        assert np.mean(policy["travel_time_s"]) == pytest.approx(means[name], abs=1e-3)
+
+    assert run("evaluate", trained, "--seeds", "2", "--baselines", "random") == 0
+    assert "added to the stored evaluation" in capsys.readouterr().err
+    both = stored(trained)
+    assert both == {**first, "policies": {**first["policies"], "random": both["policies"]["random"]}}
+    assert set(json.loads((trained / "routes.json").read_text())["routes"]) == {"trained", "shortest", "random"}
+
+    assert run("evaluate", trained, "--seeds", "1", "--baselines", "shortest") == 0
+    assert "unchanged: it has more traffic seeds" in capsys.readouterr().err
+    for words in (["--set", "demand.rate_vph=200"], ["--sampled"], ["--traffic", "validation"]):
+        assert run("evaluate", trained, "--seeds", "1", "--baselines", "shortest", *words) == 0
+        assert "stored" not in capsys.readouterr().err, "what is not the run's own evaluation is not stored"
+    assert stored(trained) == both
+
+    assert run("report", trained, "--out", tmp_path / "r.md") == 0
+    assert "baselines evaluated: shortest, random" in capsys.readouterr().err
+    page = (tmp_path / "r.md").read_text()
+    assert all(f"| {name} |" in page for name in ("ippo", "shortest", "random"))
+
+    other = {**both, "policies": {**both["policies"], "trained": both["policies"]["random"]}}
+    (trained / "evaluation.json").write_text(json.dumps(other))
+    assert run("evaluate", trained, "--seeds", "1", "--baselines", "shortest") == 0
+    assert "replaced: it was of other traffic seeds, or of another state" in capsys.readouterr().err
+    assert stored(trained)["traffic_seeds"] == first["traffic_seeds"][:1]
+
+
+def test_trips_are_written_one_by_one(trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "new" / "trips.csv"
+    assert run("evaluate", trained, "--seeds", "2", "--baselines", "shortest", "--trips", file) == 0
+    assert f"trips: {file}" in " ".join(capsys.readouterr().err.split())
+    with file.open(newline="") as source:
+        rows = list(csv.DictReader(source))
+    ready = prepare(run_folder.load(trained)[1])
+    task, graph, known = ready.task, ready.task.graph, stored(trained)
+    assert len(rows) == 2 * 2 * task.n_agents
+    for row in rows:
+        i, k = task.names.index(row["agent"]), known["traffic_seeds"].index(int(row["traffic_seed"]))
+        policy, route = known["policies"][row["policy"]], [graph.index[edge] for edge in row["route"].split()]
+        assert row["status"] == policy["status"][k][i]
+        assert float(row["travel_time_s"]) == policy["travel_time_s"][k][i]
+        assert float(row["departure_s"]) == task.depart_s[i]
+        assert float(row["distance_m"]) == pytest.approx(graph.length[route].sum(), abs=1e-3)
+        shortest = task.route(i, int(task.origin[i]))
+        free_s = graph.free_flow_s[shortest].sum()
+        assert float(row["free_flow_time_s"]) == pytest.approx(free_s, abs=0.01)
+        assert float(row["delay_s"]) == pytest.approx(float(row["travel_time_s"]) - free_s, abs=0.01)
+        assert row["route"].split()[0] == row["origin"] == str(graph.edge_ids[task.origin[i]])
+        if row["status"] == "arrived":
+            assert row["route"].split()[-1] == row["destination"] == str(graph.edge_ids[task.destination[i]])
+    driven = [row["route"] for row in rows if row["policy"] == "shortest" and row["agent"] == task.names[0]]
+    assert driven[0] == " ".join(graph.edge_ids[task.route(0, int(task.origin[0]))])
+
+
+def test_a_place_where_trips_cannot_be_written_is_refused_at_once(
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("evaluate", trained, "--trips", tmp_path) == 2
+    assert f"--trips {tmp_path}: it is a folder" in " ".join(capsys.readouterr().err.split())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import logging
 import os
@@ -17,9 +18,12 @@ import numpy as np
 from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
+from relid_sumo.base import inside, redact
 from relid_sumo.base.errors import InputError
 
 log = logging.getLogger(__name__)
+
+COUNTS = {"update", "episodes", "round"}  # whole numbers
 
 Columns = dict[str, list[float]]
 
@@ -61,15 +65,15 @@ def put(made: Path, place: Path) -> None:
 
 
 def write(file: Path, content: bytes) -> None:
-    """Write a file whole; see `whole`."""
+    """Write a file whole; see `whole`. A text passes the filter of keys (`relid_sumo.base.redact`)."""
     with whole(file) as part:
-        part.write_bytes(content)
+        part.write_bytes(redact.redact_bytes(content))
 
 
 def append(file: Path, content: bytes) -> None:
     """Add to the end of a file, and flush it to disk."""
     with file.open("ab") as out:
-        out.write(content)
+        out.write(redact.redact_bytes(content))
         out.flush()
         os.fsync(out.fileno())
 
@@ -146,12 +150,12 @@ def read_json(file: Path, number: int | None = None) -> dict[str, Any]:
         There is no such file, it is cut short, or it is of another version.
     """
     try:
-        content = json.loads(file.read_text(encoding="utf-8"))
+        content = json.loads(inside.read_text(file))
     except FileNotFoundError:
         raise InputError(f"{file}: there is no such file") from None
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{file}: cannot be read: {error}") from None
-    except json.JSONDecodeError as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(f"{file}: not JSON, it may be cut short: {error}") from None
     if not isinstance(content, dict):
         raise InputError(f"{file}: holds no JSON object")
@@ -171,8 +175,7 @@ def read_columns(file: Path) -> Columns:
         There is no such file, or a value is no number.
     """
     try:
-        with file.open(newline="", encoding="utf-8") as stream:
-            header, *rows = list(csv.reader(stream)) or [[]]
+        header, *rows = list(csv.reader(io.StringIO(inside.read_text(file), newline=""))) or [[]]
     except FileNotFoundError:
         raise InputError(f"{file}: there is no such file") from None
     except (OSError, UnicodeDecodeError, csv.Error) as error:
@@ -186,11 +189,23 @@ def read_columns(file: Path) -> Columns:
         for name, text in zip(header, row, strict=True):
             try:
                 columns[name].append(float(text))
-            except ValueError:
-                raise InputError(f"{file}, line {line}, {name} = '{text}': not a number") from None
+                if name in COUNTS:
+                    int(columns[name][-1])
+            except (ValueError, OverflowError):
+                shown = inside.printable(text[:60])
+                raise InputError(f"{file}, line {line}, {name} = '{shown}': not a number") from None
     return columns
 
 
 def read(file: Path) -> str:
-    """Return a text, byte for byte as it was written."""
-    return file.read_bytes().decode("utf-8")
+    """Return a text, byte for byte as it was written.
+
+    Raises
+    ------
+    InputError
+        It is larger than any text of a run, or not UTF-8.
+    """
+    try:
+        return inside.read_text(file)
+    except UnicodeDecodeError as error:
+        raise InputError(f"{file}: not UTF-8 text (byte {error.start})") from None

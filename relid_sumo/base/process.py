@@ -17,6 +17,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import TypeVar
 
+from relid_sumo.base import redact
 from relid_sumo.base.errors import InputError, RelidSumoError, SimulationError
 
 Answer = TypeVar("Answer")
@@ -95,6 +96,7 @@ class Child:
 def main() -> None:
     """Run the function that a `Child` was made for; the command line names the pipe, its module and the function."""
     number, module, function = sys.argv[1:]
+    redact.guard()
     getattr(importlib.import_module(module), function)(Connection(int(number)))
 
 

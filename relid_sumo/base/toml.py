@@ -12,7 +12,9 @@ from typing import Any, TypeVar, cast, get_args
 from pydantic import BaseModel, ValidationError
 
 from relid_sumo.base.errors import InputError, did_you_mean
+from relid_sumo.base.inside import read_text
 
+MOST_MIB = 16  # of a TOML file
 Model = TypeVar("Model", bound=BaseModel)
 
 
@@ -44,7 +46,7 @@ def read_toml(file: Path) -> dict[str, Any]:
         The file is missing or not TOML.
     """
     try:
-        return tomllib.loads(file.read_text(encoding="utf-8"))
+        return tomllib.loads(read_text(file, MOST_MIB))
     except FileNotFoundError:
         raise InputError(f"{file}: there is no such file") from None
     except OSError as error:
@@ -53,6 +55,8 @@ def read_toml(file: Path) -> dict[str, Any]:
         raise InputError(f"{file}: not UTF-8 text (byte {error.start})") from None
     except tomllib.TOMLDecodeError as error:
         raise InputError(f"{file}: not TOML: {error}") from None
+    except (ValueError, RecursionError) as error:  # a number of thousands of digits, or a table in a table in ...
+        raise InputError(f"{file}: not usable TOML: {error}") from None
 
 
 def validate(content: object, model: type[Model], source: str) -> Model:
@@ -72,6 +76,9 @@ def validate(content: object, model: type[Model], source: str) -> Model:
     InputError
         If it does not fit.
     """
+    own = {info.alias for info in model.model_fields.values() if info.exclude}
+    if isinstance(content, dict) and (hidden := own & content.keys()):
+        raise InputError(f"{source}: unknown key '{min(map(str, hidden))}'; remove it")
     try:
         return model.model_validate_json(json.dumps(content, default=str), strict=True)  # as in TOML, 1 is not "1"
     except ValidationError as error:
@@ -81,6 +88,8 @@ def validate(content: object, model: type[Model], source: str) -> Model:
             if fault["type"] != "default_factory_not_called"  # it only follows from the others
         ]
         raise InputError("\n".join(f"{source}: {fault}" for fault in faults)) from None
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{source}: nested too deep, or a number of too many digits: {error}") from None
 
 
 def changed(content: dict[str, Any], changes: Sequence[str]) -> dict[str, Any]:

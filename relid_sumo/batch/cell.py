@@ -20,6 +20,7 @@ from pathlib import Path
 from relid_sumo.base import files
 from relid_sumo.base.errors import InputError, RelidSumoError, SimulationError
 from relid_sumo.base.process import MEMORY_VARIABLE, Child, die_with_parent, result_or_error
+from relid_sumo.base.user_files import note, note_code
 from relid_sumo.baseline import named as baselines_named
 from relid_sumo.batch.experiment import Cell
 from relid_sumo.env.records import EpisodeRecord
@@ -139,6 +140,10 @@ def run(order: Order, tell: Tell) -> None:
     watch = TrainingWatch(
         update=lambda row: tell(Progress(int(row["episodes"]), row["mean_return"], "trains")),
     )
+    if cell.train.demonstrations:
+        note(cell.train.demonstrations)  # checked by the batch, perhaps on another machine
+    for name in (cell.train.algo, cell.train.llm, *cell.evaluation.baselines):
+        note_code(name)
     if not (folder / run_folder.SETTINGS).is_file():
         shutil.rmtree(folder, ignore_errors=True)  # begun, and killed before it was a run
         tell(Progress(0, None, "starts"))

@@ -25,12 +25,13 @@ import shlex
 from collections.abc import Callable, Iterator, Mapping
 from itertools import product
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Self, TypeVar
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from relid_sumo.base import cache, extension
 from relid_sumo.base.errors import InputError
+from relid_sumo.base.inside import CellName, Name
 from relid_sumo.base.settings import Settings
 from relid_sumo.base.toml import read_toml, validate
 from relid_sumo.baseline import named as baselines_named
@@ -40,9 +41,8 @@ from relid_sumo.learn.settings import TrainSettings, parse_curriculum, train_set
 from relid_sumo.network import catalogue, osm
 from relid_sumo.scenario import files, kinds
 from relid_sumo.scenario import make as scenario_make
-from relid_sumo.scenario.settings import NAME, Place, Scenario, Seeds, Trip
+from relid_sumo.scenario.settings import Place, Scenario, Seeds, Trip
 
-Label = Annotated[str, Field(pattern=NAME)]
 Found = TypeVar("Found")
 
 
@@ -79,9 +79,9 @@ class EvaluationSettings(Settings):
 class Experiment(Settings):
     """What an experiment file holds."""
 
-    scenarios: Annotated[dict[Label, ScenarioEntry], Field(min_length=1)]
+    scenarios: Annotated[dict[Name, ScenarioEntry], Field(min_length=1)]
     """By label; a list of names and OSM files does as well."""
-    algorithms: Annotated[dict[Label, dict[str, Any]], Field(min_length=1)]
+    algorithms: Annotated[dict[Name, dict[str, Any]], Field(min_length=1)]
     """By label: settings of a run (`relid_sumo.learn.settings.TrainSettings`) that differ from the defaults."""
     seeds: Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1)] = (0,)
     """Training seeds: one run each."""
@@ -95,9 +95,9 @@ class Experiment(Settings):
 class Cell(Settings):
     """One run of the grid: its labels, all settings, and a hash of what decides its result."""
 
-    name: str
-    scenario: str
-    algorithm: str
+    name: CellName
+    scenario: Name
+    algorithm: Name
     seed: int
     train: TrainSettings
     evaluation: EvaluationSettings
@@ -108,8 +108,17 @@ class Cell(Settings):
 class Plan(Settings):
     """The grid, expanded. `sources` are the scenarios by label, their paths absolute."""
 
-    sources: dict[str, ScenarioEntry]
+    sources: dict[Name, ScenarioEntry]
     cells: tuple[Cell, ...]
+
+    @model_validator(mode="after")
+    def _whole(self) -> Self:
+        names = [cell.name for cell in self.cells]
+        if len(set(names)) != len(names):
+            raise ValueError("cells: two have the same name")
+        if unknown := {cell.scenario for cell in self.cells} - self.sources.keys():
+            raise ValueError(f"cells: the scenario '{min(unknown)}' has no source")
+        return self
 
 
 def read(file: Path) -> Plan:

@@ -6,11 +6,14 @@ import io
 import tarfile
 from pathlib import Path
 
-from relid_sumo.base import cache
+from relid_sumo.base import cache, inside
 from relid_sumo.base import files as base_files
+from relid_sumo.base.errors import InputError
+from relid_sumo.base.toml import load_toml
 from relid_sumo.learn import run_folder
 from relid_sumo.network import catalogue
-from relid_sumo.scenario.files import ANSWERS, FILE, placed, read_scenario, to_toml
+from relid_sumo.scenario import kinds
+from relid_sumo.scenario.files import ANSWERS, FILE, answer_files, note_paths, placed, read_scenario, to_toml
 from relid_sumo.scenario.settings import Scenario
 
 EXTRACT, RUN, LOG = "extract/", "run/", "log"
@@ -36,7 +39,7 @@ def pack_scenario(folder: Path) -> dict[str, bytes]:
         files[own.name] = own.read_bytes()
         demand = scenario.demand.model_copy(update={"route_file": own.name})
         scenario = scenario.model_copy(update={"demand": demand})
-    for answer in sorted((folder / ANSWERS).glob("*")):
+    for answer in answer_files(folder / ANSWERS):
         files[f"{ANSWERS}/{answer.name}"] = answer.read_bytes()
     files[FILE] = to_toml(scenario).encode()
     return files
@@ -46,9 +49,11 @@ def unpack_scenario(files: dict[str, bytes], folder: Path) -> None:
     """Write a scenario's files into a folder; an extract goes to the cache, where networks look for it."""
     for name, content in files.items():
         extract = name.startswith(EXTRACT)
-        file = cache.cache_folder() / "osm" / name.removeprefix(EXTRACT) if extract else folder / name
+        home = cache.cache_folder() / "osm" if extract else folder
+        file = inside.place(home, name.removeprefix(EXTRACT) if extract else name, "a scenario that was sent")
         if not (extract and file.is_file()):
             base_files.write(file, content)
+    note_paths(kinds.located(load_toml(folder / FILE, Scenario), folder))  # the batch that sent it has checked it
 
 
 def pack_run(folder: Path, log: Path) -> bytes:
@@ -76,9 +81,11 @@ def unpack_run(content: bytes, folder: Path, log: Path, scenario: Path) -> None:
         members = tar.getmembers()
         members.sort(key=lambda member: member.name == RUN + run_folder.CHECKPOINT)
         for member in members:
-            stream = tar.extractfile(member)
-            assert stream is not None
-            file = log if member.name == LOG else folder / member.name.removeprefix(RUN)
+            stream = tar.extractfile(member) if member.isfile() else None
+            if stream is None or (member.name != LOG and not member.name.startswith(RUN)):
+                raise InputError(f"a run that was sent: {inside.printable(member.name)} is no file of a run")
+            name = member.name.removeprefix(RUN)
+            file = log if member.name == LOG else inside.place(folder, name, "a run that was sent")
             if file == folder / FILE:
                 base_files.write(file, _here(stream.read(), folder, read_scenario(scenario / FILE)))
             elif file.parent.name == "tensorboard":
@@ -91,10 +98,10 @@ def _here(content: bytes, folder: Path, scenario: Scenario) -> bytes:
     """Return a run's scenario.toml with the paths of this machine."""
     foreign = folder / f"{FILE}.foreign.part"
     base_files.write(foreign, content)
-    here = placed(scenario)
-    demand = read_scenario(foreign).demand.model_copy(update={"route_file": here.demand.route_file})
+    here, there = placed(scenario), load_toml(foreign, Scenario)
+    demand = there.demand.model_copy(update={"route_file": here.demand.route_file})
     own = {"network": here.network, "network_options": here.network_options, "demand": demand}
-    text = to_toml(read_scenario(foreign).model_copy(update=own), [run_folder.HEADING])
+    text = to_toml(there.model_copy(update=own), [run_folder.HEADING])
     foreign.unlink()
     return text.encode()
 

@@ -5,18 +5,23 @@ from __future__ import annotations
 import contextlib
 import errno
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from relid_sumo.base import files
+from pydantic import Field, RootModel
+
+from relid_sumo.base import extension, files, inside, user_files
+from relid_sumo.base.errors import InputError
+from relid_sumo.base.toml import validate
 from relid_sumo.batch import estimate, experiment, local, on_ray, store
 from relid_sumo.batch.cell import DiskFullError, Order
 from relid_sumo.batch.estimate import Speeds
 from relid_sumo.batch.events import Event
 from relid_sumo.batch.experiment import Plan, ScenarioEntry
 from relid_sumo.batch.store import Standing
+from relid_sumo.network import catalogue
 from relid_sumo.scenario import files as scenario_files
 from relid_sumo.scenario import make
 from relid_sumo.scenario.prepare import PreparedScenario, prepare
@@ -103,14 +108,60 @@ def batch(
         The file has faults, the folder belongs to another batch, or the disk is full.
     """
     plan = experiment.read(file)
+    _note(plan, file.parent)
     if dry_run:
-        store.check_same(out, plan)
-        _grid(plan, out, settings, watch, keep=False)
+        changed = store.check_same(out, plan)
+        _grid(plan, out, settings, watch, keep=False, changed=changed)
         return store.standings(out, plan)
     with store.locked(out):
-        store.check_same(out, plan)
+        store.remove_scenarios(out, store.check_same(out, plan))
         store.save(out, plan)
         return _run(plan, out, settings, watch)
+
+
+def _note(plan: Plan, folder: Path) -> None:
+    """Note the files and the code that an experiment file in a folder names: it is a command of the user's."""
+    for entry in plan.sources.values():
+        own = (entry.settings.get("demand") or {}).get("route_file") if "demand" in entry.settings else None
+        for path in (entry.source, entry.settings.get("network"), own):
+            if isinstance(path, str) and Path(path).is_absolute():
+                user_files.note(path)
+        for part in ("observation", "reward"):
+            kind = str((entry.settings.get(part) or {}).get("kind", ""))
+            for name in (kind, extension.located(kind, folder)):
+                user_files.note_code(name)
+    for cell in plan.cells:
+        if cell.train.demonstrations:
+            user_files.note(cell.train.demonstrations)
+        for name in (cell.train.algo, cell.train.llm, *cell.evaluation.baselines):
+            user_files.note_code(name)
+
+
+def _check_named(plan: Plan, out: Path) -> None:
+    """Check that the files that a batch's folder names are such as the user has named; a stranger made it, it may be.
+
+    Raises
+    ------
+    InputError
+        They are not.
+    """
+    file = out / store.BATCH
+    for cell in plan.cells:
+        given = cell.train.demonstrations
+        if given and not user_files.is_noted(given):
+            raise InputError(
+                f"{file}: cell '{cell.name}': demonstrations = '{inside.printable(given)}': outside the batch, and not "
+                "named by you; run: relid-sumo batch FILE --out DIR with an experiment file of yours"
+            )
+    for label, entry in plan.sources.items():
+        known = entry.source in catalogue.catalogue("scenarios", scenario_files.FILE) or user_files.is_noted(
+            entry.source
+        )
+        if not known and not (out / store.SCENARIOS / label / scenario_files.FILE).is_file():
+            raise InputError(
+                f"{file}: sources.{label} = '{inside.printable(entry.source)}': outside the batch, and not named by "
+                "you; run: relid-sumo batch FILE --out DIR with an experiment file of yours"
+            )
 
 
 def retry(out: Path, settings: BatchSettings, watch: BatchWatch) -> list[Standing]:
@@ -122,6 +173,7 @@ def retry(out: Path, settings: BatchSettings, watch: BatchWatch) -> list[Standin
         The folder holds no batch, another one runs on it, or the disk is full.
     """
     plan = store.load(out)
+    _check_named(plan, out)
     with store.locked(out):
         for cell in plan.cells:
             store.forget(out, cell)
@@ -159,8 +211,13 @@ def _todo(standings: Sequence[Standing]) -> list[Standing]:
     return [standing for standing in standings if standing.state in {"waiting", "unfinished"}]
 
 
-def _grid(plan: Plan, out: Path, settings: BatchSettings, watch: BatchWatch, *, keep: bool) -> Grid:
-    """Make scenarios ready, estimate, and tell; with `keep`, what was made goes into the batch's folder."""
+def _grid(
+    plan: Plan, out: Path, settings: BatchSettings, watch: BatchWatch, *, keep: bool, changed: Collection[str] = ()
+) -> Grid:
+    """Make scenarios ready, estimate, and tell; with `keep`, what was made goes into the batch's folder.
+
+    What the folder has of `changed` scenarios is not read.
+    """
     standings = store.standings(out, plan)
     todo = _todo(standings)
     slots: int | None
@@ -169,39 +226,55 @@ def _grid(plan: Plan, out: Path, settings: BatchSettings, watch: BatchWatch, *, 
         slots, workers = None, settings.workers or 1
     known: dict[str, tuple[PreparedScenario, Speeds]] = {}
     for label in dict.fromkeys(standing.cell.scenario for standing in todo):
-        made = _scenario(label, plan.sources[label], out / store.SCENARIOS / label)
+        folder = None if label in changed else out / store.SCENARIOS / label
+        made = _scenario(label, plan.sources[label], folder)
         trained_in = [name for s in todo if s.cell.scenario == label for name in s.cell.train.simulators(made)]
         ready = prepare(made, simulators=trained_in)
-        known[label] = ready, _speeds(ready, ["micro", *trained_in], out / store.SCENARIOS / label, keep)
+        known[label] = ready, _speeds(ready, ["micro", *trained_in], folder, keep)
     seconds = {s.cell.name: estimate.seconds(s, *known[s.cell.scenario], workers) for s in todo}
     grid = Grid(standings, slots, workers, seconds)
     watch.grid(grid)
     return grid
 
 
-def _scenario(label: str, entry: ScenarioEntry, folder: Path) -> Scenario:
-    """Return a scenario: from the batch's folder where it is there."""
-    if (folder / scenario_files.FILE).is_file():
+def _scenario(label: str, entry: ScenarioEntry, folder: Path | None) -> Scenario:
+    """Return a scenario: from its folder in the batch where it is there."""
+    if folder is not None and (folder / scenario_files.FILE).is_file():
         return scenario_files.read_scenario(folder / scenario_files.FILE)
     if not experiment.is_osm(entry.source):
-        return make.load_scenario(entry.source, changes=entry.changes)
+        made = make.load_scenario(entry.source, changes=entry.changes)
+        scenario_files.check_paths(made, f"sources.{label}")
+        return made
     agents, source = entry.agents or make.AGENTS, Path(entry.source)
     return make.new_scenario(label, source, bbox=entry.bbox, agents=agents, changes=entry.changes)
 
 
-def _speeds(ready: PreparedScenario, simulators: Sequence[Simulator], folder: Path, keep: bool) -> Speeds:
+def _speeds(ready: PreparedScenario, simulators: Sequence[Simulator], folder: Path | None, keep: bool) -> Speeds:
     """Return how fast a scenario is driven; with `keep`, it and the scenario as prepared go into the batch's folder."""
+    if folder is None:
+        return _measured(ready, simulators, {})
     file = folder / scenario_files.FILE
     if keep and (not file.is_file() or scenario_files.read_scenario(file) != ready.scenario):
         file.unlink(missing_ok=True)  # a cell that asks for a simulation not calibrated before has come to the grid
         scenario_files.write_scenario(scenario_files.placed(ready.scenario), folder, [HEADING])
-    speeds: Speeds = {}
+    known: Speeds = {}
     if (folder / SPEED).is_file():
-        speeds.update(files.read_json(folder / SPEED))  # type: ignore[arg-type] # names of simulations
+        known = validate(files.read_json(folder / SPEED), _Known, str(folder / SPEED)).root
+    speeds = _measured(ready, simulators, known)
+    if keep:
+        files.write_json(folder / SPEED, speeds)
+    return speeds
+
+
+class _Known(RootModel[dict[Simulator, Annotated[float, Field(gt=0, allow_inf_nan=False)]]]):
+    """What speed.json has."""
+
+
+def _measured(ready: PreparedScenario, simulators: Sequence[Simulator], known: Speeds) -> Speeds:
+    """Return how fast a scenario is driven in some simulations, those that are known and the others."""
+    speeds = dict(known)
     for simulator in dict.fromkeys(simulators):
         if simulator not in speeds:
             log.info(f"driving an episode of {ready.scenario.name} ({simulator}), to estimate the time")
             speeds[simulator] = estimate.speed(ready, simulator)
-    if keep:
-        files.write_json(folder / SPEED, speeds)
     return speeds

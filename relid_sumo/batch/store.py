@@ -16,12 +16,12 @@ from __future__ import annotations
 
 import contextlib
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from relid_sumo.base import files
+from relid_sumo.base import files, inside, user_files
 from relid_sumo.base.errors import InputError
 from relid_sumo.base.toml import validate
 from relid_sumo.batch.cell import last_return
@@ -84,6 +84,7 @@ def locked(folder: Path) -> Iterator[None]:
     InputError
         Another batch holds it, or it cannot be written.
     """
+    inside.check_folder(folder)
     with contextlib.ExitStack() as held:
         try:
             held.enter_context(files.locked(folder / LOCK))
@@ -116,21 +117,30 @@ def load(folder: Path) -> Plan:
         It is no such folder, or one of another version.
     """
     file = folder / BATCH
+    inside.check_folder(folder)
     if not file.is_file():
         raise InputError(
             f"{folder} is no batch: it has no {BATCH}; make one with: relid-sumo batch FILE --out {folder}"
         )
-    return validate(files.read_json(file, FORMAT).get("plan"), Plan, str(file))
+    content = files.read_json(file, FORMAT)
+    user_files.check_code(content, str(file))
+    return validate(content.get("plan"), Plan, str(file))
 
 
-def check_same(folder: Path, plan: Plan) -> None:
-    """Check that what was done or begun in a folder is what a grid asks for now.
+def check_same(folder: Path, plan: Plan) -> set[str]:
+    """Check that what was done or begun in a folder is what a grid asks for now; nothing is written or deleted.
+
+    Returns
+    -------
+    set of str
+        Labels of scenarios that are others now, and on which nothing was run yet.
 
     Raises
     ------
     InputError
         Cells have the names of others with other settings; the message lists them.
     """
+    inside.check_folder(folder)
     before = {cell.name: cell for cell in load(folder).cells} if (folder / BATCH).is_file() else {}
     others = []
     for cell in plan.cells:
@@ -149,9 +159,13 @@ def check_same(folder: Path, plan: Plan) -> None:
             f"{folder} holds runs of these cells with other settings: {', '.join(others)}; choose another --out, or "
             f"delete their files in runs and summaries"
         )
-    changed = {c.scenario for c in plan.cells if c.name in before and before[c.name].fingerprint != c.fingerprint}
-    for label in changed:  # nothing was run on it yet
-        shutil.rmtree(folder / SCENARIOS / label, ignore_errors=True)
+    return {c.scenario for c in plan.cells if c.name in before and before[c.name].fingerprint != c.fingerprint}
+
+
+def remove_scenarios(folder: Path, labels: Iterable[str]) -> None:
+    """Remove scenarios that are others now from a batch's folder."""
+    for label in labels:
+        shutil.rmtree(folder / SCENARIOS / inside.check_name(label), ignore_errors=True)
 
 
 def standings(folder: Path, plan: Plan) -> list[Standing]:
@@ -172,7 +186,7 @@ def _standing(folder: Path, cell: Cell) -> Standing:
     episodes = (files.read_columns(table).get("episodes") if table.is_file() else None) or [0]
     where = int(episodes[-1]), last_return(begun)
     if failure.is_file():
-        return Standing(cell, "failed", *where, str(files.read_json(failure)["error"]))
+        return Standing(cell, "failed", *where, str(files.read_json(failure).get("error")))
     return Standing(cell, "unfinished" if begun.exists() else "waiting", *where)
 
 

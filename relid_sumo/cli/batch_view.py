@@ -8,7 +8,6 @@ from collections.abc import Sequence
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
-from rich.markup import escape
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
@@ -17,6 +16,7 @@ from relid_sumo.batch.cell import Progress
 from relid_sumo.batch.events import Event
 from relid_sumo.batch.run import Grid
 from relid_sumo.batch.store import Standing
+from relid_sumo.cli.console import plain
 
 COLOURS = {"done": "green", "failed": "red", "unfinished": "yellow", "waiting": "dim"}
 LINE_EVERY_S = 30.0  # interval between progress lines of a cell, without a terminal
@@ -74,7 +74,7 @@ def status_table(standings: Sequence[Standing], running: bool) -> Table:
     for row in standings:
         state = f"[{COLOURS[row.state]}]{row.state}[/]"
         episodes = f"{row.episodes}/{row.cell.train.episodes}"
-        table.add_row(row.cell.name, state, episodes, _seconds(row.mean_return), escape(row.error))
+        table.add_row(row.cell.name, state, episodes, _seconds(row.mean_return), plain(row.error))
     return table
 
 
@@ -134,7 +134,7 @@ class BatchView:
             mean_return = _seconds(last.mean_return if last else None)
             self._line(f"{self._done()} [green]done[/] {event.cell}: return {mean_return} s, took {duration(took)}")
         else:
-            self._failures.append(f"[red]{event.what}[/] {event.cell}: {escape(str(event.error))}")
+            self._failures.append(f"[red]{event.what}[/] {event.cell}: {plain(str(event.error))}")
             self._line(f"{self._done()} {self._failures[-1]}")
 
     def _done(self) -> str:

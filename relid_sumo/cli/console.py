@@ -3,17 +3,34 @@
 from __future__ import annotations
 
 import sys
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.text import Text
 
+from relid_sumo.base.inside import printable
+from relid_sumo.base.redact import redact
+
+
+class _Console(Console):
+    """A console that hides keys in a text before it is wrapped and coloured; `redact.guard` filters what is written."""
+
+    def render_str(self, text: str, **how: Any) -> Text:  # noqa: ANN401 - as rich has them
+        """See `rich.console.Console`."""
+        return super().render_str(redact(text), **how)
+
+    def print_json(self, json: str | None = None, **how: Any) -> None:  # noqa: ANN401 - likewise
+        """See `rich.console.Console`."""
+        super().print_json(None if json is None else redact(json), **how)
+
+
 WIDE = 120  # columns without a terminal, so that tables in a log are not broken
-out = Console(width=None if sys.stdout.isatty() else WIDE)
+out = _Console(width=None if sys.stdout.isatty() else WIDE)
 # `err` prints notes, progress and next steps, which --quiet hides; `errors` prints warnings and errors.
-err = Console(stderr=True, width=None if sys.stderr.isatty() else WIDE)
-errors = Console(stderr=True, width=None if sys.stderr.isatty() else WIDE)
+err = _Console(stderr=True, width=None if sys.stderr.isatty() else WIDE)
+errors = _Console(stderr=True, width=None if sys.stderr.isatty() else WIDE)
 
 Bbox = Annotated[
     str | None,
@@ -34,7 +51,17 @@ Workers = Annotated[
 
 def say(text: str) -> None:
     """Print a note."""
-    err.print(Text(text, style="dim"))
+    err.print(Text(clean(text), style="dim"))
+
+
+def clean(text: object) -> str:
+    """Return a text, which may be of a stranger's file, without keys and control characters."""
+    return printable(redact(str(text)))
+
+
+def plain(text: object) -> str:
+    """Return a text likewise, which rich prints as it is."""
+    return escape(clean(text))
 
 
 def box(text: str | None) -> tuple[float, float, float, float] | None:
@@ -45,10 +72,3 @@ def box(text: str | None) -> tuple[float, float, float, float] | None:
 
 
 EXIT_FAILED, EXIT_ERROR, EXIT_INTERRUPTED = 1, 2, 130
-
-
-def plain(error: Exception | str) -> str:
-    """Return a text escaped for rich."""
-    from rich.markup import escape
-
-    return escape(str(error))

@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from relid_sumo.base import extension, files
+from relid_sumo.base import extension, files, redact
 from relid_sumo.base.errors import RelidSumoError
 from relid_sumo.baseline.table import BASELINES, BY_DEFAULT
 from relid_sumo.cli import notes, sed
@@ -357,7 +357,7 @@ def report(
 
     written = write(folders, out_file, form=form, figures=figures, title=title)
     for one in written.missing:
-        errors.print(f"[yellow]left out[/] {one.name}: {plain(one.why)}", highlight=False, soft_wrap=True)
+        errors.print(f"[yellow]left out[/] {plain(one.name)}: {plain(one.why)}", highlight=False, soft_wrap=True)
     for problem in written.problems:
         errors.print(f"[yellow]note[/] {plain(problem)}", highlight=False, soft_wrap=True)
     figure_count = f" and {len(written.files) - 1} figures in {figures}" if figures else ""
@@ -383,13 +383,17 @@ def main(arguments: list[str] | None = None) -> None:
     words = list(sys.argv[1:] if arguments is None else arguments)
     debug, quiet = "--debug" in words, not {"--quiet", "-q"}.isdisjoint(words)
     words = [word for word in words if word not in {"--debug", "--quiet", "-q"}]
+    streams = sys.stdout, sys.stderr
+    redact.guard()
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # many small matrices: threads only slow each other down
     try:
         with notes.shown(quiet=quiet, debug=debug):
             code: Any = app(words, standalone_mode=True)
     except (RelidSumoError, OSError) as error:
         if debug:
-            traceback.print_exc()
+            print(redact.redact(traceback.format_exc()), end="", file=sys.stderr)
         errors.print(f"[bold red]Error:[/] {plain(error)}", highlight=False, soft_wrap=True)
         code = EXIT_ERROR
+    finally:
+        sys.stdout, sys.stderr = streams
     sys.exit(code)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from rich.text import Text
 
 from relid_sumo.base.progress import Progress
-from relid_sumo.cli.console import err, errors
+from relid_sumo.cli.console import clean, err, errors
 
 if TYPE_CHECKING:
     from rich.progress import Progress as Bar
@@ -35,9 +35,9 @@ class Notes(logging.Handler):
         if isinstance(progress, Progress):
             self._draw(progress)
         elif record.levelno >= logging.WARNING:
-            (errors if err.quiet else err).print(Text(self.format(record), style="yellow"))
+            (errors if err.quiet else err).print(Text(clean(self.format(record)), style="yellow"))
         else:
-            err.print(Text(self.format(record), style="dim"))
+            err.print(Text(clean(self.format(record)), style="dim"))
 
     def _draw(self, progress: Progress) -> None:
         if self.own_bar or not err.is_terminal or err.quiet:

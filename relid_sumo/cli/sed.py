@@ -121,10 +121,10 @@ def show(
 ) -> None:
     """Print the results of each round and the number of valid programs, and draw the planned routes."""
     from relid_sumo.cli import sed_tables
-    from relid_sumo.sed import drawing, results, run_folder
+    from relid_sumo.sed import drawing, results, stored
     from relid_sumo.sed.run import network_of
 
-    content = run_folder.read_json(folder / run_folder.RESULTS)
+    content = stored.read_results(folder)
     if as_json:
         out.print_json(json.dumps(content))
         return

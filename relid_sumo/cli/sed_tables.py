@@ -10,6 +10,7 @@ from rich.console import Console, Group
 from rich.markup import escape
 from rich.table import Table
 
+from relid_sumo.cli.console import plain as shown
 from relid_sumo.cli.notes import following, own_bar
 from relid_sumo.scenario.task import RoutingTask
 from relid_sumo.sed.bench import SedWatch
@@ -137,7 +138,7 @@ def progress(console: Console) -> Iterator[SedWatch]:
             show()
 
         def noted(text: str) -> None:
-            current[0] = escape(text)
+            current[0] = shown(text)
             show()
 
         with following(noted):

@@ -150,6 +150,36 @@ def waves(observation: Float32s, octaves: int, per_slot: int = 2, own: int = 2) 
     return np.concatenate([np.sin(phase), np.cos(phase)])
 
 
+def check_weights(weights: Mapping[str, object], agents: int, m_out: int) -> None:
+    """Check the weights of an actor that were read from a file.
+
+    Raises
+    ------
+    ValueError
+        They are not those of so many agents with so many slots.
+    """
+    shapes = {name: array.shape for name, array in weights.items() if isinstance(array, np.ndarray)}
+    sizes = {"slot.0": shapes.get("slot.0.bias", ()), "whole.0": shapes.get("whole.0.bias", ())}
+    if any(len(size) != 2 for size in sizes.values()):
+        raise ValueError("the actor's layers are not there")
+    scorer, hidden = sizes["slot.0"][1], sizes["whole.0"][1]
+    seen, width = (shapes.get(f"{name}.0.weight", ())[1:2] or (0,) for name in ("slot", "whole"))
+    wanted = {
+        "slot.0.weight": (agents, *seen, scorer),
+        "slot.0.bias": (agents, scorer),
+        "slot.1.weight": (agents, scorer, 1),
+        "slot.1.bias": (agents, 1),
+        "whole.0.weight": (agents, *width, hidden),
+        "whole.0.bias": (agents, hidden),
+        "whole.1.weight": (agents, hidden, m_out),
+        "whole.1.bias": (agents, m_out),
+    }
+    if shapes != wanted or len(weights) != len(wanted):
+        raise ValueError(f"the actor's layers are not those of {agents} agents with {m_out} slots")
+    if not all(isinstance(array, np.ndarray) and np.isfinite(array).all() for array in weights.values()):
+        raise ValueError("the actor has weights that are no numbers")
+
+
 def actor(path: str) -> Logits:
     """Return the function from (weights, agent, observation) to logits; the built-in one if `path` is empty.
 

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from relid_sumo.base import seeding
+from relid_sumo.base import seeding, user_files
 from relid_sumo.base.errors import InputError
-from relid_sumo.env.policies import Policy, actor, pick, probabilities
+from relid_sumo.env.policies import Policy, actor, check_weights, pick, probabilities
 from relid_sumo.learn import checkpoint, run_folder
 from relid_sumo.scenario.files import override
 from relid_sumo.scenario.prepare import PreparedScenario, prepare
@@ -43,11 +43,11 @@ def load_trained(
     state = checkpoint.load(folder)
     ready = prepare(override(scenario, changes), closed=closed, known=scenario)
     run_folder.check_same(settings, ready, folder)
-    weights, acts = _actor(state)
-    agents = scenario.n_agents if acts else len(next(iter(weights.values())))
-    if agents != ready.task.n_agents:
+    weights, acts = _actor(state, folder, scenario.n_agents, settings.m_out)
+    if scenario.n_agents != ready.task.n_agents:
         raise InputError(
-            f"{folder}: its policy has {agents} agents, but the scenario now has {ready.task.n_agents}; keep {agents}"
+            f"{folder}: its policy has {scenario.n_agents} agents, but the scenario now has {ready.task.n_agents}; "
+            f"keep {scenario.n_agents}"
         )
     return ready, Policy("learned", settings.train.seed, greedy, weights, path=acts)
 
@@ -73,7 +73,7 @@ def load_policy(folder: Path | str, *, greedy: bool = True, seed: int = 0) -> Ca
     >>> slot = policy("agent0", observations["agent0"])  # doctest: +SKIP
     """
     settings, scenario = run_folder.load(Path(folder))
-    weights, acts = _actor(checkpoint.load(Path(folder)))
+    weights, acts = _actor(checkpoint.load(Path(folder)), Path(folder), scenario.n_agents, settings.m_out)
     logits = actor(acts)
     index = {trip.id: i for i, trip in enumerate(scenario.trips)}
     rng = seeding.stream(seed, "policy", settings.train.seed)
@@ -88,8 +88,23 @@ def load_policy(folder: Path | str, *, greedy: bool = True, seed: int = 0) -> Ca
     return act
 
 
-def _actor(state: dict[str, Any]) -> tuple[dict[str, NDArray[np.float32]], str]:
-    """Return the weights in a checkpoint, and the import path of the function that uses them ("" if built in)."""
-    own = state.get("policy", {})
-    found = own.get("weights") or state["learner"]["actor"]
-    return {name: value.numpy() for name, value in found.items()}, str(own.get("acts", ""))
+def _actor(state: dict[str, Any], folder: Path, agents: int, m_out: int) -> tuple[dict[str, NDArray[np.float32]], str]:
+    """Return the weights in a checkpoint, and the import path of the function that uses them ("" if built in).
+
+    Raises
+    ------
+    InputError
+        It has none that fit the run, or names code that the user has not named.
+    """
+    file = folder / run_folder.CHECKPOINT
+    try:
+        own = state.get("policy", {})
+        found = own.get("weights") or state["learner"]["actor"]
+        weights = {name: value.numpy() for name, value in found.items()}
+        acts = str(own.get("acts", ""))
+        if not acts:
+            check_weights(weights, agents, m_out)
+    except (KeyError, TypeError, AttributeError, ValueError, RuntimeError) as error:
+        raise InputError(f"{file}: does not fit the run ({error}); train again") from None
+    user_files.check_code({"acts": acts}, str(file))
+    return weights, acts

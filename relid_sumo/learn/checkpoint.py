@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import pickle
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -36,9 +35,14 @@ def load(folder: Path) -> dict[str, Any]:
     if not file.is_file():
         raise InputError(f"{folder} has no {CHECKPOINT}: the run ended before its first update; train again")
     try:
-        return dict(torch.load(file, weights_only=True))
-    except (OSError, RuntimeError, ValueError, EOFError, pickle.UnpicklingError) as error:
+        state = torch.load(file, weights_only=True)
+    except OSError as error:
         raise InputError(f"{file} cannot be read: {error}") from None
+    except Exception as error:  # what a file that torch did not write makes of its unpickler has no bounds
+        raise InputError(f"{file} cannot be read: {str(error)[:300]}") from None
+    if not isinstance(state, dict) or not all(isinstance(state.get(name), int) for name in ("update", "episodes")):
+        raise InputError(f"{file}: no checkpoint of a run; train again")
+    return state
 
 
 def episodes(folder: Path) -> int:

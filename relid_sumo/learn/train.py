@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from relid_sumo.base import seeding
+from relid_sumo.base import seeding, user_files
 from relid_sumo.base.errors import InputError, SimulationError, missing_extra
 from relid_sumo.env.play import Job
 from relid_sumo.env.policies import Policy
@@ -139,7 +140,8 @@ def _run(
     fork: bool,
 ) -> dict[str, float]:
     torch.set_num_threads(1)  # the networks are small, and one thread makes sums reproducible
-    learner = algorithms.build(LearnerSetup(ready, settings, folder, workers), state)
+    with contextlib.nullcontext() if state is None else _fitting(folder):
+        learner = algorithms.build(LearnerSetup(ready, settings, folder, workers), state)
     update, episodes, row = (0, 0, {}) if state is None else (int(state["update"]), int(state["episodes"]), {})
     metrics, timing = (run_folder.Table(folder / name, keep=update) for name in (run_folder.METRICS, run_folder.TIMING))
     board = _board(folder, episodes)
@@ -190,8 +192,22 @@ def _policy(learner: Learner) -> dict[str, object]:
     """Return the weights of a user's own policy, so that it can be evaluated without its algorithm."""
     if "actor" in learner.state() and not learner.acts:
         return {}
+    if learner.acts:
+        user_files.note_code(learner.acts)
     weights = {name: torch.from_numpy(np.array(value)) for name, value in learner.weights().items()}
     return {"policy": {"acts": learner.acts, "weights": weights}}
+
+
+@contextlib.contextmanager
+def _fitting(folder: Path) -> Iterator[None]:
+    """Say of a checkpoint that is not of this run that it is not."""
+    try:
+        yield
+    except (KeyError, TypeError, AttributeError, ValueError, IndexError, RuntimeError) as error:
+        raise InputError(
+            f"{folder / run_folder.CHECKPOINT}: does not fit the run ({str(error)[:300]}); put back its own, or "
+            "train again"
+        ) from None
 
 
 def _jobs(ready: PreparedScenario, settings: TrainSettings, episodes: int, learner: Learner) -> list[Job]:

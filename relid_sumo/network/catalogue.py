@@ -13,18 +13,34 @@ import re
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from relid_sumo.base import files
 from relid_sumo.base.cache import cache_folder, once, sha256
 from relid_sumo.base.errors import InputError, did_you_mean, missing_extra
+from relid_sumo.base.inside import LONGEST_NAME, PLAIN, check_name, printable
 from relid_sumo.base.toml import load_toml, validate
 from relid_sumo.network import osm
 
 PATH_VARIABLE = "RELID_SUMO_OSM_PATH"
 WAY_TAGS = {f"{key}{way}" for key in ("lanes", "turn:lanes") for way in ("", ":forward", ":backward")} | {"access"}
+
+
+def _one_file(name: str) -> str:
+    if not name.lower().endswith(osm.ENDINGS):
+        raise ValueError("an extract is an .osm, .osm.gz or .osm.bz2 file")
+    return check_name(name)
+
+
+def _no_controls(text: str) -> str:
+    if printable(text) != text or "\n" in text:
+        raise ValueError("control characters cannot be shown; remove them")
+    return text
+
+
+Line = Annotated[str, AfterValidator(_no_controls)]
 
 
 class NetworkSettings(BaseModel):
@@ -64,9 +80,9 @@ class ExtractEntry(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    file: str
+    file: Annotated[str, AfterValidator(_one_file)]
     sha256: str = Field(pattern="^[0-9a-f]{64}$")
-    date: str
+    date: Line
     area: tuple[float, float, float, float]
 
 
@@ -87,8 +103,8 @@ class NetworkEntry(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    title: str
-    description: str
+    title: Line
+    description: Line
     extract: ExtractEntry
     options: NetworkSettings = NetworkSettings()
 
@@ -118,7 +134,8 @@ def catalogue(kind: str, file_name: str) -> dict[str, Path]:
     found: dict[str, Path] = {}
     for folder in (Path.cwd() / kind, package.parent / kind, package / "catalog" / kind):
         for file in sorted(folder.glob(f"*/{file_name}")):
-            found.setdefault(file.parent.name, file)
+            if PLAIN.fullmatch(file.parent.name):
+                found.setdefault(file.parent.name, file)
     return found
 
 
@@ -170,7 +187,11 @@ def plain_name(source: Path) -> str:
         if name.lower().endswith(ending):
             name = name[: -len(ending)]
             break
-    return re.sub(r"[^A-Za-z0-9_.-]+", "_", name) or "area"
+    plain = re.sub(r"[^A-Za-z0-9_.-]+", "_", name).lstrip(".-")[:LONGEST_NAME] or "area"
+    try:
+        return check_name(plain)
+    except ValueError:
+        return f"area_{plain.replace('.', '_')}"[:LONGEST_NAME]
 
 
 def _extract(entry: ExtractEntry, toml: Path) -> tuple[Path, str]:

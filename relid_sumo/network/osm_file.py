@@ -41,6 +41,8 @@ ROOTS = {
     "osmChange": "it is a change file, not an extract; apply it to one with `osmium apply-changes`",
     "html": "it is a web page, perhaps a server's error message; fetch the file again",
 }
+MOST_UNPACKED = 100  # times its size that a packed file may have, and ...
+SPARE_BYTES = 64 * 2**20  # ... this more: map data have about 15 times
 QUERY = "ask Overpass for the nodes too: `(way[highway](S,W,N,E);>;);out body;`, or for `out body geom;`"
 
 NODE_TAGS = frozenset(
@@ -152,9 +154,16 @@ def parse(source: Path) -> Contents:
     parser.StartElementHandler = records.start
     parser.EndElementHandler = records.end
     parser.CharacterDataHandler = records.text
+
+    def doctype(name: str, _system: str | None, _public: str | None, has_entities: int) -> None:
+        if name.lower() != "html" or has_entities:  # the first tag of a web page says that it is one
+            line = parser.CurrentLineNumber
+            raise InputError(f"{source}, line {line}: a document type (<!DOCTYPE>), which no OSM file has; remove it")
+
+    parser.StartDoctypeDeclHandler = doctype
     with _open(source) as stream:
         try:
-            parser.ParseFile(stream)
+            parser.ParseFile(_Bounded(source, stream))
         except expat.ExpatError as error:
             what = "broken or cut off" if records.root else "not XML"
             reason = expat.ErrorString(error.code)
@@ -166,6 +175,22 @@ def parse(source: Path) -> Contents:
         except (OSError, EOFError, zlib.error, lzma.LZMAError) as error:
             raise InputError(f"{source}: the compressed file is broken or cut off ({error}); fetch it again") from None
     return records.contents()
+
+
+class _Bounded:
+    """A packed file that is read no further than map data of its size can reach."""
+
+    def __init__(self, source: Path, stream: IO[bytes]) -> None:
+        self._source, self._stream = source, stream
+        self._left = MOST_UNPACKED * source.stat().st_size + SPARE_BYTES
+
+    def read(self, size: int = -1, /) -> bytes:
+        """Return the next bytes."""
+        content = self._stream.read(size)
+        self._left -= len(content)
+        if self._left < 0:
+            raise InputError(f"{self._source}: more than {MOST_UNPACKED} times its size when unpacked: no map data")
+        return content
 
 
 def _open(source: Path) -> IO[bytes]:

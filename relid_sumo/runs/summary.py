@@ -25,17 +25,22 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import re
 from pathlib import Path
 from typing import Annotated, Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from relid_sumo.base import inside
 from relid_sumo.base.errors import InputError
 from relid_sumo.base.files import Columns, read_columns, read_json
+from relid_sumo.base.inside import Name
 from relid_sumo.base.toml import read_toml, validate
 from relid_sumo.runs.layout import EVALUATION, METRICS, ROUNDS, RUN_FORMAT, SCENARIO, SETTINGS, TIMING
+from relid_sumo.scenario.settings import ID
 
 SUMMARY_FORMAT = 1
+ALGORITHM = re.compile(r"\w[^\x00-\x1f\x7f-\x9f]{0,60}")  # no formula of a spreadsheet, no control characters
 
 
 class Read(BaseModel):
@@ -62,8 +67,8 @@ class StoredEvaluation(Read):
 
     horizon_s: float
     traffic_seeds: Annotated[list[int], Field(min_length=1)]
-    agents: Annotated[list[str], Field(min_length=1)]
-    policies: dict[str, PolicyOutcome]
+    agents: Annotated[list[Annotated[str, Field(pattern=ID)]], Field(min_length=1)]
+    policies: dict[Name, PolicyOutcome]
 
     @model_validator(mode="after")
     def _whole(self) -> Self:
@@ -84,13 +89,21 @@ class StoredSettings(Read):
     network_key: str
     demand: str | None = None
 
+    @field_validator("train")
+    @classmethod
+    def _shown(cls, train: dict[str, Any]) -> dict[str, Any]:
+        algo, seed = train.get("algo", "none"), train.get("seed", 0)
+        if not (isinstance(algo, str) and ALGORITHM.fullmatch(algo)) or not isinstance(seed, int):
+            raise ValueError(f"algo = {algo!r}, seed = {seed!r}: not those of a training run")
+        return train
+
 
 class Labels(Read):
     """The name of a cell in a batch, and the command that reproduces it."""
 
-    name: str
-    scenario: str
-    algorithm: str
+    name: inside.CellName
+    scenario: Name
+    algorithm: Name
     seed: int
     fingerprint: str
     command: str
@@ -100,7 +113,7 @@ class Summary(Read):
     """A run without map data and weights."""
 
     format: int = SUMMARY_FORMAT
-    scenario: str
+    scenario: Name
     """The scenario's name."""
     problem: str
     """Hash of the scenario's content and its network. Only runs with the same hash are compared."""
@@ -128,6 +141,7 @@ def summarise(folder: Path) -> Summary:
     InputError
         The folder contains no run, an incomplete one, or one of another version.
     """
+    inside.check_folder(folder)
     if not folder.is_dir() or not (folder / SETTINGS).is_file():
         raise InputError(f"{folder}: no run folder, because it has no {SETTINGS}; check the path")
     settings = validate(read_json(folder / SETTINGS, RUN_FORMAT), StoredSettings, str(folder / SETTINGS))
@@ -137,12 +151,16 @@ def summarise(folder: Path) -> Summary:
             f"{folder}: the run ended before its first update, so {METRICS} has no rows; train it again or delete it"
         )
     scenario = read_toml(folder / SCENARIO)
+    try:
+        name = inside.check_name(str(scenario.get("name")))
+    except ValueError as error:
+        raise InputError(f"{folder / SCENARIO}: name: {error}") from None
     problem = {**scenario, "name": "", "network": settings.network_key}
     problem |= {"traffic": settings.demand} if settings.demand else {}
     timing = read_columns(folder / TIMING) if (folder / TIMING).is_file() else {}
     evaluation = folder / EVALUATION
     return Summary(
-        scenario=str(scenario.get("name")),
+        scenario=name,
         problem=hashlib.sha256(json.dumps(problem, sort_keys=True).encode()).hexdigest()[:16],
         settings=settings,
         metrics=metrics,

@@ -3,38 +3,101 @@
 from __future__ import annotations
 
 import json
-import shutil
 import textwrap
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
 from pydantic import BaseModel
 
-from relid_sumo.base import files
+from relid_sumo.base import files, inside, user_files
 from relid_sumo.base.errors import InputError
 from relid_sumo.base.toml import changed, load_toml, validate
+from relid_sumo.network import osm
 from relid_sumo.scenario import kinds
 from relid_sumo.scenario.settings import Scenario
 
 FILE = "scenario.toml"
 ANSWERS = "answers"  # folder of recorded answers of a language model, beside it
+LONGEST_ANSWER_MIB = 4  # of a recorded answer
 RECALIBRATE = {"level", "profile", "fringe_factor", "min_distance_m", "max_running"}
 
 
-def read_scenario(file: Path) -> Scenario:
-    """Return the scenario that a file holds.
+def read_scenario(file: Path, named_now: Collection[str] = ()) -> Scenario:
+    """Return the scenario that a file has.
+
+    Parameters
+    ----------
+    named_now
+        Settings that the user replaces; what they name in the file is not looked at.
 
     Raises
     ------
     InputError
-        There is no such file, or it is not valid.
+        There is no such file, it is not valid, or it names a file outside its folder that the user has not named.
     """
+    inside.place(file.parent, file.name, str(file))
     scenario = load_toml(file, Scenario).model_copy(update={"folder": file.parent.resolve()})
-    return kinds.located(scenario, scenario.folder)
+    scenario = kinds.located(scenario, scenario.folder)
+    check_paths(scenario, str(file), named_now)
+    return scenario
+
+
+def check_paths(scenario: Scenario, source: str, named_now: Collection[str] = ()) -> None:
+    """Check that a scenario that was read from a file names files in its folder, or such as the user has named.
+
+    Parameters
+    ----------
+    source
+        The file, for the message.
+    named_now
+        As `read_scenario`.
+
+    Raises
+    ------
+    InputError
+        It names another one.
+    """
+    for what, part in (("observation", scenario.observation), ("reward", scenario.reward)):
+        if f"{what}.kind" not in named_now:
+            user_files.check_code({"kind": part.kind}, f"{source}: {what}")
+    own, roads = scenario.demand.route_file, scenario.network
+    if own is not None and "demand.route_file" not in named_now:
+        user_files.allowed(scenario.folder, own, f"{source}: demand.route_file", "--set demand.route_file=FILE")
+    if "network" not in named_now and own_roads(scenario) is not None:
+        user_files.allowed(scenario.folder, roads, f"{source}: network", "relid-sumo network build FILE")
+
+
+def own_roads(scenario: Scenario) -> Path | None:
+    """Return the OSM file that a scenario names; None where it names a network."""
+    name = scenario.network
+    beside = scenario.folder / name
+    is_file = name.lower().endswith(osm.ENDINGS) or not inside.PLAIN.fullmatch(name)
+    return beside if is_file or beside.is_symlink() or beside.is_file() else None
+
+
+def answer_files(answers: Path) -> list[Path]:
+    """Return the recorded answers in a folder, in the order of their names; none where it does not exist.
+
+    Raises
+    ------
+    InputError
+        A link leads out of the folder, an answer is too large, or something else lies there.
+    """
+    inside.place(answers.parent, answers.name, f"{answers}: recorded answers")
+    if not answers.is_dir():
+        return []
+    inside.check_folder(answers)
+    found = sorted(answers.glob("*.md"))
+    for file in found:
+        if not file.is_file() or file.stat().st_size > LONGEST_ANSWER_MIB * 2**20:
+            raise InputError(
+                f"{inside.printable(str(file))}: no answer: not a file of at most {LONGEST_ANSWER_MIB} MiB"
+            )
+    return found
 
 
 def placed(scenario: Scenario) -> Scenario:
-    """Return a scenario that can be written anywhere: the paths of its own files made absolute."""
+    """Return a scenario that can be written anywhere: the paths of its own files made absolute, and noted as named."""
     beside = scenario.folder / scenario.network
     if beside.is_file():
         scenario = scenario.model_copy(update={"network": str(beside.resolve())})
@@ -43,7 +106,17 @@ def placed(scenario: Scenario) -> Scenario:
             update={"route_file": str((scenario.folder / scenario.demand.route_file).resolve())}
         )
         scenario = scenario.model_copy(update={"demand": own})
+    note_paths(scenario)
     return scenario
+
+
+def note_paths(scenario: Scenario) -> None:
+    """Note the paths of a scenario that is written: who has it written, or has read it before, has named its files."""
+    for path in (scenario.network, scenario.demand.route_file):
+        if path is not None and Path(path).is_absolute():
+            user_files.note(path)
+    for part in (scenario.observation, scenario.reward):
+        user_files.note_code(part.kind)
 
 
 def override(scenario: Scenario, changes: Sequence[str], source: str = "--set", folder: Path | None = None) -> Scenario:
@@ -125,8 +198,10 @@ def write_scenario(scenario: Scenario, folder: Path, heading: Sequence[str] = ()
         scenario = scenario.model_copy(update={"network": Path(scenario.network).name})
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        if (scenario.folder / FILE).is_file() and (scenario.folder / ANSWERS).is_dir():
-            shutil.copytree(scenario.folder / ANSWERS, folder / ANSWERS, dirs_exist_ok=True)
+        if (scenario.folder / FILE).is_file():
+            for answer in answer_files(scenario.folder / ANSWERS):
+                files.write(folder / ANSWERS / answer.name, answer.read_bytes())
+        note_paths(scenario)
         files.write(file, to_toml(scenario, heading).encode())
     except OSError as error:
         raise InputError(f"{file} cannot be written: {error.strerror}") from None

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import logging
 import math
-import re
 from collections.abc import Sequence
 from pathlib import Path
 
+from relid_sumo.base import inside, user_files
 from relid_sumo.base.errors import InputError, did_you_mean
 from relid_sumo.base.toml import changed, validate
 from relid_sumo.network import catalogue, network, osm
@@ -15,7 +15,7 @@ from relid_sumo.network.catalogue import NetworkSettings, plain_name
 from relid_sumo.network.network import Network
 from relid_sumo.scenario import prepare, trips
 from relid_sumo.scenario.files import FILE, override, read_scenario
-from relid_sumo.scenario.settings import NAME, Scenario, Trip
+from relid_sumo.scenario.settings import Scenario, Trip
 from relid_sumo.scenario.task import make_task
 from relid_sumo.scenario.traffic import edge_times, level, meso
 from relid_sumo.scenario.traffic.demand import own_demand
@@ -81,7 +81,8 @@ def load_scenario(
             f"there is no scenario '{name_or_path}'{did_you_mean(str(name_or_path), names)}; known are "
             f"{', '.join(sorted(names)) or 'none'}; a path to an OSM file (.osm, .osm.gz, .osm.bz2 ...) works too"
         )
-    return override(read_scenario(path), changes)
+    named_now = {change.partition("=")[0].strip() for change in changes}
+    return override(read_scenario(path, named_now), changes)
 
 
 def find_network(name_or_path: str) -> Network:
@@ -123,11 +124,15 @@ def new_scenario(
     InputError
         The area does not carry it; the message says what it lacks.
     """
-    if not re.fullmatch(NAME, name):
-        raise InputError(f"'{name}' cannot be a scenario's name: use letters, digits, '_', '-' and '.' alone")
+    try:
+        inside.check_name(name)
+    except ValueError as error:
+        raise InputError(f"'{inside.printable(name)}' cannot be a scenario's name: {error}") from None
     if agents < 1:
         raise InputError(f"{agents} agents: a scenario needs at least one")
     options = _options(source, bbox, changes)
+    if source.is_file():
+        user_files.note(source)
     roads = prepare.roads(name, source, options)
     log.info(f"choosing {agents} trips")
     chosen = trips.choose(roads, agents, seed)

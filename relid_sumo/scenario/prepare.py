@@ -13,6 +13,7 @@ from relid_sumo.network import account, network
 from relid_sumo.network.catalogue import NetworkSettings
 from relid_sumo.network.network import Network
 from relid_sumo.scenario import kinds
+from relid_sumo.scenario.files import own_roads
 from relid_sumo.scenario.settings import Scenario, Simulator
 from relid_sumo.scenario.task import RoutingTask, make_task
 from relid_sumo.scenario.traffic import demand, edge_times, level, meso, sumo_options
@@ -70,10 +71,9 @@ class PreparedScenario:
 
 
 def build_network(scenario: Scenario) -> Network:
-    """Return a scenario's network: from the catalogue, or from the OSM file beside the scenario."""
-    beside = scenario.folder / scenario.network
-    source = beside.resolve() if beside.is_file() else Path(scenario.network)
-    return roads(scenario.name, source, scenario.network_options)
+    """Return a scenario's network: from the catalogue, or from the OSM file in the scenario's folder."""
+    file = own_roads(scenario)
+    return roads(scenario.name, file or Path(scenario.network), scenario.network_options)
 
 
 def roads(name: str, source: Path, options: NetworkSettings) -> Network:
@@ -84,7 +84,7 @@ def roads(name: str, source: Path, options: NetworkSettings) -> Network:
     InputError
         There is none, or options are given for one of the catalogue.
     """
-    if source.is_file():
+    if source.is_file() or source.is_absolute():
         return network.build(source, options, name=name)
     if options != NetworkSettings():
         raise InputError(f"scenario '{name}': network_options are for an OSM file; network '{source}' has its own")

@@ -7,10 +7,11 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
+from relid_sumo.base.inside import Name
 from relid_sumo.base.settings import Settings
 from relid_sumo.network.catalogue import NetworkSettings
 
-NAME = r"^[A-Za-z0-9_.-]+$"
+ID = r"^[A-Za-z0-9_.-]+$"
 SEED_COUNTS = {"training": 16, "validation": 5, "evaluation": 20}
 
 
@@ -26,7 +27,7 @@ class Place(Settings):
 class Trip(Settings):
     """One agent: where from, where to, and when."""
 
-    id: Annotated[str, Field(pattern=NAME)]
+    id: Annotated[str, Field(pattern=ID)]
     origin: Place
     destination: Place
     depart_s: Annotated[float, Field(ge=0)]
@@ -55,7 +56,7 @@ class Demand(Settings):
     max_running: Annotated[int, Field(ge=1)] = 2000
     """Calibration allows about this many vehicles at once, which bounds the cost of a simulated second."""
     route_file: str | None = None
-    """Your own demand instead of all this: a SUMO .rou.xml, relative to this file. Traffic seeds then vary SUMO's seed
+    """Your own demand instead of all this: a SUMO .rou.xml beside this file. Traffic seeds then vary SUMO's seed
     only."""
 
     @model_validator(mode="after")
@@ -162,9 +163,9 @@ class Meso(Settings):
 class Scenario(Settings):
     """One routing problem, complete. Loaded by `relid_sumo.load_scenario`."""
 
-    name: Annotated[str, Field(pattern=NAME)]
+    name: Name
     network: str
-    """Name of a network (``networks/<name>/network.toml``), or an OSM file relative to this file."""
+    """Name of a network (``networks/<name>/network.toml``), or an OSM file beside this file."""
     network_options: NetworkSettings = NetworkSettings()
     """Options for an OSM file; a named network has its own."""
     horizon_s: Annotated[float, Field(gt=0)] = 1800.0

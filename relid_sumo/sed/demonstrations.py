@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import zipfile
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -12,14 +13,19 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import BaseModel
 
 from relid_sumo.base import files
 from relid_sumo.base.arrays import Bools, Float32s, Floats
 from relid_sumo.base.errors import InputError
+from relid_sumo.base.toml import validate
 from relid_sumo.env.records import EpisodeRecord
+from relid_sumo.scenario.settings import Simulator
 from relid_sumo.scenario.task import RoutingTask
 
 FORMAT = 1
+MOST_MIB = 4096  # of its arrays
+WHOLE = {"episode", "agent", "edge", "action", "traffic_seed"}  # arrays of whole numbers
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,17 +88,69 @@ class Demonstrations:
             The file is not there, or is none of this version.
         """
         try:
+            with file.open("rb") as source, zipfile.ZipFile(source) as packed:
+                if sum(one.file_size for one in packed.infolist()) > MOST_MIB * 2**20:
+                    raise InputError(f"{file}: more than {MOST_MIB} MiB of arrays: no demonstrations")
             with file.open("rb") as source, np.load(source, allow_pickle=False) as data:
                 meta = json.loads(str(data["meta"]))
                 if meta.pop("format") != FORMAT:
                     raise InputError(f"{file}: written by another version of relid_sumo; make it anew")
-                return cls(meta=meta, **{f.name: data[f.name] for f in fields(cls) if f.name != "meta"})
+                read = cls(meta=meta, **{f.name: data[f.name] for f in fields(cls) if f.name != "meta"})
+                read._check()
+                return read
         except FileNotFoundError:
             raise InputError(
                 f"{file}: there is no such file; make it with: relid-sumo sed run SCENARIO --out DIR"
             ) from None
-        except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        except InputError:
+            raise
+        except (
+            *(OSError, EOFError, ValueError, TypeError, KeyError, AttributeError, MemoryError, NotImplementedError),
+            *(RecursionError, zipfile.BadZipFile, zlib.error),
+        ) as error:
             raise InputError(f"{file}: holds no demonstrations: {error}") from None
+
+    def _check(self) -> None:
+        """Check what was read; ValueError where it does not agree with itself."""
+        n, (k, agents) = len(self.episode), self.arrived.shape
+        m_out = self.mask.shape[-1]
+        shapes = {"position": (n, 2), "observation": (n, 2 * m_out + 2), "mask": (n, m_out), "traffic_seed": (k,)}
+        shapes |= dict.fromkeys(("episode", "agent", "edge", "action", "time", "reward"), (n,))
+        shapes |= dict.fromkeys(("returns", "travel_time", "arrived"), (k, agents))
+        for name, shape in shapes.items():
+            array = getattr(self, name)
+            if array.shape != shape:
+                raise ValueError(f"{name} has the shape {array.shape}, not {shape}")
+            kinds = "b" if name in {"mask", "arrived"} else "iu" if name in WHOLE else "f"
+            if array.dtype.kind not in kinds or not np.isfinite(array).all():
+                raise ValueError(f"{name} has values of another kind")
+        for name, end in (("episode", k), ("agent", agents), ("action", m_out), ("edge", None)):
+            array = getattr(self, name)
+            if n and (array.min() < 0 or (end is not None and array.max() >= end)):
+                raise ValueError(f"{name} has a value out of its range")
+
+    def check_meta(self, source: Path) -> None:
+        """Check what demonstrations say of themselves; those of plans have it, those of given routes have not.
+
+        Raises
+        ------
+        InputError
+            Something is missing.
+        """
+        validate(dict(self.meta), _Meta, str(source))
+
+
+class _Subset(BaseModel):
+    vehicles: list[str]
+    routes: dict[str, list[str]]
+
+
+class _Meta(BaseModel):
+    scenario: str
+    network_key: str
+    simulator: Simulator
+    subsets: list[_Subset]
+    episodes: int = 0
 
 
 def collect(task: RoutingTask, records: Sequence[EpisodeRecord], meta: Mapping[str, Any]) -> Demonstrations:

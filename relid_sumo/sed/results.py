@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from relid_sumo.base.errors import InputError
 from relid_sumo.network.graph import RoadGraph
 from relid_sumo.scenario.task import RoutingTask
 from relid_sumo.sed.demonstrate import PlanComparison, rate
@@ -89,6 +90,10 @@ def planned(content: dict[str, Any], graph: RoadGraph) -> tuple[list[list[list[i
     groups, labels = [], []
     for subset in content["subsets"]:
         routes = next((one["routes"] for one in subset["attempts"] if one["place"] == subset["best"]), None)
+        if unknown := {edge for route in (routes or {}).values() for edge in route} - graph.index.keys():
+            raise InputError(
+                f"results.json: the plan of {subset['best']} has an edge '{min(unknown)}', which is not there"
+            )
         groups.append([[graph.index[edge] for edge in route] for route in (routes or {}).values()])
         held = f"planned by {subset['best']}" if subset["best"] else "no valid plan"
         labels.append(f"{', '.join(subset['vehicles'])}: {held}")

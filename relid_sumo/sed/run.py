@@ -10,18 +10,19 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, get_args
 
-from relid_sumo.base import cache, extension
+from relid_sumo.base import cache, extension, user_files
 from relid_sumo.base import files as base_files
 from relid_sumo.base.errors import InputError
+from relid_sumo.base.files import read as read_text
 from relid_sumo.base.toml import changed, validate
 from relid_sumo.env.records import EpisodeRecord
 from relid_sumo.env.workers import Rollouts
 from relid_sumo.network.network import Network
-from relid_sumo.scenario.files import ANSWERS, FILE, placed, read_scenario
+from relid_sumo.scenario.files import ANSWERS, FILE, answer_files, check_paths, placed, read_scenario
 from relid_sumo.scenario.prepare import PreparedScenario, build_network
 from relid_sumo.scenario.settings import Scenario, Simulator
 from relid_sumo.scenario.traffic import edge_times
-from relid_sumo.sed import demonstrate, results, run_folder
+from relid_sumo.sed import demonstrate, results, run_folder, stored
 from relid_sumo.sed.ask import provider as ask_provider
 from relid_sumo.sed.ask import providers
 from relid_sumo.sed.ask.mailbox import write_record
@@ -147,8 +148,7 @@ def plan(
     Kept in the folder; and where the answers were there before, in the cache: whoever asks again gets the same.
     """
     name, _ = check(ask, settings, ready.scenario)
-    recorded = ready.scenario.folder / ANSWERS
-    answers = {file.name: file.read_text(encoding="utf-8") for file in sorted(recorded.glob("*.md"))}
+    answers = {file.name: read_text(file) for file in answer_files(ready.scenario.folder / ANSWERS)}
     content = [ready.identity(), name, settings.model_dump(mode="json"), answers]
 
     def make() -> Demonstrations:
@@ -225,9 +225,12 @@ def network_of(folder: Path) -> Network:
     InputError
         The folder holds no run, or the network has changed since.
     """
-    settings = run_folder.read_json(folder / run_folder.SETTINGS)
-    built = build_network(validate(settings["scenario"], Scenario, str(folder / run_folder.SETTINGS)))
-    if built.key != settings["network_key"]:
+    file = folder / run_folder.SETTINGS
+    settings = run_folder.read_json(file)
+    scenario = validate(settings.get("scenario"), Scenario, str(file)).model_copy(update={"folder": folder.resolve()})
+    check_paths(scenario, f"{file}: scenario")
+    built = build_network(scenario)
+    if built.key != settings.get("network_key"):
         raise InputError(f"{folder}: its network '{built.name}' has changed since; run it again")
     return built
 
@@ -241,16 +244,18 @@ def record(folder: Path, scenario: Path) -> list[Path]:
         The run is not finished, no model answered it, or it is another scenario's.
     """
     content, settings = (
-        run_folder.read_json(folder / run_folder.RESULTS),
+        stored.read_results(folder),
         run_folder.read_json(folder / run_folder.SETTINGS),
     )
-    known = providers.find(settings["provider"])
+    user_files.check_code(settings, str(folder / run_folder.SETTINGS))
+    known = providers.find(str(settings.get("provider")))
     if known.repeats or not known.is_model:
-        raise InputError(f"{folder}: its answers are {settings['provider']}; only those of a model are recorded")
+        raise InputError(f"{folder}: its answers are {settings.get('provider')}; only those of a model are recorded")
     name = read_scenario(scenario / FILE).name
     if name != content["scenario"]:
         raise InputError(f"{folder} is a run of '{content['scenario']}', and {scenario} is scenario '{name}'")
     into = scenario / ANSWERS
+    answer_files(into)
     into.mkdir(exist_ok=True)
     files = []
     for subset in content["subsets"]:

@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from relid_sumo.base import files
+from relid_sumo.base import files, inside, redact, user_files
 from relid_sumo.base.errors import InputError
 from relid_sumo.base.files import read
 from relid_sumo.sed.ask.provider import Provider, Question
@@ -65,6 +65,8 @@ def open_run(folder: Path, provider: str, settings: dict[str, Any]) -> None:
         The folder holds something else, or cannot be written.
     """
     file = folder / SETTINGS
+    inside.check_folder(folder)
+    user_files.note_code(provider)
     content = {"provider": provider, **settings}
     if file.is_file():
         before = read_json(file)
@@ -99,13 +101,14 @@ def ask(
     found: dict[str, str] = {}
     for question in questions:
         prompt, answer = folder / PROMPTS / f"{question.place}.md", folder / ANSWERS / f"{question.place}.md"
-        if prompt.is_file() and answer.is_file() and read(prompt) == question.prompt:
-            found[question.place] = read(answer)
+        if prompt.is_file() and answer.is_file() and read(prompt) == redact.redact(question.prompt):
+            found[question.place] = redact.redact(read(answer))
             on_answer(question)
         else:
             answer.unlink(missing_ok=True)
             write(prompt, question.prompt)
-    for question, text in provider.answer([q for q in questions if q.place not in found]):
+    for question, answered in provider.answer([q for q in questions if q.place not in found]):
+        text = redact.redact(answered)
         write(folder / ANSWERS / f"{question.place}.md", text)
         found[question.place] = text
         on_answer(question)
@@ -130,13 +133,14 @@ def read_json(file: Path) -> dict[str, Any]:
     InputError
         The file is not there, or holds none.
     """
+    inside.check_folder(file.parent)
     try:
-        content = json.loads(file.read_text(encoding="utf-8"))
+        content = json.loads(inside.read_text(file))
     except FileNotFoundError:
         raise InputError(
             f"{file}: there is no such file; make it with: relid-sumo sed run SCENARIO --out DIR"
         ) from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(f"{file}: not JSON: {error}") from None
     if not isinstance(content, dict):
         raise InputError(f"{file}: not a JSON object")

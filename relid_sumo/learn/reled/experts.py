@@ -353,6 +353,11 @@ def planned(demonstrations: Demonstrations, ready: PreparedScenario, source: Pat
         raise InputError(f"{source}: demonstrations of scenario '{meta.get('scenario')}', not '{ready.scenario.name}'")
     if meta.get("network_key") != ready.network.key:
         raise InputError(f"{source}: made on another version of network '{ready.network.name}'; make them anew")
+    demonstrations.check_meta(source)
+    graph = task.graph
+    fits = demonstrations.arrived.shape[1] == task.n_agents and demonstrations.mask.shape[1] == graph.m_out
+    if not fits or demonstrations.edge.max(initial=0) >= graph.n_edges:
+        raise InputError(f"{source}: made for other agents or other roads; make them anew")
     plan = {name: route for subset in meta["subsets"] for name, route in subset["routes"].items()}
     missing = [name for name in task.names if name not in plan]
     if missing:

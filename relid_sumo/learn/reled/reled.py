@@ -16,7 +16,8 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
-from relid_sumo.base import files
+from relid_sumo.base import files, user_files
+from relid_sumo.base.errors import InputError
 from relid_sumo.env import policies
 from relid_sumo.env.policies import Policy, Weights
 from relid_sumo.env.records import EpisodeRecord
@@ -114,6 +115,11 @@ class Reled(Learner):
         if file.is_file():
             return Demonstrations.load(file)
         if given:
+            if not user_files.is_noted(Path(given).absolute()):
+                raise InputError(
+                    f"{self._folder / layout.SETTINGS}: train.demonstrations = '{given}': outside the run folder, and "
+                    f"not named by you; copy the file to {file}"
+                )
             made = Demonstrations.load(Path(given))
         else:
             ask = sed.Ask(self._settings.llm)

@@ -13,11 +13,12 @@ from numpy.typing import NDArray
 from scipy.spatial import ConvexHull
 
 from relid_sumo.base import files, seeding, sumo
-from relid_sumo.base.cache import cache_folder, once, sha256
+from relid_sumo.base.cache import cache_folder, once
 from relid_sumo.base.errors import InputError
 from relid_sumo.network.graph import RoadGraph
 from relid_sumo.network.network import Network
 from relid_sumo.scenario.settings import Demand, Scenario
+from relid_sumo.scenario.traffic import own_demand as route_files
 
 RIM_M = 150.0  # a junction this near to the hull of the network is where its traffic enters and leaves
 ROUTE_SPREAD = 2.0  # each vehicle sees every edge's time times a random factor of 1 to this
@@ -29,17 +30,18 @@ VEHICLE_TYPE = '<vType id="background" vClass="passenger"/>'
 def routes(scenario: Scenario, network: Network, traffic_seed: int, closed: frozenset[int] = frozenset()) -> Path:
     """Return the .rou.xml of a traffic seed's background demand, made and cached on first use.
 
-    The scenario's demand must hold a rate (see `calibrated`) or its own route file. Vehicles find their way around
+    The scenario's demand must have a rate (see `calibrated`) or its own route file, of which SUMO gets a rewritten copy
+    (see `relid_sumo.scenario.traffic.own_demand`). Vehicles find their way around
     `closed` edges, and those that cannot are left out; all others are the same as without.
 
     Raises
     ------
     InputError
-        The scenario's own route file does not exist.
+        The scenario's own route file does not exist, or is not only a description of traffic.
     """
     demand, own = scenario.demand, own_file(scenario)
     if own is not None:
-        return own
+        return route_files.cleaned(own)
     if demand.rate_vph is None:
         raise InputError(f"scenario '{scenario.name}': demand.rate_vph is missing; calibrate it first")
     return _routes(demand, demand.rate_vph, network, traffic_seed, scenario.end_s, closed)
@@ -67,7 +69,7 @@ def own_demand(scenario: Scenario) -> str | None:
     `prepare` computes it once; a `PreparedScenario` carries it as `demand`.
     """
     file = own_file(scenario)
-    return None if file is None else sha256(file)
+    return None if file is None else route_files.digest(file)
 
 
 def _routes(

@@ -7,8 +7,9 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from relid_sumo.base import files
+from relid_sumo.base import files, inside
 from relid_sumo.base.errors import InputError
+from relid_sumo.scenario.files import answer_files
 from relid_sumo.sed import run_folder
 from relid_sumo.sed.ask.provider import KEPT, Asking, Question
 
@@ -40,6 +41,7 @@ class Mailbox:
     def answer(self, questions: Sequence[Question]) -> Iterator[tuple[Question, str]]:
         """Write all prompts, and yield the answers that come; see `Provider`."""
         try:
+            inside.check_folder(self._folder)
             self._folder.mkdir(parents=True, exist_ok=True)
             for question in questions:
                 run_folder.write(self._folder / f"{_name(question)}{PROMPT}", question.prompt)
@@ -49,7 +51,8 @@ class Mailbox:
         log.info(f"mailbox {self._folder}: {len(waiting)} prompts to answer")
         while waiting:
             for question in list(waiting):
-                text = _settled(self._folder / f"{_name(question)}{ANSWER}")
+                answer = f"{_name(question)}{ANSWER}"
+                text = _settled(inside.place(self._folder, answer, f"mailbox {self._folder}: answer"))
                 if text is not None:
                     waiting.remove(question)
                     yield question, text
@@ -90,7 +93,7 @@ class Recorded:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._files = {file.stem: file for file in sorted(folder.glob("*.md"))}
+        self._files = {file.stem: file for file in answer_files(folder)}
 
     def answer(self, questions: Sequence[Question]) -> Iterator[tuple[Question, str]]:
         """Yield the recorded answers; see `Provider`."""

@@ -6,20 +6,26 @@ The others answer from files (`relid_sumo.sed.ask.mailbox`) or without a model (
 from __future__ import annotations
 
 import hashlib
-import json
-import os
+import logging
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Protocol
+from typing import TYPE_CHECKING, Annotated, Any, Protocol
 
 from pydantic import Field
 
-from relid_sumo.base import files
+from relid_sumo.base import files, redact
 from relid_sumo.base.errors import InputError, missing_extra
 from relid_sumo.base.settings import Settings
+from relid_sumo.sed.ask import key
+from relid_sumo.sed.ask.key import Service
+
+log = logging.getLogger(__name__)
+
+if TYPE_CHECKING:
+    from openai import OpenAI
 
 USAGE = "usage.json"  # of a run folder: tokens and cost
 CHARACTERS_PER_TOKEN = 2.5  # at least: what a prompt may cost at most is reckoned from its characters
@@ -93,9 +99,12 @@ class LlmSettings(Settings):
     model: str = ""
     """The model's name, as the service knows it."""
     base_url: str | None = None
-    """Address of an OpenAI-compatible service, e.g. http://localhost:8000/v1; OpenAI's own where absent."""
+    """Address of an OpenAI-compatible service, e.g. http://localhost:8000/v1; that in the environment variable
+    OPENAI_BASE_URL where absent, else OpenAI's own. The key is sent there and nowhere else."""
     key_env: str = "OPENAI_API_KEY"
-    """Environment variable that holds the key; a service of your own may need none."""
+    """Environment variable that holds the key; empty for none: a service of your own may need none."""
+    allow_http: bool = False
+    """Whether a key may be sent unencrypted (http://) to another machine."""
     temperature: Annotated[float, Field(ge=0, le=2)] | None = None
     """Sampling temperature; the model's default where absent."""
     timeout_s: Annotated[float, Field(gt=0)] = 300.0
@@ -120,25 +129,19 @@ class LlmSettings(Settings):
         return (tokens_in * self.usd_per_million_in + tokens_out * self.usd_per_million_out) / 1e6
 
 
-def check(settings: LlmSettings) -> str:
-    """Return the key of a service, "" where it needs none.
+def check(settings: LlmSettings) -> Service:
+    """Return the service to ask, with its key.
 
     Raises
     ------
     InputError
-        No model is named, no key is set, or a budget in USD has no prices to go by.
+        No model is named, no key is set or it is none, or a budget in USD has no prices to go by.
     """
-    key = os.environ.get(settings.key_env, "")
     if not settings.model:
         raise InputError("--llm openai: name the model, e.g. --set sed.llm.model=NAME")
     if settings.budget_usd is not None and not settings.usd_per_million_in + settings.usd_per_million_out:
         raise InputError("sed.llm.budget_usd: give the prices too: sed.llm.usd_per_million_in and .._out")
-    if not key and settings.base_url is None:
-        raise InputError(
-            f"--llm openai: there is no key; put it into the environment as {settings.key_env}, or name a service that "
-            "needs none: --set sed.llm.base_url=URL"
-        )
-    return key
+    return key.service(settings.base_url, settings.key_env, allow_http=settings.allow_http)
 
 
 class OpenAi:
@@ -149,7 +152,7 @@ class OpenAi:
     settings
         See `LlmSettings`.
     usage_file
-        Where tokens and cost are counted; what it holds already counts towards the budget.
+        Where tokens and cost are counted; what it has already counts towards the budget.
 
     Raises
     ------
@@ -162,36 +165,44 @@ class OpenAi:
             import openai  # noqa: PLC0415 - an extra: a second to load, and one provider of four needs it
         except ImportError:
             raise missing_extra("openai", "llm") from None
-        self._key = check(settings)
+        self._service = check(settings)
         self._settings, self._file = settings, usage_file
         self._lock = threading.Lock()
         self._failed: InputError | None = None
         self._used = _read_usage(usage_file)
         self._reserved = (0.0, 0.0)  # tokens in and out of what is being asked
         self._errors = openai
-        self._client = openai.OpenAI(
-            api_key=self._key or "none",
-            base_url=settings.base_url or "https://api.openai.com/v1",
-            timeout=settings.timeout_s,
-            max_retries=settings.retries,
-        )
+        with_key = f"with the key in {settings.key_env}" if self._service.key else "without a key"
+        log.info(f"asking {settings.model or 'a model'} at {self._service.shown}, {with_key}")
 
     def answer(self, questions: Sequence[Question]) -> Iterator[tuple[Question, str]]:
         """Ask all questions, a few at a time; see `Provider`. After a failure no more are asked."""
         self._failed = None
-        with ThreadPoolExecutor(max_workers=self._settings.parallel) as pool:
-            asked = {pool.submit(self._ask, question): question for question in questions}
+        with self._client() as client, ThreadPoolExecutor(max_workers=self._settings.parallel) as pool:
+            asked = {pool.submit(self._ask, client, question): question for question in questions}
             for done in as_completed(asked):  # the answers under way when one fails are paid for: they are taken
                 if not isinstance(done.exception(), InputError):
                     yield asked[done], done.result()
         if self._failed is not None:
             raise self._failed
 
-    def _ask(self, question: Question) -> str:
+    def _client(self) -> OpenAI:
+        openai = self._errors
+        client: OpenAI = openai.OpenAI(
+            api_key=self._service.key or "none",
+            base_url=self._service.url,
+            timeout=self._settings.timeout_s,
+            max_retries=self._settings.retries,
+            # Neither a redirect nor, unencrypted, a proxy of the environment takes key and prompts elsewhere.
+            http_client=openai.DefaultHttpxClient(follow_redirects=False, trust_env=self._service.encrypted),
+        )
+        return client
+
+    def _ask(self, client: OpenAI, question: Question) -> str:
         settings, most_in = self._settings, len(question.prompt) / CHARACTERS_PER_TOKEN
         self._reserve(most_in)
         try:
-            completion = self._client.chat.completions.create(
+            completion = client.chat.completions.create(
                 model=settings.model,
                 messages=[{"role": "user", "content": question.prompt}],
                 max_completion_tokens=settings.max_tokens,
@@ -241,12 +252,12 @@ class OpenAi:
             self._used["tokens_in"] += tokens_in
             self._used["tokens_out"] += tokens_out
             self._used["usd"] += self._settings.cost(tokens_in, tokens_out)
-            files.write(self._file, (json.dumps(self._used) + "\n").encode())
+            files.write_json(self._file, self._used)
 
     def _what_failed(self, error: Exception) -> str:
         """Return an error of the client as one line, without the key."""
         openai, settings = self._errors, self._settings
-        where = settings.base_url or "OpenAI"
+        where = "OpenAI" if self._service.url == key.OPENAI else self._service.shown
         match error:
             case openai.AuthenticationError() | openai.PermissionDeniedError():
                 what = f"refuses the key in {settings.key_env} (HTTP {error.status_code})"
@@ -258,6 +269,11 @@ class OpenAi:
                 what = f"gave no answer within {settings.timeout_s:g} s (sed.llm.timeout_s)"
             case openai.APIConnectionError():
                 what = f"cannot be reached, or broke off: {self._clean(error.__cause__ or error)}"
+            case openai.APIStatusError() if 300 <= error.status_code < 400:
+                what = (
+                    f"sends the question on to another address (HTTP {error.status_code}), which gets neither the key "
+                    "nor the prompt; name the right one: sed.llm.base_url"
+                )
             case openai.APIStatusError():
                 what = f"failed with HTTP {error.status_code}: {self._clean(error)}"
             case _:
@@ -265,8 +281,7 @@ class OpenAi:
         return f"{where} {what}"
 
     def _clean(self, error: BaseException) -> str:
-        text = " ".join(str(error).split())[:300] or type(error).__name__
-        return text.replace(self._key, "***") if self._key else text
+        return " ".join(redact.redact(str(error)).split())[:300] or type(error).__name__
 
 
 def build(asking: Asking) -> OpenAi:
@@ -299,4 +314,10 @@ def _content(completion: Any) -> tuple[str, int, int]:  # noqa: ANN401 - the cli
 
 def _read_usage(file: Path) -> dict[str, float]:
     none = {"answers": 0, "tokens_in": 0, "tokens_out": 0, "usd": 0.0}
-    return {**none, **json.loads(file.read_text(encoding="utf-8"))} if file.is_file() else none
+    if not file.is_file():
+        return none
+    try:
+        read = {name: float(value) for name, value in files.read_json(file).items() if name in none}
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{file}: counts no tokens ({error}); delete it to count from 0") from None
+    return {**none, **read}

@@ -20,7 +20,7 @@ from relid_sumo.env.play import Job, drive
 from relid_sumo.env.policies import Policy
 from relid_sumo.scenario.prepare import PreparedScenario, prepare
 from relid_sumo.scenario.settings import Observation
-from relid_sumo.scenario.traffic import demand
+from relid_sumo.scenario.traffic import demand, own_demand
 from relid_sumo.sim.bridge import SumoBridge
 
 pytestmark = pytest.mark.sumo
@@ -264,7 +264,7 @@ def test_a_scenarios_own_route_file_is_driven(town_ready: PreparedScenario, tmp_
     (tmp_path / "own.rou.xml").write_text("\n".join(["<routes>", *vehicles, "</routes>"]))
     own = town_ready.scenario.demand.model_copy(update={"route_file": "own.rou.xml", "rate_vph": None})
     ready = prepare(town_ready.scenario.model_copy(update={"demand": own, "folder": tmp_path}))
-    assert demand.routes(ready.scenario, ready.network, 0) == tmp_path / "own.rou.xml"
+    assert demand.routes(ready.scenario, ready.network, 0) == own_demand.cleaned(tmp_path / "own.rou.xml")
     record = drive(ready.task, Job(0, ready.options(0), Policy("shortest"), background=True))
     on_free_roads = 9 * float(graph.free_flow_s[town_ready.task.route(1, int(town_ready.task.origin[1]))].sum())
     assert on_free_roads / 2 < record.background_vehicle_s < 2 * on_free_roads  # some vehicles drove during the warm-up

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from relid_sumo.base.errors import InputError
+from relid_sumo.base.inside import check_name
 from relid_sumo.base.toml import load_toml, validate
 from relid_sumo.network.catalogue import NetworkSettings
 from relid_sumo.scenario.files import ANSWERS, override, to_toml, write_scenario
@@ -129,13 +130,20 @@ PLACES = st.builds(Place, lon=st.floats(-180, 180), lat=st.floats(-90, 90), bear
 WORDS = st.text(st.characters(exclude_categories=("C", "Z")), min_size=1, max_size=12)
 
 
+def is_name(text: str) -> bool:
+    try:
+        return check_name(text) == text
+    except ValueError:
+        return False
+
+
 @st.composite
 def scenarios(draw: st.DrawFn) -> Scenario:
     n = draw(st.integers(1, 4))
     numbers = draw(st.lists(st.integers(0, 10**6), min_size=3, max_size=9, unique=True))
     times = sorted(draw(st.sets(st.floats(0, 1e5), min_size=1, max_size=4)))
     return Scenario(
-        name=draw(st.from_regex(r"[A-Za-z0-9_.-]+", fullmatch=True)),
+        name=draw(st.from_regex(r"[A-Za-z0-9_]([A-Za-z0-9_.-]{0,40}[A-Za-z0-9_-])?", fullmatch=True).filter(is_name)),
         network=draw(WORDS),
         network_options=NetworkSettings(bbox=draw(st.none() | st.tuples(*[st.floats(-180, 180)] * 4))),
         horizon_s=draw(st.floats(101, 1e6)),

@@ -1,0 +1,152 @@
+"""The one filter that keys pass through and do not come out of: on everything printed, logged or written.
+
+A key is hidden as it is and in every form in which a service, a library or a traceback may show it: with any of its
+characters escaped (JSON, Python, percent, HTML), in base64 at any offset, in hexadecimal, in capitals or small letters.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import html
+import io
+import os
+import re
+import sys
+import threading
+import traceback
+from types import TracebackType
+from typing import IO, Any, cast
+
+HIDDEN = "***"
+VARIABLES = ("OPENAI_API_KEY", "OPENAI_ADMIN_KEY")  # that the official client reads
+SHORTEST = 8  # characters: a shorter key is a placeholder ("none", "EMPTY"), and hiding it would garble words
+_BASE64 = {"+": "[+-]", "/": "[/_]"}  # and the alphabet for URLs
+
+_patterns: dict[str, re.Pattern[str]] = {}
+_lock = threading.Lock()
+
+
+def hide(secret: str, *, short: bool = False) -> None:
+    """Hide a secret from now on, in this process.
+
+    Parameters
+    ----------
+    short
+        Hide it however short it is.
+    """
+    forms = {secret, secret.strip()}
+    with _lock:
+        for form in forms:
+            if form not in _patterns and form and (short or len(form) >= SHORTEST):
+                _patterns[form] = _pattern(form)
+
+
+def hide_environment() -> None:
+    """Hide the keys that the environment holds, as soon as a process starts."""
+    for name in VARIABLES:
+        hide(os.environ.get(name, ""))
+
+
+def redact(text: str) -> str:
+    """Return a text with every form of every hidden secret replaced by ``***``."""
+    for pattern in tuple(_patterns.values()):
+        text = pattern.sub(HIDDEN, text)
+    return text
+
+
+def redact_bytes(content: bytes) -> bytes:
+    """Return UTF-8 text likewise; what is no text (arrays, pictures) as it is."""
+    if not _patterns or b"\0" in content:
+        return content
+    return redact(content.decode("utf-8", "surrogateescape")).encode("utf-8", "surrogateescape")
+
+
+def _pattern(secret: str) -> re.Pattern[str]:
+    raw = secret.encode("utf-8", "surrogateescape")
+    forms = ["".join(map(_any_form, secret))]
+    if len(raw) >= SHORTEST:
+        forms += [
+            "".join(_BASE64.get(c, re.escape(c)) + "(?:\\\\?\r?\n)?" for c in core) for core in _base64_cores(raw)
+        ]
+        forms.append(binascii.hexlify(raw).decode())
+    return re.compile("|".join(forms), re.IGNORECASE)
+
+
+def _any_form(character: str) -> str:
+    """Return a pattern for a character and the ways in which it is escaped."""
+    code, raw = ord(character), character.encode("utf-8", "surrogateescape")
+    plain = re.escape(character)
+    forms = [
+        rf"\\*{plain}",
+        rf"\\+u0*{code:x}",
+        rf"\\+u\{{0*{code:x}\}}",
+        rf"&(?:amp;)*#0*{code};",
+        rf"&(?:amp;)*#x0*{code:x};",
+    ]
+    forms.append("".join(f"%(?:25)*{byte:02x}" for byte in raw))
+    forms.append("".join(rf"\\+x{byte:02x}" for byte in raw))
+    forms.append("".join(rf"\\+0*{byte:o}(?![0-7])" for byte in raw))
+    if (named := html.escape(character)) != character:
+        forms.append(named.replace("&", "&(?:amp;)*"))
+    named_escape = {"\n": "n", "\r": "r", "\t": "t", "'": "apos"}.get(character)
+    if named_escape is not None:
+        forms.append(f"&(?:amp;)*{named_escape};" if character == "'" else rf"\\+{named_escape}")
+    if character == " ":
+        forms.append(r"\+")
+    return f"(?:{'|'.join(forms)})"
+
+
+def _base64_cores(raw: bytes) -> list[str]:
+    """Return what stands in the base64 of every text that has these bytes in it, by where they begin in a group."""
+    cores = []
+    for before in range(3):
+        coded = base64.b64encode(b"\0" * before + raw).decode().rstrip("=")
+        first = -(-8 * before // 6)  # the characters that bits of what stands before go into
+        last = 8 * (before + len(raw)) // 6  # beyond it, bits of what comes after
+        cores.append(coded[first:last])
+    return cores
+
+
+def guard() -> None:
+    """Filter all that this process prints from now on, the traceback of a fault included."""
+    hide_environment()
+    sys.stdout, sys.stderr = (cast("Any", Filtered(stream)) for stream in (sys.stdout, sys.stderr))
+    sys.excepthook = _tell
+
+
+def _tell(kind: type[BaseException], error: BaseException, where: TracebackType | None) -> None:
+    print(redact("".join(traceback.format_exception(kind, error, where))), end="", file=sys.stderr)
+
+
+class Filtered(io.TextIOBase):
+    """A text stream that hides secrets; what a write has is filtered as a whole."""
+
+    def __init__(self, stream: IO[str]) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        """Write a text without secrets."""
+        self._stream.write(redact(text))
+        return len(text)
+
+    def flush(self) -> None:
+        """Flush the stream."""
+        self._stream.flush()
+
+    def isatty(self) -> bool:
+        """Return whether the stream is a terminal."""
+        return self._stream.isatty()
+
+    def fileno(self) -> int:
+        """Return the stream's file descriptor."""
+        return self._stream.fileno()
+
+    def writable(self) -> bool:
+        """Return True."""
+        return True
+
+    @property
+    def encoding(self) -> str:  # type: ignore[override]
+        """The stream's encoding."""
+        return str(getattr(self._stream, "encoding", "utf-8"))

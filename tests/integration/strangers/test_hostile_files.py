@@ -595,7 +595,50 @@ MAPS = {
     "name-dots": Case("empty", write("map.osm", street("name", "x")), f"{BUILD} --name ..", "cannot be a network's name"),
 }  # fmt: skip
 
-CASES = SCENARIOS | ANSWERS | RUNS | SEDS | DEMONSTRATIONS | BATCHES | NETWORKS | MAPS
+EVIL = "from pathlib import Path\nPath('{outside}/planted').write_text('x')\ndef evil(*_): return 0\n"
+
+
+def planted(*more: Callable[[Places], object]) -> Callable[[Places], object]:
+    """Put a program that writes outside into the folder."""
+    return both(lambda p: (p.here / "evil.py").write_text(EVIL.replace("{outside}", str(p.outside))), *more)
+
+
+def code(kind: str, file: str, change: Callable[[dict[str, object], str], object], words: str) -> Case:
+    """Return a folder whose JSON file names the program."""
+    return Case(kind, planted(edit(file, lambda c, p: change(c, f"{p.here}/evil.py:evil"))), words, "names code")
+
+
+def kind_of(part: str, name: str) -> Callable[[Places], object]:
+    return lambda p: (p.here / "scenario.toml").write_text(
+        re.sub(
+            rf"^\[{part}\]\n",
+            f'[{part}]\nkind = "{name}"\n',
+            re.sub(r"^kind = .*\n", "", (p.here / "scenario.toml").read_text(), flags=re.MULTILINE),
+            flags=re.MULTILINE,
+        )
+    )
+
+
+PROGRAMS = {
+    **{
+        f"{part}-code-{number}": Case("scenario", planted(kind_of(part, name)), words, "names code")
+        for part in ("observation", "reward")
+        for number, (name, words) in enumerate((("evil.py:evil", CHECK), ("evil.py:evil", TRAIN), ("os:system", TRAIN), ("relid_sumo.base.files:write", CHECK)))
+    },
+    "run-observation-code": Case("run", planted(kind_of("observation", "evil.py:evil")), EVALUATE, "names code"),
+    "run-reward-code": Case("run", planted(kind_of("reward", "evil.py:evil")), RESUME, "names code"),
+    "run-algorithm-code": code("run", "settings.json", lambda c, name: c["train"].update(algo=name), EVALUATE),  # type: ignore[attr-defined]
+    "run-algorithm-code-resumed": code("run", "settings.json", lambda c, name: c["train"].update(algo=name), RESUME),  # type: ignore[attr-defined]
+    "run-provider-code": code("run", "settings.json", lambda c, name: c["train"].update(algo="bc", llm=name), RESUME),  # type: ignore[attr-defined]
+    "checkpoint-code": Case("run", planted(checkpoint(lambda state, p: {**state, "policy": {"acts": f"{p.here}/evil.py:evil", "weights": state["learner"]["actor"]}})), EVALUATE, "names code"),  # type: ignore[index]
+    "sed-provider-code": code("sed", "settings.json", lambda c, name: c.update(provider=name), "sed record HERE SCENARIO"),
+    "batch-algorithm-code": code("batch", "batch.json", lambda c, name: c["plan"]["cells"][0]["train"].update(algo=name), STATUS),  # type: ignore[index]
+    "batch-provider-code": code("batch", "batch.json", lambda c, name: c["plan"]["cells"][0]["train"].update(llm=name), RETRY),  # type: ignore[index]
+    "batch-baseline-code": code("batch", "batch.json", lambda c, name: c["plan"]["cells"][0]["evaluation"].update(baselines=[name]), RETRY),  # type: ignore[index]
+    "batch-observation-code": code("batch", "batch.json", lambda c, name: c["plan"]["sources"]["town"].update(settings={"observation": {"kind": name}}), RETRY),  # type: ignore[index]
+}  # fmt: skip
+
+CASES = PROGRAMS | SCENARIOS | ANSWERS | RUNS | SEDS | DEMONSTRATIONS | BATCHES | NETWORKS | MAPS
 
 
 def command(*words: str | Path) -> int:

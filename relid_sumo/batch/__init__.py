@@ -1,1 +1,1 @@
-"""Grids of runs: an experiment file becomes cells, and cells become run folders, here or on Ray."""
+"""Run grids of training runs: an experiment file defines cells, and each cell makes a run folder, here or on Ray."""

@@ -1,6 +1,6 @@
-"""One cell: a run is trained (or gone on with), its final policy evaluated, and both told as they go.
+"""One cell: train or resume a run, evaluate its final policy, and report the progress.
 
-`work` is what the cell's own process runs, whether this machine or Ray started it.
+`work` runs in the cell's own process, whether this machine or Ray started it.
 """
 
 from __future__ import annotations
@@ -33,27 +33,27 @@ from relid_sumo.runs import layout
 from relid_sumo.scenario.files import FILE, read_scenario
 from relid_sumo.scenario.prepare import prepare
 
-FULL_MIB = 1.0  # a disk with less than this is full
+FULL_MIB = 1.0  # less free space than this means a full disk
 
 
 class DiskFullError(InputError):
-    """There is no space left; every cell would end likewise."""
+    """There is no space left on the disk. All other cells would fail too."""
 
 
 @dataclass(frozen=True)
 class Order:
-    """A cell and where it is worked on.
+    """A cell, and the place to run it.
 
     Attributes
     ----------
     scenario
         The scenario's folder.
     folder
-        The run folder: made, or gone on with.
+        The run folder: a new one, or one to resume.
     log
-        Where the process's output goes.
+        File for the output of the process.
     workers, memory_mib
-        Simulation processes, and what their warmed simulations may take together.
+        Number of simulation processes, and memory limit of all their snapshots, MiB.
     """
 
     cell: Cell
@@ -66,7 +66,7 @@ class Order:
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a cell is: episodes trained, mean return of the last update [s] (None before the first), what it does."""
+    """Progress of a cell: episodes trained, mean return of the last update [s] (None before it), present activity."""
 
     episodes: int
     mean_return: float | None
@@ -77,12 +77,12 @@ Tell = Callable[[Progress], None]
 
 
 def work(pipe: Connection) -> None:
-    """Work on the order that comes in, for the process that sent it; out go `Progress`, then None or the error."""
+    """Receive an order and run it; send `Progress` messages, and at the end None or the error."""
     die_with_parent()
     order: Order
     order, parent = pipe.recv()
     if os.getppid() != parent:
-        return  # it ended while this process was starting: nobody may write to the folder but the next batch
+        return  # the batch ended during this start, so only the next batch may write to the folder
     order.log.parent.mkdir(parents=True, exist_ok=True)
     log = os.open(order.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
     for stream in (1, 2):
@@ -90,7 +90,7 @@ def work(pipe: Connection) -> None:
     notes = logging.getLogger("relid_sumo")
     notes.setLevel(logging.INFO)
     notes.addHandler(logging.StreamHandler(sys.stdout))
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the batch's: it ends this process
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the batch handles Ctrl-C and ends this process
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     os.environ[MEMORY_VARIABLE] = f"{order.memory_mib:.0f}"
     answer = result_or_error(lambda: _checked(order, pipe.send))
@@ -105,7 +105,7 @@ def start(order: Order) -> Child:
 
 
 def receive(child: Child) -> Progress | RelidSumoError | None:
-    """Return a cell's next message; None is its end, and a process that died is an error."""
+    """Return a cell's next message: None at its end, an error if its process died."""
     try:
         message = child.pipe.recv()
     except (EOFError, OSError):
@@ -116,25 +116,25 @@ def receive(child: Child) -> Progress | RelidSumoError | None:
 
 
 def _checked(order: Order, tell: Tell) -> None:
-    """Run a cell; whatever fails because the disk is full fails as that."""
+    """Run a cell; convert failures from a full disk into `DiskFullError`."""
     try:
         run(order, tell)
-    except Exception as error:  # torch reports a full disk as a RuntimeError, TensorBoard from a thread of its own
+    except Exception as error:  # torch reports a full disk as a RuntimeError, TensorBoard in another thread
         free = shutil.disk_usage(files.nearest(order.folder)).free
         if getattr(error, "errno", None) == errno.ENOSPC or free < FULL_MIB * 2**20:
             raise DiskFullError(
-                f"no space left on the disk of {order.folder}; free some, and give the same command again"
+                f"no space left on the disk of {order.folder}; free some and run the same command again"
             ) from error
         raise
 
 
 def run(order: Order, tell: Tell) -> None:
-    """Train a cell in its folder, or go on where it was, then evaluate it.
+    """Train a cell in its folder or resume it, then evaluate it.
 
     Raises
     ------
     InputError, SimulationError
-        As `relid_sumo.learn.train` and `relid_sumo.evaluation.evaluate`; the last checkpoint is whole.
+        As in `relid_sumo.learn.train` and `relid_sumo.evaluation.evaluate`. The last checkpoint is then complete.
     """
     cell, folder = order.cell, order.folder
     watch = TrainingWatch(
@@ -145,13 +145,13 @@ def run(order: Order, tell: Tell) -> None:
     for name in (cell.train.algo, cell.train.llm, *cell.evaluation.baselines):
         note_code(name)
     if not (folder / run_folder.SETTINGS).is_file():
-        shutil.rmtree(folder, ignore_errors=True)  # begun, and killed before it was a run
+        shutil.rmtree(folder, ignore_errors=True)  # killed before the run folder was complete
         tell(Progress(0, None, "starts"))
         scenario = read_scenario(order.scenario / FILE)
         ready = prepare(scenario, simulators=cell.train.simulators(scenario))
         train(ready, folder, cell.train, workers=order.workers, watch=watch)
     elif (done := episodes_done(folder)) < cell.train.episodes:
-        tell(Progress(done, None, "goes on"))
+        tell(Progress(done, None, "resumes"))
         resume(folder, workers=order.workers, watch=watch)
     ready, policy = trained.load_trained(folder)
     policies = {"trained": policy, **baselines_named.baselines(",".join(cell.evaluation.baselines))}

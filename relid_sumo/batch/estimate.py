@@ -1,4 +1,4 @@
-"""How long cells will take, from one driven episode of each scenario."""
+"""Estimate the time of cells from one episode of each scenario."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from relid_sumo.scenario.settings import Simulator
 
 Speeds = dict[Simulator, float]  # wall-clock seconds per simulated second
 
-START_S = 8.0  # of a cell: its process, torch, the scenario from the cache (docs/scaling.md)
+START_S = 8.0  # start of a cell: its process, torch, the scenario from the cache (docs/scaling.md)
 
 
 def speed(ready: PreparedScenario, simulator: Simulator) -> float:
-    """Return the wall-clock seconds per simulated second, by driving one episode."""
+    """Return the wall-clock seconds per simulated second, measured in one episode."""
     seed = ready.scenario.seeds.training[0]
     job = Job(seed, ready.options(seed, simulator), Policy("shortest"))
     with Rollouts(ready.task, 1, fork=False) as rollouts:
@@ -27,11 +27,11 @@ def speed(ready: PreparedScenario, simulator: Simulator) -> float:
 
 
 def seconds(standing: Standing, ready: PreparedScenario, speeds: Speeds, workers: int) -> float:
-    """Return about how many wall-clock seconds what remains of a cell takes.
+    """Return the estimated wall-clock time of the rest of a cell, s.
 
-    Every episode is taken to last to the horizon, as those of agents who have yet to learn do, and every traffic seed
-    to be warmed up once. Left out are the learner's own time (with ten agents a hundredth of the whole) and what is
-    driven beside training for experts.
+    The estimate assumes that every episode lasts to the horizon, as at the start of training, and that each traffic
+    seed is warmed up once. It excludes the learner's time (about one percent with ten agents) and the additional
+    episodes of experts.
     """
     scenario, cell = ready.scenario, standing.cell
     left = cell.train.episodes - standing.episodes

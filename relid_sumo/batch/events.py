@@ -1,4 +1,4 @@
-"""What a backend says while cells run."""
+"""The events that a backend reports while cells run."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from relid_sumo.batch.cell import Progress
 
 @dataclass(frozen=True)
 class Event:
-    """Something about one cell.
+    """An event of one cell.
 
     Attributes
     ----------
     what
-        ``progress``; ``done`` (its files are whole in its folder); ``failed``; ``lost`` (its node has gone, it will be
-        tried again).
+        ``progress``; ``done`` (its run folder is complete); ``failed``; ``lost`` (its node died, and the cell will run
+        again).
     progress
-        How far it is, with ``progress``.
+        With ``progress``: the progress of the cell.
     error
-        Why, with ``failed`` and ``lost``.
+        With ``failed`` and ``lost``: the reason.
     """
 
     cell: str

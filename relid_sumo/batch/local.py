@@ -1,4 +1,4 @@
-"""Cells as processes of this machine: as many at once as fit its cores and its memory."""
+"""Run cells as processes of this machine, as many at once as its cores and memory allow."""
 
 from __future__ import annotations
 
@@ -13,14 +13,17 @@ from relid_sumo.batch import cell
 from relid_sumo.batch.cell import Order, Progress
 from relid_sumo.batch.events import Event
 
-LEARNER_MIB, SIMULATION_MIB = 400.0, 400.0  # what a cell takes, and each of its simulation processes (docs/scaling.md)
+LEARNER_MIB, SIMULATION_MIB = (
+    400.0,
+    400.0,
+)  # memory of a cell's learner and of each simulation process (docs/scaling.md)
 
 
 def room(cells: int, workers: int | None = None) -> tuple[int, int]:
-    """Return how many cells run at once, and how many simulation processes each has.
+    """Return the number of cells that run at once, and the number of simulation processes of each.
 
-    A cell with one simulation process keeps one core busy: it either drives or learns. More processes per cell only
-    pay where there are more cores than cells.
+    A cell with one simulation process uses one core: it either simulates or learns. More processes per cell are only
+    useful if there are more cores than cells.
     """
     cores = len(os.sched_getaffinity(0))
     each = workers or max(1, cores // max(1, cells))
@@ -29,7 +32,7 @@ def room(cells: int, workers: int | None = None) -> tuple[int, int]:
 
 
 def run(orders: Sequence[Order], slots: int) -> Generator[Event]:
-    """Work on orders, `slots` at a time; closing the iterator ends what runs."""
+    """Run orders, `slots` at a time. Closing the iterator ends the running cells."""
     waiting = deque(orders)
     share = free_memory_mib() / slots
     running: dict[Connection, tuple[Order, Child]] = {}

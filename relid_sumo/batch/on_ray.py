@@ -1,7 +1,7 @@
-"""Cells as Ray tasks: each spawns a process of its own (forking inside Ray's threads is unsafe), and sends files home.
+"""Run cells as Ray tasks. Each task spawns a process (forking in Ray's threads is unsafe) and sends its files back.
 
-A task gets the scenario's files and what an earlier try left; it yields progress, and every so often its run folder. So
-what a lost node costs is the work since its last parcel.
+A task receives the scenario's files and the run folder of an earlier attempt. It yields progress, and at intervals its
+run folder (a parcel). A lost node therefore costs only the work since its last parcel.
 """
 
 from __future__ import annotations
@@ -24,22 +24,22 @@ from relid_sumo.batch.events import Event
 from relid_sumo.batch.experiment import Cell
 
 PARCEL_EVERY_S = 30.0
-TRIES = 4  # of a cell whose node goes
+TRIES = 4  # attempts at a cell whose node dies
 Message = tuple[Progress | RelidSumoError | None, bytes | None]
 
 
 def run(orders: Sequence[Order], address: str | None = None) -> Generator[Event]:
-    """Work on orders as Ray tasks; closing the iterator ends what runs.
+    """Run orders as Ray tasks. Closing the iterator ends the running cells.
 
     Parameters
     ----------
     address
-        Of a cluster (``host:port``, ``auto``); a Ray of this machine is started where not given.
+        Address of a cluster (``host:port`` or ``auto``). Default: start Ray on this machine.
 
     Raises
     ------
     InputError
-        Ray is not installed or not to be reached, or no node has the cores that a cell asks for.
+        Ray is not installed or cannot be reached, or no node has enough cores for a cell.
     """
     ray = _connect(address, max(order.workers for order in orders))
     scenarios = {order.scenario: None for order in orders}
@@ -63,7 +63,7 @@ def run(orders: Sequence[Order], address: str | None = None) -> Generator[Event]
                 message, files = ray.get(next(ready[0]))
             except (ray.exceptions.RayError, StopIteration) as error:
                 del running[ready[0]]
-                lost = SimulationError(f"its node has gone ({type(error).__name__})")
+                lost = SimulationError(f"its node died ({type(error).__name__})")
                 if tries[order.cell.name] == TRIES:
                     yield Event(order.cell.name, "failed", error=lost)
                 else:
@@ -94,32 +94,32 @@ def _connect(address: str | None, workers: int) -> Any:  # noqa: ANN401 - a modu
     try:
         ray.init(address=address, include_dashboard=board, log_to_driver=False, logging_level=logging.ERROR)
     except (ConnectionError, ValueError, RuntimeError) as error:
-        raise InputError(f"--address {address}: no Ray cluster to be reached there: {error}") from None
+        raise InputError(f"--address {address}: no Ray cluster can be reached there: {error}") from None
     nodes = ray.nodes()  # type: ignore[no-untyped-call]
     cores = max((node["Resources"].get("CPU", 0.0) for node in nodes if node["Alive"]), default=0.0)
     if cores < workers:
         ray.shutdown()
-        raise InputError(f"--workers {workers}: no node of the cluster has so many cores (the largest: {cores:g})")
+        raise InputError(f"--workers {workers}: no node of the cluster has this many cores; give at most {cores:g}")
     return ray
 
 
 def _check_address(address: str | None) -> None:
-    """Check that somebody listens at an address: Ray itself goes on trying for minutes."""
+    """Check that a server listens at an address, because Ray itself retries for minutes."""
     if address in {None, "auto", "local"}:
         return
     host, _, port = str(address).rpartition(":")
     if not host or not port.isdecimal():
-        raise InputError(f"--address {address}: give HOST:PORT, or auto")
+        raise InputError(f"--address {address}: not an address; give HOST:PORT or auto")
     try:
         socket.create_connection((host, int(port)), timeout=10.0).close()
     except OSError as error:
-        raise InputError(f"--address {address}: no Ray cluster to be reached there: {error}") from None
+        raise InputError(f"--address {address}: no Ray cluster can be reached there: {error}") from None
 
 
 def drive(
     task: Cell, workers: int, every_s: float, scenario: dict[str, bytes], begun: bytes | None
 ) -> Iterator[Message]:
-    """Work on a cell on a node, in a folder of its own; yields messages, and every so often the run folder with one."""
+    """Run a cell on a node in a temporary folder; yield messages, at intervals together with the run folder."""
     with tempfile.TemporaryDirectory(prefix="relid_sumo-cell-") as scratch:
         home = Path(scratch)
         parcel.unpack_scenario(scenario, home / "scenario")

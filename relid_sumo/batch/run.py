@@ -203,7 +203,7 @@ def _run(plan: Plan, out: Path, settings: BatchSettings, watch: BatchWatch) -> l
     except OSError as error:
         if error.errno != errno.ENOSPC:
             raise
-        raise DiskFullError(f"no space left on the disk of {out}; free some, and give the same command again") from None
+        raise DiskFullError(f"no space left on the disk of {out}; free some and run the same command again") from None
     return store.standings(out, plan)
 
 

@@ -1,4 +1,4 @@
-"""Batches on this machine: what a grid leaves behind, however often it is killed, and every way to get it wrong."""
+"""Batches on this machine and on Ray: results, interruptions, and every error of the user."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def states(folder: Path) -> dict[str, str]:
 
 
 def outcome(folder: Path) -> dict[str, bytes]:
-    """Return what has to be the same, byte for byte, however a batch was run."""
+    """Return the files that must have the same bytes however a batch was run."""
     files = (layout.METRICS, layout.EVALUATION, layout.ROUTES)
     return {f"{name}/{file}": (folder / "runs" / name / file).read_bytes() for name in CELLS for file in files}
 
@@ -85,7 +85,7 @@ def grid(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def done(grid: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return the folder of a batch that nobody disturbed; not to be changed."""
+    """Return the folder of an undisturbed batch. Tests must not change it."""
     folder = tmp_path_factory.mktemp("batches") / "undisturbed"
     assert command("batch", grid, "--out", folder, "--quiet") == 0
     return folder
@@ -101,7 +101,7 @@ def test_a_finished_cell_is_an_ordinary_run_folder_with_an_evaluation(
     done: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert states(done) == dict.fromkeys(CELLS, "done")
-    assert sorted(one.name for one in (done / "runs").iterdir()) == CELLS, "nothing half-made is left"
+    assert sorted(one.name for one in (done / "runs").iterdir()) == CELLS, "no unfinished run folder is left"
     assert command("evaluate", done / "runs" / CELLS[0], "--seeds", "1", "--baselines", "shortest", "--json") == 0
     by_hand = json.loads(capsys.readouterr().out)["policies"]
     for name, driven in runs_summary.summarise(done / "runs" / CELLS[0]).evaluation.policies.items():  # type: ignore[union-attr]
@@ -109,7 +109,7 @@ def test_a_finished_cell_is_an_ordinary_run_folder_with_an_evaluation(
         assert sum(times) / len(times) == pytest.approx(by_hand[name]["mean_travel_time_s"], abs=1e-3)
 
 
-def test_the_command_in_a_summary_makes_the_run_again(done: Path, tmp_path: Path) -> None:
+def test_the_command_in_a_summary_reproduces_the_run(done: Path, tmp_path: Path) -> None:
     summary = runs_summary.read_summary(done / "summaries" / f"{CELLS[1]}.json")
     assert summary.cell is not None
     _, *words = shlex.split(summary.cell.command)
@@ -118,7 +118,7 @@ def test_the_command_in_a_summary_makes_the_run_again(done: Path, tmp_path: Path
     assert (tmp_path / "again" / layout.METRICS).read_bytes() == metrics
 
 
-def test_what_is_done_is_not_run_again(
+def test_finished_cells_do_not_run_again(
     grid: Path, mine: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(cell, "start", lambda _: pytest.fail("a cell was started"))
@@ -132,7 +132,7 @@ def test_what_is_done_is_not_run_again(
     assert {file: file.stat().st_mtime_ns for file in (mine / "runs").rglob("*")}.items() <= before.items()
 
 
-def test_a_batch_in_pieces_takes_the_summaries_of_the_others(
+def test_a_batch_accepts_summaries_from_other_machines(
     grid: Path, done: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "b" / "summaries").mkdir(parents=True)
@@ -143,7 +143,7 @@ def test_a_batch_in_pieces_takes_the_summaries_of_the_others(
     assert command("report", tmp_path / "b", "--out", tmp_path / "r.html") == 0
 
 
-def test_other_settings_under_the_same_names_are_refused(grid: Path, mine: Path, tmp_path: Path) -> None:
+def test_other_settings_with_the_same_names_are_refused(grid: Path, mine: Path, tmp_path: Path) -> None:
     other = tmp_path / "grid.toml"
     other.write_text(GRID.replace("episodes = 6", "episodes = 8"))
     with pytest.raises(InputError, match="holds runs of these cells with other settings: town-ippo-0, town-ippo-1"):
@@ -151,10 +151,10 @@ def test_other_settings_under_the_same_names_are_refused(grid: Path, mine: Path,
     other.write_text(GRID.replace("[0, 1]", "[0, 1, 2]"))
     assert [s.state for s in run.batch(other, mine, run.BatchSettings(), run.BatchWatch(), dry_run=True)] == [
         *("done", "done", "waiting")
-    ], "a grid may grow"
+    ], "a grid may get more cells"
 
 
-def test_a_batch_killed_between_the_last_two_steps_of_a_cell_mends_itself(
+def test_a_batch_killed_between_the_last_two_steps_of_a_cell_recovers(
     grid: Path, mine: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     summary = mine / "summaries" / f"{CELLS[0]}.json"
@@ -166,7 +166,7 @@ def test_a_batch_killed_between_the_last_two_steps_of_a_cell_mends_itself(
     assert summary.read_bytes() == before
 
 
-def test_a_dry_run_shows_the_grid_and_writes_nothing(
+def test_a_dry_run_prints_the_grid_and_writes_nothing(
     grid: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert command("batch", grid, "--out", tmp_path / "b", "--dry-run") == 0
@@ -192,7 +192,7 @@ def reached(batch: subprocess.Popen[str], folder: Path, wanted: int) -> bool:
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)  # on a slow machine
-def test_a_batch_killed_again_and_again_ends_as_if_left_alone(
+def test_a_batch_killed_repeatedly_equals_an_undisturbed_one(
     grid: Path,
     done: Path,
     tmp_path: Path,
@@ -200,7 +200,7 @@ def test_a_batch_killed_again_and_again_ends_as_if_left_alone(
     wait_until: Callable[..., None],
 ) -> None:
     folder, before = tmp_path / "b", dict.fromkeys(CELLS, 0)
-    for further in (1, 2):  # kill it when a cell is so many updates on
+    for further in (1, 2):  # kill it after this many more updates of a cell
         batch = process_of("batch", grid, "--out", folder, "--workers", "1")
         wait_until(partial(reached, batch, folder, 2 * further), 250, every=0.02)
         batch.kill()
@@ -213,7 +213,7 @@ def test_a_batch_killed_again_and_again_ends_as_if_left_alone(
     assert outcome(folder) == outcome(done)
 
 
-def test_ctrl_c_keeps_what_there_is_and_says_how_to_go_on(
+def test_ctrl_c_saves_the_progress_and_prints_how_to_resume(
     grid: Path, tmp_path: Path, descendants: Callable[[], dict[int, str]], wait_until: Callable[..., None]
 ) -> None:
     folder = tmp_path / "b"
@@ -226,11 +226,11 @@ def test_ctrl_c_keeps_what_there_is_and_says_how_to_go_on(
         run.retry(folder, run.BatchSettings(), run.BatchWatch())
     board = next(folder.glob("runs/*.part/checkpoint.pt")).with_name("tensorboard")
     events = EventAccumulator(str(board)).Reload()
-    assert "mean_return" in events.Tags()["scalars"], "TensorBoard reads while it runs"
+    assert "mean_return" in events.Tags()["scalars"], "TensorBoard can read during the run"
     os.killpg(batch.pid, signal.SIGINT)  # as a terminal does
     _, printed = batch.communicate(timeout=60)
     assert batch.returncode == 130
-    assert "the same command goes on" in printed
+    assert "the same command resumes" in printed
     assert "Traceback" not in printed
     assert not descendants()
     assert not store.is_locked(folder)
@@ -238,7 +238,7 @@ def test_ctrl_c_keeps_what_there_is_and_says_how_to_go_on(
 
 
 @pytest.mark.slow
-def test_a_failing_cell_keeps_its_error_and_its_log_and_the_others_go_on(
+def test_a_failed_cell_has_its_error_and_log_and_the_others_run(
     grid: Path, done: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = tmp_path / "b"
@@ -246,7 +246,7 @@ def test_a_failing_cell_keeps_its_error_and_its_log_and_the_others_go_on(
     broken = folder / "runs" / f"{CELLS[0]}.part"
     (folder / "runs").mkdir(parents=True)
     store.save(folder, plan)
-    shutil.copytree(done / "runs" / CELLS[0], broken)  # half-way, but its checkpoint is cut short
+    shutil.copytree(done / "runs" / CELLS[0], broken)  # unfinished, with an incomplete checkpoint
     whole = (broken / run_folder.CHECKPOINT).read_bytes()
     (broken / run_folder.CHECKPOINT).write_bytes(whole[:1000])
     assert command("batch", grid, "--out", folder) == 1
@@ -257,7 +257,7 @@ def test_a_failing_cell_keeps_its_error_and_its_log_and_the_others_go_on(
     assert "checkpoint.pt cannot be read" in (folder / "logs" / f"{CELLS[0]}.log").read_text()
     assert command("batch", "status", folder) == 0
     assert "cannot be read" in capsys.readouterr().out
-    assert command("batch", grid, "--out", folder, "--quiet") == 1, "what failed is not run again unasked"
+    assert command("batch", grid, "--out", folder, "--quiet") == 1, "a failed cell does not run again without retry"
     (broken / run_folder.CHECKPOINT).write_bytes(whole)
     assert command("batch", "retry", folder, "--quiet") == 0
     assert outcome(folder) == outcome(done)
@@ -271,7 +271,7 @@ def orders(grid: Path, folder: Path) -> list[Order]:
     ]
 
 
-def test_a_cell_whose_process_dies_fails_and_the_next_one_runs(
+def test_a_cell_fails_if_its_process_dies_and_the_next_one_runs(
     grid: Path, mine: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = process.Child(os_exits)
@@ -291,7 +291,7 @@ def nothing(pipe: object) -> None:
     pipe.send(None)  # type: ignore[attr-defined]
 
 
-def test_a_cell_whose_batch_has_gone_writes_nothing(grid: Path, tmp_path: Path) -> None:
+def test_a_cell_writes_nothing_if_its_batch_has_ended(grid: Path, tmp_path: Path) -> None:
     order = orders(grid, tmp_path)[0]
     orphan = process.Child(cell.work, order, os.getpid() + 1)
     assert isinstance(cell.receive(orphan), SimulationError)
@@ -300,13 +300,13 @@ def test_a_cell_whose_batch_has_gone_writes_nothing(grid: Path, tmp_path: Path) 
 
 
 class Stopped(Exception):  # noqa: N818 - not an error
-    """Raised in place of going on."""
+    """Raised to stop the batch."""
 
 
 def test_a_full_disk_ends_the_batch_with_one_message_and_fails_no_cell(
     grid: Path, mine: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """In a cell, whatever its error looks like; and in the batch itself."""
+    """The disk may be full in a cell, with any kind of error, or in the batch itself."""
     (order, _) = orders(grid, mine)
     full = shutil.disk_usage(mine)._replace(free=0)
     monkeypatch.setattr(cell, "run", lambda *_: (_ for _ in ()).throw(RuntimeError("file write failed")))
@@ -329,11 +329,11 @@ def test_a_full_disk_ends_the_batch_with_one_message_and_fails_no_cell(
     monkeypatch.setattr(local, "run", lambda *_: (e for e in [Event(CELLS[0], "done")]))
     monkeypatch.setattr(store, "finish", no_space)
     assert command("batch", grid, "--out", mine, "--quiet") == 2
-    assert "give the same command again" in capsys.readouterr().err
+    assert "run the same command again" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("what", ["no batch", "old batch", "old run", "unwritable", "no file"])
-def test_a_folder_that_cannot_be_used_is_one_message(
+def test_an_unusable_folder_gives_one_message(
     what: str, grid: Path, mine: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     words: list[str | Path] = ["batch", "status", mine]
@@ -361,7 +361,7 @@ def test_a_folder_that_cannot_be_used_is_one_message(
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::ResourceWarning")  # Ray leaves its log files open
 @pytest.mark.timeout(600)  # on a slow machine
-def test_on_ray_a_node_that_dies_loses_nothing_and_nothing_is_run_twice(
+def test_on_ray_a_dead_node_loses_no_cell_and_no_cell_runs_twice(
     grid: Path, done: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from ray.cluster_utils import Cluster  # noqa: PLC0415 - a second to import
@@ -372,7 +372,7 @@ def test_on_ray_a_node_that_dies_loses_nothing_and_nothing_is_run_twice(
     at: dict[str, int] = {}
 
     def watch(event: Event) -> None:
-        """Kill the second node when both cells are two updates on."""
+        """Kill the second node after two updates of both cells."""
         events.append(event)
         if event.progress is not None:
             at[event.cell] = max(at.get(event.cell, 0), event.progress.episodes)
@@ -389,36 +389,36 @@ def test_on_ray_a_node_that_dies_loses_nothing_and_nothing_is_run_twice(
     assert outcome(tmp_path / "b") == outcome(done)
     whats = [(event.cell, event.what) for event in events if event.what != "progress"]
     (lost,) = [name for name, what in whats if what == "lost"]
-    assert sorted(whats) == sorted([(lost, "lost"), *((name, "done") for name in CELLS)]), "each is done once"
+    assert sorted(whats) == sorted([(lost, "lost"), *((name, "done") for name in CELLS)]), "each cell is done once"
     after = events[next(i for i, event in enumerate(events) if event.what == "lost") + 1 :]
     again = next(event.progress for event in after if event.cell == lost)
     assert again is not None
-    assert (again.doing, again.episodes >= 4) == ("goes on", True), "from its last parcel, not from the start"
+    assert (again.doing, again.episodes >= 4) == ("resumes", True), "it resumes from its last parcel"
     other = next(name for name in CELLS if name != lost)
     episodes_seen = [e.progress.episodes for e in events if e.cell == other and e.progress is not None]
-    assert episodes_seen == sorted(episodes_seen), "and the other one was left alone"
+    assert episodes_seen == sorted(episodes_seen), "the other cell was not interrupted"
     read_back = read_scenario(tmp_path / "b" / "runs" / lost / "scenario.toml")
-    assert Path(read_back.network).is_file(), "its paths are this machine's"
+    assert Path(read_back.network).is_file(), "its paths are those of this machine"
 
 
-def test_ray_that_is_not_there_is_one_message(
+def test_a_missing_ray_gives_one_message(
     grid: Path, mine: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     shutil.rmtree(mine / "summaries")
     shutil.rmtree(mine / "runs")
     monkeypatch.setitem(sys.modules, "ray", None)
     assert command("batch", grid, "--out", mine, "--backend", "ray", "--quiet") == 2
-    assert "Ray is not installed; pip install 'relid_sumo[ray]'" in capsys.readouterr().err
+    assert 'ray is not installed; install it with: pip install "relid_sumo[ray]"' in capsys.readouterr().err
     monkeypatch.undo()
     for address, said in {
-        "127.0.0.1:9": "no Ray cluster to be reached there",
-        "head": "give HOST:PORT, or auto",
+        "127.0.0.1:9": "no Ray cluster can be reached there",
+        "head": "not an address; give HOST:PORT or auto",
     }.items():
         assert command("batch", grid, "--out", mine, "--backend", "ray", "--address", address, "--quiet") == 2
         assert f"--address {address}: {said}" in capsys.readouterr().err
 
 
-def test_what_crosses_the_network_is_enough_to_go_on_elsewhere(done: Path, tmp_path: Path) -> None:
+def test_a_parcel_contains_all_that_resuming_elsewhere_needs(done: Path, tmp_path: Path) -> None:
     folder = done / "runs" / CELLS[0]
     parcel.unpack_scenario(parcel.pack_scenario(done / "scenarios" / "town"), tmp_path / "scenario")
     packed = parcel.pack_run(folder, done / "logs" / f"{CELLS[0]}.log")
@@ -433,27 +433,29 @@ def test_what_crosses_the_network_is_enough_to_go_on_elsewhere(done: Path, tmp_p
     parcel.grow(log, b"one")
     inode = log.stat().st_ino
     parcel.grow(log, b"one two")
-    assert (log.read_bytes(), log.stat().st_ino) == (b"one two", inode), "TensorBoard follows a file that grows"
+    assert (log.read_bytes(), log.stat().st_ino) == (b"one two", inode), (
+        "the file grows in place, as TensorBoard requires"
+    )
 
 
 def _same(before: Path, after: Path) -> tuple[run_folder.RunSettings, PreparedScenario, Path]:
     return run_folder.load(before)[0], prepare(run_folder.load(after)[1]), after
 
 
-def test_as_many_cells_run_at_once_as_fit_cores_and_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_cores_and_memory_limit_the_cells_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)))
     monkeypatch.setenv(process.MEMORY_VARIABLE, "1000000000")
     monkeypatch.setattr(local, "free_memory_mib", lambda: 64000.0)
-    assert local.room(100) == (8, 1), "one core each"
-    assert local.room(3) == (3, 2), "few cells share the cores"
+    assert local.room(100) == (8, 1), "one core per cell"
+    assert local.room(3) == (3, 2), "few cells use several cores each"
     assert local.room(100, workers=4) == (2, 4)
     monkeypatch.setattr(local, "free_memory_mib", lambda: 2000.0)
-    assert local.room(100) == (2, 1), "and memory"
+    assert local.room(100) == (2, 1), "limited by memory"
     monkeypatch.setattr(local, "free_memory_mib", lambda: 10.0)
-    assert local.room(100) == (1, 1), "never none"
+    assert local.room(100) == (1, 1), "at least one cell"
 
 
-def test_memory_is_what_is_free_or_what_is_allowed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_memory_is_the_free_memory_or_a_lower_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(process.MEMORY_VARIABLE, "123")
     assert process.free_memory_mib() == 123
     monkeypatch.setenv(process.MEMORY_VARIABLE, "much")
@@ -461,7 +463,7 @@ def test_memory_is_what_is_free_or_what_is_allowed(monkeypatch: pytest.MonkeyPat
         process.free_memory_mib()
 
 
-def test_the_view_on_a_terminal_shows_what_runs_what_failed_and_when_it_ends(grid: Path) -> None:
+def test_the_view_on_a_terminal_shows_running_and_failed_cells_and_the_remaining_time(grid: Path) -> None:
     cells = experiment.read(grid).cells
     standings = [Standing(one, "waiting") for one in cells]
     console = Console(force_terminal=True, width=120, record=True, file=open(os.devnull, "w"))  # noqa: PTH123, SIM115
@@ -486,15 +488,17 @@ def test_the_view_on_a_terminal_shows_what_runs_what_failed_and_when_it_ends(gri
         assert said in shown, said
 
 
-def test_elsewhere_it_prints_lines_and_quietly_nothing(grid: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_without_a_terminal_it_prints_lines_and_with_quiet_nothing(
+    grid: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     standings = [Standing(one, "waiting") for one in experiment.read(grid).cells]
     for quiet in (False, True):
         view = BatchView(Console(width=120, quiet=quiet))
         view.grid(run.Grid(standings, 2, 1, dict.fromkeys(CELLS, 100.0)))
         view.event(Event(CELLS[0], "progress", Progress(6, -512.0, "evaluates 1/2")))
         view.event(Event(CELLS[0], "done"))
-        view.event(Event(CELLS[1], "lost", error=SimulationError("its node has gone")))
+        view.event(Event(CELLS[1], "lost", error=SimulationError("its node died")))
         view.close()
         printed = capsys.readouterr().out
-        said = ["1 of 2: done town-ippo-0: return -512 s", "1 of 2: lost town-ippo-1: its node has gone"]
+        said = ["1 of 2: done town-ippo-0: return -512 s", "1 of 2: lost town-ippo-1: its node died"]
         assert [one in printed for one in said] == [not quiet] * 2

@@ -1,4 +1,4 @@
-"""Experiment files: what they become, and that every fault is told before anything runs."""
+"""Experiment files: their cells, and the report of every fault before anything runs."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def test_a_grid_is_scenarios_by_algorithms_by_seeds(tmp_path: Path) -> None:
     assert len({cell.fingerprint for cell in plan.cells}) == 8
 
 
-def test_a_scenario_can_have_settings_a_budget_and_an_osm_file_of_its_own(tmp_path: Path) -> None:
+def test_a_scenario_can_have_its_own_settings_budget_and_osm_file(tmp_path: Path) -> None:
     (tmp_path / "maps").mkdir()
     (tmp_path / "maps" / "my town.osm").write_bytes(TOWN.read_bytes())
     text = """
@@ -87,7 +87,7 @@ def test_a_scenario_can_have_settings_a_budget_and_an_osm_file_of_its_own(tmp_pa
     words = shlex.split(mine.command)
     assert words[2] == str(tmp_path / "maps" / "my town.osm")
     assert {"--agents", "--bbox=-2.97,39.43,-2.93,39.46"} <= set(words)
-    # The map counts by its content, not by its place.
+    # The map is identified by its content, not by its path.
     (tmp_path / "maps").rename(tmp_path / "elsewhere")
     moved = read(tmp_path, text.replace("maps/", "elsewhere/"))
     assert moved.cells[1].fingerprint == mine.fingerprint
@@ -96,7 +96,7 @@ def test_a_scenario_can_have_settings_a_budget_and_an_osm_file_of_its_own(tmp_pa
     assert read(tmp_path, text.replace("maps/", "elsewhere/")).cells[1].fingerprint != mine.fingerprint
 
 
-def test_settings_that_an_algorithm_does_not_read_make_no_other_run_of_it(tmp_path: Path) -> None:
+def test_settings_that_an_algorithm_does_not_read_do_not_change_its_fingerprint(tmp_path: Path) -> None:
     def fingerprints(setting: str) -> list[str]:
         text = "scenarios = ['town']\n[algorithms.ippo]\n" + setting + "\n[algorithms.bc]\n" + setting
         return [cell.fingerprint for cell in read(tmp_path, text).cells]
@@ -106,7 +106,7 @@ def test_settings_that_an_algorithm_does_not_read_make_no_other_run_of_it(tmp_pa
     assert bc == bc_own != bc_hpo
 
 
-def test_files_count_by_what_is_in_them(tmp_path: Path) -> None:
+def test_files_are_identified_by_their_content(tmp_path: Path) -> None:
     demonstrations, traffic = tmp_path / "d.npz", tmp_path / "own.rou.xml"
     text = f"""
         scenarios.town.settings.demand.route_file = '{traffic}'
@@ -124,10 +124,10 @@ def test_files_count_by_what_is_in_them(tmp_path: Path) -> None:
     assert ippo == ippo_again != ippo_heavy
     assert len({reled, reled_again, reled_heavy}) == 3
     (cell,) = [cell for cell in read(tmp_path, text).cells if cell.algorithm == "reled"]
-    assert cell.train.demonstrations == str(demonstrations), "wherever the batch is run from"
+    assert cell.train.demonstrations == str(demonstrations), "an absolute path"
 
 
-def test_a_listed_osm_file_is_called_after_its_name(tmp_path: Path) -> None:
+def test_a_listed_osm_file_is_labelled_by_its_name(tmp_path: Path) -> None:
     (tmp_path / "my town.osm").write_bytes(TOWN.read_bytes())
     plan = read(tmp_path, 'scenarios = ["my town.osm"]\n[algorithms.ippo]')
     assert list(plan.sources) == ["my_town"]
@@ -193,11 +193,11 @@ def test_every_fault_is_listed_at_once(tmp_path: Path) -> None:
         ("scenarios = [", "not TOML"),
     ],
 )
-def test_a_bad_grid_is_one_message(text: str, said: str, tmp_path: Path) -> None:
+def test_a_bad_grid_gives_one_message(text: str, said: str, tmp_path: Path) -> None:
     assert any(said in line for line in faults(tmp_path, text))
 
 
-def test_the_grid_that_ships_is_valid_and_can_be_kept() -> None:
+def test_the_included_grid_is_valid_and_can_be_saved() -> None:
     plan = experiment.read(SMOKE)
     assert len(plan.cells) == 4
     assert experiment.Plan.model_validate_json(json.dumps(plan.model_dump(mode="json"))) == plan

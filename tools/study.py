@@ -40,7 +40,7 @@ from relid_sumo.evaluation.evaluate import choose_seeds, episodes
 from relid_sumo.evaluation.outcome import outcome
 from relid_sumo.evaluation.trained import load_trained
 from relid_sumo.learn import run_folder
-from relid_sumo.learn.reled.experts import planned
+from relid_sumo.learn.reled.demonstrated import planned
 from relid_sumo.scenario.make import load_scenario
 from relid_sumo.scenario.prepare import PreparedScenario, prepare
 from relid_sumo.sed.demonstrations import Demonstrations

@@ -11,66 +11,44 @@ three or more traffic seeds, by more than the standard error.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from relid_sumo.base import cache, seeding, stats
-from relid_sumo.base.arrays import Bools, Float32s, Floats
-from relid_sumo.base.errors import InputError
+from relid_sumo.base import seeding
+from relid_sumo.base.arrays import Floats
 from relid_sumo.env.play import Job
 from relid_sumo.env.policies import Policy
 from relid_sumo.env.records import ARRIVED, EpisodeRecord
-from relid_sumo.env.workers import Rollouts, in_traffic
-from relid_sumo.learn.algos.gae import Batch
+from relid_sumo.env.workers import Rollouts
 from relid_sumo.learn.algos.hpo import Expert, RouteGap
 from relid_sumo.learn.reled import dtw
+from relid_sumo.learn.reled.episodes import (
+    AgentEpisode,
+    KnownRoute,
+    Route,
+    Where,
+    arrays,
+    by_traffic_seed,
+    packed,
+    split,
+    stack,
+    surely_better,
+    tensors,
+    unpacked,
+)
 from relid_sumo.scenario.prepare import PreparedScenario
 from relid_sumo.scenario.settings import Simulator
 from relid_sumo.scenario.task import RoutingTask
-from relid_sumo.sed import demonstrations as sed_demonstrations
 from relid_sumo.sed.demonstrations import Demonstrations
-from relid_sumo.sed.programs import plans
 
 SLIP = 0.15  # share of random choices in a slipping episode
 ELITE_SEEDS = 3  # traffic seeds, at least, in which an own route has to be better
 ADVISED = 16  # last episodes of its own in which an agent is told what its expert would have done
 MOST_ROUTES = 24  # own routes of an agent that are remembered
-Route = tuple[int, ...]
-Where = tuple[Simulator, int]  # a simulation and a traffic seed
-
-
-@dataclass(frozen=True, eq=False)
-class AgentEpisode:
-    """One agent's decisions in one episode, n of them, and its return, s."""
-
-    total: float
-    edge: np.ndarray[Any, np.dtype[np.int32]]
-    observation: Float32s
-    mask: Bools
-    action: np.ndarray[Any, np.dtype[np.int64]]
-    returns: Floats
-
-
-@dataclass(eq=False)
-class _KnownRoute:
-    """A route and how it went, by simulation and traffic seed."""
-
-    route: Route
-    driven: dict[Where, AgentEpisode] = field(default_factory=dict)
-
-    def mean(self, where: Sequence[Where]) -> float:
-        return float(np.mean([self.driven[w].total for w in where]))
-
-
-def _surely(one: _KnownRoute, other: _KnownRoute, where: Sequence[Where]) -> bool:
-    """Return whether one way came out better than another by more than the standard error of the difference."""
-    return stats.above_zero(np.array([one.driven[w].total - other.driven[w].total for w in where]))
 
 
 class Experts:
@@ -88,8 +66,8 @@ class Experts:
 
     def __init__(self, task: RoutingTask, routes: Sequence[Route], state: Mapping[str, Any] | None = None) -> None:
         self.task = task
-        self.demos = [_KnownRoute(tuple(route)) for route in routes]
-        self.own: list[dict[Route, _KnownRoute]] = [{} for _ in routes]
+        self.demos = [KnownRoute(tuple(route)) for route in routes]
+        self.own: list[dict[Route, KnownRoute]] = [{} for _ in routes]
         self.slips: list[list[AgentEpisode]] = [[] for _ in routes]
         self.advised: list[list[AgentEpisode]] = [[] for _ in routes]
         self.scale = np.full(len(routes), 1.0)
@@ -117,14 +95,14 @@ class Experts:
         records = rollouts.run(jobs)
         slipped, untrained = records[: -len(seeds[:batch])], records[-len(seeds[:batch]) :]
         for record in slipped:
-            for i, driven in enumerate(_split(record, self._labels(record))):
+            for i, driven in enumerate(split(record, self._labels(record))):
                 self.slips[i].append(driven)
         self.scale = self._distances(untrained) / 3.0
         return len(jobs)
 
     def show(self, demonstrations: Demonstrations, simulator: Simulator) -> None:
         """Take what agents drove on their demonstrated routes in a simulation."""
-        for s, several in _shown(demonstrations):
+        for s, several in by_traffic_seed(demonstrations):
             for demo, driven in zip(self.demos, several, strict=True):
                 demo.driven[simulator, s] = driven
 
@@ -137,7 +115,7 @@ class Experts:
         """Let other routes be the demonstrations; return whose are new, which have to be shown."""
         new = [i for i, (old, route) in enumerate(zip(self.routes, routes, strict=True)) if old != route]
         for i in new:
-            self._replace(i, _KnownRoute(routes[i]))
+            self._replace(i, KnownRoute(routes[i]))
         return new
 
     def note(self, records: Sequence[EpisodeRecord], simulator: Simulator, *, elite: bool) -> None:
@@ -149,11 +127,11 @@ class Experts:
             Whether an agent's own better route takes its demonstration's place.
         """
         for record in records:
-            for i, driven in enumerate(_split(record, self._labels(record))):
+            for i, driven in enumerate(split(record, self._labels(record))):
                 self.advised[i] = [*self.advised[i], driven][-ADVISED:]
         for record in records if elite else ():
             where = simulator, record.traffic_seed
-            for i, driven in enumerate(_split(record)):
+            for i, driven in enumerate(split(record)):
                 route = tuple(record.routes[i].tolist())
                 if record.status[i] == ARRIVED:
                     self._arrived(i, route, where, driven)
@@ -169,10 +147,10 @@ class Experts:
         if route == demo.route:  # an elite route was known in a few traffic seeds when it was taken
             demo.driven.setdefault(where, driven)
             return
-        known = own.setdefault(route, _KnownRoute(route))
+        known = own.setdefault(route, KnownRoute(route))
         known.driven[where] = driven
         common = [w for w in known.driven if w[0] == where[0] and w in demo.driven]
-        if len(common) >= ELITE_SEEDS and _surely(known, demo, common):
+        if len(common) >= ELITE_SEEDS and surely_better(known, demo, common):
             self._replace(agent, known)
         elif len(own) > MOST_ROUTES:
             worst = min((k for k in own.values() if k.driven), key=lambda k: k.mean(list(k.driven)))
@@ -184,7 +162,7 @@ class Experts:
             return route
         return (*route, int(self.task.graph.slots[route[-1], driven.action[-1]]))
 
-    def _replace(self, agent: int, better: _KnownRoute) -> None:
+    def _replace(self, agent: int, better: KnownRoute) -> None:
         self.own[agent].pop(better.route, None)
         self.own[agent][self.demos[agent].route] = self.demos[agent]
         self.demos[agent] = better
@@ -237,26 +215,8 @@ class Experts:
         """Return all that is demonstrated, agents in front."""
         several = zip(self.demos, self.slips, self.advised, strict=True)
         parts = [[*demo.driven.values(), *slips, *advised] for demo, slips, advised in several]
-        counts = [sum(len(d.action) for d in rows) for rows in parts]
-        n, s, m = len(parts), max(1, *counts), self.task.graph.m_out
-        batch = Batch(
-            observation=np.zeros((n, s, self.task.observation_size), dtype=np.float32),
-            mask=np.ones((n, s, m), dtype=bool),
-            action=np.zeros((n, s), dtype=np.int64),
-            reward=np.zeros((n, s), dtype=np.float32),
-            last=np.zeros((n, s), dtype=bool),
-            valid=np.zeros((n, s), dtype=bool),
-        )
-        returns, valued = np.zeros((n, s)), np.zeros((n, s), dtype=bool)
-        for i, rows in enumerate(parts):
-            at = 0
-            for place, driven in enumerate(rows):
-                to = slice(at, at + len(driven.action))
-                batch.observation[i, to], batch.mask[i, to] = driven.observation, driven.mask
-                batch.action[i, to], batch.valid[i, to] = driven.action, True
-                returns[i, to], valued[i, to] = driven.returns, place < len(self.demos[i].driven)
-                at = to.stop
-        return Expert(batch, returns, valued)
+        valued = [len(demo.driven) for demo in self.demos]
+        return stack(parts, valued, self.task.observation_size, self.task.graph.m_out)
 
     def _labels(self, record: EpisodeRecord) -> np.ndarray[Any, np.dtype[np.int64]]:
         """Return what the experts would have chosen at each decision: along the plan, or the free-flow fastest way."""
@@ -290,118 +250,18 @@ class Experts:
     def state(self) -> dict[str, object]:
         """Return all that training goes on from."""
         return {
-            "demos": [_packed(demo) for demo in self.demos],
-            "own": [[_packed(known) for known in routes.values()] for routes in self.own],
-            "slips": [[_tensors(driven) for driven in rows] for rows in self.slips],
-            "advised": [[_tensors(driven) for driven in rows] for rows in self.advised],
+            "demos": [packed(demo) for demo in self.demos],
+            "own": [[packed(known) for known in routes.values()] for routes in self.own],
+            "slips": [[tensors(driven) for driven in rows] for rows in self.slips],
+            "advised": [[tensors(driven) for driven in rows] for rows in self.advised],
             "scale": torch.from_numpy(self.scale),
             "replaced": torch.from_numpy(self.replaced),
         }
 
     def _restore(self, state: Mapping[str, Any]) -> None:
-        self.demos = [_unpacked(content) for content in state["demos"]]
-        self.own = [{k.route: k for k in map(_unpacked, routes)} for routes in state["own"]]
+        self.demos = [unpacked(content) for content in state["demos"]]
+        self.own = [{k.route: k for k in map(unpacked, routes)} for routes in state["own"]]
         self.slips, self.advised = (
-            [[_arrays(content) for content in rows] for rows in state[name]] for name in ("slips", "advised")
+            [[arrays(content) for content in rows] for rows in state[name]] for name in ("slips", "advised")
         )
         self.scale, self.replaced = state["scale"].numpy(), state["replaced"].numpy()
-
-
-def driven_routes(
-    ready: PreparedScenario, rollouts: Rollouts, routes: Sequence[Route], simulator: Simulator
-) -> Demonstrations:
-    """Return routes driven in every training traffic seed; cached, as they are the same whoever learns from them."""
-    content = [ready.identity(), simulator, [list(map(int, route)) for route in routes]]
-
-    def make() -> Demonstrations:
-        plan = Policy("fixed", routes=dict(enumerate(routes)))
-        (records,) = in_traffic(ready, rollouts, [plan], ready.scenario.seeds.training, simulator)
-        return sed_demonstrations.collect(ready.task, records, {})
-
-    return cache.cached(
-        "driven", ready.network.name, content, ".npz", make, lambda file, made: made.save(file), Demonstrations.load
-    )
-
-
-def _shown(demonstrations: Demonstrations) -> Iterator[tuple[int, list[AgentEpisode]]]:
-    """Yield each traffic seed with what every agent did in it."""
-    d = demonstrations
-    for k, seed in enumerate(d.traffic_seed.tolist()):
-        several = []
-        for i in range(d.returns.shape[1]):
-            mine = np.flatnonzero((d.episode == k) & (d.agent == i))
-            parts = d.edge[mine], d.observation[mine], d.mask[mine], d.action[mine].astype(np.int64)
-            several.append(AgentEpisode(float(d.returns[k, i]), *parts, _ahead(d.reward[mine])))
-        yield seed, several
-
-
-def _ahead(reward: Floats) -> Floats:
-    """Return what is still to come after each decision."""
-    return np.cumsum(reward[::-1])[::-1].copy()
-
-
-def planned(demonstrations: Demonstrations, ready: PreparedScenario, source: Path) -> list[Route]:
-    """Return the demonstrated route of every agent.
-
-    Raises
-    ------
-    InputError
-        The demonstrations are of another scenario, network or trips, an agent has none, or a plan does not arrive.
-    """
-    meta, task = demonstrations.meta, ready.task
-    if meta.get("scenario") != ready.scenario.name:
-        raise InputError(f"{source}: demonstrations of scenario '{meta.get('scenario')}', not '{ready.scenario.name}'")
-    if meta.get("network_key") != ready.network.key:
-        raise InputError(f"{source}: made on another version of network '{ready.network.name}'; make them anew")
-    demonstrations.check_meta(source)
-    graph = task.graph
-    fits = demonstrations.arrived.shape[1] == task.n_agents and demonstrations.mask.shape[1] == graph.m_out
-    if not fits or demonstrations.edge.max(initial=0) >= graph.n_edges:
-        raise InputError(f"{source}: made for other agents or other roads; make them anew")
-    plan = {name: route for subset in meta["subsets"] for name, route in subset["routes"].items()}
-    missing = [name for name in task.names if name not in plan]
-    if missing:
-        raise InputError(f"{source}: no plan for {', '.join(missing)}; make demonstrations with more rounds")
-    never = [name for i, name in enumerate(task.names) if not demonstrations.arrived[:, i].any()]
-    if never:
-        raise InputError(f"{source}: the plans of {', '.join(never)} arrived in no traffic; make others")
-    routes, fault = plans.check(plan, task, range(task.n_agents))
-    if routes is None:
-        raise InputError(f"{source}: made for other trips; make them anew ({fault})")
-    return [routes[i] for i in range(task.n_agents)]
-
-
-def _split(record: EpisodeRecord, labels: np.ndarray[Any, np.dtype[np.int64]] | None = None) -> list[AgentEpisode]:
-    """Return each agent's decisions; with `labels` in place of the actions taken."""
-    parts = []
-    for i in range(len(record.status)):
-        mine = np.flatnonzero(record.agent == i)
-        parts.append(
-            AgentEpisode(
-                total=float(record.returns[i]),
-                edge=record.edge[mine],
-                observation=record.observation[mine],
-                mask=record.mask[mine],
-                action=np.asarray((record.action if labels is None else labels)[mine], dtype=np.int64),
-                returns=_ahead(record.reward[mine]),
-            )
-        )
-    return parts
-
-
-def _tensors(driven: AgentEpisode) -> dict[str, object]:
-    names = ("edge", "observation", "mask", "action", "returns")
-    return {"total": driven.total, **{name: torch.from_numpy(np.array(getattr(driven, name))) for name in names}}
-
-
-def _arrays(content: Mapping[str, Any]) -> AgentEpisode:
-    return AgentEpisode(**{name: value if name == "total" else value.numpy() for name, value in content.items()})
-
-
-def _packed(known: _KnownRoute) -> dict[str, object]:
-    driven = [(simulator, seed, _tensors(one)) for (simulator, seed), one in known.driven.items()]
-    return {"route": list(known.route), "driven": driven}
-
-
-def _unpacked(content: Mapping[str, Any]) -> _KnownRoute:
-    return _KnownRoute(tuple(content["route"]), {(sim, seed): _arrays(one) for sim, seed, one in content["driven"]})

@@ -27,7 +27,8 @@ from relid_sumo.learn.algos.gae import Batch, make_batch
 from relid_sumo.learn.algos.hpo import Hpo
 from relid_sumo.learn.learner import Learner, LearnerSetup
 from relid_sumo.learn.reled import probes, renewal
-from relid_sumo.learn.reled.experts import Experts, driven_routes, planned
+from relid_sumo.learn.reled.demonstrated import driven_routes, planned
+from relid_sumo.learn.reled.experts import Experts
 from relid_sumo.learn.settings import TrainSettings
 from relid_sumo.runs import layout
 from relid_sumo.scenario.prepare import PreparedScenario, prepare

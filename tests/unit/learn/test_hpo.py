@@ -26,7 +26,8 @@ from relid_sumo.learn.algos.ippo import Ippo
 from relid_sumo.learn.algos.mappo import Mappo
 from relid_sumo.learn.algos.settings import HpoSettings, IppoSettings
 from relid_sumo.learn.reled import dtw, probes, renewal
-from relid_sumo.learn.reled.experts import Experts, driven_routes, planned
+from relid_sumo.learn.reled.demonstrated import driven_routes, planned
+from relid_sumo.learn.reled.experts import Experts
 from relid_sumo.learn.reled.reled import Reled
 from relid_sumo.learn.settings import TrainSettings, train_settings
 from relid_sumo.scenario.task import RoutingTask

@@ -35,7 +35,8 @@ class PromptSettings(Settings):
     max_problem: Annotated[int, Field(ge=200)] = 1_500
     """Likewise what went wrong with it."""
     templates: str | None = None
-    """Folder with templates of your own (initial.md.j2, feedback.md.j2); what it lacks is the project's."""
+    """Folder with templates of your own (initial.md.j2, feedback.md.j2); what it lacks is the project's.
+    In feedback.md.j2 ``fence`` is a fence that no shown text can close."""
 
 
 def render(template: str, values: Mapping[str, Any], settings: PromptSettings) -> str:
@@ -116,7 +117,7 @@ def feedback(facts: Mapping[str, Any], settings: PromptSettings) -> str:
         "more": max(0, len(vehicles) - MOST_VEHICLES),
         "brief": best is not None,
         "others": [
-            {**other, "problem": cut(last_line(other["problem"]), 200) if other["problem"] else None}
+            {**other, "problem": cut(last_line(other["problem"]).replace("`", "'"), 200) if other["problem"] else None}
             for other in facts["others"][-MOST_OTHERS:]
         ],
     }

@@ -21,7 +21,7 @@ from relid_sumo.base.settings import Settings
 from relid_sumo.sed.programs import layers
 from relid_sumo.sed.programs.exchange import ended, exchange, started
 from relid_sumo.sed.programs.layers import LAYERS, NEEDED, Layer
-from relid_sumo.sed.programs.plain import plain
+from relid_sumo.sed.programs.plain import last_line, plain
 
 OPEN_FILES = 64
 MOST_TOLD = 4000  # characters of what went wrong
@@ -88,7 +88,11 @@ def active() -> tuple[Layer, ...]:
 
 def _trial(tried: Sequence[Layer]) -> str | None:
     outcome = run_within(PROBE, EMPTY, SandboxSettings(), tried)
-    return None if outcome.plan == {} else f"a trial failed: {outcome.problem}"
+    return (
+        None
+        if outcome.plan == {}
+        else f"a trial of {', '.join(tried)} failed: {last_line(outcome.problem or 'another plan')}"
+    )
 
 
 def isolation(*, trusted: bool, unsafe: bool) -> Isolation:

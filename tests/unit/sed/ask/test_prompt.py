@@ -185,6 +185,10 @@ def test_what_a_program_says_stays_in_its_block() -> None:
     text = prompt.feedback(
         {**LATER, "best": None, "failed": {"program": program, "problem": problem}}, PromptSettings()
     )
+    others = [
+        {"round": 1, "problem": "a\nValueError: ```python", "same": False, "score": None, "mine": None, "f_out": None}
+    ]
+    assert "failed: ValueError: '''python" in prompt.feedback({**LATER, "others": others}, PromptSettings())
     fences = [line for line in text.splitlines() if line.startswith("`````")]
     assert fences == ["`````python", "`````", "`````", "`````"]
     assert f"`````\n{problem}\n`````" in text

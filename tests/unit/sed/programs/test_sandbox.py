@@ -131,7 +131,7 @@ def test_a_failed_trial_of_a_needed_layer_is_missing_isolation(broken: str, monk
     monkeypatch.setattr(sandbox, "run_within", run_within)
     monkeypatch.setattr(layers, "missing_part", lambda _: None)
     monkeypatch.setattr(sandbox, "missing", sandbox.missing.__wrapped__)
-    assert sandbox.missing_isolation.__wrapped__() == "a trial failed: it broke"
+    assert sandbox.missing_isolation.__wrapped__() == f"a trial of {broken} failed: it broke"
 
 
 def test_without_bubblewrap_the_needed_layers_isolate(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -185,13 +185,13 @@ def test_the_folder_of_modules_goes_with_its_process() -> None:
 
 
 @ISOLATED
-def test_a_program_ends_with_the_process_that_runs_it(wait_until: Callable[..., None]) -> None:
+def test_a_program_ends_with_the_process_that_runs_it(tmp_path: Path, wait_until: Callable[..., None]) -> None:
     code = (
         "from relid_sumo.sed.programs import sandbox as s\n"
         "s.run('import time; print(1); time.sleep(300)', s.EMPTY, s.SandboxSettings(), 'sandlock')"
     )
     before = runners()
-    with subprocess.Popen([sys.executable, "-c", code]) as process:
+    with subprocess.Popen([sys.executable, "-c", code], env={**os.environ, "TMPDIR": str(tmp_path)}) as process:
         wait_until(lambda: any("start.py" in one for one in runners() - before), 60)
         process.kill()
     wait_until(lambda: not (runners() - before), 30)

@@ -122,13 +122,14 @@ def feedback(facts: Mapping[str, Any], settings: PromptSettings) -> str:
         ],
     }
     values["initial"] = render(INITIAL, values, settings)
+    programs = {name: printable(facts[name]["program"]) for name in ("best", "failed") if facts[name]}
 
     def text(most: int) -> str:
         short = {
             name: facts[name]
             and {
                 **facts[name],
-                "program": cut(printable(facts[name]["program"]), most),
+                "program": cut(programs[name], most),
                 "problem": cut(facts[name].get("problem") or "", settings.max_problem),
             }
             for name in ("best", "failed")

@@ -40,6 +40,8 @@ TIGHT = SandboxSettings(cpu_s=1, wall_s=10.0, memory_mib=512)
 SHORT = TIGHT.model_copy(update={"wall_s": 1.5})
 """For programs that do nothing until they are ended."""
 REFUSED = r"PermissionError|FileNotFoundError|Read-only|Operation not permitted|not implemented"
+KEYS = {str(0xE711), str(0xE712)}
+"""By which programs ask for shared memory, messages and counters."""
 KEY = "a-key-that-nobody-may-learn"
 BY_CALLS = frozenset({"writes", "attributes", "network", "starts", "processes", "kernel", "environment"})
 CLAIMS: dict[Layer, frozenset[str]] = {
@@ -169,7 +171,6 @@ def state(there: Victims) -> dict[str, Any]:
     """Return all that a program must leave as it is; equal before and after."""
     stat = there.canary.stat()
     limits = [resource.prlimit(pid, kind) for pid in (0, there.process.pid) for kind in range(16)]
-    shared = [len(Path(f"/proc/sysvipc/{kind}").read_text().splitlines()) for kind in ("shm", "msg", "sem")]
     return {
         "file": (there.canary.read_text(encoding="utf-8"), stat.st_mode, stat.st_uid, stat.st_mtime),
         "attributes": os.listxattr(there.canary),
@@ -183,8 +184,14 @@ def state(there: Victims) -> dict[str, Any]:
         "nice": [os.getpriority(os.PRIO_PROCESS, pid) for pid in (0, there.process.pid)],
         "process": (there.process.poll(), _run_state(there.process.pid)),
         "here": (os.getpgid(0), os.getsid(0), str(Path.cwd()), socket.gethostname()),
-        "shared memory": shared,
+        "shared memory": _shared_by_key(),
     }
+
+
+def _shared_by_key() -> list[str]:
+    """Return which keys of the corpus are in use in the whole machine."""
+    tables = [Path(f"/proc/sysvipc/{kind}").read_text().splitlines() for kind in ("shm", "msg", "sem")]
+    return [line for table in tables for line in table if line.split()[0] in KEYS]
 
 
 def _inode_flags(file: Path) -> int | None:

@@ -17,7 +17,7 @@ from pydantic import Field
 
 from relid_sumo.base.errors import InputError
 from relid_sumo.base.settings import Settings
-from relid_sumo.sed.programs.plain import fence, last_line, printable
+from relid_sumo.sed.programs.plain import fence, last_line, visible
 
 FOLDER = Path(__file__).parent / "prompts"
 INITIAL, FEEDBACK = "initial.md.j2", "feedback.md.j2"
@@ -122,7 +122,7 @@ def feedback(facts: Mapping[str, Any], settings: PromptSettings) -> str:
         ],
     }
     values["initial"] = render(INITIAL, values, settings)
-    programs = {name: printable(facts[name]["program"]) for name in ("best", "failed") if facts[name]}
+    programs = {name: visible(facts[name]["program"]) for name in ("best", "failed") if facts[name]}
 
     def text(most: int) -> str:
         short = {

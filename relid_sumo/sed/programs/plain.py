@@ -16,7 +16,7 @@ MOST_ACCENTS = 4  # combining marks on one letter; more pile up over neighbourin
 BLANK_LINES = re.compile(r"\n(?:[ \t]*\n){2,}")
 
 
-def printable(text: str) -> str:
+def visible(text: str) -> str:
     """Return a text without terminal sequences and without characters that are not shown as themselves.
 
     These are control and format characters (bidirectional overrides, zero width), lone surrogates, private and
@@ -36,7 +36,7 @@ def printable(text: str) -> str:
 
 
 def plain(text: str, most: int, *, end: bool = False) -> str:
-    """Return a text as `printable` does, without runs of empty lines, cut to a length.
+    """Return a text as `visible` does, without runs of empty lines, cut to a length.
 
     Parameters
     ----------
@@ -46,7 +46,7 @@ def plain(text: str, most: int, *, end: bool = False) -> str:
         Of a longer text return the end, not the beginning.
     """
     part = text[-4 * most :] if end else text[: 4 * most]
-    clean = BLANK_LINES.sub("\n\n", printable(part)).strip()
+    clean = BLANK_LINES.sub("\n\n", visible(part)).strip()
     return clean[-most:] if end else clean[:most]
 
 

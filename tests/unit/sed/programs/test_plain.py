@@ -8,22 +8,22 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from relid_sumo.sed.programs.plain import fence, last_line, plain, printable
+from relid_sumo.sed.programs.plain import fence, last_line, plain, visible
 
 ANYTHING = st.text(st.characters(codec=None) | st.sampled_from("\x1b\x9b[]\x07\n\r\t`"), max_size=300)
 
 
 @given(ANYTHING)
 def test_only_what_is_shown_as_itself_is_left(text: str) -> None:
-    clean = printable(text)
+    clean = visible(text)
     assert re.sub(r"[\n\t]", "", clean).isprintable()
     clean.encode("utf-8")
-    assert printable(clean) == clean
+    assert visible(clean) == clean
 
 
 @given(st.text(st.characters(categories=["L", "N", "P", "S"], exclude_characters="`")))
 def test_letters_and_signs_are_left_as_they_are(text: str) -> None:
-    assert printable(text) == text
+    assert visible(text) == text
 
 
 @given(ANYTHING, st.integers(1, 50), st.booleans())

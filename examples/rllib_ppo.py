@@ -23,6 +23,7 @@ try:
 except relid_sumo.InputError as error:
     sys.exit(str(error))
 os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+logging.getLogger("ray.rllib").setLevel(logging.ERROR)
 import ray
 from ray.rllib.algorithms.ppo import PPOConfig
 from ray.rllib.core.rl_module.rl_module import RLModuleSpec
@@ -93,7 +94,6 @@ def main() -> None:
     given = parser.parse_args()
     scenario = relid_sumo.load_scenario("town").model_copy(update={"simulator": "meso"})
     ray.init("local", num_cpus=1, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
-    logging.getLogger("ray").setLevel(logging.ERROR)
     learning = {"lr": 3e-3, "num_epochs": 10, "minibatch_size": 250, "entropy_coeff": 0.01}
     config = (
         PPOConfig()

@@ -1,6 +1,6 @@
 """Train BenchMARL's IPPO, with one policy for all agents.
 
-python3.11 -m venv benchmarl && benchmarl/bin/pip install 'relid_sumo[benchmarl]'
+python3.11 -m venv benchmarl && benchmarl/bin/pip install "relid_sumo[benchmarl]"
 benchmarl/bin/python examples/benchmarl_ippo.py --updates 20
 
 An environment of its own, because BenchMARL 1.5 works with TorchRL 0.10 and 0.11 and not with that of the other extras.

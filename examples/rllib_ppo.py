@@ -1,6 +1,6 @@
 """Train RLlib's PPO with one policy for all agents.
 
-pip install 'relid_sumo[rllib]'
+pip install "relid_sumo[rllib]"
 python examples/rllib_ppo.py --updates 20
 """
 

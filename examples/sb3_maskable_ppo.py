@@ -1,6 +1,6 @@
 """Train MaskablePPO of sb3-contrib (Stable-Baselines3), with one policy for all agents.
 
-pip install 'relid_sumo[sb3]'
+pip install "relid_sumo[sb3]"
 python examples/sb3_maskable_ppo.py --decisions 10000
 """
 

@@ -1,6 +1,6 @@
 """Train TorchRL's PPO with one policy for all agents, through TorchRL's PettingZooWrapper.
 
-pip install 'relid_sumo[torchrl]'
+pip install "relid_sumo[torchrl]"
 python examples/torchrl_ppo.py --updates 20
 """
 

@@ -6,7 +6,7 @@ from importlib.metadata import PackageNotFoundError, requires, version
 
 from packaging.requirements import Requirement
 
-from relid_sumo.base.errors import InputError
+from relid_sumo.base.errors import InputError, missing_extra
 
 
 def require_extra(extra: str) -> None:
@@ -15,7 +15,7 @@ def require_extra(extra: str) -> None:
     Parameters
     ----------
     extra
-        Name of an extra in pyproject.toml: ``sb3`` for ``pip install 'relid_sumo[sb3]'``.
+        Name of an extra in pyproject.toml: ``sb3`` for ``pip install "relid_sumo[sb3]"``.
 
     Raises
     ------
@@ -30,13 +30,13 @@ def require_extra(extra: str) -> None:
     needed = _packages(extra)
     if not needed:
         raise InputError(f"this relid_sumo has no extra '{extra}'; check the name, or install relid_sumo again")
-    fix = f"install it with: pip install 'relid_sumo[{extra}]'"
     for one in needed:
         try:
             found = version(one.name)
         except PackageNotFoundError:
-            raise InputError(f"{one.name} is not installed; {fix}") from None
+            raise missing_extra(one.name, extra) from None
         if not one.specifier.contains(found, prereleases=True):
+            fix = f'install it with: pip install "relid_sumo[{extra}]"'
             raise InputError(f"{one.name} {found} is installed, but relid_sumo needs {one.specifier}; {fix}")
 
 

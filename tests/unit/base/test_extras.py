@@ -32,7 +32,7 @@ def test_an_extra_that_is_installed() -> None:
 
 @pytest.mark.usefixtures("installed")
 def test_a_missing_package_is_named_with_what_to_install() -> None:
-    message = "toy-roads is not installed; install it with: pip install 'relid_sumo[more-toys]'"
+    message = 'toy-roads is not installed; install it with: pip install "relid_sumo[more-toys]"'
     with pytest.raises(InputError, match=f"^{re.escape(message)}$"):
         require_extra("more-toys")
 

@@ -5,6 +5,7 @@ What they do is logged by ``logging.getLogger("relid_sumo")``.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,7 @@ from relid_sumo.baseline.named import baselines, plan_baselines
 from relid_sumo.env.policies import Policy
 from relid_sumo.env.records import EpisodeRecord
 from relid_sumo.evaluation import evaluate as evaluation
+from relid_sumo.evaluation import stored
 from relid_sumo.evaluation.evaluate import Evaluation
 from relid_sumo.learn.settings import TrainSettings, parse_curriculum, train_settings
 from relid_sumo.scenario import prepare as preparing
@@ -27,6 +29,8 @@ from relid_sumo.scenario.settings import Scenario, Simulator
 
 if TYPE_CHECKING:
     from relid_sumo.reports.write import Written
+
+log = logging.getLogger(__name__)
 
 AnyScenario = Scenario | PreparedScenario | Path | str
 
@@ -64,10 +68,7 @@ def prepare(
     >>> ready.task.n_agents  # doctest: +SKIP
     10
     """
-    if isinstance(scenario, PreparedScenario):
-        scenario = scenario.scenario
-    loaded = scenario if isinstance(scenario, Scenario) else load_scenario(scenario)
-    return preparing.prepare(override(loaded, changes), simulators=simulators, closed=closed)
+    return preparing.prepare(_loaded(scenario, changes), simulators=simulators, closed=closed)
 
 
 def train(
@@ -121,12 +122,12 @@ def train(
     from relid_sumo.learn import run_folder  # torch, once all else fits
     from relid_sumo.learn import train as training
 
-    name = scenario if isinstance(scenario, str | Path) else _settings_of(scenario).name
+    name = scenario if isinstance(scenario, str | Path) else _loaded(scenario).name
     default = Path("runs") / f"{Path(name).name.split('.')[0]}-{extension.short(algo)}-{seed}"
     folder = default if out is None else Path(out)
     run_folder.check_free(folder)
-    loaded = load_scenario(scenario) if isinstance(scenario, str | Path) else _settings_of(scenario)
-    ready = prepare(loaded, simulators=plan.simulators(override(loaded, changes)), changes=changes)
+    loaded = _loaded(scenario, changes)
+    ready = prepare(loaded, simulators=plan.simulators(loaded))
     training.train(ready, folder, plan, workers=workers)
     return folder
 
@@ -170,6 +171,8 @@ def evaluate(
 ) -> Evaluation:
     """Compare policies on the same trips in the same traffic.
 
+    The result for a run folder is stored there for `report`, unless something is changed or drawn.
+
     Parameters
     ----------
     what
@@ -210,15 +213,16 @@ def evaluate(
 
         ready, own["trained"] = load_trained(Path(what), greedy=not sampled, changes=changes, closed=closed)
     what_if = [*changes, *(f"closed: {edge}" for edge in closed)]
-    return evaluation.evaluate(
-        ready,
-        {**own, **compared},
-        traffic=traffic,
-        n_seeds=seeds,
-        branches=branches,
-        workers=workers,
-        what_if=what_if,
+    every = {**own, **compared}
+    result = evaluation.evaluate(
+        ready, every, traffic=traffic, n_seeds=seeds, branches=branches, workers=workers, what_if=what_if
     )
+    if not isinstance(what, PreparedScenario) and not (what_if or sampled) and traffic == "evaluation":
+        try:
+            stored.store(Path(what), ready, result.records)
+        except OSError as error:
+            log.warning(f"the evaluation is not stored in {what}: {error.strerror or error}")
+    return result
 
 
 def view(
@@ -315,5 +319,7 @@ def _plain(value: object) -> object:
     return value.model_dump(mode="json", exclude_unset=True) if isinstance(value, BaseModel) else value
 
 
-def _settings_of(scenario: Scenario | PreparedScenario) -> Scenario:
-    return scenario.scenario if isinstance(scenario, PreparedScenario) else scenario
+def _loaded(scenario: AnyScenario, changes: Sequence[str] = ()) -> Scenario:
+    if isinstance(scenario, str | Path):
+        return load_scenario(scenario, changes=changes)
+    return override(scenario.scenario if isinstance(scenario, PreparedScenario) else scenario, changes)

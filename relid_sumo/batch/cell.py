@@ -24,11 +24,9 @@ from relid_sumo.base.user_files import note, note_code
 from relid_sumo.baseline import named as baselines_named
 from relid_sumo.batch.experiment import Cell
 from relid_sumo.env.records import EpisodeRecord
-from relid_sumo.evaluation import evaluate, stored, trained
+from relid_sumo.evaluation import evaluate, stored
 from relid_sumo.evaluation.outcome import outcome, routes
 from relid_sumo.learn import run_folder
-from relid_sumo.learn.checkpoint import episodes as episodes_done
-from relid_sumo.learn.train import TrainingWatch, resume, train
 from relid_sumo.runs import layout
 from relid_sumo.scenario.files import FILE, read_scenario
 from relid_sumo.scenario.prepare import prepare
@@ -136,6 +134,10 @@ def run(order: Order, tell: Tell) -> None:
     InputError, SimulationError
         As in `relid_sumo.learn.train` and `relid_sumo.evaluation.evaluate`. The last checkpoint is then complete.
     """
+    from relid_sumo.evaluation import trained  # noqa: PLC0415 - torch, which the process that starts cells does without
+    from relid_sumo.learn.checkpoint import episodes as episodes_done  # noqa: PLC0415
+    from relid_sumo.learn.train import TrainingWatch, resume, train  # noqa: PLC0415
+
     cell, folder = order.cell, order.folder
     watch = TrainingWatch(
         update=lambda row: tell(Progress(int(row["episodes"]), row["mean_return"], "trains")),

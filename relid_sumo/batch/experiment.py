@@ -136,8 +136,9 @@ def read(file: Path) -> Plan:
     sources, scenarios = {}, {}
     for label, entry in experiment.scenarios.items():
         where = f"{file}: scenarios.{label}"
-        sources[label] = entry.model_copy(update={"source": _source(entry.source or label, file.parent)})
-        scenarios[label] = _kept(faults, where, lambda e=sources[label], w=where: _scenario(e, w, file.parent))  # type: ignore[misc]
+        source, changes = _source(entry.source or label, file.parent), _located(entry.settings, file.parent)
+        sources[label] = entry.model_copy(update={"source": source, "settings": changes})
+        scenarios[label] = _kept(faults, where, lambda e=sources[label], w=where: _scenario(e, w))  # type: ignore[misc]
     _kept(faults, f"{file}: evaluation", lambda: baselines_named.baselines(",".join(baselines)))
     problems = {label: _problem(sources[label], one) for label, one in scenarios.items() if one is not None}
     cells = []
@@ -202,16 +203,26 @@ def is_osm(source: str) -> bool:
     return osm.is_osm(Path(source))
 
 
-def _scenario(entry: ScenarioEntry, where: str, folder: Path) -> Scenario:
+def _scenario(entry: ScenarioEntry, where: str) -> Scenario:
     """Return the scenario, settings replaced; for an OSM file one that stands for what will be made of it."""
     if not is_osm(entry.source):
         made = scenario_make.load_scenario(entry.source, bbox=entry.bbox, agents=entry.agents)
-        return _importable(files.override(made, entry.changes, where, folder))
+        return _importable(files.override(made, entry.changes, where))
     osm.check_file(Path(entry.source))
     nowhere = Place(lon=0, lat=0, bearing=0)
     trip = Trip(id="agent0", origin=nowhere, destination=nowhere, depart_s=0)
     plain = Scenario(name="area", network="area", seeds=Seeds.default(), trips=(trip,))
-    return _importable(files.override(plain, entry.changes, where, folder))
+    return _importable(files.override(plain, entry.changes, where))
+
+
+def _located(settings: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """Return settings of a scenario in which files in import paths are absolute; a relative one starts at a folder."""
+    made = dict(settings)
+    for part in ("observation", "reward"):
+        own = settings.get(part)
+        if isinstance(own, dict) and isinstance(own.get("kind"), str):
+            made[part] = {**own, "kind": extension.located(own["kind"], folder)}
+    return made
 
 
 def _importable(scenario: Scenario) -> Scenario:

@@ -292,6 +292,9 @@ def view(
     close: Close = None,
 ) -> None:
     """Show an episode of the trained policy in sumo-gui, with agents and destinations highlighted."""
+    from relid_sumo.learn import run_folder
+
+    run_folder.load(folder)  # before the import of torch, so that a wrong folder is reported at once
     from relid_sumo.cli import tables
     from relid_sumo.evaluation import evaluate as evaluation
     from relid_sumo.evaluation import stored
@@ -327,6 +330,9 @@ def export(
 
     The .sumocfg refers to the network and the background traffic in the cache of this machine.
     """
+    from relid_sumo.learn import run_folder
+
+    run_folder.load(folder)  # before the import of torch, so that a wrong folder is reported at once
     from relid_sumo.evaluation import evaluate as evaluation
     from relid_sumo.evaluation import trained as evaluation_trained
     from relid_sumo.viewer import export as exporting

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from relid_sumo.base import files
+from relid_sumo.base import extension, files
 from relid_sumo.base.errors import InputError
 from relid_sumo.base.files import Columns
 from relid_sumo.base.toml import validate
@@ -177,7 +177,7 @@ def _run(summary: Summary, name: str, folder: Path | None) -> Run:
     return Run(
         name=name,
         scenario=labels.scenario if labels is not None else summary.scenario,
-        algorithm=labels.algorithm if labels is not None else str(train.get("algo")),
+        algorithm=labels.algorithm if labels is not None else extension.short(str(train.get("algo"))),
         seed=int(train.get("seed", 0)),
         problem=summary.problem,
         settings=train,

@@ -119,11 +119,11 @@ def note_paths(scenario: Scenario) -> None:
         user_files.note_code(part.kind)
 
 
-def override(scenario: Scenario, changes: Sequence[str], source: str = "--set", folder: Path | None = None) -> Scenario:
+def override(scenario: Scenario, changes: Sequence[str], source: str = "--set") -> Scenario:
     """Return a scenario with settings replaced; a demand whose level or shape changes is calibrated again.
 
-    `source` says, for the message, where the changes come from; `folder` is what files in import paths are relative
-    to, the present one where not given.
+    `source` says, for the message, where the changes come from. Files in import paths are relative to the present
+    folder.
 
     Raises
     ------
@@ -136,7 +136,7 @@ def override(scenario: Scenario, changes: Sequence[str], source: str = "--set", 
     keys = {change.partition("=")[0].strip() for change in changes}
     if keys & {f"demand.{name}" for name in RECALIBRATE} and "demand.rate_vph" not in keys:
         content["demand"].pop("rate_vph", None)
-    return kinds.located(validate(content, Scenario, source).model_copy(update={"folder": scenario.folder}), folder)
+    return kinds.located(validate(content, Scenario, source).model_copy(update={"folder": scenario.folder}))
 
 
 def to_toml(scenario: Scenario, heading: Sequence[str] = ()) -> str:

@@ -85,8 +85,8 @@ def test_own_baselines_are_evaluated_beside_it(run: Path) -> None:
 def test_the_trained_policy_is_exported_and_reported(run: Path) -> None:
     relid_sumo("export", "own", "--out", "own.rou.xml", cwd=run)
     assert "<vehicle" in (run / "own.rou.xml").read_text()
-    relid_sumo("report", "own", "--out", "own.md", cwd=run)
-    assert "Reinforce" in (run / "own.md").read_text()
+    relid_sumo("report", "own", "--out", "own.csv", cwd=run)
+    assert "\ntown,Reinforce," in (run / "own.csv").read_text()
 
 
 def test_a_policy_that_does_not_fit_is_refused(run: Path) -> None:
@@ -153,6 +153,7 @@ def server() -> Iterator[str]:
 def test_an_own_provider_writes_programs(run: Path, server: str) -> None:
     words = ["sed", "run", "town", "--llm", "examples/provider.py:Ollama", "--rounds", 1, "--samples", 1]
     words += ["--set", "sed.llm.model=some-model", "--set", "sed.seeds=1", "--set", "sed.held_out=1"]
+    words += ["--set", "sed.simulator=micro", "--set", "seeds.training=[0]", "--set", "seeds.evaluation=[200]"]
     words += ["--unsafe-sandbox", "--workers", 2]
     relid_sumo(*words, "--out", "sed", cwd=run, OLLAMA_URL=server)
     assert json.loads((run / "sed" / "settings.json").read_text())["provider"].endswith("provider.py:Ollama")

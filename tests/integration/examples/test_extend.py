@@ -32,7 +32,7 @@ def relid_sumo(*words: object, cwd: Path, code: int = 0, **more: str) -> str:
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Train an own algorithm on an own observation and an own reward; copies of the examples lie beside the run."""
+    """Train an own algorithm on an own observation and an own reward; copies of the examples are next to the run."""
     folder = tmp_path_factory.mktemp("doors")
     shutil.copytree(ROOT / "examples", folder / "examples")
     words = ["train", "town", "--algo", "examples/algorithm.py:Reinforce", "--episodes", 4, "--workers", 2]

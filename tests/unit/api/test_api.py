@@ -8,6 +8,8 @@ import sys
 import pytest
 
 import relid_sumo
+from relid_sumo.baseline.table import BASELINES
+from relid_sumo.learn.algorithms import ALGORITHMS
 
 ERRORS = {"InputError", "RelidSumoError", "SimulationError"}
 RECORDS = {
@@ -46,6 +48,11 @@ def test_no_submodule_hides_a_function(name: str) -> None:
     code = f"import {modules}; import relid_sumo; print(callable(relid_sumo.{name}))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.stdout.strip() == "True", done.stderr
+
+
+def test_docstrings_name_what_is_built_in() -> None:
+    assert all(f"``{name}``" in str(relid_sumo.train.__doc__) for name in ALGORITHMS)
+    assert all(name in str(relid_sumo.baselines.__doc__) for name in BASELINES)
 
 
 def test_scenarios_settings_and_baselines_load_no_torch() -> None:

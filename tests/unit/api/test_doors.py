@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -168,3 +169,32 @@ def test_an_observation_of_another_width_fits_the_networks(crossing: RoutingTask
         for agent in range(2):
             shares = probabilities(actor.weights(), agent, seen[agent, 0], mask[agent, 0])
             np.testing.assert_allclose(shares, expected[agent, 0], atol=1e-5)
+
+
+def test_a_network_of_ones_own_acts_in_numpy(
+    tmp_path: Path, crossing: RoutingTask, toy_drive: Callable[..., EpisodeRecord]
+) -> None:
+    import torch  # noqa: PLC0415 - the other tests of this file do without
+
+    from relid_sumo.evaluation.trained import _actor  # noqa: PLC0415
+    from relid_sumo.learn.learner import Learner  # noqa: PLC0415
+    from relid_sumo.learn.train import _policy  # noqa: PLC0415
+
+    (tmp_path / "net.py").write_text("def last(weights, agent, observation): return weights['w'][agent]\n")
+
+    class Last(Learner):
+        acts = f"{tmp_path}/net.py:last"
+
+        def weights(self) -> dict[str, np.ndarray[tuple[int, ...], np.dtype[np.float32]]]:
+            return {"w": np.tile(np.arange(3, dtype=np.float32) * 50, (crossing.n_agents, 1))}
+
+        def state(self) -> dict[str, object]:
+            return {"w": torch.zeros(1)}
+
+    state: dict[str, Any] = {"learner": Last().state(), **_policy(Last())}
+    weights, acts = _actor(state, tmp_path, crossing.n_agents, 3)
+    assert acts == Last.acts
+    record = toy_drive(crossing, Policy("learned", greedy=True, weights=weights, path=acts))
+    assert len(record.agent)
+    for mask, slot in zip(record.mask, record.action, strict=True):
+        assert slot == np.flatnonzero(mask)[-1]

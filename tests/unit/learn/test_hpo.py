@@ -33,6 +33,7 @@ from relid_sumo.learn.settings import TrainSettings, train_settings
 from relid_sumo.scenario.task import RoutingTask
 from relid_sumo.scenario.traffic.turn_times import TurnTimes
 from relid_sumo.sed.bench import Bench, Present, SedWatch
+from relid_sumo.sed.demonstrations import Demonstrations
 from relid_sumo.sed.programs.feedback import Reference
 from relid_sumo.sed.run import Ask
 from relid_sumo.sed.settings import SedSettings
@@ -584,9 +585,24 @@ def test_demonstrations_that_do_not_fit_are_refused(
     if change.pop("turned", False):
         routes = dict(zip(crossing.names, [*routes.values()][::-1], strict=True))
     arrived = np.full((3, crossing.n_agents), change.pop("arrived", True))
-    meta = {"scenario": "toy", "network_key": "k", "subsets": [{"routes": routes}], **change}
+    subset = {"vehicles": list(crossing.names), "routes": routes}
+    meta = {"scenario": "toy", "network_key": "k", "simulator": "micro", "subsets": [subset], **change}
+    empty: dict[str, Any] = {name: np.zeros(0, dtype=np.int32) for name in ("episode", "agent", "edge", "action")}
+    made = Demonstrations(
+        **empty,
+        time=np.zeros(0),
+        reward=np.zeros(0),
+        position=np.zeros((0, 2)),
+        observation=np.zeros((0, crossing.observation_size), dtype=np.float32),
+        mask=np.zeros((0, crossing.graph.m_out), dtype=bool),
+        traffic_seed=np.arange(3),
+        returns=np.zeros(arrived.shape),
+        travel_time=np.zeros(arrived.shape),
+        arrived=arrived,
+        meta=meta,
+    )
     with pytest.raises(InputError, match=said):
-        planned(SimpleNamespace(meta=meta, arrived=arrived), ready_of(crossing, (5,)), "demos.npz")  # type: ignore[arg-type]
+        planned(made, ready_of(crossing, (5,)), Path("demos.npz"))
 
 
 # --- what it is compared with -----------------------------------------------------------------------------------------

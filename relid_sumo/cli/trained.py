@@ -1,0 +1,175 @@
+"""The commands for a trained run: `relid-sumo evaluate`, `view` and `export`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from relid_sumo.base import extension, files
+from relid_sumo.baseline.table import BASELINES, BY_DEFAULT
+from relid_sumo.cli.console import Set, Workers, err, errors, out, plain
+from relid_sumo.cli.console import say as _say
+from relid_sumo.runs import layout
+
+Close = Annotated[
+    list[str] | None, typer.Option("--close", metavar="EDGE", help="Close an edge to all vehicles. Repeatable.")
+]
+Sampled = Annotated[bool, typer.Option("--sampled", help="Draw actions instead of choosing the most probable one.")]
+RunFolder = Annotated[Path, typer.Argument(metavar="DIR", help="Run folder.")]
+
+
+def evaluate(
+    folder: RunFolder,
+    seeds: Annotated[int | None, typer.Option(help="Number of traffic seeds (default: all).")] = None,
+    traffic: Annotated[
+        str, typer.Option(help="Set of traffic seeds: evaluation, validation or training.")
+    ] = "evaluation",
+    sampled: Sampled = False,
+    baselines: Annotated[
+        str,
+        typer.Option(help=f"Baselines to compare with: {', '.join(BASELINES)}, or your own: {extension.FORM}."),
+    ] = ",".join(BY_DEFAULT),
+    branches: Annotated[
+        float,
+        typer.Option(
+            min=0,
+            max=1,
+            metavar="SHARE",
+            help="Share of the decisions at which every next edge is tried, to rate the choices (slow).",
+        ),
+    ] = 0.0,
+    changes: Set = None,
+    close: Close = None,
+    workers: Workers = None,
+    trips: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE.csv", help="Write one row per trip: policy, traffic seed, agent, times, route."),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output.")] = False,
+) -> None:
+    """Compare a trained policy with baselines on the same trips in the same held-out traffic.
+
+    The result is stored in the run folder for `relid-sumo report`. With --set, --close, --sampled or another --traffic
+    it is printed only.
+    """
+    from relid_sumo.baseline import named as baselines_named
+    from relid_sumo.cli import tables
+    from relid_sumo.evaluation import evaluate as evaluation
+    from relid_sumo.learn import run_folder
+
+    run_folder.load(folder)  # before the import of torch, so that a wrong folder is reported at once
+    named = baselines_named.baselines(baselines)
+    if trips is not None:
+        files.check_writable(trips, "--trips")
+    from relid_sumo.evaluation import trained as evaluation_trained
+    from relid_sumo.evaluation.trips import write_trips
+
+    ready, trained = evaluation_trained.load_trained(
+        folder, greedy=not sampled, changes=changes or [], closed=close or []
+    )
+    policies = {"trained": trained, **named}
+    what_if = [*(changes or []), *(f"closed: {edge}" for edge in close or [])]
+    result = evaluation.evaluate(
+        ready, policies, traffic=traffic, n_seeds=seeds, branches=branches, workers=workers, what_if=what_if
+    )
+    if as_json:
+        out.print_json(json.dumps(result.as_json()))
+    else:
+        out.print(tables.evaluation_table(result))
+        for line in tables.choices_text(result):
+            out.print(line)
+        out.print(f"run: {folder}; {ready.network.attribution}", highlight=False)
+    if trips is not None:
+        write_trips(trips, ready, result.records)
+        err.print(f"trips: {trips}", highlight=False, soft_wrap=True)
+    if not (what_if or sampled) and traffic == "evaluation":
+        _store(folder, ready, result.records)
+
+
+def _store(folder: Path, ready: Any, records: Any) -> None:  # noqa: ANN401 - types that are imported late
+    from relid_sumo.evaluation import stored
+
+    try:
+        done = stored.store(folder, ready, records)
+    except OSError as error:
+        errors.print(f"[yellow]not stored[/] in {folder}: {plain(error.strerror or error)}", highlight=False)
+        return
+    said = {
+        "new": "evaluation stored",
+        "added": "added to the stored evaluation",
+        "replaced": "stored evaluation replaced: it was of other traffic seeds, or of another state of the policy",
+        "unchanged": "stored evaluation unchanged: it has more traffic seeds",
+    }
+    err.print(f"{said[done]}: {folder / layout.EVALUATION}", highlight=False, soft_wrap=True)
+    err.print(f"next: relid-sumo report {folder} --out report.html", highlight=False, soft_wrap=True)
+
+
+def view(
+    folder: RunFolder,
+    traffic_seed: Annotated[
+        int | None, typer.Option(help="Traffic seed to show (default: the first evaluation seed).")
+    ] = None,
+    delay: Annotated[int, typer.Option(min=0, help="Pause after each simulated second, ms.")] = 100,
+    record: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE.png",
+            help="Record a picture without a screen. Boxes are agents; circles of their colour are destinations.",
+        ),
+    ] = None,
+    sampled: Sampled = False,
+    changes: Set = None,
+    close: Close = None,
+) -> None:
+    """Show an episode of the trained policy in sumo-gui, with agents and destinations highlighted."""
+    from relid_sumo.learn import run_folder
+
+    run_folder.load(folder)  # before the import of torch, so that a wrong folder is reported at once
+    from relid_sumo.cli import tables
+    from relid_sumo.evaluation import evaluate as evaluation
+    from relid_sumo.evaluation import stored
+    from relid_sumo.evaluation import trained as evaluation_trained
+    from relid_sumo.viewer import gui as viewing
+
+    ready, policy = evaluation_trained.load_trained(
+        folder, greedy=not sampled, changes=changes or [], closed=close or []
+    )
+    seed = ready.scenario.seeds.evaluation[0] if traffic_seed is None else traffic_seed
+    policy = evaluation.seeded(policy, seed)
+    episode = viewing.view(ready, policy, traffic_seed=seed, delay_ms=delay, record=record)
+    if episode is None:
+        _say("the window was closed")
+        return
+    times, arrived = episode.travel_time.mean(), episode.arrival_rate
+    _say(f"traffic seed {seed}: mean travel time {times:.0f} s, {arrived:.0%} of agents arrived")
+    known = None if changes or close else stored.read_stored(folder)
+    if known is not None:
+        _say(tables.stored_text(known))
+    if record is not None:
+        err.print(f"recorded: {record}", highlight=False)
+
+
+def export(
+    folder: RunFolder,
+    out_file: Annotated[Path, typer.Option("--out", metavar="FILE.rou.xml", help="Route file to write.")],
+    traffic_seed: Annotated[int | None, typer.Option(help="Traffic seed (default: the first evaluation seed).")] = None,
+    sampled: Sampled = False,
+) -> None:
+    """Write the learnt routes as a .rou.xml with a .sumocfg, which plain SUMO can run.
+
+    The .sumocfg refers to the network and the background traffic in the cache of this machine.
+    """
+    from relid_sumo.learn import run_folder
+
+    run_folder.load(folder)  # before the import of torch, so that a wrong folder is reported at once
+    from relid_sumo.evaluation import evaluate as evaluation
+    from relid_sumo.evaluation import trained as evaluation_trained
+    from relid_sumo.viewer import export as exporting
+
+    ready, policy = evaluation_trained.load_trained(folder, greedy=not sampled)
+    seed = ready.scenario.seeds.evaluation[0] if traffic_seed is None else traffic_seed
+    config = exporting.export_routes(ready, evaluation.seeded(policy, seed), seed, out_file)
+    err.print(f"exported: {out_file}; run it with: sumo-gui -c {config}", highlight=False)

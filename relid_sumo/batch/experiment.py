@@ -1,4 +1,4 @@
-"""The experiment file: scenarios x algorithms x seeds, checked as a whole before anything runs.
+"""The experiment file: scenarios x algorithms x seeds. All of it is checked before anything runs.
 
 ::
 
@@ -12,7 +12,7 @@
 
     [algorithms.ippo]
 
-    [algorithms.ippo-slow]                    # a name of your own needs the algorithm's: algo
+    [algorithms.ippo-slow]                    # another name needs the key algo
     algo = "ippo"
     ippo.learning_rate = 0.003                # any setting of a training run
 """
@@ -50,50 +50,50 @@ class ScenarioEntry(Settings):
     """One scenario of the grid."""
 
     source: str = ""
-    """A scenario's name or folder, or an OSM file; paths are relative to the experiment's file. The label where not
-    given."""
+    """Scenario's name or folder, or an OSM file; paths are relative to the experiment file. Default: the
+    label."""
     agents: Annotated[int, Field(ge=1)] | None = None
-    """Number of agents, for an OSM file (10 where not given)."""
+    """Number of agents, for an OSM file. Default: 10."""
     bbox: osm.Box | None = None
-    """West, south, east, north in degrees, for an OSM file."""
+    """West, south, east, north in degrees, for an OSM file. Default: the whole file."""
     episodes: Annotated[int, Field(ge=1)] | None = None
-    """Budget on this scenario, in place of the experiment's."""
+    """Number of training episodes on this scenario. Default: the experiment's."""
     settings: Annotated[dict[str, Any], Field(default_factory=dict)]
-    """Settings of the scenario to replace, for instance ``demand.level = 0.4``."""
+    """Replaced settings of the scenario, for instance ``demand.level = 0.4``."""
 
     @property
     def changes(self) -> list[str]:
-        """What is replaced, as ``--set`` takes it."""
+        """The replaced settings in the form of ``--set``."""
         return list(_flat(self.settings))
 
 
 class EvaluationSettings(Settings):
-    """How the final policy of each cell is evaluated."""
+    """The evaluation of the final policy of each cell."""
 
     seeds: Annotated[int, Field(ge=1)] | None = None
-    """How many of the scenario's evaluation traffic seeds; all where not given."""
+    """Number of evaluation traffic seeds. Default: all of the scenario's."""
     baselines: tuple[str, ...] = BY_DEFAULT
-    """What is driven beside it, in the same traffic."""
+    """Baselines to evaluate in the same traffic."""
 
 
 class Experiment(Settings):
-    """What an experiment file holds."""
+    """The content of an experiment file."""
 
     scenarios: Annotated[dict[Name, ScenarioEntry], Field(min_length=1)]
-    """By label; a list of names and OSM files does as well."""
+    """Scenarios by label. A list of names and OSM files is also allowed."""
     algorithms: Annotated[dict[Name, dict[str, Any]], Field(min_length=1)]
-    """By label: settings of a run (`relid_sumo.learn.settings.TrainSettings`) that differ from the defaults."""
+    """Settings of runs by label (`relid_sumo.learn.settings.TrainSettings`), if they differ from the defaults."""
     seeds: Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1)] = (0,)
-    """Training seeds: one run each."""
+    """Training seeds, one run per seed."""
     episodes: Annotated[int, Field(ge=1)] = 100
-    """Budget of a run; a scenario's or an algorithm's own goes before it."""
+    """Training episodes of a run. A scenario's or an algorithm's own value has priority."""
     curriculum: str | None = None
-    """The simulations trained in, as ``meso:0.8,micro:0.2``; an algorithm's own goes before it."""
+    """Simulators of the training, such as ``meso:0.8,micro:0.2``. An algorithm's own value has priority."""
     evaluation: EvaluationSettings = EvaluationSettings()
 
 
 class Cell(Settings):
-    """One run of the grid: its labels, all settings, and a hash of what decides its result."""
+    """One run of the grid: its labels, all settings, and a hash of all that determines its result."""
 
     name: CellName
     scenario: Name
@@ -106,7 +106,7 @@ class Cell(Settings):
 
 
 class Plan(Settings):
-    """The grid, expanded. `sources` are the scenarios by label, their paths absolute."""
+    """The expanded grid. `sources` are the scenarios by label, with absolute paths."""
 
     sources: dict[Name, ScenarioEntry]
     cells: tuple[Cell, ...]
@@ -122,12 +122,12 @@ class Plan(Settings):
 
 
 def read(file: Path) -> Plan:
-    """Return the grid that an experiment file describes.
+    """Return the grid in an experiment file.
 
     Raises
     ------
     InputError
-        Something in it does not exist or does not fit; the message lists every fault, a line each.
+        The file has faults. The message lists all of them, one per line.
     """
     experiment = validate(_labelled(read_toml(file), file), Experiment, str(file))
     baselines = tuple(extension.located(name, file.parent) for name in experiment.evaluation.baselines)
@@ -138,14 +138,14 @@ def read(file: Path) -> Plan:
         where = f"{file}: scenarios.{label}"
         source, changes = _source(entry.source or label, file.parent), _located(entry.settings, file.parent)
         sources[label] = entry.model_copy(update={"source": source, "settings": changes})
-        scenarios[label] = _kept(faults, where, lambda e=sources[label], w=where: _scenario(e, w))  # type: ignore[misc]
-    _kept(faults, f"{file}: evaluation", lambda: baselines_named.baselines(",".join(baselines)))
+        scenarios[label] = _or_fault(faults, where, lambda e=sources[label], w=where: _scenario(e, w))  # type: ignore[misc]
+    _or_fault(faults, f"{file}: evaluation", lambda: baselines_named.baselines(",".join(baselines)))
     problems = {label: _problem(sources[label], one) for label, one in scenarios.items() if one is not None}
     cells = []
     for (label, scenario), name in product(scenarios.items(), experiment.algorithms):
         own = experiment.scenarios[label].episodes or experiment.episodes
         where = f"{file}: algorithms.{name}"
-        train = _kept(
+        train = _or_fault(
             faults,
             where,
             lambda n=name, e=own, w=where: _train(experiment, n, e, w, file.parent),  # type: ignore[misc]
@@ -165,19 +165,19 @@ def read(file: Path) -> Plan:
 
 
 def _labelled(content: dict[str, Any], file: Path) -> dict[str, Any]:
-    """Return an experiment file's content with listed scenarios as tables."""
+    """Return the content of an experiment file, with a list of scenarios converted into tables."""
     names = content.get("scenarios")
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         return content
     labels = [_label(name) for name in names]
     twice = sorted({label for label in labels if labels.count(label) > 1})
     if twice:
-        raise InputError(f"{file}: scenarios: '{twice[0]}' is named twice; for labels of their own: [scenarios.LABEL]")
+        raise InputError(f"{file}: scenarios: '{twice[0]}' is named twice; give each a label: [scenarios.LABEL]")
     return {**content, "scenarios": {label: {"source": name} for label, name in zip(labels, names, strict=True)}}
 
 
-def _kept(faults: list[str], where: str, make: Callable[[], Found]) -> Found | None:
-    """Return what is made; where it cannot be, None, and the reason goes to the faults."""
+def _or_fault(faults: list[str], where: str, make: Callable[[], Found]) -> Found | None:
+    """Return the result of `make`; if it fails, add the reason to the faults and return None."""
     try:
         return make()
     except InputError as error:
@@ -191,7 +191,7 @@ def _label(name: str) -> str:
 
 
 def _source(name: str, folder: Path) -> str:
-    """Return a name of the catalogue as it is, a path made absolute."""
+    """Return a name of the catalogue unchanged, and a path as an absolute path."""
     if name in catalogue.catalogue("scenarios", files.FILE):
         return name
     beside = folder / name
@@ -199,12 +199,12 @@ def _source(name: str, folder: Path) -> str:
 
 
 def is_osm(source: str) -> bool:
-    """Return whether a scenario's source is an OSM file, of which a scenario is yet to be made."""
+    """Return whether a scenario's source is an OSM file, from which a scenario must be made."""
     return osm.is_osm(Path(source))
 
 
 def _scenario(entry: ScenarioEntry, where: str) -> Scenario:
-    """Return the scenario, settings replaced; for an OSM file one that stands for what will be made of it."""
+    """Return the scenario with replaced settings; for an OSM file, a placeholder for the scenario to be made."""
     if not is_osm(entry.source):
         made = scenario_make.load_scenario(entry.source, bbox=entry.bbox, agents=entry.agents)
         return _importable(files.override(made, entry.changes, where))
@@ -226,7 +226,7 @@ def _located(settings: dict[str, Any], folder: Path) -> dict[str, Any]:
 
 
 def _importable(scenario: Scenario) -> Scenario:
-    """Return a scenario whose observation and reward can be imported."""
+    """Return the scenario if its observation and reward can be imported."""
     kinds.layout(scenario)
     kinds.reward(scenario.reward.kind)
     return scenario
@@ -235,7 +235,7 @@ def _importable(scenario: Scenario) -> Scenario:
 def _train(experiment: Experiment, label: str, episodes: int, where: str, folder: Path) -> TrainSettings:
     entry = experiment.algorithms[label]
     if "seed" in entry:
-        raise InputError("seed: the seeds of a grid stand at its top: seeds = [0, 1]")
+        raise InputError("seed: give the seeds at the top of the file, for all algorithms: seeds = [0, 1]")
     content = {"algo": label, "episodes": episodes, "curriculum": experiment.curriculum or [], **entry}
     if isinstance(content["curriculum"], str):
         content["curriculum"] = parse_curriculum(content["curriculum"])
@@ -244,12 +244,14 @@ def _train(experiment: Experiment, label: str, episodes: int, where: str, folder
         return settings
     given = folder / settings.demonstrations
     if not given.is_file():
-        raise InputError(f"demonstrations: there is no {given}; make it with: relid-sumo sed run SCENARIO --out DIR")
+        raise InputError(
+            f"demonstrations: there is no file {given}; make it with: relid-sumo sed run SCENARIO --out DIR"
+        )
     return settings.model_copy(update={"demonstrations": str(given.resolve())})
 
 
 def _problem(entry: ScenarioEntry, scenario: Scenario) -> dict[str, Any]:
-    """Return what makes a scenario what it is, but for names and places: an OSM file counts by its checksum."""
+    """Return the content of a scenario without names and paths; an OSM file is represented by its checksum."""
     file = Path(entry.source) if is_osm(entry.source) else scenario.folder / scenario.network
     roads = [cache.sha256(file), entry.bbox, entry.agents] if file.is_file() else scenario.network
     content = {"roads": roads, **scenario.model_dump(mode="json", exclude={"name", "network"})}
@@ -282,7 +284,7 @@ def _cell(
 
 
 def _command(entry: ScenarioEntry, train: TrainSettings) -> str:
-    """Return what reproduces a cell's training by hand."""
+    """Return the command that reproduces a cell's training."""
     words = ["relid-sumo", "train", entry.source, "--algo", train.algo, "--seed", str(train.seed)]
     words += ["--episodes", str(train.episodes)]
     words += ["--agents", str(entry.agents)] if entry.agents else []
@@ -309,14 +311,14 @@ def _pairs(settings: Mapping[str, Any], before: str = "") -> Iterator[tuple[str,
 
 
 def _duplicates(cells: list[Cell]) -> Iterator[str]:
-    """Yield a line for each pair of cells that share a name, or differ in name alone."""
+    """Yield a line for each pair of cells with the same name, or with the same content."""
     names: dict[str, Cell] = {}
     same: dict[str, Cell] = {}
     for cell in cells:
         if cell.name in names:
-            yield f"the cell '{cell.name}' stands in the grid twice; look at seeds, scenarios and algorithms"
+            yield f"the cell '{cell.name}' is in the grid twice; check seeds, scenarios and algorithms"
             continue
         names[cell.name] = cell
         other = same.setdefault(cell.fingerprint, cell)
         if other is not cell:
-            yield f"the cells '{other.name}' and '{cell.name}' are the same run under two names; leave one out"
+            yield f"the cells '{other.name}' and '{cell.name}' are the same run under two names; remove one"

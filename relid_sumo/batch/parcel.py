@@ -1,4 +1,4 @@
-"""What crosses the network: a scenario's files to a node, a run folder in either direction."""
+"""Files sent over the network: a scenario to a node, a run folder in both directions."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ EXTRACT, RUN, LOG = "extract/", "run/", "log"
 
 
 def pack_scenario(folder: Path) -> dict[str, bytes]:
-    """Return a scenario's files by name: its own beside each other, an extract of the catalogue under ``extract/``."""
+    """Return a scenario's files by name: its own in one folder, an extract of the catalogue under ``extract/``."""
     scenario = read_scenario(folder / FILE)
     files: dict[str, bytes] = {}
     source = scenario.folder / scenario.network
@@ -29,7 +29,7 @@ def pack_scenario(folder: Path) -> dict[str, bytes]:
         source = located.source
         if scenario.network in catalogue.known():
             files[EXTRACT + source.name] = source.read_bytes()
-        else:  # a name that this machine alone knows
+        else:  # a name that only this machine knows
             scenario = scenario.model_copy(update={"network_options": located.settings})
     if EXTRACT + source.name not in files:
         files[source.name] = source.read_bytes()
@@ -46,20 +46,20 @@ def pack_scenario(folder: Path) -> dict[str, bytes]:
 
 
 def unpack_scenario(files: dict[str, bytes], folder: Path) -> None:
-    """Write a scenario's files into a folder; an extract goes to the cache, where networks look for it."""
+    """Write a scenario's files into a folder; an extract goes into the cache, where networks are built from it."""
     for name, content in files.items():
         extract = name.startswith(EXTRACT)
         home = cache.cache_folder() / "osm" if extract else folder
         file = inside.place(home, name.removeprefix(EXTRACT) if extract else name, "a scenario that was sent")
         if not (extract and file.is_file()):
             base_files.write(file, content)
-    note_paths(kinds.located(load_toml(folder / FILE, Scenario), folder))  # the batch that sent it has checked it
+    note_paths(kinds.located(load_toml(folder / FILE, Scenario), folder))  # checked by the batch that sent it
 
 
 def pack_run(folder: Path, log: Path) -> bytes:
-    """Return a run folder, which may be growing, and its log.
+    """Return a run folder, which may still grow, and its log.
 
-    The checkpoint is read first: tables that are read after it hold at least its updates, and going on cuts them to it.
+    The checkpoint is read first. The tables then contain at least its updates, and resuming cuts them to it.
     """
     files = [file for file in folder.rglob("*") if file.is_file() and file.suffix not in {".part", ".lock"}]
     files.sort(key=lambda file: (file.name != run_folder.CHECKPOINT, file))
@@ -73,9 +73,9 @@ def pack_run(folder: Path, log: Path) -> bytes:
 
 
 def unpack_run(content: bytes, folder: Path, log: Path, scenario: Path) -> None:
-    """Write what `pack_run` gave; the checkpoint last, so that a folder cut short goes on from the one before.
+    """Write the content from `pack_run`, the checkpoint last, so that an incomplete folder resumes from the old one.
 
-    The run's scenario is made to find its files in the scenario's folder on this machine.
+    The paths in the run's scenario are changed to the scenario's folder on this machine.
     """
     with tarfile.open(fileobj=io.BytesIO(content)) as tar:
         members = tar.getmembers()
@@ -95,7 +95,7 @@ def unpack_run(content: bytes, folder: Path, log: Path, scenario: Path) -> None:
 
 
 def _here(content: bytes, folder: Path, scenario: Scenario) -> bytes:
-    """Return a run's scenario.toml with the paths of this machine."""
+    """Return a run's scenario.toml with paths of this machine."""
     foreign = folder / f"{FILE}.foreign.part"
     base_files.write(foreign, content)
     here, there = placed(scenario), load_toml(foreign, Scenario)
@@ -107,7 +107,7 @@ def _here(content: bytes, folder: Path, scenario: Scenario) -> bytes:
 
 
 def grow(file: Path, content: bytes) -> None:
-    """Add to a file what it lacks of its longer self: TensorBoard does not follow one that is replaced."""
+    """Append the missing end of a longer version to a file, because TensorBoard does not follow a replaced file."""
     file.parent.mkdir(parents=True, exist_ok=True)
     with file.open("ab") as out:
         out.write(content[out.tell() :])

@@ -1,4 +1,4 @@
-"""The batch: what has to be done is made ready, worked on by a backend, and put into its place cell by cell."""
+"""Run a batch: prepare the unfinished cells, run them on a backend, and store each finished cell."""
 
 from __future__ import annotations
 
@@ -37,14 +37,14 @@ Backend = Literal["local", "ray"]
 
 @dataclass(frozen=True)
 class BatchSettings:
-    """Where cells run, which is not to change their results.
+    """Where cells run. These settings do not change results.
 
     Attributes
     ----------
     backend, address
-        ``local`` or ``ray``, and the address of a Ray cluster (a Ray of this machine where None).
+        ``local`` or ``ray``, and the address of a Ray cluster (None: start Ray on this machine).
     workers
-        Simulation processes of each cell; chosen by cores and cells where None.
+        Simulation processes per cell (None: chosen by the numbers of cores and cells).
     """
 
     backend: Backend = "local"
@@ -54,16 +54,16 @@ class BatchSettings:
 
 @dataclass(frozen=True)
 class Grid:
-    """What a batch is about to do.
+    """The grid before it runs.
 
     Attributes
     ----------
     standings
-        Every cell, and where it stands.
+        The state of each cell.
     slots, workers
-        Cells at once (None: as many as the cluster takes), and simulation processes of each.
+        Number of cells at once (None: as many as the cluster allows), and simulation processes of each.
     seconds
-        Estimated wall-clock time of each cell that is to be run, by name.
+        Estimated wall-clock time of each cell to run, s, by name.
     """
 
     standings: list[Standing]
@@ -73,14 +73,14 @@ class Grid:
 
     @property
     def total_s(self) -> float:
-        """Estimated wall-clock time of all that is to be run; one after the other where `slots` is not known."""
+        """Estimated wall-clock time of all cells to run, s; if `slots` is None, of one after the other."""
         work = self.seconds.values()
         return max([sum(work) / (self.slots or 1), *work])
 
 
 @dataclass(frozen=True)
 class BatchWatch:
-    """Who is told what: the grid before it is run, each event."""
+    """The callbacks of a batch: one for the grid before it runs, one for each event."""
 
     grid: Callable[[Grid], None] = lambda _: None
     event: Callable[[Event], None] = lambda _: None
@@ -89,7 +89,7 @@ class BatchWatch:
 def batch(
     file: Path, out: Path, settings: BatchSettings, watch: BatchWatch, *, dry_run: bool = False
 ) -> list[Standing]:
-    """Run the cells of an experiment file that are neither done nor failed, and return where all stand.
+    """Run the cells of an experiment file that are neither done nor failed, and return the state of each cell.
 
     Parameters
     ----------
@@ -98,9 +98,9 @@ def batch(
     settings
         Where cells run.
     watch
-        Told of the progress.
+        Receives the grid and the events.
     dry_run
-        Only tell the grid and its estimated time; nothing is written but to the cache.
+        Only report the grid and its estimated time. Nothing is written except to the cache.
 
     Raises
     ------
@@ -120,7 +120,7 @@ def batch(
 
 
 def _note(plan: Plan, folder: Path) -> None:
-    """Note the files and the code that an experiment file in a folder names: it is a command of the user's."""
+    """Note the files and the code named by an experiment file in a folder, because the user has chosen that file."""
     for entry in plan.sources.values():
         own = (entry.settings.get("demand") or {}).get("route_file") if "demand" in entry.settings else None
         for path in (entry.source, entry.settings.get("network"), own):
@@ -138,12 +138,12 @@ def _note(plan: Plan, folder: Path) -> None:
 
 
 def _check_named(plan: Plan, out: Path) -> None:
-    """Check that the files that a batch's folder names are such as the user has named; a stranger made it, it may be.
+    """Check that the user has named the files that a batch's folder names, because a stranger may have made the folder.
 
     Raises
     ------
     InputError
-        They are not.
+        The folder names another file.
     """
     file = out / store.BATCH
     for cell in plan.cells:
@@ -165,12 +165,12 @@ def _check_named(plan: Plan, out: Path) -> None:
 
 
 def retry(out: Path, settings: BatchSettings, watch: BatchWatch) -> list[Standing]:
-    """Run the failed cells of a batch again, each from its last checkpoint, and whatever else is not done.
+    """Run the failed cells of a batch again, each from its last checkpoint, and all cells that are not done.
 
     Raises
     ------
     InputError
-        The folder holds no batch, another one runs on it, or the disk is full.
+        The folder contains no batch, another process runs it, or the disk is full.
     """
     plan = store.load(out)
     _check_named(plan, out)
@@ -181,7 +181,7 @@ def retry(out: Path, settings: BatchSettings, watch: BatchWatch) -> list[Standin
 
 
 def _run(plan: Plan, out: Path, settings: BatchSettings, watch: BatchWatch) -> list[Standing]:
-    store.mend(out, plan)
+    store.write_missing_summaries(out, plan)
     grid = _grid(plan, out, settings, watch, keep=True)
     cells = {standing.cell.name: standing.cell for standing in _todo(grid.standings)}
     orders = [
@@ -214,9 +214,9 @@ def _todo(standings: Sequence[Standing]) -> list[Standing]:
 def _grid(
     plan: Plan, out: Path, settings: BatchSettings, watch: BatchWatch, *, keep: bool, changed: Collection[str] = ()
 ) -> Grid:
-    """Make scenarios ready, estimate, and tell; with `keep`, what was made goes into the batch's folder.
+    """Prepare the scenarios, estimate the time and report both; with `keep`, store them in the batch's folder.
 
-    What the folder has of `changed` scenarios is not read.
+    Stored files of `changed` scenarios are not read.
     """
     standings = store.standings(out, plan)
     todo = _todo(standings)
@@ -238,7 +238,7 @@ def _grid(
 
 
 def _scenario(label: str, entry: ScenarioEntry, folder: Path | None) -> Scenario:
-    """Return a scenario: from its folder in the batch where it is there."""
+    """Return a scenario, from its folder in the batch if it is stored there."""
     if folder is not None and (folder / scenario_files.FILE).is_file():
         return scenario_files.read_scenario(folder / scenario_files.FILE)
     if not experiment.is_osm(entry.source):
@@ -250,12 +250,12 @@ def _scenario(label: str, entry: ScenarioEntry, folder: Path | None) -> Scenario
 
 
 def _speeds(ready: PreparedScenario, simulators: Sequence[Simulator], folder: Path | None, keep: bool) -> Speeds:
-    """Return how fast a scenario is driven; with `keep`, it and the scenario as prepared go into the batch's folder."""
+    """Return the speeds of a scenario; with `keep`, store them and the prepared scenario in the batch's folder."""
     if folder is None:
         return _measured(ready, simulators, {})
     file = folder / scenario_files.FILE
     if keep and (not file.is_file() or scenario_files.read_scenario(file) != ready.scenario):
-        file.unlink(missing_ok=True)  # a cell that asks for a simulation not calibrated before has come to the grid
+        file.unlink(missing_ok=True)  # the grid has a new cell whose simulator was not calibrated before
         scenario_files.write_scenario(scenario_files.placed(ready.scenario), folder, [HEADING])
     known: Speeds = {}
     if (folder / SPEED).is_file():
@@ -267,14 +267,14 @@ def _speeds(ready: PreparedScenario, simulators: Sequence[Simulator], folder: Pa
 
 
 class _Known(RootModel[dict[Simulator, Annotated[float, Field(gt=0, allow_inf_nan=False)]]]):
-    """What speed.json has."""
+    """The content of speed.json."""
 
 
 def _measured(ready: PreparedScenario, simulators: Sequence[Simulator], known: Speeds) -> Speeds:
-    """Return how fast a scenario is driven in some simulations, those that are known and the others."""
+    """Return the known speeds of a scenario and those of other simulators, which are measured."""
     speeds = dict(known)
     for simulator in dict.fromkeys(simulators):
         if simulator not in speeds:
-            log.info(f"driving an episode of {ready.scenario.name} ({simulator}), to estimate the time")
+            log.info(f"running an episode of {ready.scenario.name} ({simulator}) to estimate the time")
             speeds[simulator] = estimate.speed(ready, simulator)
     return speeds

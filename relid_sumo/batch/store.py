@@ -1,14 +1,14 @@
-"""The folder of a batch: what lies where, who holds it, what is done.
+"""The folder of a batch: its files, its lock and the states of its cells.
 
 ==============================  ====================================================================================
 batch.json                      the grid: sources, cells, all settings
-batch.lock                      held by the batch that runs
-scenarios/LABEL/scenario.toml   each scenario as all its cells drive it
-runs/CELL.part/                 the run folder of a cell that is not done
-runs/CELL/                      of one that is: an ordinary run folder with an evaluation (`relid_sumo.runs.summary`)
-summaries/CELL.json             a finished cell; it counts as done though its run folder be elsewhere
-failed/CELL.json                the error of a cell that failed
-logs/CELL.log                   what its process printed
+batch.lock                      locked while the batch runs
+scenarios/LABEL/scenario.toml   each scenario, as used by all its cells
+runs/CELL.part/                 the run folder of an unfinished cell
+runs/CELL/                      of a finished cell: an ordinary run folder with an evaluation
+summaries/CELL.json             the summary of a finished cell (`relid_sumo.runs.summary`); it suffices for "done"
+failed/CELL.json                the error of a failed cell
+logs/CELL.log                   the output of a cell's process
 ==============================  ====================================================================================
 """
 
@@ -38,7 +38,7 @@ State = Literal["done", "failed", "unfinished", "waiting"]
 
 @dataclass(frozen=True)
 class Standing:
-    """Where a cell stands: its state, episodes trained, mean return of the last update [s], its error."""
+    """The state of a cell, with episodes trained, mean return of the last update [s] and its error."""
 
     cell: Cell
     state: State
@@ -48,17 +48,17 @@ class Standing:
 
 
 def scenario_folder(folder: Path, cell: Cell) -> Path:
-    """Return where a cell's scenario lies."""
+    """Return the folder of a cell's scenario."""
     return folder / SCENARIOS / cell.scenario
 
 
 def part(folder: Path, cell: Cell) -> Path:
-    """Return the run folder of a cell that is not done."""
+    """Return the run folder of an unfinished cell."""
     return folder / "runs" / f"{cell.name}.part"
 
 
 def whole(folder: Path, cell: Cell) -> Path:
-    """Return the run folder of a cell that is done."""
+    """Return the run folder of a finished cell."""
     return folder / "runs" / cell.name
 
 
@@ -77,12 +77,12 @@ def _failure(folder: Path, cell: Cell) -> Path:
 
 @contextlib.contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Hold a batch's folder; the system lets go of it however this process ends.
+    """Lock a batch's folder. The system releases the lock however this process ends.
 
     Raises
     ------
     InputError
-        Another batch holds it, or it cannot be written.
+        Another batch has locked the folder, or it cannot be written.
     """
     inside.check_folder(folder)
     with contextlib.ExitStack() as held:
@@ -114,7 +114,7 @@ def load(folder: Path) -> Plan:
     Raises
     ------
     InputError
-        It is no such folder, or one of another version.
+        The folder contains no batch, or one of another version.
     """
     file = folder / BATCH
     inside.check_folder(folder)
@@ -128,17 +128,17 @@ def load(folder: Path) -> Plan:
 
 
 def check_same(folder: Path, plan: Plan) -> set[str]:
-    """Check that what was done or begun in a folder is what a grid asks for now; nothing is written or deleted.
+    """Check that finished and unfinished runs in a folder have the settings of a grid; nothing is written or deleted.
 
     Returns
     -------
     set of str
-        Labels of scenarios that are others now, and on which nothing was run yet.
+        Labels of scenarios that have changed, and on which nothing was run.
 
     Raises
     ------
     InputError
-        Cells have the names of others with other settings; the message lists them.
+        Cells have the same names as stored ones but other settings; the message lists them.
     """
     inside.check_folder(folder)
     before = {cell.name: cell for cell in load(folder).cells} if (folder / BATCH).is_file() else {}
@@ -156,20 +156,20 @@ def check_same(folder: Path, plan: Plan) -> set[str]:
             others.append(cell.name)
     if others:
         raise InputError(
-            f"{folder} holds runs of these cells with other settings: {', '.join(others)}; choose another --out, or "
+            f"{folder} contains runs of these cells with other settings: {', '.join(others)}; choose another --out, or "
             f"delete their files in runs and summaries"
         )
     return {c.scenario for c in plan.cells if c.name in before and before[c.name].fingerprint != c.fingerprint}
 
 
 def remove_scenarios(folder: Path, labels: Iterable[str]) -> None:
-    """Remove scenarios that are others now from a batch's folder."""
+    """Remove changed scenarios from a batch's folder."""
     for label in labels:
         shutil.rmtree(folder / SCENARIOS / inside.check_name(label), ignore_errors=True)
 
 
 def standings(folder: Path, plan: Plan) -> list[Standing]:
-    """Return where every cell of a grid stands."""
+    """Return the state of each cell of a grid."""
     return [_standing(folder, cell) for cell in plan.cells]
 
 
@@ -190,15 +190,15 @@ def _standing(folder: Path, cell: Cell) -> Standing:
     return Standing(cell, "unfinished" if begun.exists() else "waiting", *where)
 
 
-def mend(folder: Path, plan: Plan) -> None:
-    """Write the summaries that are missing: a batch may be killed between the last two steps of a cell's end."""
+def write_missing_summaries(folder: Path, plan: Plan) -> None:
+    """Write missing summaries, because a batch may be killed between the last two steps of a cell."""
     for cell in plan.cells:
         if whole(folder, cell).is_dir() and not _summary(folder, cell).is_file():
             finish(folder, cell)
 
 
 def finish(folder: Path, cell: Cell) -> None:
-    """Give a cell's run folder its name, and write its summary."""
+    """Give a finished cell's run folder its final name, and write its summary."""
     if part(folder, cell).exists():
         part(folder, cell).rename(whole(folder, cell))
     labels = runs_summary.Labels.model_validate(cell, from_attributes=True)
@@ -208,11 +208,11 @@ def finish(folder: Path, cell: Cell) -> None:
 
 
 def fail(folder: Path, cell: Cell, error: Exception) -> None:
-    """Keep a cell's error; its folder stays, to go on from."""
+    """Store a cell's error. Its run folder stays, so that the cell can be resumed."""
     content = {"error": str(error), "kind": type(error).__name__, "log": str(log(folder, cell).relative_to(folder))}
     files.write_json(_failure(folder, cell), content)
 
 
 def forget(folder: Path, cell: Cell) -> None:
-    """Forget that a cell failed."""
+    """Remove a cell's error."""
     _failure(folder, cell).unlink(missing_ok=True)

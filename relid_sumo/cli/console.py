@@ -15,9 +15,9 @@ from relid_sumo.base.redact import redact
 
 
 class _Console(Console):
-    """A console that hides keys in a text before it is wrapped and coloured; `redact.guard` filters what is written."""
+    """A console that hides keys in a text before wrapping and colouring it; `redact.guard` filters the output."""
 
-    def render_str(self, text: str, **how: Any) -> Text:  # noqa: ANN401 - as rich has them
+    def render_str(self, text: str, **how: Any) -> Text:  # noqa: ANN401 - rich's arguments
         """See `rich.console.Console`."""
         return super().render_str(redact(text), **how)
 
@@ -55,12 +55,12 @@ def say(text: str) -> None:
 
 
 def clean(text: object) -> str:
-    """Return a text, which may be of a stranger's file, without keys and control characters."""
+    """Return a text, which may come from a stranger's file, without keys and control characters."""
     return printable(redact(str(text)))
 
 
 def plain(text: object) -> str:
-    """Return a text likewise, which rich prints as it is."""
+    """Return a clean text, escaped for rich."""
     return escape(clean(text))
 
 

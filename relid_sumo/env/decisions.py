@@ -1,7 +1,7 @@
-"""Episodes as learning libraries want them: the decisions of each agent, one after another.
+"""Episodes in a form for learning libraries: the decisions of each agent in order.
 
-Agents decide asynchronously. What a policy learns from is one row per decision: the observation, the mask, the slot
-chosen, and the sum of all rewards until the same agent decides again or ends. An agent has no row for a moment in which
+Agents decide asynchronously. A policy learns from one row per decision: the observation, the mask, the chosen slot,
+and the sum of all rewards until the same agent decides again or ends. An agent has no row for moments in which only
 others decide.
 """
 
@@ -20,20 +20,20 @@ from relid_sumo.env.records import ARRIVED
 
 @dataclass(frozen=True, eq=False)
 class AgentDecisions:
-    """What one agent decides in one episode: n decisions in time order.
+    """The n decisions of one agent in one episode, in time order.
 
     Attributes
     ----------
     observation : array of float32, shape (n, 2 m_out + 2)
-        What the agent observes at each decision.
+        The agent's observation at each decision.
     action_mask : array of bool, shape (n, m_out)
-        Slots it may choose.
+        Slots that may be chosen.
     action : array of int, shape (n,)
-        The slot it chooses.
+        The chosen slot.
     reward : array of float32, shape (n,)
         Sum of the rewards after each decision and up to the next decision of this agent, or to its end, s.
     return_s : float
-        Sum of all rewards, s: also of those before the first decision, which no decision can change.
+        Sum of all rewards, s, including those before the first decision, which no decision can change.
     status : str
         ``arrived``, ``horizon``, ``lost`` or ``never inserted``.
     travel_time_s : float
@@ -56,9 +56,9 @@ class CollectedEpisode:
     Attributes
     ----------
     traffic_seed : int
-        The traffic it was driven in.
+        Traffic seed of the episode.
     agents : dict
-        The decisions of every agent, by its name; an agent may have made none.
+        The decisions of each agent, by its name; an agent may have none.
     """
 
     traffic_seed: int
@@ -81,7 +81,7 @@ class CollectedEpisode:
 
 
 class _Rows:
-    """What is known of one agent while the episode runs."""
+    """The rows of one agent during the episode."""
 
     def __init__(self) -> None:
         self.seen: list[Observation] = []
@@ -103,7 +103,7 @@ class _Rows:
         observation = np.array([one["observation"] for one in self.seen], dtype=np.float32)
         mask = np.array([one["action_mask"] for one in self.seen], dtype=bool)
         return AgentDecisions(
-            observation=observation.reshape(-1, observation_size),  # also where there is no row
+            observation=observation.reshape(-1, observation_size),  # also if there is no row
             action_mask=mask.reshape(-1, slots),
             action=np.array(self.actions, dtype=np.int64),
             reward=np.array(self.rewards, dtype=np.float32),
@@ -116,16 +116,16 @@ class _Rows:
 def collect_episode(
     env: RoutingEnv, choose: Callable[[str, Observation], int], *, traffic_seed: int | None = None
 ) -> CollectedEpisode:
-    """Drive one episode to its end and return the decisions of each agent.
+    """Run one episode to its end and return the decisions of each agent.
 
     Parameters
     ----------
     env
         From `parallel_env`.
     choose
-        Returns the slot for an agent's name and its observation, as `load_policy` does; asked for decisions alone.
+        Returns the slot for an agent's name and its observation, as `load_policy` does. Called only for decisions.
     traffic_seed
-        The traffic; drawn as `reset` draws it where not given.
+        Traffic seed. Default: a draw of `reset`.
 
     Raises
     ------
@@ -136,8 +136,8 @@ def collect_episode(
 
     Notes
     -----
-    `reset` pays no reward: an agent that decides in the first moment of an episode is paid what it earned before that
-    with its first decision. No decision changes that part.
+    `reset` returns no reward. If an agent decides in the first moment of an episode, its rewards before this moment are
+    added to those of its first decision. No decision changes that part.
 
     Examples
     --------

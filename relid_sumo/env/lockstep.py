@@ -1,20 +1,20 @@
-"""The environment for libraries that step all agents together: every agent is in every step, to the end of the episode.
+"""The environment for libraries that step all agents together: every agent acts in every step of the episode.
 
 Many libraries (TorchRL's PettingZooWrapper, BenchMARL, vectorised environments) stack the agents into one array. They
-need an action of every agent in every step, and the same keys in every info. `LockstepEnv` gives them that:
+need an action of every agent in every step, and the same keys in every info. `LockstepEnv` provides this:
 
-- An agent that has nothing to decide, because it drives or has ended, gets a mask with slot 0 alone open. A masked
+- An agent without a decision, because it drives or has ended, gets a mask in which only slot 0 is open. A masked
   policy then takes slot 0 with probability 1: its log-probability is 0 and has no gradient, so nothing is learned.
-- An agent that drives shows the observation of its last decision. Its reward is paid at its next decision or its end,
-  so the value of that observation is still the mean of what the agent will earn. Before its first decision an agent
-  shows zeros, after its end -1 everywhere.
-- The agents end together, with the last of them. What an agent earns after its own end is 0.
+- An agent that drives has the observation of its last decision. It gets its reward at its next decision or its end,
+  so the value of that observation is still the expected future return. Before its first decision an agent
+  observes zeros, after its end -1 everywhere.
+- All agents terminate together, with the last one. The reward of an agent after its own end is 0.
 - Infos are numbers: ``decides``, ``arrived`` and ``travel_time_s`` (0 until the trip ends).
 
-A library sees many steps between two decisions of an agent. So discount by 1, and use lambda 1 in generalised advantage
+A library sees many steps between two decisions of an agent. So use discount 1 and lambda 1 in generalised advantage
 estimation: the advantage of a decision is then the sum of all later rewards of the agent minus the critic's value, and
-the steps in between have no effect on it. With a smaller lambda or discount they would. `collect_episode` gives rows of
-decisions alone, for which any lambda is right.
+the steps in between have no effect. With a smaller lambda or discount they have one. `collect_episode` returns rows
+of decisions only, for which any lambda is valid.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def lockstep_env(
     Raises
     ------
     InputError
-        There is no such scenario, or it cannot be driven.
+        There is no such scenario, or it cannot be prepared.
 
     Examples
     --------
@@ -55,15 +55,15 @@ def lockstep_env(
 
 
 class LockstepEnv(ParallelEnv[str, Observation, Any]):
-    """A `RoutingEnv` in which every agent takes part in every step; see the module's text.
+    """A `RoutingEnv` in which every agent acts in every step; see the module's docstring.
 
     Parameters
     ----------
     env
-        The environment; closed with this one.
+        The wrapped environment. Closing this one closes it.
     """
 
-    metadata = {"name": "relid_sumo_lockstep_v0", "render_modes": []}  # noqa: RUF012 - PettingZoo reads it so
+    metadata = {"name": "relid_sumo_lockstep_v0", "render_modes": []}  # noqa: RUF012 - PettingZoo's interface
 
     def __init__(self, env: RoutingEnv) -> None:
         self.routing = env

@@ -156,12 +156,12 @@ def check_weights(weights: Mapping[str, object], agents: int, m_out: int) -> Non
     Raises
     ------
     ValueError
-        They are not those of so many agents with so many slots.
+        The weights do not fit this number of agents and slots.
     """
     shapes = {name: array.shape for name, array in weights.items() if isinstance(array, np.ndarray)}
     sizes = {"slot.0": shapes.get("slot.0.bias", ()), "whole.0": shapes.get("whole.0.bias", ())}
     if any(len(size) != 2 for size in sizes.values()):
-        raise ValueError("the actor's layers are not there")
+        raise ValueError("the actor's layers are missing")
     scorer, hidden = sizes["slot.0"][1], sizes["whole.0"][1]
     seen, width = (shapes.get(f"{name}.0.weight", ())[1:2] or (0,) for name in ("slot", "whole"))
     wanted = {
@@ -175,9 +175,9 @@ def check_weights(weights: Mapping[str, object], agents: int, m_out: int) -> Non
         "whole.1.bias": (agents, m_out),
     }
     if shapes != wanted or len(weights) != len(wanted):
-        raise ValueError(f"the actor's layers are not those of {agents} agents with {m_out} slots")
+        raise ValueError(f"the actor's layers do not fit {agents} agents with {m_out} slots")
     if not all(isinstance(array, np.ndarray) and np.isfinite(array).all() for array in weights.values()):
-        raise ValueError("the actor has weights that are no numbers")
+        raise ValueError("the actor has weights that are not finite")
 
 
 def actor(path: str) -> Logits:

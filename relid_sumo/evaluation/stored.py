@@ -27,7 +27,7 @@ Stored = Literal["new", "added", "replaced", "unchanged"]
 
 
 def store(folder: Path, ready: PreparedScenario, records: Mapping[str, Sequence[EpisodeRecord]]) -> Stored:
-    """Store an evaluation of a run, which has to be of the run's own scenario; return what became of the stored one.
+    """Store an evaluation of a run on its own scenario, and return how it changed the stored one.
 
     Parameters
     ----------
@@ -56,13 +56,13 @@ def store(folder: Path, ready: PreparedScenario, records: Mapping[str, Sequence[
 
 
 def write(folder: Path, evaluation: dict[str, Any], drawn: dict[str, Any]) -> None:
-    """Write the evaluation of a run and its routes, in place of those stored before."""
+    """Write the evaluation of a run and its routes, replacing the stored ones."""
     files.write_json(folder / layout.ROUTES, drawn)
     files.write_json(folder / layout.EVALUATION, evaluation)
 
 
 def read_stored(folder: Path) -> StoredEvaluation | None:
-    """Return the evaluation in a run folder; None where there is none.
+    """Return the evaluation in a run folder; None if there is none.
 
     Raises
     ------
@@ -74,7 +74,7 @@ def read_stored(folder: Path) -> StoredEvaluation | None:
 
 
 def _read(file: Path) -> dict[str, Any] | None:
-    """Return a stored file; None where there is none that can be read: the new one takes its place."""
+    """Return a stored file; None if it is missing or unreadable, so that the new one replaces it."""
     try:
         return files.read_json(file)
     except InputError:

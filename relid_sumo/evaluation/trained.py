@@ -94,7 +94,7 @@ def _actor(state: dict[str, Any], folder: Path, agents: int, m_out: int) -> tupl
     Raises
     ------
     InputError
-        It has none that fit the run, or names code that the user has not named.
+        The checkpoint has no weights that fit the run, or it names code that the user has not named.
     """
     file = folder / run_folder.CHECKPOINT
     try:

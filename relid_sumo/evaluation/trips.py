@@ -31,9 +31,9 @@ def write_trips(file: Path, ready: PreparedScenario, records: Mapping[str, Seque
     """Write one row per policy, traffic seed and agent.
 
     ``departure_s`` is the scheduled departure after the warm-up, and ``travel_time_s`` is counted from it.
-    ``free_flow_time_s`` is that of the fastest route on an empty network, ``delay_s`` what the trip took longer.
-    ``distance_m`` is the length of the edges in ``route``, the edges driven, with spaces between them; the first and
-    the last edge count whole. A vehicle that did not arrive (`status`) has the travel time of `EpisodeRecord`.
+    ``free_flow_time_s`` is the time of the fastest route on an empty network, ``delay_s`` the additional travel time.
+    ``route`` is the edges driven, separated by spaces, and ``distance_m`` is their total length; the first and
+    the last edge count in full. A vehicle that did not arrive (`status`) has the travel time of `EpisodeRecord`.
     """
     task, graph = ready.task, ready.task.graph
     free_s = graph.free_flow_s[task.origin] + task.free_to_go[task.row, task.origin].astype(float)

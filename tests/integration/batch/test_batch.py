@@ -146,7 +146,7 @@ def test_a_batch_accepts_summaries_from_other_machines(
 def test_other_settings_with_the_same_names_are_refused(grid: Path, mine: Path, tmp_path: Path) -> None:
     other = tmp_path / "grid.toml"
     other.write_text(GRID.replace("episodes = 6", "episodes = 8"))
-    with pytest.raises(InputError, match="holds runs of these cells with other settings: town-ippo-0, town-ippo-1"):
+    with pytest.raises(InputError, match="contains runs of these cells with other settings: town-ippo-0, town-ippo-1"):
         run.batch(other, mine, run.BatchSettings(), run.BatchWatch())
     other.write_text(GRID.replace("[0, 1]", "[0, 1, 2]"))
     assert [s.state for s in run.batch(other, mine, run.BatchSettings(), run.BatchWatch(), dry_run=True)] == [

@@ -156,7 +156,7 @@ def test_every_fault_is_listed_at_once(tmp_path: Path) -> None:
         "algorithms.ippo: unknown key 'ippo.lerning_rate' in [ippo] (did you mean 'learning_rate'?)",
         "algorithms.ippo: unknown key 'epochs'",
         "algorithms.pppo: there is no algorithm 'pppo' (did you mean 'ippo'?)",
-        "algorithms.fixed: seed: the seeds of a grid stand at its top",
+        "algorithms.fixed: seed: give the seeds at the top of the file",
         "evaluation.seeds = 99: scenario 'orlando' has 20 evaluation seeds",
     ):
         assert any(said in line for line in found), f"{said}\n" + "\n".join(found)
@@ -185,7 +185,7 @@ def test_every_fault_is_listed_at_once(tmp_path: Path) -> None:
         ),
         ("[scenarios.town]\nagents = 3\n[algorithms.ippo]", "--agents are for an OSM file"),
         ('scenarios = ["town", "town"]\n[algorithms.ippo]', "'town' is named twice"),
-        ('scenarios = ["town"]\nseeds = [1, 1]\n[algorithms.ippo]', "the cell 'town-ippo-1' stands in the grid twice"),
+        ('scenarios = ["town"]\nseeds = [1, 1]\n[algorithms.ippo]', "the cell 'town-ippo-1' is in the grid twice"),
         (
             'scenarios = ["town"]\n[algorithms.ippo]\n[algorithms.same]\nalgo = "ippo"',
             "the cells 'town-ippo-0' and 'town-same-0' are the same run under two names",

@@ -120,14 +120,23 @@ def view(
             help="Record a picture without a screen. Boxes are agents; circles of their colour are destinations.",
         ),
     ] = None,
+    baseline: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Show a baseline (as evaluate --baselines) in place of the trained policy."),
+    ] = None,
     sampled: Sampled = False,
     changes: Set = None,
     close: Close = None,
 ) -> None:
     """Show an episode of the trained policy in sumo-gui, with agents and destinations highlighted."""
+    from relid_sumo.base.errors import InputError
+    from relid_sumo.baseline import named
     from relid_sumo.learn import run_folder
 
     run_folder.load(folder)  # before the import of torch, so that a wrong folder is reported at once
+    others = {} if baseline is None else named.baselines(baseline)
+    if baseline is not None and len(others) != 1:
+        raise InputError(f"--baseline {baseline}: name one baseline")
     from relid_sumo.cli import tables
     from relid_sumo.evaluation import evaluate as evaluation
     from relid_sumo.evaluation import stored
@@ -137,6 +146,8 @@ def view(
     ready, policy = evaluation_trained.load_trained(
         folder, greedy=not sampled, changes=changes or [], closed=close or []
     )
+    for other in named.plan_baselines(others, ready).values():
+        policy = other
     seed = ready.scenario.seeds.evaluation[0] if traffic_seed is None else traffic_seed
     policy = evaluation.seeded(policy, seed)
     episode = viewing.view(ready, policy, traffic_seed=seed, delay_ms=delay, record=record)
@@ -145,7 +156,7 @@ def view(
         return
     times, arrived = episode.travel_time.mean(), episode.arrival_rate
     _say(f"traffic seed {seed}: mean travel time {times:.0f} s, {arrived:.0%} of agents arrived")
-    known = None if changes or close else stored.read_stored(folder)
+    known = None if changes or close or baseline else stored.read_stored(folder)
     if known is not None:
         _say(tables.stored_text(known))
     if record is not None:
@@ -156,20 +167,31 @@ def export(
     folder: RunFolder,
     out_file: Annotated[Path, typer.Option("--out", metavar="FILE.rou.xml", help="Route file to write.")],
     traffic_seed: Annotated[int | None, typer.Option(help="Traffic seed (default: the first evaluation seed).")] = None,
+    baseline: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Show a baseline (as evaluate --baselines) in place of the trained policy."),
+    ] = None,
     sampled: Sampled = False,
 ) -> None:
     """Write the learnt routes as a .rou.xml with a .sumocfg, which plain SUMO can run.
 
     The .sumocfg refers to the network and the background traffic in the cache of this machine.
     """
+    from relid_sumo.base.errors import InputError
+    from relid_sumo.baseline import named
     from relid_sumo.learn import run_folder
 
     run_folder.load(folder)  # before the import of torch, so that a wrong folder is reported at once
+    others = {} if baseline is None else named.baselines(baseline)
+    if baseline is not None and len(others) != 1:
+        raise InputError(f"--baseline {baseline}: name one baseline")
     from relid_sumo.evaluation import evaluate as evaluation
     from relid_sumo.evaluation import trained as evaluation_trained
     from relid_sumo.viewer import export as exporting
 
     ready, policy = evaluation_trained.load_trained(folder, greedy=not sampled)
+    for other in named.plan_baselines(others, ready).values():
+        policy = other
     seed = ready.scenario.seeds.evaluation[0] if traffic_seed is None else traffic_seed
     config = exporting.export_routes(ready, evaluation.seeded(policy, seed), seed, out_file)
     err.print(f"exported: {out_file}; run it with: sumo-gui -c {config}", highlight=False)

@@ -40,7 +40,7 @@ from relid_sumo.runs.layout import EVALUATION, METRICS, ROUNDS, RUN_FORMAT, SCEN
 from relid_sumo.scenario.settings import ID
 
 SUMMARY_FORMAT = 1
-ALGORITHM = re.compile(r"[^=+@\x00-\x1f\x7f-\x9f-][^\x00-\x1f\x7f-\x9f]{0,60}")  # no formula, no control characters
+ALGORITHM = re.compile(r"[^=+@\x00-\x1f\x7f-\x9f-][^\x00-\x1f\x7f-\x9f]{0,1000}")  # no formula, no control characters
 
 
 class Read(BaseModel):

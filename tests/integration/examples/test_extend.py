@@ -89,6 +89,15 @@ def test_the_trained_policy_is_exported_and_reported(run: Path) -> None:
     assert "\ntown,Reinforce," in (run / "own.csv").read_text()
 
 
+@pytest.mark.gui
+def test_the_run_and_an_own_baseline_are_viewed(run: Path) -> None:
+    for name, words in {"own.png": [], "base.png": ["--baseline", "examples/baseline.py:main_roads"]}.items():
+        relid_sumo("view", "own", *words, "--record", name, cwd=run)
+        assert (run / name).read_bytes().startswith(b"\x89PNG")
+    assert (run / "own.png").read_bytes() != (run / "base.png").read_bytes()
+    assert "name one baseline" in relid_sumo("view", "own", "--baseline", "hist,turns", cwd=run, code=2)
+
+
 def test_a_policy_that_does_not_fit_is_refused(run: Path) -> None:
     told = relid_sumo("evaluate", "own", "--set", "observation.kind=roads", cwd=run, code=2)
     assert "trained on observations of width" in told

@@ -29,6 +29,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -153,6 +154,7 @@ def _refused(arguments: Sequence[str]) -> str:
     return ""
 
 
+@cache
 def _without_actions() -> Any:  # noqa: ANN401 - a click command, which typer does not type
     """Return the command line with commands that only parse."""
     from relid_sumo.cli.main import app  # noqa: PLC0415 - a tool may be asked for --help without the package
@@ -173,14 +175,18 @@ def _tool(arguments: Sequence[str]) -> str:
     tool, *rest = arguments
     if not (ROOT / tool).is_file():
         return f"there is no {tool}"
-    command = [rest[0]] if rest and not rest[0].startswith("-") and tool == "tools/study.py" else []
-    shown = subprocess.run(
-        [sys.executable, str(ROOT / tool), *command, "--help"], capture_output=True, text=True, check=False
-    )
-    if shown.returncode:
-        return f"{tool} {' '.join([*command, '--help'])} fails: {shown.stderr.strip()[-300:]}"
-    unknown = [word for word in rest if word.startswith("--") and word.partition("=")[0] not in shown.stdout]
-    return f"no option {', '.join(unknown)}" if unknown else ""
+    command = (rest[0],) if rest and not rest[0].startswith("-") and tool == "tools/study.py" else ()
+    text, problem = _help(tool, *command)
+    unknown = [word for word in rest if word.startswith("--") and word.partition("=")[0] not in text]
+    return problem or (f"no option {', '.join(unknown)}" if unknown else "")
+
+
+@cache
+def _help(tool: str, *command: str) -> tuple[str, str]:
+    """Return the help of a tool, and what is wrong where it has none."""
+    words = [sys.executable, str(ROOT / tool), *command, "--help"]
+    shown = subprocess.run(words, capture_output=True, text=True, check=False)
+    return shown.stdout, f"{tool} has no --help: {shown.stderr.strip()[-300:]}" if shown.returncode else ""
 
 
 def run(page: Path) -> Iterator[str]:

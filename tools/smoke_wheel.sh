@@ -18,7 +18,8 @@ venv/bin/relid-sumo evaluate run --seeds 1
 venv/bin/relid-sumo report run --out report.html
 
 # Without its extra, a command says what to install.
-message="$(venv/bin/relid-sumo sed run town --llm openai --set sed.llm.model=m --out s 2>&1 || true)"
+message="$(venv/bin/relid-sumo sed run town --llm openai --set sed.llm.model=m \
+    --set sed.llm.base_url=http://127.0.0.1:1/v1 --out s 2>&1 || true)"
 grep -qF 'pip install "relid_sumo[llm]"' <<<"$(tr -d '\n' <<<"$message")" || { echo "no hint: $message" >&2; exit 1; }
 
 if [[ -n "${DEMO:-}" ]]; then

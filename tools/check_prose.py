@@ -22,7 +22,10 @@ COVERED = (
     *("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "docs/**/*.md", "examples/**/*.py", "experiments/*.toml"),
     *("networks/*/network.toml", "scenarios/*/scenario.toml", "pyproject.toml", "Makefile", "mkdocs.yml", ".ci/run"),
     *(".github/**/*.md", ".github/**/*.yml", "Dockerfile", "tools/*.py"),
-    *(f"relid_sumo/{wing}/*.py" for wing in ("batch", "cli", "env", "evaluation", "reports", "runs", "sim", "viewer")),
+    *(
+        f"relid_sumo/{wing}/*.py"
+        for wing in ("api", "base", "batch", "cli", "env", "evaluation", "reports", "runs", "sim", "viewer")
+    ),
     *(f"tests/*/{wing}/*.py" for wing in ("batch", "cli", "env", "examples", "reports", "sim", "viewer")),
     *("relid_sumo/reports/page.html", "tests/conftest.py", "tests/conformance/*.py"),
 )

@@ -1,1 +1,1 @@
-"""The functions of the public API, which `relid_sumo` offers by name."""
+"""The functions of the public API. Import them from `relid_sumo`."""

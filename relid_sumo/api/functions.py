@@ -1,6 +1,6 @@
 """Train, evaluate, view and report in one call each. Import them from `relid_sumo`.
 
-What they do is logged by ``logging.getLogger("relid_sumo")``.
+They log to ``logging.getLogger("relid_sumo")``.
 """
 
 from __future__ import annotations
@@ -42,25 +42,25 @@ def prepare(
     changes: Sequence[str] = (),
     closed: Sequence[str] = (),
 ) -> PreparedScenario:
-    """Return a scenario that can be driven: its network built, its traffic calibrated and measured.
+    """Prepare a scenario: build its network, and calibrate and measure its traffic.
 
-    All of it is cached: the first call may take minutes, the next takes a second.
+    All results are cached. The first call may take minutes, the next one takes a second.
 
     Parameters
     ----------
     scenario
         A scenario, its name, its folder, or an OSM file.
     simulators
-        What it will be driven in: ``micro``, and ``meso`` for SUMO's mesoscopic simulation.
+        Simulators to prepare for: ``micro``, and ``meso`` for SUMO's mesoscopic simulation.
     changes
-        Settings to replace, as ``"demand.level=0.4"``.
+        Settings to replace, such as ``"demand.level=0.4"``.
     closed
-        Edges (SUMO's names) that nobody may use.
+        Edges (SUMO's ids) that no vehicle may use.
 
     Raises
     ------
     InputError
-        There is no such scenario, or it cannot be driven; the message says why.
+        There is no such scenario, or it cannot be prepared; the message says why.
 
     Examples
     --------
@@ -81,33 +81,33 @@ def train(
     curriculum: str | Sequence[tuple[str, float]] = (),
     changes: Sequence[str] = (),
     workers: int | None = None,
-    **settings: Any,  # noqa: ANN401 - what TrainSettings takes, which validates it
+    **settings: Any,  # noqa: ANN401 - fields of TrainSettings, which validates them
 ) -> Path:
-    """Train a policy, and return the run folder.
+    """Train a policy and return the run folder.
 
     Parameters
     ----------
     scenario
         A scenario, its name, its folder, or an OSM file.
     out
-        The run folder, which must not exist yet; ``runs/SCENARIO-ALGO-SEED`` where not given.
+        The run folder, which must not exist yet. Default: ``runs/SCENARIO-ALGO-SEED``.
     algo
         The algorithm: ``ippo``, ``mappo``, ``reled``, ``leed``, ``bc``, ``bc+ippo``, or the import path of your own.
     episodes, seed
-        Budget, and seed of weights, actions and the order of traffic.
+        Number of training episodes, and seed of weights, actions and the order of traffic.
     curriculum
-        Simulations trained in, one after the other, as ``"meso:0.8,micro:0.2"``.
+        Simulators of the training in turn, such as ``"meso:0.8,micro:0.2"``.
     changes
-        Settings of the scenario to replace, as ``"demand.level=0.4"``.
+        Settings of the scenario to replace, such as ``"demand.level=0.4"``.
     workers
-        Simulation processes, one per core where not given; does not change the results.
+        Number of simulation processes. It does not change the results. Default: one per core.
     **settings
         Other fields of `TrainSettings`, for instance ``ippo={"clip": 0.1}``.
 
     Raises
     ------
     InputError
-        A setting or the scenario does not fit, or the folder is taken.
+        A setting or the scenario is not valid, or the folder exists.
     SimulationError
         SUMO failed, or a loss is not finite.
 
@@ -133,19 +133,19 @@ def train(
 
 
 def resume(run: Path | str, *, workers: int | None = None) -> Path:
-    """Continue an interrupted run from its last checkpoint, exactly as if it had not been interrupted.
+    """Resume an interrupted run from its last checkpoint. The result is the same as without the interruption.
 
     Parameters
     ----------
     run
         The run folder.
     workers
-        Simulation processes, one per core where not given; does not change the results.
+        Number of simulation processes. It does not change the results. Default: one per core.
 
     Raises
     ------
     InputError
-        The folder has no run that can be continued.
+        The folder contains no run that can be resumed.
 
     Examples
     --------
@@ -171,26 +171,26 @@ def evaluate(
 ) -> Evaluation:
     """Compare policies on the same trips in the same traffic.
 
-    The result for a run folder is stored there for `report`, unless something is changed or drawn.
+    The result for a run folder is stored there for `report`, unless the scenario is changed or actions are drawn.
 
     Parameters
     ----------
     what
         A run folder, whose policy is called ``trained``, or a prepared scenario.
     policies
-        What to compare by name, as `baselines` returns them; the default baselines where not given. Routes of those
-        that plan are planned here.
+        Policies to compare by name, as returned by `baselines`. Default: the default baselines. Baselines with routes
+        are planned by this function.
     traffic, seeds
-        Set of traffic seeds (``evaluation``, which training never sees, ``validation`` or ``training``), and how many
-        of them; all where not given.
+        Set of traffic seeds (``evaluation``, held out from training, ``validation`` or ``training``), and number of
+        seeds. Default: all.
     branches
-        Share of the trained policy's decisions at which every other choice is tried too; slow.
+        Share of the trained policy's decisions at which every other slot is tried too. Default: 0. Slow.
     sampled
-        Draw the trained policy's actions, in place of taking the most probable ones.
+        Draw the trained policy's actions instead of choosing the most probable ones.
     changes, closed
         What-if, for a run folder: settings of its scenario to replace, and edges to close.
     workers
-        Simulation processes, one per core where not given; does not change the results.
+        Number of simulation processes. It does not change the results. Default: one per core.
 
     Raises
     ------
@@ -233,20 +233,20 @@ def view(
     delay_ms: float = 100.0,
     record: Path | str | None = None,
 ) -> EpisodeRecord | None:
-    """Play an episode in sumo-gui, and return its record; None if the window is closed before the end.
+    """Play an episode in sumo-gui and return its record; None if the user closes the window before the end.
 
     Parameters
     ----------
     what
         A run folder, or a prepared scenario.
     policy
-        What to show; the run's own policy where not given.
+        Policy to show. Default: the run's own policy.
     traffic_seed
-        Traffic to show; the first evaluation seed where not given.
+        Traffic seed to show. Default: the first evaluation seed.
     delay_ms
         Pause after each simulated second, ms.
     record
-        A .png file: record a picture on a virtual screen in place of showing a window.
+        A .png file: record a picture on a virtual screen instead of showing a window.
 
     Raises
     ------
@@ -288,21 +288,21 @@ def report(
     folders
         Batches, folders of runs, or single run folders.
     out
-        The file; its ending says what to write: .html, .md, .csv or .tex.
+        The report file. Its ending selects the format: .html, .md, .csv or .tex.
     figures
-        Folder for figures as PNG and PDF.
+        Folder for figures as PNG and PDF. Default: no figures.
     title
-        What to call the report; after the folders where not given.
+        Title of the report. Default: the folders' names.
 
     Returns
     -------
     Written
-        How many runs are in it, what is missing, and the files written.
+        Number of runs, missing runs and the files written.
 
     Raises
     ------
     InputError
-        There is no run that can be read, or the file cannot be written.
+        There is no run to report on, or the file cannot be written.
 
     Examples
     --------

@@ -1,1 +1,1 @@
-"""What every wing needs: errors, files, settings, random streams, processes, the way to SUMO's programs."""
+"""Code shared by all wings: errors, files, settings, random streams, processes, paths of SUMO's programs."""

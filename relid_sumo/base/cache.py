@@ -1,4 +1,4 @@
-"""The cache folder: files that can be made again, named by a hash of what they are made from."""
+"""The cache folder: files that can be recomputed, named by a hash of their inputs."""
 
 from __future__ import annotations
 
@@ -18,23 +18,23 @@ Made = TypeVar("Made")
 Result = TypeVar("Result")
 
 CACHE_VARIABLE = "RELID_SUMO_CACHE"
-LOCKS = "locks"  # folder of the locks of what is being made
+LOCKS = "locks"  # folder of the locks of files being made
 DECIDE_RESULTS = ("base", "network", "scenario", "sim", "env", "baseline", "sed", "learn")
 
 
 def cache_folder() -> Path:
-    """Return the folder for what can be made again: RELID_SUMO_CACHE, or the user's cache folder."""
+    """Return the cache folder: RELID_SUMO_CACHE, or the user's cache folder."""
     return Path(os.environ.get(CACHE_VARIABLE) or platformdirs.user_cache_path("relid_sumo"))
 
 
 def cache_file(kind: str, name: str, content: object, ending: str) -> Path:
-    """Return where a result is cached: a file named by a hash of everything it is computed from."""
+    """Return the file in which a result is cached. Its name contains a hash of the result's inputs."""
     key = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
     return cache_folder() / kind / f"{name}-{key}{ending}"
 
 
 def once(path: Path, make: Callable[[], None]) -> None:
-    """Make a file or folder of the cache where it is not there; of several processes one makes it, and all wait."""
+    """Make a file or folder of the cache if it is missing. Only one process makes it; others wait."""
     if path.exists():
         return
     lock = cache_folder() / LOCKS / f"{'-'.join(path.relative_to(cache_folder()).parts)}.lock"
@@ -52,18 +52,18 @@ def cached(
     save: Callable[[Path, Made], None],
     load: Callable[[Path], Result],
 ) -> Result:
-    """Return a result from the cache; made and saved where it is not there.
+    """Return a result from the cache. A missing result is computed and saved first.
 
     Parameters
     ----------
     kind, name, ending
-        The folder, and what the file's name begins and ends with.
+        The folder, and the start and the end of the file's name.
     content
-        All that the result is computed from, as JSON; its hash is in the file's name.
+        All inputs of the result, as JSON. Their hash is in the file's name.
     make
         Computes the result.
     save, load
-        Write it as a file, whole (`relid_sumo.base.files`), and read it back. What is returned is always what was read.
+        Write the result as a complete file (`relid_sumo.base.files`), and read it. The returned result is always read.
     """
     file = cache_file(kind, name, content, ending)
     once(file, lambda: save(file, make()))
@@ -71,7 +71,7 @@ def cached(
 
 
 def cached_json(kind: str, name: str, content: object, make: Callable[[], Result]) -> Result:
-    """Return a result that is JSON from the cache; see `cached`."""
+    """Return a JSON result from the cache; see `cached`."""
 
     def save(file: Path, made: Result) -> None:
         files.write_json(file, made)
@@ -85,7 +85,7 @@ def cached_json(kind: str, name: str, content: object, make: Callable[[], Result
 
 @lru_cache(maxsize=1)
 def code() -> str:
-    """Return a hash of the wings that decide results: a cached file is valid while they are unchanged."""
+    """Return a hash of the wings that determine results. A cached file is valid while they do not change."""
     package = Path(__file__).parents[1]
     sources = (f for wing in DECIDE_RESULTS for f in sorted((package / wing).rglob("*")) if f.suffix in {".py", ".j2"})
     return hashlib.sha256(b"".join(source.read_bytes() for source in sources)).hexdigest()

@@ -1,7 +1,7 @@
 """A user's own code by its import path: ``package.module:NAME`` or ``file.py:NAME``.
 
-This is how an algorithm, an observation, a reward, a baseline or a language-model provider that is not part of this
-package is found. The built-in ones are found in the same manner.
+Algorithms, observations, rewards, baselines and language-model providers from outside this package are found by such a
+path. Built-in ones are found in the same manner.
 """
 
 from __future__ import annotations
@@ -22,32 +22,32 @@ FORM = "package.module:NAME or file.py:NAME"
 
 
 def is_path(name: str) -> bool:
-    """Return whether a name is an import path rather than the name of something built in."""
+    """Return whether a name is an import path, and not the name of a built-in object."""
     return ":" in name
 
 
 def short(name: str) -> str:
-    """Return the last part of an import path, which names the object; other names as they are."""
+    """Return the last part of an import path, which names the object; other names unchanged."""
     return name.rpartition(":")[2]
 
 
 def located(name: str, folder: Path | None = None) -> str:
-    """Return an import path whose file, where it names one, is absolute; `folder` is what a relative one starts at."""
+    """Return an import path with an absolute file, if it has a file. Relative files are relative to `folder`."""
     module, _, attribute = name.rpartition(":")
     if not module.endswith(".py"):
         return name
     return f"{((folder or Path.cwd()) / module).resolve()}:{attribute}"
 
 
-def load(name: str, what: str) -> Any:  # noqa: ANN401 - whatever the user's module defines
+def load(name: str, what: str) -> Any:  # noqa: ANN401 - any object of the user's module
     """Return the object at an import path.
 
     Parameters
     ----------
     name
-        ``package.module:NAME``, where the present folder is searched too, or ``file.py:NAME``.
+        ``package.module:NAME`` (also searched in the working directory) or ``file.py:NAME``.
     what
-        What it is meant to be, for the message: ``algorithm``, ``reward``, ...
+        Kind of the object, for the message: ``algorithm``, ``reward``, ...
 
     Raises
     ------
@@ -65,14 +65,14 @@ def load(name: str, what: str) -> Any:  # noqa: ANN401 - whatever the user's mod
 
 
 def source_hash(name: str, what: str) -> str:
-    """Return the SHA-256 of the source file that defines what an import path names."""
+    """Return the SHA-256 of the source file that defines the object at an import path."""
     module = name.rpartition(":")[0]
     file = getattr(_module(module, f"{what} '{name}'"), "__file__", None)
     return hashlib.sha256(Path(file).read_bytes() if file else module.encode()).hexdigest()
 
 
 def failed(name: str, what: str, error: BaseException) -> InputError:
-    """Return the error to raise where a user's own code raises one."""
+    """Return the error to raise if a user's code raises one."""
     return InputError(f"{what} '{name}' raises {_described(error)}")
 
 
@@ -83,7 +83,7 @@ def _module(module: str, who: str) -> ModuleType:
 
 def _installed(module: str, who: str) -> ModuleType:
     here = str(Path.cwd())
-    if here not in sys.path:  # as `python -m` does; a console script does not
+    if here not in sys.path:  # as with `python -m`, but not with a console script
         sys.path.insert(0, here)
     try:
         return importlib.import_module(module)
@@ -104,7 +104,7 @@ def _from_file(file: Path, who: str) -> ModuleType:
     if spec is None or spec.loader is None:
         raise InputError(f"{who}: {file} is not a Python file")
     module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module  # dataclasses and pydantic look their module up there
+    sys.modules[name] = module  # dataclasses and pydantic look up modules there
     try:
         spec.loader.exec_module(module)
     except (Exception, SystemExit) as error:
@@ -114,10 +114,10 @@ def _from_file(file: Path, who: str) -> ModuleType:
 
 
 def _described(error: BaseException) -> str:
-    """Return an exception in one line: its type, what it says, and where it was raised."""
+    """Return an exception in one line: its type, its message and its location."""
     text = " ".join(str(error).split())
     if isinstance(error, SyntaxError):
-        return f"{type(error).__name__}: {text}"  # which names file and line
+        return f"{type(error).__name__}: {text}"  # the message names file and line
     frames = [f for f in traceback.extract_tb(error.__traceback__) if not f.filename.startswith("<frozen")]
     where = f" ({frames[-1].filename}, line {frames[-1].lineno})" if frames else ""
     return f"{type(error).__name__}{f': {text}' if text else ''}{where}"

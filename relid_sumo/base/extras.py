@@ -1,4 +1,4 @@
-"""Optional packages: whether those of an extra are installed, in versions that work."""
+"""Check that the optional packages of an extra are installed in suitable versions."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from relid_sumo.base.errors import InputError, missing_extra
 
 
 def require_extra(extra: str) -> None:
-    """Check that the packages of an extra are installed in versions that relid_sumo works with.
+    """Check that the packages of an extra are installed in versions that relid_sumo supports.
 
     Parameters
     ----------
@@ -41,7 +41,7 @@ def require_extra(extra: str) -> None:
 
 
 def _packages(extra: str) -> list[Requirement]:
-    """Return what the extra needs on this system, as pyproject.toml says."""
+    """Return the packages that an extra needs on this system, by pyproject.toml."""
     listed = [Requirement(line) for line in requires("relid_sumo") or ()]
     conditional = [(one, one.marker) for one in listed if one.marker is not None]
     return [one for one, on in conditional if on.evaluate({"extra": extra}) and not on.evaluate({"extra": ""})]

@@ -1,4 +1,4 @@
-"""Files: written whole, locked by one process at a time, and read with an error that names them."""
+"""Read, write and lock files. Writes are complete or have no effect; errors name the file."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ Columns = dict[str, list[float]]
 
 
 def nearest(folder: Path) -> Path:
-    """Return a folder, or what there is nearest above it: where it would lie."""
+    """Return a folder, or its nearest existing parent."""
     return next(place for place in (folder, *folder.absolute().parents) if place.exists())
 
 
@@ -42,10 +42,10 @@ def check_writable(file: Path, option: str) -> None:
 
 @contextmanager
 def whole(file: Path) -> Iterator[Path]:
-    """Yield a temporary path to write to; then flush what was written to disk and give it the file's name.
+    """Yield a temporary path to write to; then flush it to disk and rename it to the file.
 
-    Readers see the old file or the new one, never a part of it, and two processes may write the same file. Where the
-    block raises, the file stays as it was.
+    Readers see the old file or the new one, never a part, and two processes may write the same file. If the block
+    raises, the file does not change.
     """
     file.parent.mkdir(parents=True, exist_ok=True)
     part = file.with_name(f"{file.name}.{os.getpid()}-{threading.get_ident()}.part")
@@ -57,7 +57,7 @@ def whole(file: Path) -> Iterator[Path]:
 
 
 def put(made: Path, place: Path) -> None:
-    """Flush a file, or a folder of files, to disk and rename it to where it belongs, on the same disk."""
+    """Flush a file, or a folder of files, to disk and rename it to `place`, on the same disk."""
     for file in [made] if made.is_file() else [one for one in made.rglob("*") if one.is_file()]:
         with file.open("rb+") as written:
             os.fsync(written.fileno())
@@ -65,13 +65,13 @@ def put(made: Path, place: Path) -> None:
 
 
 def write(file: Path, content: bytes) -> None:
-    """Write a file whole; see `whole`. A text passes the filter of keys (`relid_sumo.base.redact`)."""
+    """Write a file completely or not at all; see `whole`. Keys in text are hidden (`relid_sumo.base.redact`)."""
     with whole(file) as part:
         part.write_bytes(redact.redact_bytes(content))
 
 
 def append(file: Path, content: bytes) -> None:
-    """Add to the end of a file, and flush it to disk."""
+    """Append to a file and flush it to disk."""
     with file.open("ab") as out:
         out.write(redact.redact_bytes(content))
         out.flush()
@@ -79,18 +79,18 @@ def append(file: Path, content: bytes) -> None:
 
 
 def write_npz(file: Path, arrays: Mapping[str, NDArray[Any]], *, compressed: bool = True) -> None:
-    """Write named arrays as one .npz file, whole."""
+    """Write named arrays as one .npz file; see `whole`."""
     with whole(file) as part, part.open("wb") as out:
         (np.savez_compressed if compressed else np.savez)(out, **arrays)  # type: ignore[arg-type] # names are not options
 
 
 def write_json(file: Path, content: object) -> None:
-    """Write a file whole."""
+    """Write a JSON file; see `whole`."""
     write(file, (json.dumps(content, ensure_ascii=False, separators=(",", ":")) + "\n").encode())
 
 
 class LockedError(InputError):
-    """Another process holds a lock; `holder` says which."""
+    """Another process has a lock; `holder` names it."""
 
     def __init__(self, message: str, holder: str = "") -> None:
         super().__init__(message)
@@ -99,17 +99,17 @@ class LockedError(InputError):
 
 @contextmanager
 def locked(file: Path, *, wait: bool = False) -> Iterator[None]:
-    """Hold a lock file; the system releases it however this process ends.
+    """Lock a file. The system releases the lock however this process ends.
 
     Parameters
     ----------
     wait
-        Wait for the process that holds it, rather than raise.
+        Wait for the process that has the lock instead of raising an error.
 
     Raises
     ------
     LockedError
-        Another process holds it.
+        Another process has the lock.
     OSError
         The lock file cannot be made.
     """
@@ -121,7 +121,7 @@ def locked(file: Path, *, wait: bool = False) -> Iterator[None]:
         holder = file.read_text(encoding="utf-8").strip() or "another process"
         if not wait:
             raise LockedError(f"{file} is locked by {holder}; wait for it, or end it", holder) from None
-        log.info(f"waiting for {holder}, which holds {file}")
+        log.info(f"waiting for {holder}, which has locked {file}")
         lock.acquire()
     try:
         file.write_text(f"process {os.getpid()} on {socket.gethostname()}\n", encoding="utf-8")
@@ -131,7 +131,7 @@ def locked(file: Path, *, wait: bool = False) -> Iterator[None]:
 
 
 def is_locked(file: Path) -> bool:
-    """Return whether a process holds a lock file."""
+    """Return whether a process has locked a file."""
     if not file.is_file():
         return False
     try:
@@ -142,12 +142,12 @@ def is_locked(file: Path) -> bool:
 
 
 def read_json(file: Path, number: int | None = None) -> dict[str, Any]:
-    """Return what a file holds; `number` is the format it has to be of.
+    """Return the content of a JSON file. `number` is the required format.
 
     Raises
     ------
     InputError
-        There is no such file, it is cut short, or it is of another version.
+        There is no such file, it is incomplete, or it is of another version.
     """
     try:
         content = json.loads(inside.read_text(file))
@@ -158,7 +158,7 @@ def read_json(file: Path, number: int | None = None) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:
         raise InputError(f"{file}: not JSON, it may be cut short: {error}") from None
     if not isinstance(content, dict):
-        raise InputError(f"{file}: holds no JSON object")
+        raise InputError(f"{file}: contains no JSON object")
     if number is not None and content.get("format") != number:
         raise InputError(
             f"{file}: written by another version of relid_sumo (format {content.get('format')}, here {number})"
@@ -167,12 +167,12 @@ def read_json(file: Path, number: int | None = None) -> dict[str, Any]:
 
 
 def read_columns(file: Path) -> Columns:
-    """Return a CSV file of numbers by column, as many rows as are whole.
+    """Return the complete rows of a CSV file of numbers, by column.
 
     Raises
     ------
     InputError
-        There is no such file, or a value is no number.
+        There is no such file, or a value is not a number.
     """
     try:
         header, *rows = list(csv.reader(io.StringIO(inside.read_text(file), newline=""))) or [[]]
@@ -181,7 +181,7 @@ def read_columns(file: Path) -> Columns:
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise InputError(f"{file}: cannot be read: {error}") from None
     if rows and len(rows[-1]) < len(header):
-        rows.pop()  # being written
+        rows.pop()  # incomplete: being written
     columns: Columns = {name: [] for name in header}
     for line, row in enumerate(rows, start=2):
         if len(row) != len(header):
@@ -198,12 +198,12 @@ def read_columns(file: Path) -> Columns:
 
 
 def read(file: Path) -> str:
-    """Return a text, byte for byte as it was written.
+    """Return the text of a file unchanged.
 
     Raises
     ------
     InputError
-        It is larger than any text of a run, or not UTF-8.
+        The file is larger than any text of a run, or not UTF-8.
     """
     try:
         return inside.read_text(file)

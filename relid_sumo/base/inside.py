@@ -1,4 +1,4 @@
-"""What others made: plain names, paths that stay in their folder, folders without links that lead out."""
+"""Checks of files from others: plain names, paths inside their folder, folders without links to the outside."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from pydantic import AfterValidator
 
 from relid_sumo.base.errors import InputError
 
-LONGEST_NAME = 80  # characters: a cell is named after two names and a seed, and a file name may have 255
+LONGEST_NAME = 80  # characters: the name of a cell has two names and a seed, and a file name has at most 255
 LONGEST_PATH = 4000
-MOST_MIB = 256  # of a settings or text file that is read as a whole
+MOST_MIB = 256  # size limit of a settings or text file that is read as a whole
 PLAIN = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
 RESERVED = {"con", "prn", "aux", "nul", *(f"{port}{i}" for port in ("com", "lpt") for i in range(1, 10))}
-PART = ".part"  # the ending of what is being written
+PART = ".part"  # ending of files being written
 
 
 def check_name(name: str, longest: int = LONGEST_NAME) -> str:
-    """Return a name of a scenario, a network, a label or a cell, which names files and folders.
+    """Return the name of a scenario, a network, a label or a cell, if it is suitable for files and folders.
 
     Raises
     ------
     ValueError
-        It is not letters, digits, ``_``, ``-`` and ``.`` alone, begins with ``-`` or ``.``, is reserved or too long.
+        The name has other characters than letters, digits, ``_``, ``-`` and ``.``, begins with ``-`` or ``.``, is
     """
     if not PLAIN.fullmatch(name):
         raise ValueError(
@@ -50,26 +50,26 @@ CellName = Annotated[str, AfterValidator(_check_cell)]
 
 
 def printable(text: str) -> str:
-    """Return a text with control characters, which could move the cursor or recolour a terminal, as escapes."""
+    """Return a text with control characters escaped, because they could change the terminal."""
     return "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text)
 
 
 def place(folder: Path, name: str, what: str) -> Path:
-    """Return the path of what a name means in a folder.
+    """Return the path of a name in a folder.
 
     Parameters
     ----------
     folder
-        The folder that a stranger may have made; a link in the path to it is the user's own.
+        A folder that a stranger may have made. Links in the path to it are the user's own.
     name
         A relative path, or an absolute one into the folder.
     what
-        What names it, for the message: a file and its key.
+        Source of the name, for the message: a file and its key.
 
     Raises
     ------
     InputError
-        It lies outside the folder, a link leads there, or it is neither a file nor a folder.
+        The path or the target of a link is outside the folder, or it is neither a file nor a folder.
     """
     if (
         not name
@@ -94,12 +94,12 @@ def place(folder: Path, name: str, what: str) -> Path:
 
 
 def check_folder(folder: Path) -> None:
-    """Check that nothing in a folder is a link that leads out of it, or neither a file nor a folder.
+    """Check that a folder contains only files, folders and links to its inside.
 
     Raises
     ------
     InputError
-        Something is; the message names it.
+        It contains something else; the message names it.
     """
     root = folder.resolve()
     waiting = [root]
@@ -107,7 +107,7 @@ def check_folder(folder: Path) -> None:
         try:
             entries = list(os.scandir(waiting.pop()))
         except (FileNotFoundError, NotADirectoryError):
-            continue  # a folder that is not there yet, or a file of a run that is being written
+            continue  # a folder that does not exist yet, or a file of a run being written
         except OSError as error:
             raise InputError(f"{error.filename}: cannot be read: {error.strerror}") from None
         for entry in entries:
@@ -136,7 +136,7 @@ def read_text(file: Path, most_mib: float = MOST_MIB) -> str:
     OSError, UnicodeDecodeError
         As `Path.read_text`.
     InputError
-        It is larger.
+        The file is larger.
     """
     with file.open("rb") as stream:
         content = stream.read(int(most_mib * 2**20) + 1)

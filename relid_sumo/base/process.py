@@ -1,4 +1,4 @@
-"""What processes that hold a simulation have in common: they are quiet, and end with whoever started them."""
+"""Simulation processes: they print nothing, and end with the process that started them."""
 
 from __future__ import annotations
 
@@ -23,33 +23,33 @@ from relid_sumo.base.errors import InputError, RelidSumoError, SimulationError
 Answer = TypeVar("Answer")
 
 PR_SET_PDEATHSIG = 1
-NO_ROOM = "failed to map segment"  # what the dynamic loader says where a library does not fit into memory
-PATIENCE_S = 3.0  # how long a process may take to end when asked
+NO_ROOM = "failed to map segment"  # message of the dynamic loader if a library does not fit into memory
+PATIENCE_S = 3.0  # time limit for a process to end when asked to
 MEMORY_VARIABLE = "RELID_SUMO_MEMORY_MIB"
 
 
 class Child:
-    """A fresh Python process with a pipe to it, which runs one function of the package.
+    """A new Python process with a pipe to it, which runs one function of the package.
 
-    Not multiprocessing's: that imports the caller's main script again in the child, so that a script without a main
-    guard would start itself over and over.
+    Unlike multiprocessing, it does not import the caller's main script in the child, so that a script without a main
+    guard does not start itself repeatedly.
 
     Parameters
     ----------
     target
-        A function of a module; it is called with the child's end of the pipe.
+        A function of a module. It is called with the child's end of the pipe.
     first
         The first message, sent as a tuple.
 
     Attributes
     ----------
     pipe : Connection
-        Our end.
+        This process's end of the pipe.
     """
 
     def __init__(self, target: Callable[[Connection], None], *first: object) -> None:
         self.pipe, there = multiprocessing.Pipe()
-        self._said = tempfile.TemporaryFile()  # noqa: SIM115 - its standard error, SUMO's too; gone with us
+        self._said = tempfile.TemporaryFile()  # noqa: SIM115 - its standard error; deleted with this process
         self._heard = 0
         where = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
         words = [str(there.fileno()), target.__module__, target.__name__]
@@ -58,33 +58,33 @@ class Child:
             command, pass_fds=[there.fileno()], env=where, stdin=subprocess.DEVNULL, stderr=self._said
         )
         there.close()
-        with contextlib.suppress(OSError):  # it has died: whoever waits for its answer will see that
+        with contextlib.suppress(OSError):  # it has died, which is noticed when its answer is read
             self.pipe.send(first)
 
     @property
     def pid(self) -> int:
-        """The process's number."""
+        """The process id."""
         return self._process.pid
 
     def said(self) -> str:
-        """Return what it, and the processes that it started, have complained of since this was last asked."""
+        """Return the error output of the process and its children since the last call."""
         new = os.pread(self._said.fileno(), 1 << 20, self._heard)
         self._heard += len(new)
         return new.decode(errors="replace")
 
     def stop(self, *, at_once: bool = False) -> str:
-        """End the process, and return how it ended.
+        """End the process and return how it ended.
 
         Parameters
         ----------
         at_once
-            It is at work: do not wait for it to see that its pipe is closed.
+            Do not wait for the process to notice that its pipe is closed.
         """
         self.pipe.close()
         if not at_once:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self._process.wait(PATIENCE_S)
-        self._process.terminate()  # this, and kill, do nothing where it has ended
+        self._process.terminate()  # no effect if it has ended; likewise kill
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(PATIENCE_S)
         self._process.kill()
@@ -94,14 +94,14 @@ class Child:
 
 
 def main() -> None:
-    """Run the function that a `Child` was made for; the command line names the pipe, its module and the function."""
+    """Run the function of a `Child`. The command line names the pipe, the module and the function."""
     number, module, function = sys.argv[1:]
     redact.guard()
     getattr(importlib.import_module(module), function)(Connection(int(number)))
 
 
 def how_it_ended(code: int) -> str:
-    """Return an exit code in words; a signal is a negative number."""
+    """Return an exit code in words. Negative codes are signals."""
     if code < 0:
         with contextlib.suppress(ValueError):
             return f"ended by {signal.Signals(-code).name}"
@@ -126,21 +126,21 @@ def result_or_error(work: Callable[[], Answer]) -> Answer | RelidSumoError:
 
 
 def silence() -> None:
-    """Throw away what SUMO prints in this process (its complaints are kept), and leave Ctrl-C to the parent."""
+    """Discard SUMO's standard output in this process (not its errors), and leave Ctrl-C to the parent."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
 
 
 def die_with_parent() -> None:
-    """Ask the kernel (Linux) to kill this process when its parent ends, however that ends."""
+    """Ask the kernel (Linux) to kill this process when its parent ends in any manner."""
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, int(signal.SIGKILL))
 
 
 def free_memory_mib() -> float:
-    """Return the memory that is free for use, MiB; 4096 where the system does not tell.
+    """Return the free memory, MiB; 4096 if the system does not report it.
 
-    RELID_SUMO_MEMORY_MIB bounds it: for several runs side by side, or in a container that has less than the machine.
+    RELID_SUMO_MEMORY_MIB limits it, for several runs at the same time or in a container with less memory.
     """
     free = 4096.0
     with contextlib.suppress(OSError):
@@ -155,7 +155,7 @@ def free_memory_mib() -> float:
 
 
 def private_memory_mib(pid: int) -> float:
-    """Return the memory that is one process's alone, MiB; 0 where the system does not tell."""
+    """Return the private memory of a process, MiB; 0 if the system does not report it."""
     with contextlib.suppress(OSError):
         for line in Path(f"/proc/{pid}/smaps_rollup").read_text(encoding="ascii").splitlines():
             if line.startswith("Private_Dirty:"):

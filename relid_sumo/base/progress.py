@@ -1,4 +1,4 @@
-"""Progress of a long step, as log records that a program can draw as a bar.
+"""Progress of a long step as log records, which a program can show as a bar.
 
 Each record of the logger ``relid_sumo.progress`` (level DEBUG) has an attribute `progress`: a `Progress`.
 """
@@ -15,7 +15,7 @@ log = logging.getLogger("relid_sumo.progress")
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a step is: what is being done, and how many of how many parts are done; `ended` is its last record."""
+    """Progress of a step: its name, finished parts, total parts. `ended` marks the last record."""
 
     what: str
     done: int
@@ -30,7 +30,7 @@ def counting(what: str, total: int) -> Iterator[Callable[[object], None]]:
     Yields
     ------
     callable
-        To call after each part; it ignores its argument, so that it can serve as a callback.
+        To call after each part. It ignores its argument, so that it can be a callback.
     """
     done = 0
 

@@ -1,6 +1,6 @@
-"""The one filter that keys pass through and do not come out of: on everything printed, logged or written.
+"""Hide keys in everything that is printed, logged or written.
 
-A key is hidden as it is and in every form in which a service, a library or a traceback may show it: with any of its
+A key is hidden in every form in which a service, a library or a traceback may show it: unchanged, with any of its
 characters escaped (JSON, Python, percent, HTML), in base64 at any offset, in hexadecimal, in capitals or small letters.
 """
 
@@ -19,8 +19,8 @@ from types import TracebackType
 from typing import IO, Any, cast
 
 HIDDEN = "***"
-VARIABLES = ("OPENAI_API_KEY", "OPENAI_ADMIN_KEY")  # that the official client reads
-SHORTEST = 8  # characters: a shorter key is a placeholder ("none", "EMPTY"), and hiding it would garble words
+VARIABLES = ("OPENAI_API_KEY", "OPENAI_ADMIN_KEY")  # read by the official client
+SHORTEST = 8  # characters; a shorter key is a placeholder ("none", "EMPTY"), and hiding it would garble words
 _BASE64 = {"+": "[+-]", "/": "[/_]"}  # and the alphabet for URLs
 
 _patterns: dict[str, re.Pattern[str]] = {}
@@ -28,12 +28,12 @@ _lock = threading.Lock()
 
 
 def hide(secret: str, *, short: bool = False) -> None:
-    """Hide a secret from now on, in this process.
+    """Hide a secret in this process from now on.
 
     Parameters
     ----------
     short
-        Hide it however short it is.
+        Hide it even if it is short.
     """
     forms = {secret, secret.strip()}
     with _lock:
@@ -43,7 +43,7 @@ def hide(secret: str, *, short: bool = False) -> None:
 
 
 def hide_environment() -> None:
-    """Hide the keys that the environment holds, as soon as a process starts."""
+    """Hide the keys in the environment. Call this when a process starts."""
     for name in VARIABLES:
         hide(os.environ.get(name, ""))
 
@@ -56,7 +56,7 @@ def redact(text: str) -> str:
 
 
 def redact_bytes(content: bytes) -> bytes:
-    """Return UTF-8 text likewise; what is no text (arrays, pictures) as it is."""
+    """Return UTF-8 text with hidden secrets; other content (arrays, pictures) unchanged."""
     if not _patterns or b"\0" in content:
         return content
     return redact(content.decode("utf-8", "surrogateescape")).encode("utf-8", "surrogateescape")
@@ -74,7 +74,7 @@ def _pattern(secret: str) -> re.Pattern[str]:
 
 
 def _any_form(character: str) -> str:
-    """Return a pattern for a character and the ways in which it is escaped."""
+    """Return a pattern for a character in all its escaped forms."""
     code, raw = ord(character), character.encode("utf-8", "surrogateescape")
     plain = re.escape(character)
     forms = [

@@ -8,7 +8,7 @@ import numpy as np
 
 
 def derive(seed: int, *names: str | int) -> int:
-    """Return a 63-bit seed that depends on `seed` and on every name, and on nothing else.
+    """Return a 63-bit seed that depends only on `seed` and the names.
 
     The derivation is BLAKE2 over the text of the names, so it is the same on every machine and version.
     """

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from relid_sumo.base import seeding
 
 RESAMPLES = 10_000
-EXACT_UP_TO = 14  # seeds: 2 ** 14 sign patterns; beyond it as many drawn ones
+EXACT_UP_TO = 14  # seeds: 2 ** 14 sign patterns; for more seeds, as many random patterns
 
 Floats = NDArray[np.float64]
 Scores = Sequence[Floats]  # one array of seeds per scenario
@@ -60,7 +60,7 @@ def band(values: Floats) -> tuple[Floats, Floats | None, Floats | None]:
 
 def iqm(scores: Scores) -> Estimate:
     """Return the mean of the middle half of all scores, over seeds and scenarios together, and its interval."""
-    from scipy.stats import trim_mean  # noqa: PLC0415 - a second to import, and only reports need it
+    from scipy.stats import trim_mean  # noqa: PLC0415 - takes a second to import, and only reports need it
 
     whole = float(trim_mean(np.concatenate(scores), 0.25))
     if any(len(seeds) < 2 for seeds in scores):
@@ -96,7 +96,7 @@ def _weights(seeds: int, *stream: str | int) -> Floats:
 
 
 def sign_flip(differences: Floats) -> float | None:
-    """Return the two-sided p value of paired differences under random signs; None where there is one pair.
+    """Return the two-sided p value of paired differences under random signs; None with one pair.
 
     Exact up to 14 pairs (Fisher 1935): the share of all sign patterns whose mean is as far from 0. With n pairs it is
     at least ``2 / 2 ** n``.

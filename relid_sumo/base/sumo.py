@@ -27,7 +27,7 @@ def home() -> Path:
         The wheel is not installed.
     """
     try:
-        import sumo  # noqa: PLC0415 - only here, so that a missing wheel is a message and not a traceback
+        import sumo  # noqa: PLC0415 - here, so that a missing wheel gives a message and not a traceback
     except ImportError:
         raise InputError("SUMO is not installed; install it with: pip install eclipse-sumo") from None
     folder = Path(sumo.__file__).parent

@@ -1,4 +1,4 @@
-"""The system libraries that SUMO's wheels need, and the line that installs those that are missing.
+"""The system libraries that SUMO's wheels need, and the command that installs missing ones.
 
 Standard library only: `make install` runs it before anything is installed (``tools/check_system.py``).
 """
@@ -37,7 +37,7 @@ def missing_libraries(loads: Callable[[str], bool] = _loads) -> list[str]:
 
 
 def install_line(packages: Iterable[tuple[str, str]]) -> str:
-    """Return the command that installs packages, given by (apt, dnf) names; both where neither tool is installed."""
+    """Return the command that installs packages, given by (apt, dnf) names; both commands if neither tool is installed."""
     apt_names, dnf_names = zip(*packages, strict=True)
     sudo = "" if os.geteuid() == 0 else "sudo "
     apt = f"{sudo}apt-get update && {sudo}apt-get install -y {' '.join(apt_names)}"

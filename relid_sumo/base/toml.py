@@ -1,4 +1,4 @@
-"""TOML files to typed settings, with errors that name the file and the key."""
+"""Read TOML files into typed settings. Errors name the file and the key."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pydantic import BaseModel, ValidationError
 from relid_sumo.base.errors import InputError, did_you_mean
 from relid_sumo.base.inside import read_text
 
-MOST_MIB = 16  # of a TOML file
+MOST_MIB = 16  # size limit of a TOML file
 Model = TypeVar("Model", bound=BaseModel)
 
 
@@ -26,19 +26,19 @@ def load_toml(file: Path, model: type[Model]) -> Model:
     file
         The file.
     model
-        What it must hold; tables are nested models.
+        Model of the content. Tables are nested models.
 
     Raises
     ------
     InputError
-        If the file is missing or not TOML, or its content does not fit: one line per fault, each naming the key in
-        dotted form, and for an unknown key the nearest known one.
+        The file is missing or not TOML, or its content does not fit: one line per fault, each with the key in
+        dotted form, and the nearest known key for an unknown one.
     """
     return validate(read_toml(file), model, str(file))
 
 
 def read_toml(file: Path) -> dict[str, Any]:
-    """Return what a TOML file holds.
+    """Return the content of a TOML file.
 
     Raises
     ------
@@ -65,27 +65,29 @@ def validate(content: object, model: type[Model], source: str) -> Model:
     Parameters
     ----------
     content
-        What was read, usually a dict.
+        The content of a file, usually a dict.
     model
-        What it must hold.
+        Model of the content.
     source
-        Where it comes from, for the message: a file, or ``--set``.
+        Its source, for the message: a file, or ``--set``.
 
     Raises
     ------
     InputError
-        If it does not fit.
+        The content does not fit the model.
     """
     own = {info.alias for info in model.model_fields.values() if info.exclude}
     if isinstance(content, dict) and (hidden := own & content.keys()):
         raise InputError(f"{source}: unknown key '{min(map(str, hidden))}'; remove it")
     try:
-        return model.model_validate_json(json.dumps(content, default=str), strict=True)  # as in TOML, 1 is not "1"
+        return model.model_validate_json(
+            json.dumps(content, default=str), strict=True
+        )  # strict, as in TOML: 1 is not "1"
     except ValidationError as error:
         faults = [
             _fault(cast(dict[str, object], fault), model)
             for fault in error.errors(include_url=False)
-            if fault["type"] != "default_factory_not_called"  # it only follows from the others
+            if fault["type"] != "default_factory_not_called"  # a consequence of other faults
         ]
         raise InputError("\n".join(f"{source}: {fault}" for fault in faults)) from None
     except (ValueError, RecursionError) as error:
@@ -93,19 +95,19 @@ def validate(content: object, model: type[Model], source: str) -> Model:
 
 
 def changed(content: dict[str, Any], changes: Sequence[str]) -> dict[str, Any]:
-    """Return nested settings with some replaced.
+    """Return nested settings with some of them replaced.
 
     Parameters
     ----------
     content
-        The settings; left as they are.
+        The settings, which do not change.
     changes
-        ``"table.key=value"``, the value as TOML has it; a bare word is text.
+        ``"table.key=value"`` with a TOML value; a bare word is text.
 
     Raises
     ------
     InputError
-        If a change is not ``key=value``, or reaches into something that is no table.
+        A change is not ``key=value``, or its table is not a table.
     """
     result = copy.deepcopy(content)
     for change in changes:
@@ -117,7 +119,7 @@ def changed(content: dict[str, Any], changes: Sequence[str]) -> dict[str, Any]:
         for table in tables:
             place = place.setdefault(table, {})
             if not isinstance(place, dict):
-                raise InputError(f"--set {change}: '{table}' holds no settings")
+                raise InputError(f"--set {change}: '{table}' contains no settings")
         try:
             place[last] = tomllib.loads(f"value = {text.strip()}")["value"]
         except tomllib.TOMLDecodeError:

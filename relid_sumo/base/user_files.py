@@ -1,8 +1,8 @@
-"""Files outside a scenario's or a run's own folder that the user has named: on the command line, or in a call.
+"""Files outside the folder of a scenario or a run that the user has named, on the command line or in a call.
 
-A scenario may lie in one folder and its OSM file in another only because a user said so, and a run folder then names
-that path. The cache has a note of each such path, so that the run can be continued; a path in a file that somebody else
-wrote has no note, and is refused.
+A scenario and its OSM file are in different folders only if a user has named them so, and a run folder then contains
+that path. The cache has a note of each such path, so that the run can be resumed. A path in a file of another person
+has no note and is refused.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from relid_sumo.base import extension, inside
 from relid_sumo.base.cache import cache_folder
 from relid_sumo.base.errors import InputError
 
-CODE_KEYS = {"algo", "llm", "kind", "baselines", "provider", "acts"}  # what may name code by import path
+CODE_KEYS = {"algo", "llm", "kind", "baselines", "provider", "acts"}  # keys whose values may name code by import path
 
 
 def note(path: str | Path) -> None:
@@ -26,7 +26,7 @@ def note(path: str | Path) -> None:
 
 
 def note_code(name: str) -> None:
-    """Note that the user has named code by its import path; the name of something built in needs no note."""
+    """Note that the user has named code by its import path. Names of built-in objects need no note."""
     if extension.is_path(name):
         _mark(f"code {name}")
 
@@ -47,19 +47,19 @@ def is_noted(path: str | Path) -> bool:
 
 
 def check_code(content: object, source: str) -> None:
-    """Check that a file names code only that the user has named: importing it would run it.
+    """Check that a file names only code that the user has named, because importing code runs it.
 
     Parameters
     ----------
     content
-        What a JSON or TOML file has, before anything else is done with it.
+        The content of a JSON or TOML file, before any other use of it.
     source
         The file, for the message.
 
     Raises
     ------
     InputError
-        It names other code.
+        The file names other code.
     """
     for key, name in _code(content):
         if not _note(f"code {name}").is_file():
@@ -70,7 +70,7 @@ def check_code(content: object, source: str) -> None:
 
 
 def _code(content: object) -> Iterator[tuple[str, str]]:
-    """Yield the keys that name code in nested content, and what they name."""
+    """Yield the keys that name code in nested content, with their values."""
     if isinstance(content, list):
         for part in content:
             yield from _code(part)
@@ -87,19 +87,19 @@ def _note(text: str) -> Path:
 
 
 def allowed(folder: Path, name: str, what: str, how: str) -> Path:
-    """Return the path of what a file in a folder names: it lies in the folder, or the user has named it before.
+    """Return the path named by a file in a folder, if it is in the folder or the user has named it before.
 
     Parameters
     ----------
     folder, name, what
-        As `inside.place`.
+        As in `inside.place`.
     how
-        How the user names it, for the message.
+        How the user can name it, for the message.
 
     Raises
     ------
     InputError
-        Neither.
+        The path is neither.
     """
     if is_noted(folder.resolve() / name):
         return folder.resolve() / name

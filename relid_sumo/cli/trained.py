@@ -53,7 +53,7 @@ def evaluate(
     """Compare a trained policy with baselines on the same trips in the same held-out traffic.
 
     The result is stored in the run folder for `relid-sumo report`. With --set, --close, --sampled or another --traffic
-    it is printed only.
+    it is only printed.
     """
     from relid_sumo.baseline import named as baselines_named
     from relid_sumo.cli import tables
@@ -100,8 +100,8 @@ def _store(folder: Path, ready: Any, records: Any) -> None:  # noqa: ANN401 - ty
     said = {
         "new": "evaluation stored",
         "added": "added to the stored evaluation",
-        "replaced": "stored evaluation replaced: it was of other traffic seeds, or of another state of the policy",
-        "unchanged": "stored evaluation unchanged: it has more traffic seeds",
+        "replaced": "stored evaluation replaced, because its traffic seeds or its policy differ",
+        "unchanged": "stored evaluation not replaced, because it has more traffic seeds",
     }
     err.print(f"{said[done]}: {folder / layout.EVALUATION}", highlight=False, soft_wrap=True)
     err.print(f"next: relid-sumo report {folder} --out report.html", highlight=False, soft_wrap=True)
@@ -122,7 +122,9 @@ def view(
     ] = None,
     baseline: Annotated[
         str | None,
-        typer.Option(metavar="NAME", help="Show a baseline (as evaluate --baselines) in place of the trained policy."),
+        typer.Option(
+            metavar="NAME", help="Show a baseline (as in evaluate --baselines) instead of the trained policy."
+        ),
     ] = None,
     sampled: Sampled = False,
     changes: Set = None,
@@ -169,7 +171,9 @@ def export(
     traffic_seed: Annotated[int | None, typer.Option(help="Traffic seed (default: the first evaluation seed).")] = None,
     baseline: Annotated[
         str | None,
-        typer.Option(metavar="NAME", help="Show a baseline (as evaluate --baselines) in place of the trained policy."),
+        typer.Option(
+            metavar="NAME", help="Show a baseline (as in evaluate --baselines) instead of the trained policy."
+        ),
     ] = None,
     sampled: Sampled = False,
 ) -> None:

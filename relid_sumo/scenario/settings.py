@@ -31,7 +31,7 @@ class Trip(Settings):
     origin: Place
     destination: Place
     depart_s: Annotated[float, Field(ge=0)]
-    """Planned departure after the warm-up, s."""
+    """Scheduled departure after the warm-up, s."""
 
 
 class Demand(Settings):

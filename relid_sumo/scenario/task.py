@@ -26,7 +26,7 @@ class RoutingTask:
     origin, destination : array of int, shape (N,)
         Edge indices.
     depart_s : array, shape (N,)
-        Wished departures, s after the warm-up.
+        Scheduled departures, s after the warm-up.
     row : array of int, shape (N,)
         Each agent's row in the tables below; agents with the same destination share a row.
     to_go : array, shape (rows, E)

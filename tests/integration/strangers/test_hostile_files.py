@@ -441,7 +441,7 @@ RUNS = {
     "weights-resumed": Case("run", both(edit("settings.json", lambda c, _: c["train"].update(episodes=4)), checkpoint(lambda state, _: state["learner"].pop("critic") and None)), RESUME, "does not fit the run"),  # type: ignore[attr-defined]
     "settings-deep": Case("run", write("settings.json", DEEP), EVALUATE, "not JSON"),
     "settings-digits": Case("run", write("settings.json", f'{{"format": {"9" * 10_000}}}'), EVALUATE, "not JSON"),
-    "settings-list": Case("run", write("settings.json", "[]"), EVALUATE, "holds no JSON object"),
+    "settings-list": Case("run", write("settings.json", "[]"), EVALUATE, "contains no JSON object"),
     "settings-surrogate": Case("run", edit("settings.json", lambda c, _: c.update(network_key="\ud800")), EVALUATE),
     "settings-escape": Case("run", edit("settings.json", lambda c, _: c.update({"\u001b[31mred": 1})), EVALUATE, r"unknown key '\\x1b\[31mred'"),
     "settings-algo": Case("run", edit("settings.json", lambda c, _: c["train"].update(algo="os.system")), EVALUATE, "algo = 'os.system'"),  # type: ignore[attr-defined]

@@ -37,7 +37,7 @@ def missing_libraries(loads: Callable[[str], bool] = _loads) -> list[str]:
 
 
 def install_line(packages: Iterable[tuple[str, str]]) -> str:
-    """Return the command that installs packages, given by (apt, dnf) names; both commands if neither tool is installed."""
+    """Return the command that installs packages, given by (apt, dnf) names; both if neither tool is installed."""
     apt_names, dnf_names = zip(*packages, strict=True)
     sudo = "" if os.geteuid() == 0 else "sudo "
     apt = f"{sudo}apt-get update && {sudo}apt-get install -y {' '.join(apt_names)}"

@@ -43,7 +43,8 @@ from relid_sumo.scenario.routes import alternatives
 from relid_sumo.scenario.settings import Demand, Meso, Place, Scenario, Simulator, Trip
 from relid_sumo.scenario.task import make_task
 from relid_sumo.scenario.traffic import meso
-from relid_sumo.sim.bridge import AGENT_TYPE, Bridge
+from relid_sumo.scenario.traffic.sumo_options import AGENT_TYPE
+from relid_sumo.sim.bridge import Bridge
 from relid_sumo.sim.snapshot import Snapshot, in_fork
 
 ROUNDS = 3  # repetitions of each measurement

@@ -16,7 +16,7 @@ from relid_sumo.scenario import kinds
 from relid_sumo.scenario.files import own_roads
 from relid_sumo.scenario.settings import Scenario, Simulator
 from relid_sumo.scenario.task import RoutingTask, make_task
-from relid_sumo.scenario.traffic import demand, edge_times, level, meso, sumo_options
+from relid_sumo.scenario.traffic import demand, edge_times, level, meso, own_traffic, sumo_options
 
 log = logging.getLogger(__name__)
 
@@ -140,6 +140,9 @@ def prepare(
     built = build_network(scenario)
     for warning in account.warnings(built.summary):
         log.warning(warning)
+    if scenario.demand.route_file is not None:
+        own = own_traffic.check(scenario, built)
+        (log.warning if own.dropped or own.waiting else log.info)(own.describe())
     shut = frozenset(_edge(built, name) for name in closed)
     own = demand.own_demand(scenario)
     scenario = level.calibrated(scenario, built)

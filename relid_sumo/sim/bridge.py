@@ -20,10 +20,10 @@ from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar, cast
 
 from relid_sumo.base import sumo
 from relid_sumo.base.errors import SimulationError
+from relid_sumo.scenario.traffic.sumo_options import AGENT_TYPE, REROUTING_TYPE
 
 ADAPT_EVERY_S = 10.0  # interval at which SUMO updates its smoothed travel times
 SMOOTHED = 1  # SUMO's routing mode "aggregated"
-AGENT_TYPE, REROUTING_TYPE = "agent", "agent_rerouting"
 REROUTE_EVERY_S = 30.0
 NEVER = {"period": 0.0, "pre-period": 0.0}
 LAST_WORD_S = 5.0  # time limit for the error line of a SUMO that stopped

@@ -18,7 +18,7 @@ from relid_sumo.env.policies import Policy
 from relid_sumo.env.records import ARRIVED, EpisodeRecord
 from relid_sumo.scenario.prepare import PreparedScenario
 from relid_sumo.scenario.task import RoutingTask
-from relid_sumo.sim.bridge import AGENT_TYPE
+from relid_sumo.scenario.traffic.sumo_options import AGENT_TYPE
 
 ENDING = ".rou.xml"
 SHORT = {"-n": "net-file", "-r": "route-files"}

@@ -17,6 +17,7 @@ from relid_sumo.base.cache import cached_json
 from relid_sumo.base.errors import InputError
 from relid_sumo.network.network import Network
 from relid_sumo.scenario.settings import Scenario, Simulator
+from relid_sumo.scenario.traffic import own_traffic
 from relid_sumo.scenario.traffic.demand import FORMAT, VEHICLE_TYPE, routes
 from relid_sumo.scenario.traffic.sumo_options import simulation_options
 
@@ -124,6 +125,8 @@ def trip_times(
 ) -> TripTimes:
     """Measure the trips that depart in the first 450 s after the warm-up, at most 400 of them.
 
+    Of a scenario's own demand these are the vehicles that SUMO makes of it, with the routes that they drive.
+
     Parameters
     ----------
     simulator, again
@@ -135,37 +138,32 @@ def trip_times(
         As `routes`.
     """
     file = routes(scenario, network, traffic_seed)
-    begin = scenario.start_s
-    everybody = ET.parse(file).getroot().iter("vehicle")
-    inside = [v for v in everybody if begin <= _seconds(v.get("depart", "")) < begin + MEASURE_S]
-    chosen = inside[:: max(1, math.ceil(len(inside) / LIGHT_TRIPS))]
+    begin, own = scenario.start_s, scenario.demand.route_file is not None
 
     def times(file: Path, end_s: float | None, out: Path) -> tuple[dict[str, float], int, int]:
         options = simulation_options(scenario, network, file, traffic_seed, simulator, again=again)
-        return _travel_times(options, end_s, out)
+        return _travel_times([*options, *(own_traffic.record(out) if own else ())], end_s, out)
 
     with tempfile.TemporaryDirectory(prefix="relid-sumo-") as name:
         folder = Path(name)
+        loaded, departed, teleports = times(file, scenario.end_s, folder / "loaded")
+        everybody = own_traffic.driven(folder / "loaded") if own else ET.parse(file).getroot().findall("vehicle")
+        inside = [v for v in everybody if begin <= own_traffic.seconds(v.get("depart", "")) < begin + MEASURE_S]
+        chosen = inside[:: max(1, math.ceil(len(inside) / LIGHT_TRIPS))]
         thin = ET.Element("routes")
-        thin.append(ET.fromstring(VEHICLE_TYPE))
+        thin.extend(own_traffic.types(file) if own else [ET.fromstring(VEHICLE_TYPE)])
         for i, vehicle in enumerate(chosen):
-            vehicle.set("type", "background")
+            if not own:
+                vehicle.set("type", "background")
             vehicle.set("depart", f"{i * STRETCH * MEASURE_S / len(inside):.2f}")
             thin.append(vehicle)
         ET.ElementTree(thin).write(folder / "light.rou.xml")
-        light, _, _ = times(folder / "light.rou.xml", None, folder / "light")
-        loaded, departed, teleports = times(file, scenario.end_s, folder / "loaded")
+        # A vehicle of somebody's own may wait for ever, for a person or a container.
+        end_s = STRETCH * MEASURE_S + scenario.end_s if own else None
+        light, _, _ = times(folder / "light.rou.xml", end_s, folder / "light")
     names = [v.get("id", "") for v in chosen]
     both = [name for name in names if name in light and name in loaded]
     return TripTimes({n: light[n] for n in both}, {n: loaded[n] for n in both}, departed, teleports)
-
-
-def _seconds(text: str) -> float:
-    """Return a departure time, s; nan for those that an own route file gives otherwise (``triggered``)."""
-    try:
-        return float(text)
-    except ValueError:
-        return math.nan
 
 
 def _travel_times(options: list[str], end_s: float | None, out: Path) -> tuple[dict[str, float], int, int]:

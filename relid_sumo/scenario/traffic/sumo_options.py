@@ -8,6 +8,8 @@ from relid_sumo.base import seeding
 from relid_sumo.network.network import Network
 from relid_sumo.scenario.settings import Meso, Scenario, Simulator
 
+AGENT_TYPE, REROUTING_TYPE = "agent", "agent_rerouting"  # vehicle types of the agents
+
 
 def simulation_options(
     scenario: Scenario,

@@ -1,0 +1,185 @@
+"""A scenario's own demand as SUMO runs it: how many vehicles there are, which were dropped, and what each drove."""
+
+from __future__ import annotations
+
+import math
+import re
+import tempfile
+import xml.etree.ElementTree as ET
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from relid_sumo.base import cache, sumo
+from relid_sumo.base.errors import InputError, SimulationError
+from relid_sumo.network.network import Network
+from relid_sumo.scenario.settings import Scenario
+from relid_sumo.scenario.traffic.demand import own_demand, routes
+from relid_sumo.scenario.traffic.sumo_options import AGENT_TYPE, REROUTING_TYPE, simulation_options
+
+FORMAT = 1  # part of the cache key: raise it when what is cached changes its meaning
+TAKEN_TYPES = frozenset({AGENT_TYPE, REROUTING_TYPE, "DEFAULT_VEHTYPE"})  # of the agents, and what theirs are made from
+SHOWN = 5  # ids in a message
+CLOCK = re.compile(r"(?:(\d+):)?(\d+):(\d+):(\d+(?:\.\d+)?)")
+WARNING = re.compile(r"Warning: ((?:Vehicle|Person|Flow|Trip|Transportable|Container|No ).*)")
+
+
+@dataclass(frozen=True)
+class OwnTraffic:
+    """What SUMO makes of a route file in one episode without agents.
+
+    Attributes
+    ----------
+    loaded, departed, waiting
+        Vehicles that SUMO loaded until the end of the episode, those that departed, and those that still wait for room.
+    persons
+        Persons that were loaded.
+    clashes
+        Ids of vehicles that agents have too.
+    said
+        What SUMO said first of a vehicle that it dropped; empty where it said nothing.
+    """
+
+    loaded: int
+    departed: int
+    waiting: int
+    persons: int
+    clashes: list[str]
+    said: str
+
+    @property
+    def dropped(self) -> int:
+        """Vehicles that SUMO dropped: their mode is not allowed on a lane of their route, or they have none."""
+        return self.loaded - self.departed - self.waiting
+
+    def describe(self) -> str:
+        """Return the account as one line."""
+        text = f"own demand: {self.loaded} vehicles until the end of the episode, of which {self.departed} depart"
+        text += f", {self.waiting} find no room" if self.waiting else ""
+        text += f", {self.dropped} are dropped" + (f" ({self.said})" if self.said else "") if self.dropped else ""
+        return text + (f"; {self.persons} persons" if self.persons else "")
+
+
+def measured(scenario: Scenario, network: Network) -> OwnTraffic:
+    """Drive a scenario's own demand once, on the first training seed, and return the account; cached.
+
+    Raises
+    ------
+    InputError
+        SUMO cannot run the route file; the message has its own line.
+    """
+    seed, names = scenario.seeds.training[0], sorted(trip.id for trip in scenario.trips)
+    timing = [scenario.end_s, scenario.step_length_s, scenario.teleport_after_s]
+    content = [FORMAT, network.key, own_demand(scenario, network), seed, timing, names, sumo.version()]
+
+    def make() -> dict[str, object]:
+        file = routes(scenario, network, seed)
+        options = [o for o in simulation_options(scenario, network, file, seed) if o != "--no-warnings"]
+        with tempfile.TemporaryDirectory(prefix="relid-sumo-") as name:
+            driven_file, statistics = Path(name) / "driven.xml", Path(name) / "statistics.xml"
+            arguments = ["--end", str(scenario.end_s), "--aggregate-warnings", "1", "--no-step-log"]
+            arguments += [*record(driven_file), "--statistic-output", str(statistics)]
+            try:
+                log = sumo.run("sumo", [*options, *arguments])
+            except SimulationError as error:
+                raise InputError(f"{_own_file(scenario)}: SUMO cannot run this route file: {error}") from None
+            root = ET.parse(statistics).getroot()
+            vehicles, persons = root.find("vehicles"), root.find("persons")
+            count = {} if vehicles is None else vehicles.attrib
+            driven_ids = {vehicle.get("id", "") for vehicle in driven(driven_file)}
+        ids = driven_ids | {one.get("id", "") for one in _elements(file, {"vehicle", "trip"})}
+        said = WARNING.search(log)
+        result = OwnTraffic(
+            loaded=int(count["loaded"]),
+            departed=int(count["inserted"]),
+            waiting=int(count["waiting"]),
+            persons=0 if persons is None else int(persons.get("loaded", "0")),
+            clashes=sorted(ids & set(names)),
+            said=said[1] if said else "",
+        )
+        return asdict(result)
+
+    return OwnTraffic(**cache.cached_json("own", network.name, content, make))  # type: ignore[arg-type] # JSON
+
+
+def check(scenario: Scenario, network: Network) -> OwnTraffic:
+    """Return the account of a scenario's own demand.
+
+    Raises
+    ------
+    InputError
+        SUMO cannot run it, or ids in it are those of the agents.
+    """
+    file = _own_file(scenario)
+    cleaned = routes(scenario, network, scenario.seeds.training[0])
+    types = {one.get("id", "") for one in _elements(cleaned, {"vType", "vTypeDistribution"})} & TAKEN_TYPES
+    if types:
+        raise InputError(
+            f"{file}: vehicle type {_some(sorted(types))}: the agents' own types have this name or are made from it; "
+            "give yours another id"
+        )
+    found = measured(scenario, network)
+    if found.clashes:
+        raise InputError(
+            f"{file}: vehicles have the ids of agents: {_some(found.clashes)}; rename them, or the trips of scenario "
+            f"'{scenario.name}'"
+        )
+    return found
+
+
+def record(file: Path) -> list[str]:
+    """Return SUMO's options that write what every vehicle drove, with the departure that it wished."""
+    flags = ("write-unfinished", "intended-depart")
+    return ["--vehroute-output", str(file), *(f"--vehroute-output.{flag}" for flag in flags)]
+
+
+def driven(file: Path) -> list[ET.Element]:
+    """Return the vehicles of a file that `record` has made SUMO write, by departure, each with the route it drove.
+
+    Vehicles that wait for a person (``depart="triggered"``) are left out: how long they take depends on the person.
+    """
+    found = []
+    for vehicle in _elements(file, {"vehicle"}):
+        if not math.isnan(seconds(vehicle.get("depart", ""))):
+            for choice in vehicle.findall("routeDistribution"):
+                vehicle.append(choice.findall("route")[-1])  # the one driven comes after those that it replaced
+                vehicle.remove(choice)
+            found.append(vehicle)
+    return sorted(found, key=lambda vehicle: (seconds(vehicle.get("depart", "")), vehicle.get("id", "")))
+
+
+def types(file: Path) -> list[ET.Element]:
+    """Return the vehicle types of a route file."""
+    return _elements(file, {"vType", "vTypeDistribution"}, whole=True)
+
+
+def seconds(text: str) -> float:
+    """Return a time of a route file in s, from seconds or ``(d:)h:m:s``; nan for ``triggered`` and the like."""
+    if clock := CLOCK.fullmatch(text.strip()):
+        days, hours, minutes, rest = (float(part or 0) for part in clock.groups())
+        return ((days * 24 + hours) * 60 + minutes) * 60 + rest
+    try:
+        return float(text)
+    except ValueError:
+        return math.nan
+
+
+def _own_file(scenario: Scenario) -> Path:
+    return scenario.folder / str(scenario.demand.route_file)
+
+
+def _elements(file: Path, tags: set[str], *, whole: bool = False) -> list[ET.Element]:
+    """Return the elements of a file with some tags; only those directly below its root where asked for."""
+    depth, found = 0, list[ET.Element]()
+    for event, element in ET.iterparse(file, events=("start", "end")):
+        depth += 1 if event == "start" else -1
+        if event == "end":
+            if element.tag in tags and (depth == 1 or not whole):
+                found.append(element)
+            elif depth == 1:
+                element.clear()
+    return found
+
+
+def _some(ids: list[str]) -> str:
+    shown = ", ".join(f"'{name}'" for name in ids[:SHOWN])
+    return shown + (f" and {len(ids) - SHOWN} more" if len(ids) > SHOWN else "")

@@ -60,7 +60,8 @@ def scenario_check(
     out.print(tables.trips_table(ready))
     _say("measuring the background traffic")
     measured = level.measure(ready.scenario, ready.network)
-    out.print(tables.traffic_text(measured, ready.scenario.demand.level))
+    demand = ready.scenario.demand
+    out.print(tables.traffic_text(measured, demand.level if demand.route_file is None else None))
     if ready.scenario.meso is not None:
         _say("comparing the mesoscopic with the microscopic simulation")
         out.print(tables.meso_text(*meso.compare(ready.scenario, ready.network, ready.scenario.seeds.validation)))

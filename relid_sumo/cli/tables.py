@@ -124,14 +124,15 @@ def trips_table(ready: PreparedScenario) -> Table:
     return table
 
 
-def traffic_text(traffic: TrafficLevel, wanted: float) -> str:
-    """Return a text on the background traffic."""
+def traffic_text(traffic: TrafficLevel, wanted: float | None) -> str:
+    """Return a text on the background traffic; `wanted` is None if no level is the target."""
     if traffic.trips == 0:
         return "no background vehicle departs during the measurement"
     rate = f", {traffic.rate_vph:.0f} vehicles/h" if traffic.rate_vph else ""
+    aim = "" if wanted is None else f" (target: +{wanted:.0%})"
     text = (
         f"background traffic{rate}: trips take {traffic.loaded_s:.0f} s, compared with "
-        f"{traffic.light_s:.0f} s in light traffic, +{traffic.level:.0%} (target: +{wanted:.0%}), mean of "
+        f"{traffic.light_s:.0f} s in light traffic, {traffic.level:+.0%}{aim}, mean of "
         f"{traffic.trips} trips; jam and yield teleports: {traffic.teleport_share:.2%} of vehicles"
     )
     if not traffic.flows:

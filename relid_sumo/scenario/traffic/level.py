@@ -48,7 +48,7 @@ class TrafficLevel:
     Attributes
     ----------
     rate_vph : float
-        Departures per hour at profile factor 1.
+        Departures per hour at profile factor 1; of a scenario's own demand, in the time that is measured.
     level : float
         Congestion: mean of (loaded travel time) / mean of (light travel time) - 1 over the same trips.
     light_s, loaded_s : float
@@ -94,7 +94,8 @@ def measure(scenario: Scenario, network: Network, rate_vph: float | None = None,
     light = np.array([seconds for part in parts for seconds in part.light.values()])
     loaded = np.array([seconds for part in parts for seconds in part.loaded.values()])
     departed, teleports = sum(part.departed for part in parts), sum(part.teleports for part in parts)
-    rate = scenario.demand.rate_vph or 0.0
+    own = scenario.demand.route_file is not None
+    rate = float(np.mean([part.rate_vph for part in parts])) if own else scenario.demand.rate_vph or 0.0
     if not len(light):
         return TrafficLevel(rate, 0.0, 0.0, 0.0, 0.0, 0)
     level = float(loaded.mean() / light.mean() - 1.0)
@@ -112,12 +113,15 @@ class TripTimes:
         Travel time by vehicle, departure delay included, s.
     departed, teleports : int
         Vehicles of the loaded traffic that departed; jam and yield teleports among them.
+    rate_vph : float
+        Departures per hour of the vehicles that the trips are chosen from.
     """
 
     light: dict[str, float]
     loaded: dict[str, float]
     departed: int
     teleports: int
+    rate_vph: float
 
 
 def trip_times(
@@ -163,7 +167,8 @@ def trip_times(
         light, _, _ = times(folder / "light.rou.xml", end_s, folder / "light")
     names = [v.get("id", "") for v in chosen]
     both = [name for name in names if name in light and name in loaded]
-    return TripTimes({n: light[n] for n in both}, {n: loaded[n] for n in both}, departed, teleports)
+    rate_vph = len(inside) / MEASURE_S * 3600.0
+    return TripTimes({n: light[n] for n in both}, {n: loaded[n] for n in both}, departed, teleports, rate_vph)
 
 
 def _travel_times(options: list[str], end_s: float | None, out: Path) -> tuple[dict[str, float], int, int]:

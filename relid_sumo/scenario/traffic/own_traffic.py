@@ -56,7 +56,7 @@ class OwnTraffic:
         text = f"own demand: {self.loaded} vehicles until the end of the episode, of which {self.departed} depart"
         text += f", {self.waiting} find no room" if self.waiting else ""
         text += f", {self.dropped} are dropped" + (f" ({self.said})" if self.said else "") if self.dropped else ""
-        return text + (f"; {self.persons} persons" if self.persons else "")
+        return text + (f"; {self.persons} person{'s' * (self.persons > 1)}" if self.persons else "")
 
 
 def measured(scenario: Scenario, network: Network) -> OwnTraffic:

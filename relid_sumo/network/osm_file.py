@@ -170,7 +170,7 @@ def parse(source: Path) -> Contents:
             raise InputError(f"{source}, line {error.lineno}: {what} ({reason}); fetch the file again") from None
         except KeyError as error:
             raise InputError(f"{source}, line {parser.CurrentLineNumber}: attribute {error} is missing") from None
-        except (ValueError, OverflowError) as error:
+        except (ValueError, OverflowError, LookupError) as error:
             raise InputError(f"{source}, line {parser.CurrentLineNumber}: {error}") from None
         except (OSError, EOFError, zlib.error, lzma.LZMAError) as error:
             raise InputError(f"{source}: the compressed file is broken or cut off ({error}); fetch it again") from None

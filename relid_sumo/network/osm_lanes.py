@@ -10,6 +10,7 @@ Tags = dict[str, str]
 COUNTS = ("lanes", "lanes:forward", "lanes:backward")
 LISTS = ("motorcar", "motor_vehicle", "vehicle", "access")  # the most specific first: it decides
 BUS_LISTS = ("bus", "psv", "taxi")
+BUSWAYS = ("busway", "busway:both", "busway:left", "busway:right")
 SIDES = ("", ":forward", ":backward")
 KEYS = frozenset(
     {
@@ -17,10 +18,7 @@ KEYS = frozenset(
         "lanes:both_ways",
         *(f"{key}:lanes{side}" for key in (*LISTS, *BUS_LISTS, "turn") for side in SIDES),
         *(f"lanes:{key}{side}" for key in BUS_LISTS[:2] for side in SIDES),
-        "busway",
-        "busway:both",
-        "busway:left",
-        "busway:right",
+        *BUSWAYS,
     }
 )
 MOST = {"motorway": 16, "trunk": 16, "primary": 12, "motorway_link": 8, "trunk_link": 8, "secondary": 10}
@@ -106,6 +104,8 @@ def take_away(tags: Tags, notes: list[str], open_value: Callable[[str], bool]) -
                 tags.pop(f"turn:lanes{form}", None)  # which lane is the buses' is not said
     if not one_way and any(f"{key}:lanes" in tags for key in (*LISTS, *BUS_LISTS)):
         notes.append(UNCLEAR)  # on a street with two directions a list needs one
+    if not left and any("lane" in tags.get(key, "") for key in BUSWAYS):
+        notes.append(UNCLEAR)  # on one side of two directions, or against the direction
     if left:
         notes.append(CLOSED)
         return _apply(tags, left, one_way=one_way)
@@ -135,7 +135,7 @@ def _bus_lanes(tags: Tags, forms: list[str], *, one_way: bool) -> int:
     counted = max(_count(tags.get(f"lanes:{key}{form}", "")) for key in BUS_LISTS[:2] for form in forms)
     if counted:
         return counted
-    sides = ("busway", "busway:both", "busway:left", "busway:right") if one_way else ("busway", "busway:both")
+    sides = BUSWAYS if one_way else BUSWAYS[:2]
     return int(any(tags.get(key) == "lane" for key in sides))
 
 

@@ -303,6 +303,7 @@ WHOLE = osm_text([(7, [1, 2], STREET)]).encode()
         ("a.osm", b'<osm><action type="modify"><old/></action></osm>', "difference between two states"),
         ("a.osm", osm_text([(7, [98, 99], STREET)], "<remark>runtime error: timed out</remark>").encode(), "timed out"),
         ("a.osm", b"<osm><remark> runtime error:\n timed out</remark></osm>", "no roads.*runtime error: timed out"),
+        ("a.osm", b'<?xml version="1.0" encoding="U-8TF"?>' + WHOLE, "line 1: unknown encoding"),
         ("a.osm", TAGS_GEOM.encode(), "out tags geom.*out body geom"),
     ],
 )

@@ -135,6 +135,8 @@ CASES: list[tuple[str, Tags, Tags | None]] = [
         {"lanes": "2", "lanes:forward": "1"},
     ),
     ("lane", {"lanes": "2", "vehicle:lanes:backward": "no"}, {"lanes": "1", "oneway": "yes"}),
+    ("lane", {"lanes": "4", "busway:right": "lane"}, {"lanes": "4"}),
+    ("lane", {"oneway": "yes", "lanes": "2", "busway": "opposite_lane"}, {"lanes": "2"}),
     ("lane", {"lanes": "4", "busway": "lane"}, {"lanes": "2", "lanes:forward": "1", "lanes:backward": "1"}),
 ]
 
@@ -150,6 +152,12 @@ def test_tags_mean_something_for_cars(about: str, given: Tags, written: Tags | N
     assert {key: ruling.tags.get(key, GONE) for key in written} == written
     same = all(ruling.tags.get(key, GONE).lower() == value.lower() for key, value in tags.items())
     assert ruling.notes or same  # whatever is replaced or left out is counted
+    assert ruling.notes or not given.keys() & {
+        "lanes:bus",
+        "busway",
+        "busway:right",
+        "vehicle:lanes",
+    }  # ignored as well
 
 
 @pytest.mark.parametrize(

@@ -140,11 +140,11 @@ def prepare(
     built = build_network(scenario)
     for warning in account.warnings(built.summary):
         log.warning(warning)
-    if scenario.demand.route_file is not None:
-        own = own_traffic.check(scenario, built)
-        (log.warning if own.dropped or own.waiting else log.info)(own.describe())
     shut = frozenset(_edge(built, name) for name in closed)
     own = demand.own_demand(scenario)
+    if own is not None:
+        found = own_traffic.check(scenario, built, own)
+        (log.warning if found.dropped or found.waiting else log.info)(found.describe())
     scenario = level.calibrated(scenario, built)
     if "meso" in simulators:
         scenario = meso.calibrated(scenario, built, own)

@@ -13,7 +13,7 @@ from relid_sumo.base import cache, sumo
 from relid_sumo.base.errors import InputError, SimulationError
 from relid_sumo.network.network import Network
 from relid_sumo.scenario.settings import Scenario
-from relid_sumo.scenario.traffic.demand import own_demand, routes
+from relid_sumo.scenario.traffic.demand import own_file, routes
 from relid_sumo.scenario.traffic.sumo_options import AGENT_TYPE, REROUTING_TYPE, simulation_options
 
 FORMAT = 1  # part of the cache key: raise it when what is cached changes its meaning
@@ -59,8 +59,13 @@ class OwnTraffic:
         return text + (f"; {self.persons} person{'s' * (self.persons > 1)}" if self.persons else "")
 
 
-def measured(scenario: Scenario, network: Network) -> OwnTraffic:
+def measured(scenario: Scenario, network: Network, checksum: str) -> OwnTraffic:
     """Drive a scenario's own demand once, on the first training seed, and return the account; cached.
+
+    Parameters
+    ----------
+    checksum
+        As `demand.own_demand`.
 
     Raises
     ------
@@ -69,7 +74,7 @@ def measured(scenario: Scenario, network: Network) -> OwnTraffic:
     """
     seed, names = scenario.seeds.training[0], sorted(trip.id for trip in scenario.trips)
     timing = [scenario.end_s, scenario.step_length_s, scenario.teleport_after_s]
-    content = [FORMAT, network.key, own_demand(scenario, network), seed, timing, names, sumo.version()]
+    content = [FORMAT, network.key, checksum, seed, timing, names, sumo.version()]
 
     def make() -> dict[str, object]:
         file = routes(scenario, network, seed)
@@ -81,7 +86,7 @@ def measured(scenario: Scenario, network: Network) -> OwnTraffic:
             try:
                 log = sumo.run("sumo", [*options, *arguments])
             except SimulationError as error:
-                raise InputError(f"{_own_file(scenario)}: SUMO cannot run this route file: {error}") from None
+                raise InputError(f"{own_file(scenario)}: SUMO cannot run this route file: {error}") from None
             root = ET.parse(statistics).getroot()
             vehicles, persons = root.find("vehicles"), root.find("persons")
             count = {} if vehicles is None else vehicles.attrib
@@ -101,15 +106,20 @@ def measured(scenario: Scenario, network: Network) -> OwnTraffic:
     return OwnTraffic(**cache.cached_json("own", network.name, content, make))  # type: ignore[arg-type] # JSON
 
 
-def check(scenario: Scenario, network: Network) -> OwnTraffic:
+def check(scenario: Scenario, network: Network, checksum: str) -> OwnTraffic:
     """Return the account of a scenario's own demand.
+
+    Parameters
+    ----------
+    checksum
+        As `demand.own_demand`.
 
     Raises
     ------
     InputError
         SUMO cannot run it, or ids in it are those of the agents.
     """
-    file = _own_file(scenario)
+    file = own_file(scenario)
     cleaned = routes(scenario, network, scenario.seeds.training[0])
     types = {one.get("id", "") for one in _elements(cleaned, {"vType", "vTypeDistribution"})} & TAKEN_TYPES
     if types:
@@ -117,7 +127,7 @@ def check(scenario: Scenario, network: Network) -> OwnTraffic:
             f"{file}: vehicle type {_some(sorted(types))}: the agents' own types have this name or are made from it; "
             "give yours another id"
         )
-    found = measured(scenario, network)
+    found = measured(scenario, network, checksum)
     if found.clashes:
         raise InputError(
             f"{file}: vehicles have the ids of agents: {_some(found.clashes)}; rename them, or the trips of scenario "
@@ -161,10 +171,6 @@ def seconds(text: str) -> float:
         return float(text)
     except ValueError:
         return math.nan
-
-
-def _own_file(scenario: Scenario) -> Path:
-    return scenario.folder / str(scenario.demand.route_file)
 
 
 def _elements(file: Path, tags: set[str], *, whole: bool = False) -> list[ET.Element]:

@@ -76,7 +76,7 @@ CASES = {
 def test_own_demand_is_measured_as_sumo_runs_it(town_ready: PreparedScenario, tmp_path: Path, case: str) -> None:
     lines, (loaded, departed, dropped), trips = CASES[case]
     ready = prepare(with_demand(town_ready, tmp_path, lines))
-    found = own_traffic.check(ready.scenario, ready.network)
+    found = own_traffic.check(ready.scenario, ready.network, str(ready.demand))
     assert (found.loaded, found.departed, found.dropped) == (loaded, departed, dropped)
     assert ("tram" in case) == ("is not allowed to depart" in found.describe())
     measured = level.measure(ready.scenario, ready.network, samples=1)

@@ -206,6 +206,7 @@ def summary_text(network: Network) -> Group:
         "barriers": f"{facts['barriers']['closed']} closed to cars, {facts['barriers']['open']} open",
         "tags by rules": "; ".join(account.rules(facts)) or "none replaced",
         "tags ignored": account.listed(facts["ignored_tags"]),
+        "of nodes": account.listed(facts["ignored_node_tags"]),
         "turn restrictions": ", ".join(
             [
                 f"{facts['restrictions']['used']} used",

@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 
 __all__ = ["Network", "NetworkSettings", "build", "find", "match_edge"]
 
-FORMAT = 3  # raise it when a build gives something else for the same input
+FORMAT = 4  # raise it when a build gives something else for the same input
 # The key of a network of which rules 2 (see NetworkSettings.rules) read nothing otherwise than rules 1: it is the same
 # network as before, so that what was measured on it stays valid.
 SAME_FORMAT = 2
@@ -270,6 +270,7 @@ def _make(source: Path, digest: str, settings: NetworkSettings, work: Path, whol
         "barriers": ledger.barriers,
         "rules": dict(ledger.rules.most_common()),
         "ignored_tags": dict(ledger.ignored_tags.most_common()),
+        "ignored_node_tags": dict(sorted(ledger.ignored_node_tags.items(), key=lambda item: (-item[1], item[0]))),
         "differences": ledger.differences,
         "into_netconvert": account.totals(ledger.usable),
         "outcome": _outcome(extract, builder.fate),

@@ -71,8 +71,8 @@ class Account:
         Nodes with barriers on the usable roads: ``closed`` and ``open``.
     rules
         OSM ways by the rule that replaced one of their tags.
-    ignored_tags
-        OSM ways a car may use, by the key of a tag that nothing reads.
+    ignored_tags, ignored_node_tags
+        OSM ways a car may use, and their nodes, by the key of a tag that nothing reads.
     differences
         What is read otherwise than by rules 1: number of ways, barriers, restrictions and records.
     """
@@ -85,6 +85,7 @@ class Account:
     barriers: dict[str, int] = field(default_factory=dict)
     rules: Counter[str] = field(default_factory=Counter)
     ignored_tags: Counter[str] = field(default_factory=Counter)
+    ignored_node_tags: Counter[str] = field(default_factory=Counter)
     differences: dict[str, int] = field(default_factory=dict)
 
     def differ(self, what: str, count: int = 1) -> None:
@@ -184,6 +185,8 @@ def read(source: Path, *, box: Box | None = None, service_roads: bool = False, r
     records = contents.elements.values()
     account.differ("records", sum(sum(found.values()) - found["elements"] for found in records))
     needed = {node for piece in pieces for node in piece.nodes}
+    for node in needed & contents.other_node_keys.keys():
+        account.ignored_node_tags.update(contents.other_node_keys[node])
     return Extract(
         contents=contents,
         bounds=area,

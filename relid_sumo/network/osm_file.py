@@ -82,6 +82,8 @@ class Contents:
         Numbers, rising, and degrees of the nodes, shape (N,).
     node_tags
         Tags of nodes that say something about signals, crossings and barriers.
+    other_node_keys
+        Keys of the other tags of nodes.
     ways
         OSM ways with a highway tag, in the order in which they first appear.
     restrictions
@@ -100,6 +102,7 @@ class Contents:
     lon: NDArray[np.float64]
     lat: NDArray[np.float64]
     node_tags: dict[int, Tags]
+    other_node_keys: dict[int, tuple[str, ...]]
     ways: tuple[Way, ...]
     restrictions: tuple[tuple[Tags, list[Member]], ...]
     elements: dict[str, dict[str, int]]
@@ -224,7 +227,8 @@ class _Records:
     node_rank: array[int] = field(default_factory=lambda: array("q"))
     lon: array[float] = field(default_factory=lambda: array("d"))
     lat: array[float] = field(default_factory=lambda: array("d"))
-    node_tags: dict[int, tuple[int, Tags]] = field(default_factory=dict)
+    node_tags: dict[int, tuple[int, Tags, tuple[str, ...]]] = field(default_factory=dict)
+    key_lists: dict[tuple[str, ...], tuple[str, ...]] = field(default_factory=dict)  # nodes share equal ones
     newest: dict[str, dict[int, int]] = field(default_factory=lambda: {"way": {}, "relation": {}})
     deleted: dict[str, set[int]] = field(default_factory=lambda: {"way": set(), "relation": set()})
     ways: dict[int, Way] = field(default_factory=dict)
@@ -304,9 +308,10 @@ class _Records:
             self._remark = None
 
     def _end_node(self) -> None:
-        kept = {k: v for k, v in self._tags.items() if k in NODE_TAGS or k in BARRIER_TAGS}
-        if kept and self._rank >= self.node_tags.get(self._id, (-1, {}))[0]:
-            self.node_tags[self._id] = self._rank, kept
+        if self._tags and self._rank >= self.node_tags.get(self._id, (-1,))[0]:
+            kept = {k: v for k, v in self._tags.items() if k in NODE_TAGS or k in BARRIER_TAGS}
+            others = tuple(k for k in self._tags if k not in kept)
+            self.node_tags[self._id] = self._rank, kept, self.key_lists.setdefault(others, others)
 
     def _counts(self, name: str) -> bool:
         """Return whether this record of a way or relation replaces the ones before it, and count what is lost."""
@@ -376,6 +381,7 @@ class _Records:
             lon=lon[~gone],
             lat=lat[~gone],
             node_tags={},
+            other_node_keys={},
             ways=tuple(self.ways.values()),
             restrictions=tuple(self.restrictions.values()),
             elements={"node": nodes, **{kind: self._element_counts(kind) for kind in ("way", "relation")}},
@@ -385,7 +391,9 @@ class _Records:
         at, known = contents.find(tagged)
         for node, i, here in zip(tagged.tolist(), at.tolist(), known.tolist(), strict=True):
             if here and best[i] == self.node_tags[node][0]:  # else its newest version has no such tag
-                contents.node_tags[node] = self.node_tags[node][1]
+                _, kept, others = self.node_tags[node]
+                contents.node_tags.update({node: kept} if kept else {})
+                contents.other_node_keys.update({node: others} if others else {})
         return contents
 
     def _element_counts(self, kind: str) -> dict[str, int]:

@@ -254,8 +254,11 @@ def test_turn_restrictions_bind_cars_or_are_counted(tmp_path: Path, tags: Tags, 
 def test_ignored_tags_are_counted(tmp_path: Path) -> None:
     ways = [(7, [1, 2], {**STREET, "surface": "asphalt", "name": "A"}), (8, [2, 3], {**STREET, "surface": "gravel"})]
     ways += [(9, [3, 4], {**STREET, "motor_vehicle:conditional": "no @ wet", "bus:conditional": "yes @ wet"})]
-    extract = osm.read(file_with(tmp_path, ways))
+    hump = '<node id="2" version="2" lon="10.01" lat="50"><tag k="traffic_calming" v="hump"/></node>'
+    shop = '<node id="80" lon="10" lat="50"><tag k="shop" v="bakery"/></node>'
+    extract = osm.read(file_with(tmp_path, ways, hump + shop))
     assert extract.account.ignored_tags == {"surface": 2, "bus:conditional": 1}
+    assert extract.account.ignored_node_tags == {"traffic_calming": 1}
     assert extract.account.rules == {"motor_vehicle:conditional ignored: holds at times only": 1}
 
 

@@ -13,6 +13,7 @@ from relid_sumo.base import files, inside, user_files
 from relid_sumo.base.errors import InputError
 from relid_sumo.base.toml import changed, load_toml, validate
 from relid_sumo.network import osm
+from relid_sumo.network.catalogue import catalogue
 from relid_sumo.scenario import kinds
 from relid_sumo.scenario.settings import Scenario
 
@@ -63,8 +64,14 @@ def check_paths(scenario: Scenario, source: str, named_now: Collection[str] = ()
     own, roads = scenario.demand.route_file, scenario.network
     if own is not None and "demand.route_file" not in named_now:
         user_files.allowed(scenario.folder, own, f"{source}: demand.route_file", "--set demand.route_file=FILE")
-    if "network" not in named_now and own_roads(scenario) is not None:
+    file = own_roads(scenario)
+    if "network" not in named_now and file is not None and not _in_catalogue(file):
         user_files.allowed(scenario.folder, roads, f"{source}: network", "relid-sumo network build FILE")
+
+
+def _in_catalogue(file: Path) -> bool:
+    """Return whether a file is part of a scenario of the catalogue, as the town's map is: runs name it by its path."""
+    return file.resolve().parent in {one.parent.resolve() for one in catalogue("scenarios", FILE).values()}
 
 
 def own_roads(scenario: Scenario) -> Path | None:

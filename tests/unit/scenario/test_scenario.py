@@ -11,7 +11,7 @@ from relid_sumo.base.errors import InputError
 from relid_sumo.base.inside import check_name
 from relid_sumo.base.toml import load_toml, validate
 from relid_sumo.network.catalogue import NetworkSettings
-from relid_sumo.scenario.files import ANSWERS, override, to_toml, write_scenario
+from relid_sumo.scenario.files import ANSWERS, FILE, override, placed, to_toml, write_scenario
 from relid_sumo.scenario.make import load_scenario
 from relid_sumo.scenario.settings import Demand, Observation, Place, Reward, Scenario, Seeds, Trip
 
@@ -102,6 +102,17 @@ def test_a_scenario_is_found_by_name_folder_and_file(tmp_path: Path, monkeypatch
         load_scenario("riversde")
     with pytest.raises(InputError, match="--bbox"):
         load_scenario("riverside", bbox=(0, 0, 1, 1))
+
+
+def test_a_run_may_name_the_map_of_a_scenario_of_the_catalogue(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs made before there were notes of what the user has named can be evaluated too."""
+    write_scenario(placed(load_scenario("town")), tmp_path / "run")
+    monkeypatch.setenv("RELID_SUMO_CACHE", str(tmp_path / "new"))
+    assert load_scenario(tmp_path / "run").network.endswith("town.osm")
+    text = (tmp_path / "run" / FILE).read_text()
+    (tmp_path / "run" / FILE).write_text(text.replace("scenarios/town/town.osm", "pyproject.toml"))
+    with pytest.raises(InputError, match="lies outside"):
+        load_scenario(tmp_path / "run")
 
 
 def test_a_scenario_is_not_overwritten(tmp_path: Path) -> None:

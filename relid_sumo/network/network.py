@@ -194,7 +194,6 @@ def build(source: Path, settings: NetworkSettings | None = None, *, name: str) -
     folder = cache.cache_folder() / "networks" / f"{name}-{_key(FORMAT, digest, settings)[:12]}"
 
     def make() -> None:
-        _make_folder(folder.parent)
         with tempfile.TemporaryDirectory(prefix=f".{name}-", dir=folder.parent) as scratch:
             whole = Path(scratch) / "whole"
             whole.mkdir()
@@ -202,6 +201,8 @@ def build(source: Path, settings: NetworkSettings | None = None, *, name: str) -
             (whole / SUMMARY).write_text(json.dumps(summary, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
             files.put(whole, folder)
 
+    if not folder.is_dir():
+        _make_folder(folder.parent)
     cache.once(folder, make)
     summary = json.loads((folder / SUMMARY).read_text(encoding="utf-8"))
     return Network(name, folder, RoadGraph.load(folder / GRAPH), summary, title=name)

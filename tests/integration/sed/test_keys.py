@@ -126,7 +126,7 @@ def text_with(key: str) -> str:
 
 
 def answered(handler: Handler, key: str) -> None:
-    content = PROGRAM.replace("KEY", text_with(key).replace('"', "'").replace("\\", "/")) + text_with(key)
+    content = PROGRAM.replace('"KEY"', repr(key)).replace("KEY", text_with(key)) + text_with(key)
     message = {"role": "assistant", "content": content}
     usage = {"prompt_tokens": 10, "completion_tokens": 5, "total_tokens": 15}
     body = {"id": key, "object": "chat.completion", "created": 0, "model": key}

@@ -89,7 +89,11 @@ def report(
     for problem in written.problems:
         errors.print(f"[yellow]note[/] {plain(problem)}", highlight=False, soft_wrap=True)
     figure_count = f" and {len(written.files) - 1} figures in {figures}" if figures else ""
-    err.print(f"report on {written.runs} runs: {out_file}{figure_count}", highlight=False, soft_wrap=True)
+    err.print(
+        f"report on {written.runs} run{'s' if written.runs != 1 else ''}: {out_file}{figure_count}",
+        highlight=False,
+        soft_wrap=True,
+    )
     named = ", ".join(written.baselines) or "none; add some with: relid-sumo evaluate RUN"
     err.print(f"baselines evaluated: {named}", highlight=False, soft_wrap=True)
 

@@ -18,7 +18,7 @@ from relid_sumo.cli.doctor import Check
 from relid_sumo.cli.notes import own_bar
 from relid_sumo.env.records import EpisodeRecord
 from relid_sumo.evaluation.evaluate import Evaluation
-from relid_sumo.network import account
+from relid_sumo.network import account, netconvert
 from relid_sumo.network.network import Network
 from relid_sumo.runs.summary import StoredEvaluation
 from relid_sumo.scenario.prepare import PreparedScenario
@@ -101,7 +101,7 @@ def stored_text(stored: StoredEvaluation) -> str:
 def doctor_table(checks: list[Check]) -> Table:
     """Return the checks of `doctor`, with fixes."""
     table = Table(show_header=True)
-    for name in ("", "check", "found", "mend"):
+    for name in ("", "check", "found", "fix"):
         table.add_column(name, overflow="fold")
     for check in checks:
         table.add_row(f"[{COLOURS[check.status]}]{check.status}[/]", check.name, check.found, check.fix)
@@ -228,7 +228,9 @@ def summary_text(network: Network) -> Group:
     for column in ways.columns[1:]:
         column.justify = "right"
     for reason, entry in [*facts["left_out"].items(), *facts["outcome"].items()]:
-        ways.add_row(Text(reason), f"{entry['ways']:.0f}", f"{entry['km']:.1f}")
+        ways.add_row(
+            Text("used" if reason == netconvert.KEPT else reason), f"{entry['ways']:.0f}", f"{entry['km']:.1f}"
+        )
     total = account.totals(facts["roads_in_file"])
     ways.add_section()
     ways.add_row("total", f"{total['ways']:.0f}", f"{total['km']:.1f}")

@@ -35,7 +35,7 @@ def markdown(content: Content, title: str) -> str:
         ]
         lines += [*_pipes(PAIR_HEAD, pairs), ""] if pairs else []
     lines += [
-        "Brackets: 95 % bootstrap intervals over training seeds. p: sign-flip test; p (Holm): corrected.",
+        "Brackets: 95 % bootstrap intervals over training seeds. p: sign-flip test; p (Holm): for all pairs.",
         "",
     ]
     if content.missing:

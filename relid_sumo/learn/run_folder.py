@@ -1,12 +1,12 @@
-"""The run folder: what a training run leaves behind, and what it goes on from.
+"""The run folder: the files that a training run writes and resumes from.
 
 ====================  ==============================================================================================
 settings.json         scenario, algorithm, seed, budget, every setting, the network's hash, versions
-scenario.toml         the scenario as it was driven, demand rate included
+scenario.toml         the scenario of the run, with its demand rate
 metrics.csv           one row per update; the same bytes for the same settings
 timing.csv            wall-clock seconds of each update
 checkpoint.pt         weights, optimiser and counters at the last update
-run.lock              held by the process that trains
+run.lock              locked by the process that trains
 tensorboard/          the same numbers for TensorBoard
 ====================  ==============================================================================================
 """
@@ -46,7 +46,7 @@ HEADING = "The scenario of this run."
 
 
 class RunSettings(Settings):
-    """What settings.json holds."""
+    """Content of settings.json."""
 
     format: int = FORMAT
     train: TrainSettings
@@ -56,9 +56,9 @@ class RunSettings(Settings):
     m_out: int
     versions: dict[str, str]
     observation_size: int | None = None
-    """Width of an observation. This and the next are written only where something is not built in."""
+    """Width of an observation. This and `sources` are written only where something is not built in."""
     sources: dict[str, str] = Field(default_factory=dict)
-    """SHA-256 of the source files of what is not built in, by import path."""
+    """SHA-256 of the source files of parts that are not built in, by import path."""
 
     @model_serializer(mode="wrap")
     def _without_built_in(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
@@ -69,44 +69,42 @@ class RunSettings(Settings):
 
 
 def check_free(folder: Path) -> None:
-    """Raise InputError where a run folder exists already and is not empty, or cannot be made."""
+    """Raise InputError where a run folder exists and is not empty, or cannot be made."""
     if folder.exists() and (not folder.is_dir() or any(one.name != LOCK for one in folder.iterdir())):
-        raise InputError(f"{folder} exists; choose another --out, go on with --resume {folder}, or delete it")
+        raise InputError(f"{folder} exists; choose another --out, continue with --resume {folder}, or delete it")
     above = files.nearest(folder)
     if not above.is_dir() or not os.access(above, os.W_OK):
-        raise InputError(
-            f"{folder} cannot be made: {above} is not a folder that you may write to; choose another --out"
-        )
+        raise InputError(f"cannot make {folder}: {above} is not a folder that you may write to; choose another --out")
 
 
 @contextlib.contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Hold a run folder while it is trained; the system releases it however this process ends.
+    """Lock a run folder during training; the operating system releases the lock when the process ends.
 
     Raises
     ------
     InputError
         Another process trains this run, or the folder cannot be written.
     """
-    with contextlib.ExitStack() as held:
+    with contextlib.ExitStack() as stack:
         try:
-            held.enter_context(files.locked(folder / LOCK))
+            stack.enter_context(files.locked(folder / LOCK))
         except files.LockedError as error:
             raise InputError(
                 f"{folder}: it is being trained by {error.holder}; wait for it, end it, or choose another folder"
             ) from None
         except OSError as error:
-            raise InputError(f"{folder} cannot be written: {error.strerror}") from None
+            raise InputError(f"cannot write {folder}: {error.strerror}; choose another folder") from None
         yield
 
 
 def versions() -> dict[str, str]:
-    """Return the versions that results depend on."""
+    """Return the versions of Python and of the packages that results depend on."""
     return {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}}
 
 
 def sources(scenario: Scenario | None, train: TrainSettings) -> dict[str, str]:
-    """Return the SHA-256 of the source of what a run, on a scenario, uses that is not built in, by import path."""
+    """Return the SHA-256 of the source of each part of a run that is not built in, by import path."""
     own = {"algorithm": train.algo, "provider": train.llm}
     hashes = {path: extension.source_hash(path, what) for what, path in own.items() if extension.is_path(path)}
     return hashes if scenario is None else kinds.sources(scenario) | hashes
@@ -145,7 +143,7 @@ def load(folder: Path) -> tuple[RunSettings, Scenario]:
     Raises
     ------
     InputError
-        The folder holds no run, or one of another version.
+        The folder has no run, or its format is another version.
     """
     file = folder / SETTINGS
     inside.check_folder(folder)
@@ -159,37 +157,37 @@ def load(folder: Path) -> tuple[RunSettings, Scenario]:
 
 
 def check_same(settings: RunSettings, ready: PreparedScenario, folder: Path) -> None:
-    """Raise InputError where a run's network is not the one it was trained on."""
+    """Raise InputError where the network, the observation or own code differs from that of the run."""
     if ready.task.graph.m_out != settings.m_out:
         raise InputError(
-            f"{folder}: trained on a network with {settings.m_out} ways per junction; '{ready.network.name}' has "
-            f"{ready.task.graph.m_out}, so the policy does not fit it"
+            f"{folder}: trained on a network with up to {settings.m_out} successors of an edge; '{ready.network.name}' "
+            f"has up to {ready.task.graph.m_out}, so the policy does not fit; train again"
         )
     size = settings.observation_size or Layout().size(settings.m_out)
     if ready.task.observation_size != size:
         raise InputError(
             f"{folder}: trained on observations of width {size}; '{ready.scenario.observation.kind}' has "
-            f"{ready.task.observation_size}, so the policy does not fit it"
+            f"{ready.task.observation_size}, so the policy does not fit; train again"
         )
     for kind, now in kinds.sources(ready.scenario).items():
         if settings.sources.get(kind, now) != now:
-            raise InputError(f"{folder}: the source of '{kind}' has changed since; train again, or bring it back")
+            raise InputError(f"{folder}: the source of '{kind}' has changed since; train again, or restore it")
     if ready.network.key != settings.network_key:
         raise InputError(
             f"{folder}: its network '{ready.network.name}' has changed since (another OSM file, other "
-            "options or another SUMO); train again, or bring back what it was built from"
+            "options or another SUMO); train again, or restore the files it was built from"
         )
 
 
 class Table:
-    """A CSV file that grows by a row per update.
+    """A CSV file with one row per update.
 
     Parameters
     ----------
     file
         The file.
     keep
-        Rows to keep of what it holds: those up to the checkpoint.
+        Number of existing rows to keep: those up to the checkpoint.
     """
 
     def __init__(self, file: Path, keep: int = 0) -> None:

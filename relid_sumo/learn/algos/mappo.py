@@ -1,7 +1,8 @@
-"""MAPPO: as IPPO, but the value functions see what all agents last saw.
+"""MAPPO: as IPPO, but the value functions get the last observations of all agents.
 
 Yu et al. 2022 (arXiv 2103.01955): training is centralised, acting is not. Agents decide at different times here, so the
-joint observation at a decision is the deciding agent's own beside everybody's last one (zeros before the first).
+joint observation at a decision is the deciding agent's own, followed by the last one of each agent (zeros before the
+first).
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ class Mappo(Ippo):
     def batch(
         self, records: Sequence[EpisodeRecord], simulator: Simulator, progress: float
     ) -> tuple[Batch, dict[str, float]]:
-        """See `Learner.batch`: what all agents last saw goes with each decision."""
+        """See `Learner.batch`: each decision gets the last observations of all agents."""
         del simulator, progress
         return make_batch(records, len(records[0].status), joint=True), {}
 

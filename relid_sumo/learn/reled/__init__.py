@@ -1,1 +1,1 @@
-"""The experts' side of RELED."""
+"""Experts of RELED: demonstrations, probes of other routes, renewal."""

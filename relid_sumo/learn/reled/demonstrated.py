@@ -1,4 +1,4 @@
-"""Demonstrated routes: taken from demonstrations that fit a scenario, and driven in training traffic."""
+"""Demonstrated routes: check that they fit a scenario, and drive them in the training traffic."""
 
 from __future__ import annotations
 
@@ -23,35 +23,40 @@ def planned(demonstrations: Demonstrations, ready: PreparedScenario, source: Pat
     Raises
     ------
     InputError
-        The demonstrations are of another scenario, network or trips, an agent has none, or a plan does not arrive.
+        The demonstrations are of another scenario, network or trips, or an agent's plan is missing or never arrives.
     """
     meta, task = demonstrations.meta, ready.task
     if meta.get("scenario") != ready.scenario.name:
-        raise InputError(f"{source}: demonstrations of scenario '{meta.get('scenario')}', not '{ready.scenario.name}'")
+        raise InputError(
+            f"{source}: demonstrations of scenario '{meta.get('scenario')}', not '{ready.scenario.name}'; make "
+            "some for this scenario: relid-sumo sed run SCENARIO --out DIR"
+        )
     if meta.get("network_key") != ready.network.key:
-        raise InputError(f"{source}: made on another version of network '{ready.network.name}'; make them anew")
+        raise InputError(f"{source}: made on another version of network '{ready.network.name}'; make them again")
     demonstrations.check_meta(source)
     graph = task.graph
     fits = demonstrations.arrived.shape[1] == task.n_agents and demonstrations.mask.shape[1] == graph.m_out
     if not fits or demonstrations.edge.max(initial=0) >= graph.n_edges:
-        raise InputError(f"{source}: made for other agents or other roads; make them anew")
+        raise InputError(f"{source}: made for other agents or another network; make them again")
     plan = {name: route for subset in meta["subsets"] for name, route in subset["routes"].items()}
     missing = [name for name in task.names if name not in plan]
     if missing:
         raise InputError(f"{source}: no plan for {', '.join(missing)}; make demonstrations with more rounds")
     never = [name for i, name in enumerate(task.names) if not demonstrations.arrived[:, i].any()]
     if never:
-        raise InputError(f"{source}: the plans of {', '.join(never)} arrived in no traffic; make others")
+        raise InputError(
+            f"{source}: the vehicles {', '.join(never)} arrive in no traffic seed; make other demonstrations"
+        )
     routes, fault = plans.check(plan, task, range(task.n_agents))
     if routes is None:
-        raise InputError(f"{source}: made for other trips; make them anew ({fault})")
+        raise InputError(f"{source}: made for other trips ({fault}); make them again")
     return [routes[i] for i in range(task.n_agents)]
 
 
 def driven_routes(
     ready: PreparedScenario, rollouts: Rollouts, routes: Sequence[Route], simulator: Simulator
 ) -> Demonstrations:
-    """Return routes driven in every training traffic seed; cached, as they are the same whoever learns from them."""
+    """Return routes driven in every training traffic seed; cached, as they do not depend on the learner."""
     content = [ready.identity(), simulator, [list(map(int, route)) for route in routes]]
 
     def make() -> Demonstrations:

@@ -18,7 +18,7 @@ from relid_sumo.scenario.settings import Simulator
 from relid_sumo.sed.demonstrations import Demonstrations
 
 Route = tuple[int, ...]
-Where = tuple[Simulator, int]  # a simulation and a traffic seed
+Where = tuple[Simulator, int]  # a simulator and a traffic seed
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,7 +35,7 @@ class AgentEpisode:
 
 @dataclass(eq=False)
 class KnownRoute:
-    """A route and the episodes in which an agent drove it, by simulation and traffic seed."""
+    """A route and the episodes in which an agent drove it, by simulator and traffic seed."""
 
     route: Route
     driven: dict[Where, AgentEpisode] = field(default_factory=dict)
@@ -46,12 +46,12 @@ class KnownRoute:
 
 
 def surely_better(one: KnownRoute, other: KnownRoute, where: Sequence[Where]) -> bool:
-    """Return whether one route has the higher return, by more than the standard error of the difference."""
+    """Return whether the return of `one` is higher by more than the standard error of the difference."""
     return stats.above_zero(np.array([one.driven[w].total - other.driven[w].total for w in where]))
 
 
 def split(record: EpisodeRecord, labels: np.ndarray[Any, np.dtype[np.int64]] | None = None) -> list[AgentEpisode]:
-    """Return each agent's decisions; with `labels` in place of the actions taken."""
+    """Return each agent's decisions; `labels`, where given, replace the actions."""
     parts = []
     for i in range(len(record.status)):
         mine = np.flatnonzero(record.agent == i)
@@ -81,19 +81,19 @@ def by_traffic_seed(demonstrations: Demonstrations) -> Iterator[tuple[int, list[
 
 
 def _ahead(reward: Floats) -> Floats:
-    """Return the rewards from each decision on, summed."""
+    """Return the sum of rewards from each decision on."""
     return np.cumsum(reward[::-1])[::-1].copy()
 
 
 def stack(parts: Sequence[Sequence[AgentEpisode]], valued: Sequence[int], observation_size: int, m_out: int) -> Expert:
-    """Return the episodes of every agent one after the other, padded to the longest, agents in front.
+    """Return the concatenated episodes of every agent, padded to the longest; the first axis is the agent.
 
     Parameters
     ----------
     parts
         Each agent's episodes.
     valued
-        How many of them, from the first, the expert's value function learns from.
+        Number of each agent's episodes, counted from the first, that train the expert's value function.
     """
     counts = [sum(len(d.action) for d in rows) for rows in parts]
     n, s = len(parts), max(1, *counts)
@@ -124,7 +124,7 @@ def tensors(driven: AgentEpisode) -> dict[str, object]:
 
 
 def arrays(content: Mapping[str, Any]) -> AgentEpisode:
-    """Return the episode in what `tensors` returned."""
+    """Return the episode that `tensors` converted."""
     return AgentEpisode(**{name: value if name == "total" else value.numpy() for name, value in content.items()})
 
 
@@ -135,5 +135,5 @@ def packed(known: KnownRoute) -> dict[str, object]:
 
 
 def unpacked(content: Mapping[str, Any]) -> KnownRoute:
-    """Return the route in what `packed` returned."""
+    """Return the route that `packed` converted."""
     return KnownRoute(tuple(content["route"]), {(sim, seed): arrays(one) for sim, seed, one in content["driven"]})

@@ -1,12 +1,11 @@
-"""The agents' experts while training goes on: demonstrations of planned routes, replaced by what agents find better.
+"""The agents' experts during training: demonstrations of planned routes, replaced by better routes of the agents.
 
-A demonstration is one route, driven in every training traffic seed: in each simulation that is trained in, once it is
-entered, and in the microscopic one, in which the policy will have to do. In half of the seeds of the first simulation
-once more with slips: 15 % of the choices are random, and what is kept is what the expert would have chosen from where
-the vehicle then was.
-The same advice goes with an agent's last own episodes (DAgger, Ross et al. 2011, arXiv 1011.0686): who has left the
-plan is told how to go on. Elite: an agent's own route replaces its demonstration when it came out better in the same
-three or more traffic seeds, by more than the standard error.
+A demonstration is one route, driven in every training traffic seed: in each simulator of the curriculum, and in the
+microscopic simulator, in which policies are evaluated. In half of the seeds of the first simulator it is driven again
+with slips: 15 % of the actions are random, and each decision is labelled with the expert's action at that edge.
+An agent's last own episodes get the same labels (DAgger, Ross et al. 2011, arXiv 1011.0686), so that an agent that
+leaves its plan learns how to continue. Elite: an agent's own route replaces its demonstration where it is better in
+three or more common traffic seeds, by more than the standard error.
 """
 
 from __future__ import annotations
@@ -45,10 +44,10 @@ from relid_sumo.scenario.settings import Simulator
 from relid_sumo.scenario.task import RoutingTask
 from relid_sumo.sed.demonstrations import Demonstrations
 
-SLIP = 0.15  # share of random choices in a slipping episode
-ELITE_SEEDS = 3  # traffic seeds, at least, in which an own route has to be better
-ADVISED = 16  # last episodes of its own in which an agent is told what its expert would have done
-MOST_ROUTES = 24  # own routes of an agent that are remembered
+SLIP = 0.15  # share of random actions in an episode with slips
+ELITE_SEEDS = 3  # least number of traffic seeds in which an own route has to be better
+ADVISED = 16  # last own episodes of an agent that are labelled with its expert's actions
+MOST_ROUTES = 24  # own routes of an agent that are stored
 
 
 class Experts:
@@ -57,11 +56,11 @@ class Experts:
     Parameters
     ----------
     task
-        Whose agents.
+        The task of these agents.
     routes
         The demonstrated route of every agent, edges.
     state
-        What `state` returned, to continue from it.
+        State to continue from, as `state` returns it.
     """
 
     def __init__(self, task: RoutingTask, routes: Sequence[Route], state: Mapping[str, Any] | None = None) -> None:
@@ -74,10 +73,10 @@ class Experts:
         self.replaced = np.zeros(len(routes), dtype=np.int64)
         if state is not None:
             self._restore(state)
-        self._points = {i: self._way(demo.route) for i, demo in enumerate(self.demos)}
+        self._points = {i: self._line(demo.route) for i, demo in enumerate(self.demos)}
 
     def start(self, ready: PreparedScenario, rollouts: Rollouts, simulator: Simulator, seed: int, batch: int) -> int:
-        """Drive the plans with slips, and an untrained policy for alpha's scale; return how many episodes that took."""
+        """Drive the plans with slips, and an untrained policy for alpha's scale; return the number of episodes."""
         seeds = ready.scenario.seeds.training
         plan = dict(enumerate(self.routes))
         jobs = [
@@ -101,7 +100,7 @@ class Experts:
         return len(jobs)
 
     def show(self, demonstrations: Demonstrations, simulator: Simulator) -> None:
-        """Take what agents drove on their demonstrated routes in a simulation."""
+        """Store the episodes that agents drove on their demonstrated routes in a simulator."""
         for s, several in by_traffic_seed(demonstrations):
             for demo, driven in zip(self.demos, several, strict=True):
                 demo.driven[simulator, s] = driven
@@ -112,19 +111,19 @@ class Experts:
         return [demo.route for demo in self.demos]
 
     def exchange(self, routes: Sequence[Route]) -> list[int]:
-        """Let other routes be the demonstrations; return whose are new, which have to be shown."""
+        """Replace demonstrations; return the agents with a new one, whose episodes `show` has to store."""
         new = [i for i, (old, route) in enumerate(zip(self.routes, routes, strict=True)) if old != route]
         for i in new:
             self._replace(i, KnownRoute(routes[i]))
         return new
 
     def note(self, records: Sequence[EpisodeRecord], simulator: Simulator, *, elite: bool) -> None:
-        """Remember what agents drove, with the experts' advice.
+        """Store the agents' episodes, labelled with the experts' actions.
 
         Parameters
         ----------
         elite
-            Whether an agent's own better route takes its demonstration's place.
+            Whether a better own route of an agent replaces its demonstration.
         """
         for record in records:
             for i, driven in enumerate(split(record, self._labels(record))):
@@ -135,16 +134,16 @@ class Experts:
                 route = tuple(record.routes[i].tolist())
                 if record.status[i] == ARRIVED:
                     self._arrived(i, route, where, driven)
-                elif route:  # counts against every known way that it may have been on, where that is not known yet
+                elif route:  # counts as an episode of every known route that starts like this
                     begun = self._begun(route, driven)
                     for known in (self.demos[i], *self.own[i].values()):
                         if known.route[: len(begun)] == begun:
                             known.driven.setdefault(where, driven)
 
     def _arrived(self, agent: int, route: Route, where: Where, driven: AgentEpisode) -> None:
-        """Remember a whole route, and let it take the demonstration's place where it is better."""
+        """Store a complete route, and replace the demonstration where the route is better."""
         demo, own = self.demos[agent], self.own[agent]
-        if route == demo.route:  # an elite route was known in a few traffic seeds when it was taken
+        if route == demo.route:  # an elite route is known in a few traffic seeds only
             demo.driven.setdefault(where, driven)
             return
         known = own.setdefault(route, KnownRoute(route))
@@ -157,7 +156,7 @@ class Experts:
             del own[worst.route]
 
     def _begun(self, route: Route, driven: AgentEpisode) -> Route:
-        """Return the roads of a vehicle under way, and the one it has chosen on the last of them."""
+        """Return the edges of a vehicle that is still driving, and the next edge it has chosen."""
         if not len(driven.edge) or driven.edge[-1] != route[-1]:
             return route
         return (*route, int(self.task.graph.slots[route[-1], driven.action[-1]]))
@@ -166,12 +165,12 @@ class Experts:
         self.own[agent].pop(better.route, None)
         self.own[agent][self.demos[agent].route] = self.demos[agent]
         self.demos[agent] = better
-        self.slips[agent], self.advised[agent] = [], []  # advice to keep to another plan
+        self.slips[agent], self.advised[agent] = [], []  # their labels follow the old plan
         self.replaced[agent] += 1
-        self._points[agent] = self._way(better.route)
+        self._points[agent] = self._line(better.route)
 
     def route_gap(self, records: Sequence[EpisodeRecord], simulator: Simulator) -> RouteGap:
-        """Return how far the agents' episodes are from their demonstrations."""
+        """Return the distance and the difference in return of the agents' episodes from their demonstrations."""
         lead = np.zeros(len(self.demos))
         for i, demo in enumerate(self.demos):
             pairs = [
@@ -187,10 +186,10 @@ class Experts:
         return RouteGap(self._distances(records), self.scale, lead)
 
     def traffic_baseline(self, records: Sequence[EpisodeRecord], simulator: Simulator) -> list[Floats]:
-        """Return for each episode how much more than usual the demonstrations still got in its traffic, s, shape (n,).
+        """Return for each episode how much its traffic changes the return of the demonstrations, s, shape (n,).
 
-        At each decision: what the agent's demonstration got in this traffic from this road on, less its mean over all
-        traffic. Off the demonstrated way it stays what it was at the last decision on it.
+        At each decision: return of the agent's demonstration in this traffic from this edge on, minus its mean over
+        all traffic seeds. Off the demonstrated route it stays at the value of the last decision on the route.
         """
         traffic_baseline = [np.zeros(len(record.agent)) for record in records]
         for i, demo in enumerate(self.demos):
@@ -200,7 +199,7 @@ class Experts:
                 if where == simulator
             }
             usual = {
-                edge: float(np.mean([way[edge] for way in ahead.values() if edge in way]))
+                edge: float(np.mean([left[edge] for left in ahead.values() if edge in left]))
                 for edge in set().union(*ahead.values())
             }
             for record, values in zip(records, traffic_baseline, strict=True):
@@ -212,26 +211,26 @@ class Experts:
         return traffic_baseline
 
     def stacked(self) -> Expert:
-        """Return all that is demonstrated, agents in front."""
+        """Return all demonstrated and labelled episodes; the first axis is the agent."""
         several = zip(self.demos, self.slips, self.advised, strict=True)
         parts = [[*demo.driven.values(), *slips, *advised] for demo, slips, advised in several]
         valued = [len(demo.driven) for demo in self.demos]
         return stack(parts, valued, self.task.observation_size, self.task.graph.m_out)
 
     def _labels(self, record: EpisodeRecord) -> np.ndarray[Any, np.dtype[np.int64]]:
-        """Return what the experts would have chosen at each decision: along the plan, or the free-flow fastest way."""
+        """Return the expert's action at each decision: along the plan, or off it along the free-flow fastest route."""
         task = self.task
         following = [dict(pairwise(demo.route)) for demo in self.demos]
         labels = np.array(record.action, dtype=np.int64)
         for n, (agent, edge) in enumerate(zip(record.agent.tolist(), record.edge.tolist(), strict=True)):
             slots, mask = task.graph.slots[edge], record.mask[n]
-            way = following[agent].get(edge, -1)
-            if way not in slots[mask]:
-                way = int(task.next_edge[task.row[agent], edge])
-            labels[n] = int(np.flatnonzero(slots == way)[0])
+            successor = following[agent].get(edge, -1)
+            if successor not in slots[mask]:
+                successor = int(task.next_edge[task.row[agent], edge])
+            labels[n] = int(np.flatnonzero(slots == successor)[0])
         return labels
 
-    def _way(self, route: Sequence[int] | np.ndarray[Any, np.dtype[np.int32]]) -> Floats:
+    def _line(self, route: Sequence[int] | np.ndarray[Any, np.dtype[np.int32]]) -> Floats:
         return np.ascontiguousarray(self.task.graph.end_xy[list(route)], dtype=np.float64)
 
     def _distances(self, records: Sequence[EpisodeRecord]) -> Floats:
@@ -239,7 +238,7 @@ class Experts:
             [
                 np.mean(
                     [
-                        dtw.distance(self._way(r.routes[i]), self._points[i]) if len(r.routes[i]) else 0.0
+                        dtw.distance(self._line(r.routes[i]), self._points[i]) if len(r.routes[i]) else 0.0
                         for r in records
                     ]
                 )
@@ -248,7 +247,7 @@ class Experts:
         )
 
     def state(self) -> dict[str, object]:
-        """Return all that training goes on from."""
+        """Return the state that training continues from."""
         return {
             "demos": [packed(demo) for demo in self.demos],
             "own": [[packed(known) for known in routes.values()] for routes in self.own],

@@ -1,11 +1,11 @@
-"""RELED = SED and HPO: demonstrations before training, alpha before each update, and now and then a look at both.
+"""RELED: SED makes demonstrations, HPO weighs them in each update, and renewal replaces them during training.
 
-Demonstrations are shown in each simulation when it is entered, and imitated in the first. Before the last one of the
-curriculum ways beside them are probed; what is quicker is shown instead, and imitated.
+The demonstrations are driven in each simulator of the curriculum before training there, and imitated in the first one.
+Before the last one, other routes are probed; quicker routes replace demonstrations and are imitated.
 
-Every `renew_every` updates programs plan again with the policies as they are then (`relid_sumo.learn.reled.renewal`):
-only now do D_in (how far a plan is from what its agents would do) and F_out (what the others feel) say something
-about the learners. They go to rounds.csv.
+Every `renew_every` updates, programs plan again with the policies at that time (`relid_sumo.learn.reled.renewal`), so
+that D_in (distance of a plan from its agents' policies) and F_out (effect on the other agents) describe the learners.
+rounds.csv stores both.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ DEMONSTRATIONS, PROBES, EXPERTS, RENEWED = "demonstrations.npz", "probes.json", 
 
 
 def check(ready: PreparedScenario, settings: TrainSettings) -> None:
-    """Raise InputError where given demonstrations do not fit, or none can be made here."""
+    """Raise InputError where given demonstrations do not fit, or none can be made for this scenario."""
     if settings.demonstrations:
         planned(Demonstrations.load(Path(settings.demonstrations)), ready, Path(settings.demonstrations))
     else:
@@ -56,14 +56,14 @@ def _how(settings: TrainSettings) -> SedSettings:
 
 
 class Reled(Learner):
-    """A learner with experts: HPO, and all that the experts do around its updates.
+    """A learner with experts: HPO, with demonstrations, probes and renewal between its updates.
 
     Parameters
     ----------
     setup
-        What a learner is made from.
+        Settings, scenario and run folder of the learner.
     checkpoint
-        What to continue from; None at the start.
+        Checkpoint to continue from; None at the start.
 
     Raises
     ------
@@ -105,26 +105,26 @@ class Reled(Learner):
         return {"learner": self.hpo.state(), "experts": {**self.experts.state(), **own}}
 
     @cached_property
-    def _on_trial(self) -> PreparedScenario:
-        """The scenario ready for what plans are tried in; not worked out before it is needed."""
+    def _planning(self) -> PreparedScenario:
+        """The scenario, prepared for the simulator that scores plans; computed at first use."""
         scenario = self._ready.scenario
         return prepare(scenario, simulators=sed.simulators(self._how, scenario))
 
     def _made(self, workers: int | None) -> Demonstrations:
-        """Return the run's demonstrations; made where it has none yet."""
+        """Return the run's demonstrations; make them where the run folder has none."""
         file, given = self._folder / DEMONSTRATIONS, self._settings.demonstrations
         if file.is_file():
             return Demonstrations.load(file)
         if given:
             if not user_files.is_noted(Path(given).absolute()):
                 raise InputError(
-                    f"{self._folder / layout.SETTINGS}: train.demonstrations = '{given}': outside the run folder, and "
-                    f"not named by you; copy the file to {file}"
+                    f"{self._folder / layout.SETTINGS}: train.demonstrations = '{given}' is outside the run folder, "
+                    f"and you did not name it in this command; copy the file to {file}"
                 )
             made = Demonstrations.load(Path(given))
         else:
             ask = sed.Ask(self._settings.llm)
-            made = sed.plan(self._on_trial, self._folder / "sed", self._how, ask, workers=workers)
+            made = sed.plan(self._planning, self._folder / "sed", self._how, ask, workers=workers)
         planned(made, self._ready, Path(given or self._folder / "sed"))
         made.save(file)
         return made
@@ -134,7 +134,7 @@ class Reled(Learner):
         return self._settings.simulators(self._ready.scenario)[-1]
 
     def enter(self, rollouts: Rollouts, simulator: Simulator) -> None:
-        """Before a simulation is first trained in: show the demonstrations there; imitate those that are new."""
+        """Before training in a simulator: drive the demonstrations there, and imitate the new ones."""
         if simulator in self._shown:
             return
         settings, is_last = self._settings, simulator == self._last
@@ -143,64 +143,64 @@ class Reled(Learner):
         if not self._shown:
             new = list(range(self._ready.task.n_agents))
             batch = settings.episodes_per_update
-            self._driven += self.experts.start(self._on_trial, rollouts, simulator, settings.seed, batch)
+            self._driven += self.experts.start(self._planning, rollouts, simulator, settings.seed, batch)
         shown: list[Simulator] = [simulator, "micro"] if is_last else [simulator]
         driven = sum(self._show(rollouts, name) for name in dict.fromkeys(shown))
         self._driven += driven
         self._shown.update(shown)
         self.hpo.expert = self.experts.stacked()
-        told = {"steps": 0.0}
+        imitation = {"steps": 0.0}
         if new:
-            told = self.hpo.imitate(new)
-            log.info(
-                f"imitation: {told['steps']:.0f} steps; probability of the experts' actions {told['imitated']:.2f}"
-            )
+            imitation = self.hpo.imitate(new)
+            steps, probability = imitation["steps"], imitation["imitated"]
+            log.info(f"imitation: {steps:.0f} steps; probability of the experts' actions {probability:.2f}")
         file = self._folder / EXPERTS
         before = files.read_json(file) if file.is_file() else {}
-        files.write_json(file, {**before, simulator: {"episodes_driven": driven, **told}})
+        files.write_json(file, {**before, simulator: {"episodes_driven": driven, **imitation}})
 
     def _probe(self, rollouts: Rollouts) -> list[int]:
-        """Let the probed ways that are better be the demonstrations; return whose they are."""
-        found = probes.probe(self._on_trial, self.experts.routes, rollouts)
+        """Replace demonstrations with better probed routes; return the agents concerned."""
+        found = probes.probe(self._planning, self.experts.routes, rollouts)
         better = self.experts.exchange(found.routes)
         gains = {name: round(gain, 1) for name, gain in zip(self._ready.task.names, found.gain_s, strict=True)}
         files.write_json(self._folder / PROBES, {"episodes_driven": found.episodes, "gain_s": gains})
-        log.info(f"probes: {len(better)} agents have a better way than their demonstration")
+        log.info(f"probes: {len(better)} agents have a better route than their demonstration")
         self._driven += found.episodes
         return better
 
     def _show(self, rollouts: Rollouts, simulator: Simulator) -> int:
-        """Show the demonstrations in a simulation; return how many episodes had to be driven."""
+        """Give the experts the demonstrations in a simulator; return the number of episodes driven for it."""
         routes, made = self.experts.routes, self._demonstrations
         if not self._settings.demonstrations and made.meta["simulator"] == simulator and routes == self._routes:
             self.experts.show(made, simulator)  # driven when they were made
             return 0
-        self.experts.show(driven_routes(self._on_trial, rollouts, routes, simulator), simulator)
+        self.experts.show(driven_routes(self._planning, rollouts, routes, simulator), simulator)
         return len(self._ready.scenario.seeds.training)
 
     def batch(
         self, records: Sequence[EpisodeRecord], simulator: Simulator, progress: float
     ) -> tuple[Batch, dict[str, float]]:
-        """Compute alpha and the traffic baseline from the episodes of a batch, and remember these.
+        """Compute alpha and the traffic baseline from the episodes of a batch, and give these episodes to the experts.
 
         Returns
         -------
         batch
-            With `Batch.traffic_baseline` where the learner is to know it.
+            With `Batch.traffic_baseline` where the learner uses it.
         dict
-            Alpha, agent by agent, how many plans were replaced, and ``driven_beside``: episodes so far that were not
-            trained on, and count in a budget.
+            Alpha of each agent, the number of replaced plans, and ``driven_beside``: the number of episodes so far that
+            count in the budget but are not trained on.
         """
         how = self._settings.hpo
-        elite = self._settings.elite and simulator == self._last  # what is better mesoscopically need not be so
-        ways = self.experts.route_gap(records, simulator)
-        # Before the experts take note of these very episodes, which would then be held against themselves
+        # A route that is better mesoscopically may be worse microscopically
+        elite = self._settings.elite and simulator == self._last
+        gap = self.experts.route_gap(records, simulator)
+        # Before the experts store these episodes, so that the baseline does not depend on them
         traffic_baseline = (
             self.experts.traffic_baseline(records, simulator) if how.paired and how.alpha != "none" else None
         )
         self.experts.note(records, simulator, elite=elite)
         self.hpo.expert = self.experts.stacked()
-        alpha = self.hpo.follow(ways, progress)
+        alpha = self.hpo.follow(gap, progress)
         numbers: dict[str, float] = {
             "driven_beside": self._driven,
             "replaced": int(self.experts.replaced.sum()),
@@ -209,13 +209,13 @@ class Reled(Learner):
         return make_batch(records, self._ready.task.n_agents, traffic_baseline=traffic_baseline), numbers
 
     def after_update(self, rollouts: Rollouts, update: int) -> None:
-        """Now and then, renew the demonstrations with the policies as they are; `reled` alone exchanges some."""
+        """Every `renew_every` updates, score the demonstrations again; `reled` alone replaces some."""
         every = self._settings.renew_every
         if not every or update % every:
             return
         weights, number = self.hpo.weights(), update // every
         present = Present(Policy("learned", weights=weights), partial(policies.probabilities, weights))
-        bench = Bench(self._on_trial, rollouts, self._how, present, SedWatch(episode=self._count))
+        bench = Bench(self._planning, rollouts, self._how, present, SedWatch(episode=self._count))
         own = self._settings.algo == "reled" and not self._settings.demonstrations
         ask = sed.Ask(self._settings.llm) if own else None
         index = {name: i for i, name in enumerate(self._ready.task.names)}

@@ -268,7 +268,7 @@ def test_an_output_folder_that_exists_or_cannot_be_written(
     assert sorted(trained.iterdir()) == before
     (tmp_path / "file").write_text("")
     assert run(*SHORT_TRAINING, "--out", tmp_path / "file" / "run") == 2
-    assert "cannot be made" in capsys.readouterr().err
+    assert "cannot make" in capsys.readouterr().err
 
 
 def test_evaluation_refuses_arguments_that_do_not_fit(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:

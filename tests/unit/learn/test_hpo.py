@@ -573,7 +573,7 @@ def test_a_route_taken_as_demonstration_has_yet_to_be_shown(
         ({"scenario": "other"}, "demonstrations of scenario 'other', not 'toy'"),
         ({"network_key": "old"}, "another version of network 'grid'"),
         ({"subsets": []}, "no plan for a0, a1"),
-        ({"arrived": False}, "arrived in no traffic"),
+        ({"arrived": False}, "arrive in no traffic seed"),
         ({"turned": True}, "made for other trips; .*'a0': its route starts on"),
     ],
 )

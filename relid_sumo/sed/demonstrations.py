@@ -1,4 +1,4 @@
-"""Demonstrations as arrays: what experts saw, did and got, decision by decision, and the programs that made them."""
+"""Demonstrations as arrays: each decision's observation, action and reward, and the programs that planned them."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from relid_sumo.scenario.settings import Simulator
 from relid_sumo.scenario.task import RoutingTask
 
 FORMAT = 1
-MOST_MIB = 4096  # of its arrays
+MOST_MIB = 4096  # of all arrays of a file
 WHOLE = {"episode", "agent", "edge", "action", "traffic_seed"}  # arrays of whole numbers
 
 
@@ -35,20 +35,20 @@ class Demonstrations:
     Attributes
     ----------
     episode, agent, edge, action : array of int, shape (n,)
-        Which of the K episodes, who decided, on which road, and the slot chosen.
+        Index of the episode (of K), the agent, its edge, and the chosen slot.
     time, reward : array, shape (n,)
-        Simulation time [s], and the reward that followed [s].
+        Simulation time [s], and the reward of the decision [s].
     position : array, shape (n, 2)
-        Where the vehicle entered the road, network coordinates, m.
+        Start of the edge, network coordinates, m.
     observation : array, shape (n, 2 m_out + 2)
     mask : array of bool, shape (n, m_out)
     traffic_seed : array of int, shape (K,)
     returns, travel_time : array, shape (K, N)
-        s, as `EpisodeRecord`.
+        As in `EpisodeRecord`, s.
     arrived : array of bool, shape (K, N)
     meta : dict
         JSON: scenario, network_key, simulator; ``subsets``: for each its ``vehicles``, ``routes`` (edge names by
-        vehicle), ``program`` and ``numbers``; ``episodes``: how many were driven to make them.
+        vehicle), ``program`` and ``numbers``; ``episodes``: the number driven to make them.
     """
 
     episode: NDArray[np.int32]
@@ -68,33 +68,35 @@ class Demonstrations:
 
     @property
     def digest(self) -> str:
-        """Hash of everything in it."""
+        """Hash of the whole content."""
         text = json.dumps(self.meta, sort_keys=True)
         arrays = (np.ascontiguousarray(getattr(self, f.name)).tobytes() for f in fields(self) if f.name != "meta")
         return hashlib.sha256(b"".join([text.encode(), *arrays])).hexdigest()[:16]
 
     def save(self, file: Path) -> None:
-        """Write it as one .npz file, whole."""
+        """Write one .npz file."""
         arrays = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "meta"}
         files.write_npz(file, {"meta": np.array(json.dumps({"format": FORMAT, **self.meta})), **arrays})
 
     @classmethod
     def load(cls, file: Path) -> Demonstrations:
-        """Return what `save` wrote.
+        """Return demonstrations from a file of `save`.
 
         Raises
         ------
         InputError
-            The file is not there, or is none of this version.
+            The file does not exist, or was not written by this version.
         """
         try:
             with file.open("rb") as source, zipfile.ZipFile(source) as packed:
                 if sum(one.file_size for one in packed.infolist()) > MOST_MIB * 2**20:
-                    raise InputError(f"{file}: more than {MOST_MIB} MiB of arrays: no demonstrations")
+                    raise InputError(
+                        f"{file}: more than {MOST_MIB} MiB of arrays, so not demonstrations; make it again"
+                    )
             with file.open("rb") as source, np.load(source, allow_pickle=False) as data:
                 meta = json.loads(str(data["meta"]))
                 if meta.pop("format") != FORMAT:
-                    raise InputError(f"{file}: written by another version of relid_sumo; make it anew")
+                    raise InputError(f"{file}: written by another version of relid_sumo; make it again")
                 read = cls(meta=meta, **{f.name: data[f.name] for f in fields(cls) if f.name != "meta"})
                 read._check()
                 return read
@@ -108,10 +110,10 @@ class Demonstrations:
             *(OSError, EOFError, ValueError, TypeError, KeyError, AttributeError, MemoryError, NotImplementedError),
             *(RecursionError, zipfile.BadZipFile, zlib.error),
         ) as error:
-            raise InputError(f"{file}: holds no demonstrations: {error}") from None
+            raise InputError(f"{file}: not a file of demonstrations: {error}; make it again") from None
 
     def _check(self) -> None:
-        """Check what was read; ValueError where it does not agree with itself."""
+        """Raise ValueError where shapes, kinds or values of the arrays do not match."""
         n, (k, agents) = len(self.episode), self.arrived.shape
         m_out = self.mask.shape[-1]
         shapes = {"position": (n, 2), "observation": (n, 2 * m_out + 2), "mask": (n, m_out), "traffic_seed": (k,)}
@@ -130,12 +132,12 @@ class Demonstrations:
                 raise ValueError(f"{name} has a value out of its range")
 
     def check_meta(self, source: Path) -> None:
-        """Check what demonstrations say of themselves; those of plans have it, those of given routes have not.
+        """Check the meta of demonstrations of plans; demonstrations of given routes have none.
 
         Raises
         ------
         InputError
-            Something is missing.
+            An entry is missing or has another kind.
         """
         validate(dict(self.meta), _Meta, str(source))
 
@@ -154,7 +156,7 @@ class _Meta(BaseModel):
 
 
 def collect(task: RoutingTask, records: Sequence[EpisodeRecord], meta: Mapping[str, Any]) -> Demonstrations:
-    """Return episodes that experts drove, as demonstrations."""
+    """Return the episodes of experts as demonstrations."""
     graph = task.graph
     edge = np.concatenate([record.edge for record in records])
     return Demonstrations(

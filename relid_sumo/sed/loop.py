@@ -1,7 +1,7 @@
-"""The loop: ask, run, check, drive, tell what came of it, ask again; the best plan of every subset is held.
+"""The loop: ask for programs, run them, check and drive their plans, give feedback, and ask again.
 
-All subsets and samples of a round are asked for at once. A subset stops when `patience` rounds in a row bring nothing
-better; what is held is never exchanged for something worse.
+The questions of all subsets and samples of a round are asked together. The best plan of a subset changes only for a
+plan with a higher score. A subset stops after `patience` consecutive rounds without a better plan.
 """
 
 from __future__ import annotations
@@ -35,9 +35,9 @@ class Subset:
     Attributes
     ----------
     about : dict
-        The facts of its prompts that stay the same.
+        The facts that are the same in all of its prompts.
     held : list of Attempt or None
-        The best after each round.
+        The best attempt after each round.
     """
 
     number: int
@@ -51,7 +51,7 @@ class Subset:
 
 @dataclass(frozen=True, eq=False)
 class Refined:
-    """What the loop leaves: the partition, every subset with its attempts, and what they were compared with."""
+    """Result of the loop: the partition, every subset with its attempts, and the reference episodes."""
 
     partition: Partition
     subsets: tuple[Subset, ...]
@@ -59,9 +59,9 @@ class Refined:
 
     @property
     def routes(self) -> Routes:
-        """The held plans of all subsets, edge indices by agent; agents of subsets without a valid plan are missing."""
-        held = [subset.best.routes for subset in self.subsets if subset.best is not None]
-        return {agent: route for routes in held if routes is not None for agent, route in routes.items()}
+        """The best plans of all subsets, edge indices by agent; agents of subsets without a valid plan are missing."""
+        best = [subset.best.routes for subset in self.subsets if subset.best is not None]
+        return {agent: route for routes in best if routes is not None for agent, route in routes.items()}
 
 
 def refine(bench: Bench, folder: Path, provider: Provider, how: Isolation, edge_times: Floats) -> Refined:
@@ -70,7 +70,7 @@ def refine(bench: Bench, folder: Path, provider: Provider, how: Isolation, edge_
     Parameters
     ----------
     folder
-        The run folder, opened (`kept.open_run`).
+        The run folder, opened by `run_folder.open_run`.
     how
         How programs are isolated.
     edge_times
@@ -79,11 +79,11 @@ def refine(bench: Bench, folder: Path, provider: Provider, how: Isolation, edge_
     Raises
     ------
     InputError
-        No more answers are to be had, or a template is not valid.
+        The provider gives no more answers, or a template is not valid.
     """
     task, settings = bench.ready.task, bench.settings
     parts = partition(task, settings.partition)
-    log.info(f"{len(parts.subsets)} subsets; driving the policies to compare with")
+    log.info(f"{len(parts.subsets)} subsets; driving the reference policies")
     reference = bench.reference()
     tried: material.Tried = {}
     for records in (reference.shortest, reference.reactive):
@@ -95,7 +95,7 @@ def refine(bench: Bench, folder: Path, provider: Provider, how: Isolation, edge_
     for number in range(1, settings.rounds + 1):
         active = [subset for subset in subsets if subset.idle_rounds < settings.patience]
         if not active:
-            log.info(f"nothing improves any more: stopped after round {number - 1}")
+            log.info(f"no subset improves: stopped after round {number - 1}")
             break
         asked = [(subset, question) for subset in active for question in known.questions(subset, number)]
         log.info(f"round {number}: {len(asked)} programs")
@@ -114,27 +114,27 @@ def refine(bench: Bench, folder: Path, provider: Provider, how: Isolation, edge_
             if not one.same:
                 material.note(tried, one.records, subset.agents)
         for subset in active:
-            _hold(subset, number)
-        log.info(_told(number, fresh, subsets))
+            _update_best(subset, number)
+        log.info(_round_line(number, fresh, subsets))
     return Refined(parts, subsets, reference)
 
 
 class _KnownPlan:
-    """What programs and prompts are made from."""
+    """The data that programs and prompts are made from."""
 
     def __init__(self, bench: Bench, edge_times: Floats, reference: Reference, tried: material.Tried) -> None:
         self._bench, self._edge_times, self._reference, self._tried = bench, edge_times, reference, tried
         self._task, self._settings = bench.ready.task, bench.settings
         self._network = material.network_data(self._task)
-        everybody = {"network": self._network, "traffic": self._traffic(())}
-        self._expected = facts.Expected(self._task, everybody)
+        all_traffic = {"network": self._network, "traffic": self._traffic(())}
+        self._expected = facts.Expected(self._task, all_traffic)
 
     def _traffic(self, agents: Sequence[int]) -> dict[str, Any]:
         others = [i for i in range(self._task.n_agents) if i not in agents]
         return material.traffic_data(self._task, self._edge_times, material.shortest_routes(self._task, others))
 
     def data(self, subset: Subset) -> dict[str, Any]:
-        """Return what a subset's programs get."""
+        """Return the input of a subset's programs."""
         trips = material.trips_data(self._task, subset.agents, self._tried)
         return {"network": self._network, "trips": trips, "traffic": self._traffic(subset.agents)}
 
@@ -155,23 +155,23 @@ class _KnownPlan:
         }
 
     def questions(self, subset: Subset, number: int) -> list[Question]:
-        """Return a subset's questions of a round: one prompt, as many times as there are samples."""
+        """Return a subset's questions of a round: the same prompt for each sample."""
         best = subset.best
         if number == 1:
             text = prompt.initial(subset.about, self._settings.prompt)
         else:
             means = facts.tried_means(self._tried, len(self._bench.seeds))
-            story = None if best is None else facts.of_best(best, self._expected, self._reference, means)
-            so_far = {**facts.of_attempts(subset.attempts, best), "round": number, "best": story}
+            of_best = None if best is None else facts.of_best(best, self._expected, self._reference, means)
+            so_far = {**facts.of_attempts(subset.attempts, best), "round": number, "best": of_best}
             text = prompt.feedback({**subset.about, **so_far}, self._settings.prompt)
-        told = {
+        shared = {
             "vehicles": [self._task.names[i] for i in subset.agents],
             "round": number,
             "runs": len(self._bench.seeds),
             "numbers": None if best is None else best.numbers,
         }
         return [
-            Question(f"subset{subset.number}-round{number}-sample{sample}", text, {**told, "sample": sample})
+            Question(f"subset{subset.number}-round{number}-sample{sample}", text, {**shared, "sample": sample})
             for sample in range(1, self._settings.samples + 1)
         ]
 
@@ -181,7 +181,7 @@ def _commented(text: str) -> str:
 
 
 def _drive(bench: Bench, fresh: Sequence[tuple[Subset, Attempt]], reference: Reference) -> None:
-    """Drive the valid plans that were not driven before, and write episodes and numbers into their attempts."""
+    """Drive the valid plans that are new, and store episodes and numbers in their attempts."""
     valid = [(subset, one) for subset, one in fresh if one.routes is not None]
     twins = [
         next(a for a in [*subset.attempts, *(b for s, b in valid if s is subset)] if a.routes == one.routes)
@@ -198,8 +198,8 @@ def _drive(bench: Bench, fresh: Sequence[tuple[Subset, Attempt]], reference: Ref
             one.same, one.records, one.numbers = True, twin.records, twin.numbers
 
 
-def _hold(subset: Subset, number: int) -> None:
-    """Hold the best plan so far; a plan that is no better does not replace what is held."""
+def _update_best(subset: Subset, number: int) -> None:
+    """Update the best plan of a subset after a round; only a plan with a higher score replaces it."""
     before = subset.best
     for one in subset.attempts:
         if one.round == number and one.numbers is not None:
@@ -210,8 +210,8 @@ def _hold(subset: Subset, number: int) -> None:
     subset.held.append(subset.best)
 
 
-def _told(number: int, fresh: Sequence[tuple[Subset, Attempt]], subsets: Sequence[Subset]) -> str:
+def _round_line(number: int, fresh: Sequence[tuple[Subset, Attempt]], subsets: Sequence[Subset]) -> str:
     valid = sum(one.routes is not None for _, one in fresh)
     scores = [subset.best.numbers.score if subset.best and subset.best.numbers else None for subset in subsets]
-    held = ", ".join("none" if score is None else f"{score:.3f}" for score in scores)
-    return f"round {number}: {valid} of {len(fresh)} programs gave a valid plan; scores held: {held}"
+    best = ", ".join("none" if score is None else f"{score:.3f}" for score in scores)
+    return f"round {number}: {valid} of {len(fresh)} programs gave a valid plan; best scores: {best}"

@@ -1,4 +1,4 @@
-"""What came of a run: results.json, and the tables of `sed show`."""
+"""The results of a run: results.json, and the tables of `sed show`."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ FORMAT = 1
 
 
 def results(refined: Refined, compared: Sequence[PlanComparison], task: RoutingTask, provider: str) -> dict[str, Any]:
-    """Return everything that is told of a run, as JSON."""
+    """Return the results of a run as JSON."""
     attempts = [one for subset in refined.subsets for one in subset.attempts]
     first, later = ([one for one in attempts if (one.round == 1) is begun] for begun in (True, False))
     held_out = next(one for one in compared if one.traffic == "evaluation")
@@ -49,10 +49,10 @@ def _counted(attempts: Sequence[Attempt]) -> dict[str, Any]:
 
 
 def _round(subsets: Sequence[Subset], number: int) -> dict[str, Any]:
-    """Return a round's programs, and the means over subsets of the plans held after it."""
+    """Return a round's programs, and means over the subsets' best plans after it."""
     written = [one for subset in subsets for one in subset.attempts if one.round == number]
-    held = [subset.held[min(number, len(subset.held)) - 1] for subset in subsets]
-    numbers = [one.numbers for one in held if one is not None and one.numbers is not None]
+    best = [subset.held[min(number, len(subset.held)) - 1] for subset in subsets]
+    numbers = [one.numbers for one in best if one is not None and one.numbers is not None]
 
     def mean(name: str) -> float | None:
         values = [getattr(n, name) for n in numbers]
@@ -86,15 +86,22 @@ def _subset(subset: Subset, partition: Partition, task: RoutingTask) -> dict[str
 
 
 def planned(content: dict[str, Any], graph: RoadGraph) -> tuple[list[list[list[int]]], list[str]]:
-    """Return the held routes of every subset as edge indices, and a label for each."""
+    """Return the routes of every subset's best plan as edge indices, and a label for each.
+
+    Raises
+    ------
+    InputError
+        A route has an edge that the network does not have.
+    """
     groups, labels = [], []
     for subset in content["subsets"]:
         routes = next((one["routes"] for one in subset["attempts"] if one["place"] == subset["best"]), None)
         if unknown := {edge for route in (routes or {}).values() for edge in route} - graph.index.keys():
             raise InputError(
-                f"results.json: the plan of {subset['best']} has an edge '{min(unknown)}', which is not there"
+                f"results.json: the plan of {subset['best']} has the edge '{min(unknown)}', which is not in the "
+                "network; run it again"
             )
         groups.append([[graph.index[edge] for edge in route] for route in (routes or {}).values()])
-        held = f"planned by {subset['best']}" if subset["best"] else "no valid plan"
-        labels.append(f"{', '.join(subset['vehicles'])}: {held}")
+        source = f"planned by {subset['best']}" if subset["best"] else "no valid plan"
+        labels.append(f"{', '.join(subset['vehicles'])}: {source}")
     return groups, labels

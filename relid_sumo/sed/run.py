@@ -1,4 +1,4 @@
-"""One SED run, from a prepared scenario to its folder: refine, drive what is held, write down what came of it."""
+"""One SED run, from a prepared scenario to its folder: refine plans, drive the best ones, write the results."""
 
 from __future__ import annotations
 
@@ -39,9 +39,9 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Ask:
-    """Who is asked: the name of a provider, and what the mailbox needs.
+    """The provider by name, and the settings of the mailbox.
 
-    `name` may be empty: recorded answers where the scenario has them, else the template.
+    An empty `name` means recorded answers where the scenario has them, else the template.
     """
 
     name: str = ""
@@ -51,7 +51,7 @@ class Ask:
 
 
 def settings_from(changes: Sequence[str], **given: int | None) -> SedSettings:
-    """Return settings with some replaced: ``"partition.max_size=4"`` and the like, and those given by name.
+    """Return settings with changes such as ``"partition.max_size=4"``, and with those given by name.
 
     Raises
     ------
@@ -63,13 +63,13 @@ def settings_from(changes: Sequence[str], **given: int | None) -> SedSettings:
 
 
 def simulators(settings: SedSettings, scenario: Scenario) -> tuple[Simulator, ...]:
-    """Return what a scenario has to be prepared for."""
+    """Return the simulators that a scenario has to be prepared for."""
     wanted = {settings.simulator, scenario.simulator, "micro"}
     return tuple(name for name in get_args(Simulator) if name in wanted)
 
 
 def check(ask: Ask, settings: SedSettings, scenario: Scenario) -> tuple[str, Isolation]:
-    """Return the name of the provider, and how programs are isolated; before anything is simulated.
+    """Return the name of the provider, and how programs are isolated; call it before any simulation.
 
     Raises
     ------
@@ -102,33 +102,33 @@ def run(
     present: Present | None = None,
     watch: SedWatch | None = None,
 ) -> dict[str, Any]:
-    """Make demonstrations for a scenario and return what results.json holds.
+    """Make demonstrations for a scenario, and return the content of results.json.
 
     Parameters
     ----------
     ready
         The scenario, prepared for `simulators`.
     folder
-        The run folder; one of the same scenario and provider is gone on with: no question is asked twice.
+        The run folder. A run of the same scenario and provider is resumed: no question is asked twice.
     workers
         Simulation processes; does not change the results.
     present
-        The present policies; where not given, everybody takes the free-flow fastest route.
+        The present policies; by default all agents take the free-flow fastest route.
     watch
-        Told of the progress.
+        Functions that report progress.
 
     Raises
     ------
     InputError
-        The folder is taken, no answers are to be had, or programs cannot be isolated here.
+        The folder has another run, the provider gives no answers, or programs cannot be isolated here.
     """
     counted = _Counted(watch or SedWatch())
     name, _ = check(ask, settings, ready.scenario)
     with run_folder.locked(folder):
         with _refined(ready, folder, settings, ask, workers, present, counted.watch) as (bench, refined):
-            log.info("driving the held plans together")
+            log.info("driving the best plans together")
             demonstrations, compared = demonstrate.demonstrate(bench, refined)
-        counted.told(demonstrations).save(folder / run_folder.DEMONSTRATIONS)
+        counted.with_episodes(demonstrations).save(folder / run_folder.DEMONSTRATIONS)
         content = results.results(refined, compared, ready.task, name)
         run_folder.write_json(folder / run_folder.RESULTS, content)
         return content
@@ -143,9 +143,9 @@ def plan(
     workers: int | None = None,
     watch: SedWatch | None = None,
 ) -> Demonstrations:
-    """Make demonstrations as `run` does, driven in what plans are refined in and compared with nothing.
+    """Make demonstrations as `run` does, driven in the simulator that scores plans, without a comparison.
 
-    Kept in the folder; and where the answers were there before, in the cache: whoever asks again gets the same.
+    They are saved in the folder, and also cached where the provider always gives the same answers.
     """
     name, _ = check(ask, settings, ready.scenario)
     answers = {file.name: read_text(file) for file in answer_files(ready.scenario.folder / ANSWERS)}
@@ -154,7 +154,7 @@ def plan(
     def make() -> Demonstrations:
         counted = _Counted(watch or SedWatch())
         with _refined(ready, folder, settings, ask, workers, None, counted.watch) as (bench, refined):
-            demonstrations = counted.told(demonstrate.held(bench, refined, settings.simulator))
+            demonstrations = counted.with_episodes(demonstrate.held(bench, refined, settings.simulator))
         demonstrations.save(folder / run_folder.DEMONSTRATIONS)
         return demonstrations
 
@@ -177,8 +177,8 @@ class _Counted:
         self.episodes += 1
         self._on_episode(record)
 
-    def told(self, demonstrations: Demonstrations) -> Demonstrations:
-        """Return demonstrations that say how many episodes they took."""
+    def with_episodes(self, demonstrations: Demonstrations) -> Demonstrations:
+        """Return demonstrations with the number of episodes in their meta."""
         return replace(demonstrations, meta={**demonstrations.meta, "episodes": self.episodes})
 
 
@@ -192,19 +192,19 @@ def _refined(
     present: Present | None,
     watch: SedWatch,
 ) -> Iterator[tuple[Bench, Refined]]:
-    """Run the loop; yield where it was run and what it left, while simulations are still warm."""
+    """Run the loop; yield the bench and the result, while the simulation processes still run."""
     with Rollouts(ready.task, workers) as rollouts:
         bench = Bench(ready, rollouts, settings, present or Present(), watch)
         yield bench, looped(bench, folder, ask)
 
 
 def looped(bench: Bench, folder: Path, ask: Ask) -> Refined:
-    """Run the loop on a bench, and keep prompts, answers and programs in a folder, which may hold some from before.
+    """Run the loop on a bench; save prompts, answers and programs in a folder, and reuse the answers there.
 
     Raises
     ------
     InputError
-        The folder is taken, no answers are to be had, or programs cannot be isolated here.
+        The folder has another run, the provider gives no answers, or programs cannot be isolated here.
     """
     ready, settings = bench.ready, bench.settings
     scenario = ready.scenario
@@ -223,7 +223,7 @@ def network_of(folder: Path) -> Network:
     Raises
     ------
     InputError
-        The folder holds no run, or the network has changed since.
+        The folder has no run, or the network has changed since.
     """
     file = folder / run_folder.SETTINGS
     settings = run_folder.read_json(file)
@@ -231,17 +231,17 @@ def network_of(folder: Path) -> Network:
     check_paths(scenario, f"{file}: scenario")
     built = build_network(scenario)
     if built.key != settings.get("network_key"):
-        raise InputError(f"{folder}: its network '{built.name}' has changed since; run it again")
+        raise InputError(f"{folder}: its network '{built.name}' has changed since the run; run it again")
     return built
 
 
 def record(folder: Path, scenario: Path) -> list[Path]:
-    """Keep a finished run's answers, unedited, as the recorded ones of its scenario, in place of those it had.
+    """Save the unedited answers of a finished run as the recorded answers of its scenario, and delete older ones.
 
     Raises
     ------
     InputError
-        The run is not finished, no model answered it, or it is another scenario's.
+        The run is not finished, no model answered it, or it belongs to another scenario.
     """
     content, settings = (
         stored.read_results(folder),
@@ -250,10 +250,15 @@ def record(folder: Path, scenario: Path) -> list[Path]:
     user_files.check_code(settings, str(folder / run_folder.SETTINGS))
     known = providers.find(str(settings.get("provider")))
     if known.repeats or not known.is_model:
-        raise InputError(f"{folder}: its answers are {settings.get('provider')}; only those of a model are recorded")
+        raise InputError(
+            f"{folder}: its answers are from '{settings.get('provider')}'; only answers of a model can be recorded"
+        )
     name = read_scenario(scenario / FILE).name
     if name != content["scenario"]:
-        raise InputError(f"{folder} is a run of '{content['scenario']}', and {scenario} is scenario '{name}'")
+        raise InputError(
+            f"{folder} is a run of '{content['scenario']}', and {scenario} is scenario '{name}'; name the folder of "
+            "the run's scenario"
+        )
     into = scenario / ANSWERS
     answer_files(into)
     into.mkdir(exist_ok=True)

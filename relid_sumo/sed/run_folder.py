@@ -1,13 +1,13 @@
-"""The run folder: every prompt, answer and program as a readable file, so that a run can go on and be looked into.
+"""The run folder: every prompt, answer and program as a readable file; an interrupted run resumes from it.
 
 ====================  ==============================================================================================
 settings.json         scenario, provider and settings
-prompts/PLACE.md      what was asked; PLACE is subset1-round1-sample1
-answers/PLACE.md      what came back, unedited
-programs/PLACE.py     the program in it
+prompts/PLACE.md      each prompt; PLACE is subset1-round1-sample1
+answers/PLACE.md      each answer, unedited
+programs/PLACE.py     the program in each answer
 usage.json            tokens and cost, where a service was asked
-results.json          what came of it (see `relid_sumo.sed.results`)
-demonstrations.npz    the held plans, driven: arrays (see `relid_sumo.sed.demonstrations`)
+results.json          the results (see `relid_sumo.sed.results`)
+demonstrations.npz    the driven best plans as arrays (see `relid_sumo.sed.demonstrations`)
 ====================  ==============================================================================================
 """
 
@@ -30,7 +30,7 @@ PROMPTS, ANSWERS, PROGRAMS, LOCK = "prompts", "answers", "programs", "run.lock"
 
 @contextlib.contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Hold a run folder while its loop runs.
+    """Lock a run folder while its loop runs.
 
     Raises
     ------
@@ -39,30 +39,30 @@ def locked(folder: Path) -> Iterator[None]:
     """
     if not (folder / SETTINGS).is_file():
         _check_free(folder)
-    with contextlib.ExitStack() as held:
+    with contextlib.ExitStack() as stack:
         try:
-            held.enter_context(files.locked(folder / LOCK))
+            stack.enter_context(files.locked(folder / LOCK))
         except files.LockedError as error:
             raise InputError(
-                f"{folder}: {error.holder} works in it; wait for it, end it, or choose another --out"
+                f"{folder}: {error.holder} uses it; wait for it, end it, or choose another --out"
             ) from None
         except OSError as error:
-            raise InputError(f"{folder} cannot be written: {error.strerror}; choose another --out") from None
+            raise InputError(f"cannot write {folder}: {error.strerror}; choose another --out") from None
         yield
 
 
 def _check_free(folder: Path) -> None:
     if folder.exists() and (not folder.is_dir() or any(one.name != LOCK for one in folder.iterdir())):
-        raise InputError(f"{folder} exists and holds no SED run; choose another --out, or delete it")
+        raise InputError(f"{folder} exists and is not a SED run; choose another --out, or delete it")
 
 
 def open_run(folder: Path, provider: str, settings: dict[str, Any]) -> None:
-    """Make a run folder, or go on with one of the same scenario and provider.
+    """Make a run folder, or resume one of the same scenario and provider.
 
     Raises
     ------
     InputError
-        The folder holds something else, or cannot be written.
+        The folder has other content, or cannot be written.
     """
     file = folder / SETTINGS
     inside.check_folder(folder)
@@ -72,7 +72,7 @@ def open_run(folder: Path, provider: str, settings: dict[str, Any]) -> None:
         before = read_json(file)
         for name, part in (("provider", "provider"), ("scenario", "scenario"), ("network", "network_key")):
             if _unplaced(before.get(part)) != _unplaced(content.get(part)):
-                raise InputError(f"{folder} holds a run with another {name}; choose another --out, or delete it")
+                raise InputError(f"{folder} has a run with another {name}; choose another --out, or delete it")
     else:
         _check_free(folder)
     try:
@@ -80,11 +80,11 @@ def open_run(folder: Path, provider: str, settings: dict[str, Any]) -> None:
             (folder / name).mkdir(parents=True, exist_ok=True)
         write_json(file, content)
     except OSError as error:
-        raise InputError(f"{folder} cannot be written: {error.strerror}; choose another --out") from None
+        raise InputError(f"cannot write {folder}: {error.strerror}; choose another --out") from None
 
 
 def _unplaced(part: Any) -> Any:  # noqa: ANN401 - JSON
-    """Return a part of settings.json without where a scenario's files lie: another machine has them elsewhere."""
+    """Return a part of settings.json without the paths of a scenario's files, which differ between machines."""
     if not isinstance(part, dict):
         return part
     demand = {name: value for name, value in part.get("demand", {}).items() if name != "route_file"}
@@ -94,9 +94,9 @@ def _unplaced(part: Any) -> Any:  # noqa: ANN401 - JSON
 def ask(
     folder: Path, provider: Provider, questions: Sequence[Question], on_answer: Callable[[Question], None]
 ) -> list[str]:
-    """Return the answers to some questions in their order: those kept from before, and those of the provider.
+    """Return the answers to questions in their order: saved answers of this run, and new ones of the provider.
 
-    Each answer is kept as soon as it comes in. A kept answer counts where its prompt is the same.
+    Each answer is saved at once. A saved answer is used where its prompt is the same.
     """
     found: dict[str, str] = {}
     for question in questions:
@@ -116,12 +116,12 @@ def ask(
 
 
 def write(file: Path, text: str) -> None:
-    """Write a text, beside its place and then renamed; byte for byte as it is."""
+    """Write a text unchanged, to a temporary file that is then renamed."""
     files.write(file, text.encode("utf-8", errors="replace"))
 
 
 def write_json(file: Path, content: dict[str, Any]) -> None:
-    """Write a JSON object likewise."""
+    """Write a JSON object in the same manner."""
     write(file, json.dumps(content, indent=1) + "\n")
 
 
@@ -131,7 +131,7 @@ def read_json(file: Path) -> dict[str, Any]:
     Raises
     ------
     InputError
-        The file is not there, or holds none.
+        The file does not exist, or is not a JSON object.
     """
     inside.check_folder(file.parent)
     try:
@@ -141,7 +141,7 @@ def read_json(file: Path) -> dict[str, Any]:
             f"{file}: there is no such file; make it with: relid-sumo sed run SCENARIO --out DIR"
         ) from None
     except (ValueError, RecursionError) as error:
-        raise InputError(f"{file}: not JSON: {error}") from None
+        raise InputError(f"{file}: not JSON: {error}; restore the file, or run again with another --out") from None
     if not isinstance(content, dict):
-        raise InputError(f"{file}: not a JSON object")
+        raise InputError(f"{file}: not a JSON object; restore the file, or run again with another --out")
     return content

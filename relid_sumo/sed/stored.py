@@ -1,4 +1,4 @@
-"""results.json of a run that may be somebody else's: read, and checked, before anything is shown or copied."""
+"""Reads results.json and checks it first, because the run may come from another person."""
 
 from __future__ import annotations
 
@@ -94,12 +94,12 @@ class _Results(_Read):
 
 
 def read_results(folder: Path) -> dict[str, Any]:
-    """Return what results.json of a run folder has.
+    """Return the content of a run folder's results.json.
 
     Raises
     ------
     InputError
-        The folder has none, or it is not what a run writes.
+        The folder has no such file, or its content is not that of a run.
     """
     content = run_folder.read_json(folder / run_folder.RESULTS)
     validate(content, _Results, str(folder / run_folder.RESULTS))

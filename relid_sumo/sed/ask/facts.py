@@ -1,4 +1,4 @@
-"""The facts of a prompt, rounded: what a subset is told about its vehicles, its traffic and its programs so far."""
+"""The rounded facts of a prompt: a subset's vehicles, its traffic, and its programs so far."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from relid_sumo.sed.programs.feedback import Reference
 from relid_sumo.sed.programs.plans import Routes
 from relid_sumo.sed.programs.sandbox import SandboxSettings
 
-# How many places of lost time, other vehicles, and routes tried of a vehicle a prompt names
+# Number of places of lost time, of other vehicles, and of tried routes of a vehicle in a prompt
 PLACES, OTHERS, SHOWN_TRIED = 8, 4, 4
 
 
 def of_network(network: Network, task: RoutingTask) -> dict[str, Any]:
-    """Return what is said of the network and the scenario."""
+    """Return the facts about the network and the scenario."""
     graph, scenario = task.graph, task.scenario
     return {
         "name": network.name,
@@ -38,7 +38,7 @@ def of_network(network: Network, task: RoutingTask) -> dict[str, Any]:
 
 
 def of_limits(sandbox: SandboxSettings, prompt: PromptSettings) -> dict[str, Any]:
-    """Return what a program may use."""
+    """Return the limits of a program."""
     return {
         "cpu_s": sandbox.cpu_s,
         "wall_s": round(sandbox.wall_s),
@@ -49,14 +49,14 @@ def of_limits(sandbox: SandboxSettings, prompt: PromptSettings) -> dict[str, Any
 
 
 class Expected:
-    """Expected travel times from the mean traffic, as the programs reckon them."""
+    """Expected travel times from the mean traffic, as the programs compute them."""
 
     def __init__(self, task: RoutingTask, data: dict[str, Any]) -> None:
         self.task = task
         self.network, _, self.traffic = program.objects({**data, "trips": []})
 
     def arrivals(self, agent: int, route: Sequence[int]) -> list[float]:
-        """Return when the agent is expected to leave each edge of a route, s since time 0."""
+        """Return the expected time at which the agent leaves each edge of a route, s since time 0."""
         return self.traffic.arrival_times(self.names(route), float(self.task.depart_s[agent]))
 
     def seconds(self, agent: int, route: Sequence[int]) -> float:
@@ -78,7 +78,7 @@ class Expected:
 def of_subset(
     expected: Expected, subset: Sequence[int], routes: Sequence[list[list[int]]], reference: Reference
 ) -> dict[str, Any]:
-    """Return what is said of a subset's vehicles.
+    """Return the facts about a subset's vehicles.
 
     Parameters
     ----------
@@ -116,7 +116,7 @@ def of_subset(
 def of_best(
     best: Attempt, expected: Expected, reference: Reference, tried: Mapping[int, Sequence[float]]
 ) -> dict[str, Any]:
-    """Return what is said of the best program so far and of what its plan did."""
+    """Return the facts about the best program so far and its driven plan."""
     task, numbers = expected.task, best.numbers
     assert numbers is not None
     assert best.routes is not None
@@ -182,7 +182,7 @@ def _lost(records: Sequence[EpisodeRecord], routes: Routes, expected: Expected) 
 
 
 def of_attempts(attempts: Sequence[Attempt], best: Attempt | None) -> dict[str, Any]:
-    """Return what is said of the other programs, and of the last one that failed where none is better."""
+    """Return the facts about the other programs, and about the last failed one where no plan is valid."""
     others = [
         {
             "round": attempt.round,
@@ -203,7 +203,7 @@ def of_attempts(attempts: Sequence[Attempt], best: Attempt | None) -> dict[str, 
 
 
 def tried_means(tried: material.Tried, least_runs: int) -> dict[int, list[float]]:
-    """Return the mean travel times of each agent's routes that were driven often enough, fastest first, s."""
+    """Return the mean travel times of each agent's routes with enough runs, fastest first, s."""
     return {
         i: sorted(float(np.mean(times)) for times in routes.values() if len(times) >= least_runs)
         for i, routes in tried.items()

@@ -1,4 +1,4 @@
-"""Which service is asked, and with which key: both read from settings and environment, checked before anything runs."""
+"""The service and its key, from settings and environment; checked before a run starts."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ class Service:
     Attributes
     ----------
     url
-        Its address, which may have a user and a password in it.
+        Its address, which may contain a user and a password.
     shown
-        The address as it may be shown.
+        The address without user and password, for messages.
     key
-        The key that goes to it, "" for none.
+        The key for it, "" for none.
     encrypted
-        Whether what is sent is encrypted.
+        Whether the connection is encrypted.
     secret
         Whether a key, or a password in the address, is sent.
     """
@@ -45,7 +45,7 @@ def service(base_url: str | None, key_env: str, *, allow_http: bool) -> Service:
     Parameters
     ----------
     base_url
-        Its address; that in OPENAI_BASE_URL where not given, and OpenAI's own where there is none either.
+        Its address; by default that in OPENAI_BASE_URL, else OpenAI's own.
     key_env
         Environment variable of the key; "" for no key.
     allow_http
@@ -54,7 +54,7 @@ def service(base_url: str | None, key_env: str, *, allow_http: bool) -> Service:
     Raises
     ------
     InputError
-        The address or the key cannot be used, there is no key and OpenAI needs one, or it would be sent unencrypted.
+        The address or the key is not valid, OpenAI's key is missing, or the key would be sent unencrypted.
     """
     key = read_key(key_env)
     given = os.environ.get(ADDRESS, "").strip()
@@ -76,12 +76,12 @@ def service(base_url: str | None, key_env: str, *, allow_http: bool) -> Service:
 def read_key(variable: str) -> str:
     """Return the key in an environment variable without spaces around it; "" where the variable is not set.
 
-    It is hidden from now on (`relid_sumo.base.redact`).
+    It is hidden in all later output (`relid_sumo.base.redact`).
 
     Raises
     ------
     InputError
-        It cannot be a key; the message names the variable, and does not show the key.
+        It is not a valid key; the message names the variable, and does not show the key.
     """
     raw = os.environ.get(variable) if variable else None
     if raw is None:
@@ -103,7 +103,7 @@ def read_key(variable: str) -> str:
 
 
 def _address(text: str, where: str, key: str) -> Service:
-    """Return an address, checked; a user and a password in it are hidden from now on."""
+    """Check an address, and return its service; user and password are hidden in all later output."""
     url = text.strip()
     try:
         parts = urlsplit(url)
@@ -123,7 +123,7 @@ def _address(text: str, where: str, key: str) -> Service:
 
 
 def _is_here(url: str) -> bool:
-    """Return whether an address is one of this machine."""
+    """Return whether an address belongs to this machine."""
     host = urlsplit(url).hostname or ""
     try:
         return ipaddress.ip_address(host).is_loopback

@@ -1,4 +1,4 @@
-"""Answers that come as files: a mailbox that somebody else answers, and the recorded answers of a scenario."""
+"""Answers from files: a mailbox that a person or another program answers, and the recorded answers of a scenario."""
 
 from __future__ import annotations
 
@@ -11,42 +11,44 @@ from relid_sumo.base import files, inside
 from relid_sumo.base.errors import InputError
 from relid_sumo.scenario.files import answer_files
 from relid_sumo.sed import run_folder
-from relid_sumo.sed.ask.provider import KEPT, Asking, Question
+from relid_sumo.sed.ask.provider import SAVED, Asking, Question
 
 log = logging.getLogger(__name__)
 
 PROMPT, ANSWER = ".prompt.md", ".answer.md"
 POLL_S = 0.5
-SETTLED_S = 1.0  # a file that has not changed for this long is whole
+SETTLED_S = 1.0  # a file that has not changed for this long is complete
 HEADER, HEADER_END = "---\n", "\n---\n"
 
 
 class Mailbox:
-    """A folder: prompts are written to it, and answers picked up from it, by whoever can reach a model.
+    """A folder for prompts and answers; a person or a program with access to a model answers them.
 
-    A prompt is ``PLACE-KEY.prompt.md``, and its answer ``PLACE-KEY.answer.md`` beside it. All prompts that can be
-    written are there before the first answer is waited for.
+    A prompt is ``PLACE-KEY.prompt.md``, and its answer is ``PLACE-KEY.answer.md`` in the same folder. All prompts of a
+    round are written before the wait for the first answer.
 
     Parameters
     ----------
     folder
-        The folder; made where it does not exist.
+        The folder; created where it does not exist.
     wait_s
-        Patience with the answers, s; 0 takes those that are there.
+        Longest wait for answers, s; 0 uses only those that are there.
     """
 
     def __init__(self, folder: Path, wait_s: float) -> None:
         self._folder, self._wait_s = folder, wait_s
 
     def answer(self, questions: Sequence[Question]) -> Iterator[tuple[Question, str]]:
-        """Write all prompts, and yield the answers that come; see `Provider`."""
+        """Write all prompts, and yield the answers as they arrive; see `Provider`."""
         try:
             inside.check_folder(self._folder)
             self._folder.mkdir(parents=True, exist_ok=True)
             for question in questions:
                 run_folder.write(self._folder / f"{_name(question)}{PROMPT}", question.prompt)
         except OSError as error:
-            raise InputError(f"mailbox {self._folder}: prompts cannot be written: {error.strerror}") from None
+            raise InputError(
+                f"mailbox {self._folder}: prompts cannot be written: {error.strerror}; choose another --mailbox"
+            ) from None
         waiting, until = list(questions), time.monotonic() + self._wait_s
         log.info(f"mailbox {self._folder}: {len(waiting)} prompts to answer")
         while waiting:
@@ -59,14 +61,15 @@ class Mailbox:
             if waiting and time.monotonic() >= until:
                 raise InputError(
                     f"mailbox {self._folder}: {len(waiting)} of {len(questions)} prompts are not answered. Answer each "
-                    f"NAME{PROMPT} in a file NAME{ANSWER} beside it (first is {_name(waiting[0])}); {KEPT}"
+                    f"NAME{PROMPT} in a file NAME{ANSWER} in the same folder (the first NAME is {_name(waiting[0])}); "
+                    f"{SAVED}"
                 )
             if waiting:
                 time.sleep(POLL_S)
 
 
 def _settled(file: Path) -> str | None:
-    """Return the text of a file that is there and whole; None where it is not yet."""
+    """Return the text of a complete file; None where the file does not exist yet or is empty."""
     try:
         if time.time() - file.stat().st_mtime < SETTLED_S:
             time.sleep(SETTLED_S)
@@ -74,16 +77,16 @@ def _settled(file: Path) -> str | None:
     except FileNotFoundError:
         return None
     except UnicodeDecodeError as error:
-        raise InputError(f"{file}: not UTF-8 text (byte {error.start})") from None
+        raise InputError(f"{file}: not UTF-8 text (byte {error.start}); save it as UTF-8") from None
     return text if text.strip() else None
 
 
 class Recorded:
-    """Answers that were given once and are kept with a scenario.
+    """Answers of a model that are stored with a scenario.
 
-    An answer is found by the hash of its prompt and its sample. Where none was given to this very prompt (on another
-    machine a simulation may come out a little differently, and the figures in a prompt with it), the one given in the
-    same place to a prompt for the same vehicles is taken, and that is told.
+    An answer is found by its place and the hash of its prompt. Where no answer has this hash (on another machine a
+    simulation may differ slightly, and so may the figures in a prompt), the answer of the same place for the same
+    vehicles is used, and a log line reports it.
 
     Parameters
     ----------
@@ -117,17 +120,17 @@ class Recorded:
                 return text
         raise InputError(
             f"{self._folder}: no answer is recorded for {question.place} ({vehicles}); use --llm template, or ask a "
-            "model and record what it answers: relid-sumo sed record"
+            "model and record its answers: relid-sumo sed record"
         )
 
 
 def read_record(file: Path) -> tuple[dict[str, str], str]:
-    """Return the header of a recorded answer and its text, as it was given.
+    """Return the header of a recorded answer and its unedited text.
 
     Raises
     ------
     InputError
-        The file is not one.
+        The file is not a recorded answer.
     """
     content = files.read(file)
     head, mark, text = content.removeprefix(HEADER).partition(HEADER_END)
@@ -138,7 +141,7 @@ def read_record(file: Path) -> tuple[dict[str, str], str]:
 
 
 def write_record(folder: Path, question: Question, text: str, date: str) -> Path:
-    """Keep an answer, unedited, under a header that says what it answers and where it comes from."""
+    """Save an unedited answer under a header with its place, vehicles, prompt and origin."""
     header = {
         "place": question.place,
         "vehicles": " ".join(question.facts["vehicles"]),

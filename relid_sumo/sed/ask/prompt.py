@@ -1,7 +1,7 @@
-"""What a model is asked: the initial prompt and the feedback prompt, from templates that users may override.
+"""Prompts for a model: the initial prompt and the feedback prompt, from templates that users may override.
 
-Everything in a prompt is rounded, so that the same scenario gives the same text, byte for byte; and a prompt has a
-bounded size on every network, as the network itself reaches the program when it runs, not the prompt.
+All figures in a prompt are rounded, so that the same scenario gives the same text, byte for byte. The size of a prompt
+is bounded on every network, because the network is an input of the program and not a part of the prompt.
 """
 
 from __future__ import annotations
@@ -22,20 +22,20 @@ from relid_sumo.sed.programs.plain import fence, last_line, visible
 FOLDER = Path(__file__).parent / "prompts"
 INITIAL, FEEDBACK = "initial.md.j2", "feedback.md.j2"
 SHORTENED = "\n... (shortened)"
-MOST_VEHICLES, MOST_OTHERS = 12, 6  # what a feedback prompt tells of
+MOST_VEHICLES, MOST_OTHERS = 12, 6  # listed in a feedback prompt
 
 
 class PromptSettings(Settings):
     """Size and templates of prompts."""
 
     max_characters: Annotated[int, Field(ge=9_000)] = 12_000
-    """Longest prompt; vehicles that have no room in one are counted there, and still planned for."""
+    """Longest prompt, characters. A prompt counts the vehicles that it cannot list; programs still plan for them."""
     max_program: Annotated[int, Field(ge=1_000)] = 3_000
-    """How long programs are asked to be at most, characters; of a longer one a feedback prompt shows what has room."""
+    """Longest program that the prompt asks for, characters; a feedback prompt shortens a longer one."""
     max_problem: Annotated[int, Field(ge=200)] = 1_500
-    """Likewise what went wrong with it."""
+    """Longest error text of a program in a feedback prompt, characters."""
     templates: str | None = None
-    """Folder with templates of your own (initial.md.j2, feedback.md.j2); what it lacks is the project's.
+    """Folder with templates of your own (initial.md.j2, feedback.md.j2); built-in ones replace missing files.
     In feedback.md.j2 ``fence`` is a fence that no shown text can close."""
 
 
@@ -45,14 +45,14 @@ def render(template: str, values: Mapping[str, Any], settings: PromptSettings) -
     Raises
     ------
     InputError
-        The folder of templates is missing, or a template uses a variable that there is not or is not valid; with its
-        file, the line and the variables that there are.
+        The folder of templates is missing, or a template is not valid or uses an unknown variable. The message names
+        the file, the line and the known variables.
     """
     folders = [FOLDER]
     if settings.templates is not None:
         own = Path(settings.templates)
         if not any((own / name).is_file() for name in (INITIAL, FEEDBACK)):
-            raise InputError(f"sed.prompt.templates: {own} holds neither {INITIAL} nor {FEEDBACK}")
+            raise InputError(f"sed.prompt.templates: {own} has neither {INITIAL} nor {FEEDBACK}; add one, or unset it")
         folders.insert(0, own)
     try:
         return _environment(tuple(folders)).get_template(template).render(values)
@@ -65,7 +65,7 @@ def render(template: str, values: Mapping[str, Any], settings: PromptSettings) -
 
 @cache
 def _environment(folders: tuple[Path, ...]) -> jinja2.Environment:
-    """Return what finds templates; kept, so that each is compiled once (and again when its file changes)."""
+    """Return the loader of templates; cached, so that each is compiled once (and again when its file changes)."""
     return jinja2.Environment(
         loader=jinja2.FileSystemLoader(folders),
         undefined=jinja2.StrictUndefined,
@@ -75,7 +75,7 @@ def _environment(folders: tuple[Path, ...]) -> jinja2.Environment:
 
 
 def initial(facts: Mapping[str, Any], settings: PromptSettings) -> str:
-    """Return the initial prompt, within its size: of the vehicles as many are listed as have room.
+    """Return the initial prompt within its size limit; it lists as many vehicles as fit.
 
     Raises
     ------
@@ -102,7 +102,7 @@ def initial(facts: Mapping[str, Any], settings: PromptSettings) -> str:
 
 
 def feedback(facts: Mapping[str, Any], settings: PromptSettings) -> str:
-    """Return the feedback prompt, within its size: the task in brief, then what happened; what is long is cut.
+    """Return the feedback prompt within its size limit: the task in brief, then the results; long parts are cut.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Asking a language model: one interface of one method, and the provider that speaks to an OpenAI-compatible service.
+"""Providers of answers: the interface, and the provider that asks an OpenAI-compatible service.
 
 The others answer from files (`relid_sumo.sed.ask.mailbox`) or without a model (`relid_sumo.sed.ask.template`).
 """
@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from openai import OpenAI
 
 USAGE = "usage.json"  # of a run folder: tokens and cost
-CHARACTERS_PER_TOKEN = 2.5  # at least: what a prompt may cost at most is reckoned from its characters
-KEPT = "what has been answered is kept; the same command goes on from there"
+CHARACTERS_PER_TOKEN = 2.5  # lower bound; the highest cost of a prompt follows from its characters
+SAVED = "the answers so far are saved; run the same command again to resume"
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class Question:
     prompt : str
         The whole text.
     facts : mapping
-        What the prompt was made from; for the provider that asks no model.
+        Data of the prompt, for the provider that asks no model.
     """
 
     place: str
@@ -57,33 +57,33 @@ class Question:
 
 
 class Provider(Protocol):
-    """Whoever answers questions."""
+    """Interface of providers: objects that answer questions."""
 
     def answer(self, questions: Sequence[Question]) -> Iterator[tuple[Question, str]]:
-        """Yield every question with its answer, each as soon as it is there, in any order.
+        """Yield every question with its answer, each as soon as it arrives, in any order.
 
         Raises
         ------
         InputError
-            No more answers are to be had; the message says why.
+            The provider cannot give all answers; the message says why.
         """
         ...
 
 
 @dataclass(frozen=True)
 class Asking:
-    """What a provider is made from.
+    """Arguments from which a provider is built.
 
     Attributes
     ----------
     settings : LlmSettings
-        How a service is asked: model, address, limits.
+        Settings of the service: model, address, limits.
     folder : Path
         The run folder.
     answers : Path
-        Where the scenario's recorded answers are.
+        Folder of the scenario's recorded answers.
     mailbox : Path or None
-        Folder for prompts and answers, and `wait_s`, how long to wait for these, s.
+        Folder for prompts and answers; `wait_s` is the longest wait for answers, s.
     """
 
     settings: LlmSettings
@@ -94,35 +94,35 @@ class Asking:
 
 
 class LlmSettings(Settings):
-    """How a service is asked. The key is read from the environment and never written anywhere."""
+    """Settings of the service. The key is read from the environment and never written to a file."""
 
     model: str = ""
     """The model's name, as the service knows it."""
     base_url: str | None = None
-    """Address of an OpenAI-compatible service, e.g. http://localhost:8000/v1; that in the environment variable
-    OPENAI_BASE_URL where absent, else OpenAI's own. The key is sent there and nowhere else."""
+    """Address of an OpenAI-compatible service, e.g. http://localhost:8000/v1. Default: the environment variable
+    OPENAI_BASE_URL, else OpenAI's own address. The key is sent only there."""
     key_env: str = "OPENAI_API_KEY"
-    """Environment variable that holds the key; empty for none: a service of your own may need none."""
+    """Environment variable with the key; empty for a service that needs no key."""
     allow_http: bool = False
     """Whether a key may be sent unencrypted (http://) to another machine."""
     temperature: Annotated[float, Field(ge=0, le=2)] | None = None
-    """Sampling temperature; the model's default where absent."""
+    """Sampling temperature; by default that of the model."""
     timeout_s: Annotated[float, Field(gt=0)] = 300.0
-    """Patience with one answer, s."""
+    """Longest wait for one answer, s."""
     retries: Annotated[int, Field(ge=0)] = 5
-    """Attempts after the first, at growing intervals, where the service is busy, fails or cannot be reached."""
+    """Number of retries, at growing intervals, where the service is busy, fails or cannot be reached."""
     max_tokens: Annotated[int, Field(ge=1)] = 16_000
     """Longest answer, tokens (reasoning included)."""
     parallel: Annotated[int, Field(ge=1)] = 4
-    """Questions asked at the same time."""
+    """Number of questions asked at the same time."""
     usd_per_million_in: Annotated[float, Field(ge=0)] = 0.0
     """Price of a million tokens of prompt, USD."""
     usd_per_million_out: Annotated[float, Field(ge=0)] = 0.0
     """Price of a million tokens of answer, USD."""
     budget_usd: Annotated[float, Field(gt=0)] | None = None
-    """Stop before the answers of this run, those of earlier attempts included, could cost more; needs the prices."""
+    """Cost limit of all answers of this run, resumed parts included, USD; needs the prices."""
     budget_tokens: Annotated[int, Field(gt=0)] | None = None
-    """Likewise in tokens, in and out."""
+    """Limit of all tokens of this run, in and out."""
 
     def cost(self, tokens_in: float, tokens_out: float) -> float:
         """Return what tokens cost, USD."""
@@ -135,7 +135,7 @@ def check(settings: LlmSettings) -> Service:
     Raises
     ------
     InputError
-        No model is named, no key is set or it is none, or a budget in USD has no prices to go by.
+        No model is named, the key is missing or not valid, or a budget in USD has no prices.
     """
     if not settings.model:
         raise InputError("--llm openai: name the model, e.g. --set sed.llm.model=NAME")
@@ -150,14 +150,14 @@ class OpenAi:
     Parameters
     ----------
     settings
-        See `LlmSettings`.
+        Settings of the service.
     usage_file
-        Where tokens and cost are counted; what it has already counts towards the budget.
+        File that counts tokens and cost; its present content counts towards the budget.
 
     Raises
     ------
     InputError
-        See `check`.
+        The settings or the key are not valid, see `check`.
     """
 
     def __init__(self, settings: LlmSettings, usage_file: Path) -> None:
@@ -170,7 +170,7 @@ class OpenAi:
         self._lock = threading.Lock()
         self._failed: InputError | None = None
         self._used = _read_usage(usage_file)
-        self._reserved = (0.0, 0.0)  # tokens in and out of what is being asked
+        self._reserved = (0.0, 0.0)  # tokens in and out of open questions
         self._errors = openai
         with_key = f"with the key in {settings.key_env}" if self._service.key else "without a key"
         log.info(f"asking {settings.model or 'a model'} at {self._service.shown}, {with_key}")
@@ -180,7 +180,7 @@ class OpenAi:
         self._failed = None
         with self._client() as client, ThreadPoolExecutor(max_workers=self._settings.parallel) as pool:
             asked = {pool.submit(self._ask, client, question): question for question in questions}
-            for done in as_completed(asked):  # the answers under way when one fails are paid for: they are taken
+            for done in as_completed(asked):  # answers that arrive after a failure are paid for, so they are used
                 if not isinstance(done.exception(), InputError):
                     yield asked[done], done.result()
         if self._failed is not None:
@@ -193,7 +193,7 @@ class OpenAi:
             base_url=self._service.url,
             timeout=self._settings.timeout_s,
             max_retries=self._settings.retries,
-            # Neither a redirect nor, unencrypted, a proxy of the environment takes key and prompts elsewhere.
+            # No redirect, and no proxy of the environment without encryption, may receive key and prompts.
             http_client=openai.DefaultHttpxClient(follow_redirects=False, trust_env=self._service.encrypted),
         )
         return client
@@ -210,19 +210,19 @@ class OpenAi:
             )
             text, tokens_in, tokens_out = _content(completion)
         except (self._errors.OpenAIError, ValueError) as error:
-            raise self._failure(f"{self._what_failed(error)}; {KEPT}") from None
+            raise self._failure(f"{self._what_failed(error)}; {SAVED}") from None
         finally:
             self._release(most_in)
         self._count(tokens_in or round(most_in), tokens_out or round(len(text) / CHARACTERS_PER_TOKEN))
         return text
 
     def _failure(self, message: str) -> InputError:
-        """Note the first failure, and return it."""
+        """Store the first failure, and return it."""
         self._failed = self._failed or InputError(message)
         return self._failed
 
     def _reserve(self, most_in: float) -> None:
-        """Set aside what an answer may cost at most, or refuse where the budget does not hold it."""
+        """Reserve the highest cost of an answer; raise InputError where the budget is too small."""
         settings = self._settings
         with self._lock:
             if self._failed is not None:
@@ -232,13 +232,13 @@ class OpenAi:
             if settings.budget_tokens is not None and tokens + open_in + open_out > settings.budget_tokens:
                 raise self._failure(
                     f"the next answer could exceed sed.llm.budget_tokens = {settings.budget_tokens}: {tokens:.0f} are "
-                    f"used; {KEPT}"
+                    f"used; {SAVED}"
                 )
             usd = self._used["usd"]
             if settings.budget_usd is not None and usd + settings.cost(open_in, open_out) > settings.budget_usd:
                 raise self._failure(
                     f"the next answer could exceed sed.llm.budget_usd = {settings.budget_usd:g}: {usd:.4f} are "
-                    f"spent; {KEPT}"
+                    f"spent; {SAVED}"
                 )
             self._reserved = open_in, open_out
 
@@ -277,7 +277,7 @@ class OpenAi:
             case openai.APIStatusError():
                 what = f"failed with HTTP {error.status_code}: {self._clean(error)}"
             case _:
-                what = f"sent something that is no chat completion: {self._clean(error)}"
+                what = f"sent an answer that is no chat completion: {self._clean(error)}"
         return f"{where} {what}"
 
     def _clean(self, error: BaseException) -> str:
@@ -290,12 +290,12 @@ def build(asking: Asking) -> OpenAi:
 
 
 def _content(completion: Any) -> tuple[str, int, int]:  # noqa: ANN401 - the client does not check what a service sends
-    """Return the text of a completion, and its tokens in and out (0 where not told).
+    """Return the text of a completion, and its tokens in and out (0 where the service does not report them).
 
     Raises
     ------
     ValueError
-        It is none.
+        It is not a chat completion.
     """
     choices = getattr(completion, "choices", None)
     if not isinstance(choices, list) or not choices:
@@ -319,5 +319,5 @@ def _read_usage(file: Path) -> dict[str, float]:
     try:
         read = {name: float(value) for name, value in files.read_json(file).items() if name in none}
     except (TypeError, ValueError) as error:
-        raise InputError(f"{file}: counts no tokens ({error}); delete it to count from 0") from None
+        raise InputError(f"{file}: not a count of tokens ({error}); delete it to count from 0") from None
     return {**none, **read}

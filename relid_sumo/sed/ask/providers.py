@@ -1,4 +1,4 @@
-"""Who writes planning programs: one table of providers, and those of the user's own by import path."""
+"""Providers of planning programs: one table of built-in providers, and a user's own by import path."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Known:
-    """What is known of a provider.
+    """Properties of a provider.
 
     Attributes
     ----------
     build : str
-        Import path of a function of an `Asking` that returns a `Provider`.
+        Import path of a function that takes an `Asking` and returns a `Provider`.
     is_model : bool
         Whether a model answers: then its programs are isolated, and its answers can be recorded.
     repeats : bool
         Whether the same prompt always gets the same answer, so that results can be cached.
     waits : bool
-        Whether it waits for somebody; training cannot.
+        Whether it waits for a person; training cannot.
     """
 
     build: str
@@ -45,23 +45,23 @@ PROVIDERS: Mapping[str, Known] = {
 
 
 def find(name: str) -> Known:
-    """Return a provider by name or import path; one of the user's own is not imported.
+    """Return the properties of a provider by name or import path; a user's own provider is not imported.
 
     Raises
     ------
     InputError
-        There is none of that name.
+        No provider has that name.
     """
     if extension.is_path(name):
         return Known(name)
     if name not in PROVIDERS:
         known, near = ", ".join(PROVIDERS), did_you_mean(name, PROVIDERS)
-        raise InputError(f"--llm {name}: no such provider{near}; known are {known}, and your own as {extension.FORM}")
+        raise InputError(f"--llm {name}: no such provider{near}; use one of {known}, or your own as {extension.FORM}")
     return PROVIDERS[name]
 
 
 def own(name: str) -> Callable[[Asking], Provider]:
-    """Return a user's provider, imported, and checked as far as it can be before it is called.
+    """Import a user's provider, check that it takes one argument, and return it.
 
     Raises
     ------
@@ -85,7 +85,7 @@ def build(name: str, asking: Asking) -> Provider:
     Raises
     ------
     InputError
-        There is none, it is the user's own and is none, or it lacks what it needs.
+        No provider has that name, the user's own is not valid, or an argument that it needs is missing.
     """
     if not extension.is_path(name):
         built: Provider = extension.load(find(name).build, "provider")(asking)
@@ -102,7 +102,7 @@ def build(name: str, asking: Asking) -> Provider:
 
 
 class _Own:
-    """A user's provider; what it raises names it."""
+    """A user's provider; its errors name it."""
 
     def __init__(self, name: str, provider: Provider) -> None:
         self._name, self._provider = name, provider

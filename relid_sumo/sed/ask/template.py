@@ -1,6 +1,6 @@
-"""The provider that asks no model: it writes planners from one template, its constants set by the feedback's numbers.
+"""The provider that asks no model: it fills one template of a planner with constants from the feedback.
 
-Deterministic, and never called a language model: what a model adds is measured against it.
+It is deterministic, and the baseline that a language model has to exceed.
 """
 
 from __future__ import annotations
@@ -71,10 +71,10 @@ def build(asking: Asking) -> Template:
 
 
 def constants(facts: Mapping[str, Any]) -> dict[str, float]:
-    """Return the constants of a program: bolder in a round's later samples, gentler to others the more they felt.
+    """Return the constants of a program.
 
-    The last sample of a round explores less than the first; where F_out of the best plan stands out of its floor, other
-    vehicles' edges are avoided in proportion.
+    Later samples of a round spread vehicles more; later rounds explore less. Where F_out of the best plan is above its
+    floor, programs avoid the edges of other vehicles in proportion.
     """
     number, sample = int(facts["round"]), int(facts["sample"])
     numbers = facts["numbers"]

@@ -1,4 +1,4 @@
-"""Finding the program in what a language model answered. Its text is never parsed as Python in this process."""
+"""Finds the program in the answer of a language model. Its text is never parsed as Python in this process."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ WANTED = "answer with one Python code block that defines plan(network, trips, tr
 
 @dataclass(frozen=True)
 class Block:
-    """A fenced block: what language it says it is, its text, and whether its end is there."""
+    """A fenced block: its language, its text, and whether it is closed."""
 
     language: str
     text: str
@@ -26,10 +26,10 @@ class Block:
 
 
 def program_in(answer: str) -> tuple[str | None, str]:
-    """Return the program in an answer; or None and why there is none.
+    """Return the program in an answer; or None, and the reason.
 
-    Of several Python blocks the last that defines ``plan`` counts, as a later one corrects an earlier one; text around
-    them is ignored. An answer without fences counts from its first line of code on. An answer that was cut off is told.
+    The last Python block that defines ``plan`` is used, as a later one corrects an earlier one; text around the blocks
+    is ignored. An answer without fences is used from its first line of code. A cut-off answer is reported.
     """
     if len(answer) > MOST_CHARACTERS:
         return None, f"the answer has {len(answer)} characters, and {MOST_CHARACTERS} are the most that is read"
@@ -55,7 +55,7 @@ def program_in(answer: str) -> tuple[str | None, str]:
 
 
 def blocks(answer: str) -> list[Block]:
-    """Return the fenced blocks of a Markdown text, in order; one that is not closed reaches to the end."""
+    """Return the fenced blocks of a Markdown text, in order; a block that is not closed extends to the end."""
     found: list[Block] = []
     fence, language, lines = "", "", list[str]()
     for line in answer.splitlines():

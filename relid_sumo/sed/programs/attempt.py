@@ -1,4 +1,4 @@
-"""One program of one subset: from the answer it came in to the episodes in which its plan was driven."""
+"""One program of one subset: its answer, its plan, and the episodes in which the plan was driven."""
 
 from __future__ import annotations
 
@@ -18,24 +18,24 @@ from relid_sumo.sed.programs.sandbox import Isolation, SandboxSettings
 
 @dataclass(eq=False)
 class Attempt:
-    """What came of one answer.
+    """Result of one answer.
 
     Attributes
     ----------
     place, round, sample
-        Where in the run it stands.
+        Its place in the run.
     program : str or None
         The program in the answer.
     routes : dict or None
         Its valid plan, as edge indices by agent.
     problem : str or None
-        Why there is none.
+        Why there is no valid plan.
     sandbox_s : float
-        How long the sandbox took, s.
+        Duration of the run in the sandbox, s.
     same : bool
-        The plan is that of an earlier attempt.
+        Whether an earlier attempt has the same plan.
     records, numbers
-        The episodes in which the plan was driven, and what they came to.
+        The episodes in which the plan was driven, and their measures.
     """
 
     place: str
@@ -66,7 +66,7 @@ def attempt(
     where
         Place, round and sample.
     data
-        What the program gets.
+        Input of the program.
     """
     source, problem = program_in(answer)
     if source is None:

@@ -1,4 +1,4 @@
-"""Talking with the process that runs a program, which may do anything: what it writes is bounded in size and time."""
+"""Exchanges messages with the process that runs a program, within limits of size and time."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def started(command: list[str], folder: Path, environment: Mapping[str, str]) ->
         yield process
     finally:
         with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)  # and what it may have started
+            os.killpg(process.pid, signal.SIGKILL)  # and the processes that it started
         process.wait()
         for stream in (process.stdin, process.stdout, process.stderr):
             if stream is not None:
@@ -44,19 +44,20 @@ def started(command: list[str], folder: Path, environment: Mapping[str, str]) ->
 def exchange(
     process: subprocess.Popen[bytes], message: bytes, most_bytes: int, deadline: float
 ) -> tuple[bytes, bytes, str | None]:
-    """Send the message and read what comes back, until the process has closed its outputs.
+    """Send the message and read the reply, until the process has closed its outputs.
 
     Parameters
     ----------
     most_bytes
-        Of both outputs together; one that writes more is read no further.
+        Limit of both outputs together; reading stops there.
     deadline
-        As `time.monotonic`.
+        Time limit, on the clock of `time.monotonic`, s.
 
     Returns
     -------
     tuple
-        Its standard output and error, cut to `most_bytes`; and why reading was given up: ``"time"``, ``"size"``, None.
+        Its standard output and error, cut to `most_bytes`, and the limit that stopped reading: ``"time"``, ``"size"`` or
+        None.
     """
     written, printed = bytearray(), bytearray()
     stdin, stdout, stderr = process.stdin, process.stdout, process.stderr
@@ -92,7 +93,7 @@ def exchange(
 
 
 def _sent(stream: IO[bytes], rest: memoryview) -> memoryview:
-    """Write what a pipe takes of the rest; return what then remains: nothing where nobody reads any more."""
+    """Write as much of the rest as a pipe takes; return the remainder, empty where the reader has closed the pipe."""
     try:
         return rest[os.write(stream.fileno(), rest[:CHUNK]) :]
     except BrokenPipeError:

@@ -1,15 +1,15 @@
-"""What a plan did: travel times, what the others felt of it (F_out), how far it is from present policies (D_in).
+"""Measures of a driven plan: travel times, its effect on other agents (F_out), distance to present policies (D_in).
 
-Estimates are paired: the same traffic seeds with subset S on its plan, and with everybody on the present policies. With
-T_i the travel time of agent i, K seeds, and the mean travel time under `shortest`:
+Estimates are paired: the same traffic seeds with subset S on its plan, and with all agents on the present policies.
+With T_i the travel time of agent i, K seeds, and the mean travel time under `shortest`:
 
 ``F_out(S) = mean over agents i outside S of |mean over seeds of (T_i on the plan - T_i at present)| / mean shortest``
 
-``D_in(S) = mean of 1 - pi_j(expert's action | o)`` over the decisions of S's agents j that left a choice.
+``D_in(S) = mean of 1 - pi_j(expert's action | o)`` over the decisions of S's agents j with more than one action.
 
-One pair is chaos: a single car that is not there changes travel times too. So F_out stands beside a floor: the same
-figure for a pair in which one background vehicle is left out and every policy stays. docs/theory.md derives what the
-two bound. That a subset is told both is the paper's (arXiv 2511.19368); the formulas are this project's reading.
+Traffic is chaotic: one background vehicle less changes travel times too. So F_out is compared with a floor: the same
+measure for a pair in which one background vehicle is left out and all policies stay. docs/theory.md derives the bounds
+of both. The paper (arXiv 2511.19368) gives both to a subset; the formulas are this project's reading.
 """
 
 from __future__ import annotations
@@ -40,11 +40,11 @@ class Reference:
     Attributes
     ----------
     shortest, reactive : list of EpisodeRecord
-        Everybody on that policy.
+        All agents on that policy.
     present : list of EpisodeRecord
-        Everybody on the present policies.
+        All agents on the present policies.
     placebo : list of EpisodeRecord
-        Likewise, with one background vehicle less.
+        The same, with one background vehicle less.
     """
 
     shortest: Sequence[EpisodeRecord]
@@ -60,7 +60,7 @@ class Reference:
 
 @dataclass(frozen=True)
 class Numbers:
-    """What a subset's plan did, over the traffic seeds.
+    """Measures of a subset's plan, over the traffic seeds.
 
     Attributes
     ----------

@@ -19,7 +19,7 @@ Tried = dict[int, dict[tuple[int, ...], list[float]]]
 
 
 def note(tried: Tried, records: Iterable[EpisodeRecord], agents: Iterable[int]) -> None:
-    """Add what some agents drove to the routes tried so far; who did not arrive drove none."""
+    """Add the driven routes of some agents to the routes tried so far; vehicles that do not arrive add none."""
     chosen = list(agents)
     for record in records:
         for i in chosen:
@@ -29,7 +29,7 @@ def note(tried: Tried, records: Iterable[EpisodeRecord], agents: Iterable[int]) 
 
 
 def network_data(task: RoutingTask) -> dict[str, Any]:
-    """Return the network of `program.Network`; closed edges are nobody's successors."""
+    """Return the data of `program.Network`; closed edges are not listed as successors."""
     graph, shut = task.graph, task.closed
     starts = graph.shape_xy[graph.shape_start[:-1]]
     return {
@@ -40,12 +40,12 @@ def network_data(task: RoutingTask) -> dict[str, Any]:
         "signal": graph.junction_signal[graph.to_junction].tolist(),
         "start": np.round(starts, 1).tolist(),
         "end": np.round(graph.end_xy, 1).tolist(),
-        "successors": [[int(way) for way in ways if way >= 0 and int(way) not in shut] for ways in graph.slots],
+        "successors": [[int(edge) for edge in row if edge >= 0 and int(edge) not in shut] for row in graph.slots],
     }
 
 
 def trips_data(task: RoutingTask, subset: Sequence[int], tried: Tried) -> list[dict[str, Any]]:
-    """Return the trips of `program.Trip`, with the routes tried so far, fastest first."""
+    """Return the data of `program.Trip`, with the routes tried so far, fastest first."""
     names = task.graph.edge_ids
     trips = []
     for i in subset:
@@ -66,7 +66,7 @@ def trips_data(task: RoutingTask, subset: Sequence[int], tried: Tried) -> list[d
 
 
 def traffic_data(task: RoutingTask, edge_times: Floats, others: Mapping[int, Sequence[int]]) -> dict[str, Any]:
-    """Return the traffic of `program.Traffic`.
+    """Return the data of `program.Traffic`.
 
     Parameters
     ----------

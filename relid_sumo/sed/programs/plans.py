@@ -1,4 +1,4 @@
-"""Checking what a program returned against the network: whole routes, or exactly what is wrong with them."""
+"""Checks a program's plan against the network: complete routes, or the faults of each."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ SHOWN = 60
 
 
 def check(plan: object, task: RoutingTask, agents: Sequence[int]) -> tuple[Routes | None, str]:
-    """Return the routes of a plan by agent, as edge indices; or None and what is wrong, one line per fault.
+    """Return the routes of a plan by agent, as edge indices; or None and its faults, one per line.
 
     A valid plan is a JSON object with one list of edge names for each of the agents: the first is the vehicle's origin,
     the last its destination, every edge a permitted successor of the one before, and none occurs twice.
@@ -23,7 +23,7 @@ def check(plan: object, task: RoutingTask, agents: Sequence[int]) -> tuple[Route
     names = [task.names[i] for i in agents]
     wanted = set(names)
     missing, unknown = [name for name in names if name not in plan], [name for name in plan if name not in wanted]
-    # Only as many are put into words as are shown: a program may name any number of vehicles.
+    # Only the faults that are shown become text: a program may name any number of vehicles.
     faults = [f"vehicle '{name}' is missing" for name in missing[:MOST_FAULTS]]
     faults += [
         f"there is no vehicle {_shown(name)} to plan for{did_you_mean(name[:SHOWN], names)}"
@@ -45,10 +45,10 @@ def check(plan: object, task: RoutingTask, agents: Sequence[int]) -> tuple[Route
 
 
 def _route(edges: object, task: RoutingTask, agent: int, slots: Sequence[Sequence[int]]) -> tuple[tuple[int, ...], str]:
-    """Return a route as edge indices, and the first thing that is wrong with it ("" where nothing is)."""
+    """Return a route as edge indices, and its first fault ("" for none)."""
     if not isinstance(edges, list) or not edges:
         return (), f"its route is {_kind(edges)}; it has to be a list of edge names"
-    names, route = task.graph.edge_ids, dict[int, int]()  # an edge's place in it
+    names, route = task.graph.edge_ids, dict[int, int]()  # index of an edge in the route
     before: int | None = None
     for place, name in enumerate(edges):
         edge = task.graph.index.get(name, -1) if isinstance(name, str) else -1
@@ -63,7 +63,7 @@ def _route(edges: object, task: RoutingTask, agent: int, slots: Sequence[Sequenc
 
 
 def _fault(name: object, edge: int, before: int | None, route: Mapping[int, int], task: RoutingTask) -> str:
-    """Return what is wrong with an edge as the next one of a route."""
+    """Return why an edge cannot be the next one of a route."""
     graph = task.graph
     if not isinstance(name, str):
         return f"is {_kind(name)}, not the name of an edge"

@@ -201,7 +201,7 @@ class Trip:
 
 @dataclass(frozen=True)
 class Other:
-    """A vehicle that somebody else routes: its name, departure [s] and the route it is expected to take."""
+    """A vehicle that another program routes: its name, departure [s] and the route it is expected to take."""
 
     id: str
     depart: float
@@ -214,7 +214,7 @@ class Traffic:
     Attributes
     ----------
     bin_s : float
-        Length of a time bin, s; bin i holds what enters from ``i bin_s`` on. The last bin goes on.
+        Length of a time bin, s; bin i is for vehicles that enter from ``i bin_s`` on. The last bin has no end.
     travel_time : dict of edge to list of float
         Mean s to cross an edge, waiting at its end included, by bin.
     others : list of Other
@@ -267,14 +267,14 @@ class Traffic:
                 return _traced(before, edge)
             now += self.time_on(edge, now) + max(0.0, more.get(edge, 0.0))
             if now < math.inf:
-                for way in self._network.successors[edge]:
-                    if way not in before:
-                        heapq.heappush(heap, (now, way, edge))
+                for after in self._network.successors[edge]:
+                    if after not in before:
+                        heapq.heappush(heap, (now, after, edge))
         return []
 
 
 def _traced(before: Mapping[str, str | None], edge: str) -> list[str]:
-    """Return the path that a search reached an edge by; `before` is the step before each, None at the origin."""
+    """Return the path to an edge; `before` maps each edge to its predecessor, None at the origin."""
     path = [edge]
     while (came := before[path[-1]]) is not None:
         path.append(came)
@@ -286,7 +286,7 @@ def _by_edge(edges: list[str], values: list[Any]) -> dict[str, Any]:
 
 
 def objects(data: dict[str, Any]) -> tuple[Network, list[Trip], Traffic]:
-    """Return what ``plan`` is called with."""
+    """Return the arguments of ``plan``."""
     network = Network(data["network"])
     trips = [Trip(**{**trip, "tried": [Tried(**tried) for tried in trip["tried"]]}) for trip in data["trips"]]
     return network, trips, Traffic(network, data["traffic"])

@@ -213,10 +213,10 @@ def test_a_mailbox_is_answered_round_by_round_recorded_and_replayed(
         (("run", "SMALL", "--out", "MADE", *SERVICE), "run with another provider"),
         (("run", "SMALL", "--out", "OUT", "--llm", "openai", "--set", "sed.llm.model=m"), "there is no key"),
         (("run", "nowhere", "--out", "OUT"), "there is no scenario 'nowhere'"),
-        (("run", "SMALL", "--out", "SMALL"), "exists and holds no SED run"),
+        (("run", "SMALL", "--out", "SMALL"), "exists and is not a SED run"),
         (("show", "OUT"), "there is no such file; make it with: relid-sumo sed run"),
         (("record", "OUT", "SMALL"), "there is no such file"),
-        (("record", "MADE", "SMALL"), "its answers are template; only those of a model are recorded"),
+        (("record", "MADE", "SMALL"), "its answers are from 'template'; only answers of a model can be recorded"),
         (("partition", "SMALL", "--set", "sed.partition.max_size=0"), "max_size = 0"),
     ],
 )

@@ -574,7 +574,7 @@ def test_a_route_taken_as_demonstration_has_yet_to_be_shown(
         ({"network_key": "old"}, "another version of network 'grid'"),
         ({"subsets": []}, "no plan for a0, a1"),
         ({"arrived": False}, "arrive in no traffic seed"),
-        ({"turned": True}, "made for other trips; .*'a0': its route starts on"),
+        ({"turned": True}, "made for other trips .*'a0': its route starts on"),
     ],
 )
 def test_demonstrations_that_do_not_fit_are_refused(

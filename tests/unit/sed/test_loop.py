@@ -1,4 +1,4 @@
-"""The loop without SUMO: what is held never gets worse, subsets stop when nothing improves, failures are refined."""
+"""The loop without SUMO: the best plan never gets worse, a subset without improvement stops, failures are refined."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ def test_subsets_stop_when_nothing_improves(refine: Refine, caplog: pytest.LogCa
     refined, _ = refine(provider, rounds=9, patience=2)
     assert {question.facts["round"] for question in provider.asked} == {1, 2, 3}
     assert len(provider.asked) == 2 * 3 * len(refined.subsets)
-    assert "nothing improves any more: stopped after round 3" in caplog.messages
+    assert "no subset improves: stopped after round 3" in caplog.messages
 
 
 def test_all_questions_of_a_round_come_at_once_and_only_samples_share_a_prompt(refine: Refine) -> None:

@@ -133,7 +133,7 @@ def test_a_file_that_is_no_record_is_told(tmp_path: Path) -> None:
 
 def test_a_folder_with_something_else_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "thesis.tex").write_text("x")
-    with pytest.raises(InputError, match="exists and holds no SED run"):
+    with pytest.raises(InputError, match="exists and is not a SED run"):
         run_folder.open_run(tmp_path, "template", {"scenario": {}})
     assert [file.name for file in tmp_path.iterdir()] == ["thesis.tex"]
 
@@ -141,11 +141,11 @@ def test_a_folder_with_something_else_is_left_alone(tmp_path: Path) -> None:
 def test_a_run_of_another_scenario_or_provider_is_left_alone(tmp_path: Path) -> None:
     run_folder.open_run(tmp_path, "template", {"scenario": {"name": "a"}})
     run_folder.open_run(tmp_path, "template", {"scenario": {"name": "a"}})
-    with pytest.raises(InputError, match="holds a run with another provider"):
+    with pytest.raises(InputError, match="has a run with another provider"):
         run_folder.open_run(tmp_path, "openai", {"scenario": {"name": "a"}})
-    with pytest.raises(InputError, match="holds a run with another scenario"):
+    with pytest.raises(InputError, match="has a run with another scenario"):
         run_folder.open_run(tmp_path, "template", {"scenario": {"name": "b"}})
-    with pytest.raises(InputError, match="holds a run with another network"):
+    with pytest.raises(InputError, match="has a run with another network"):
         run_folder.open_run(tmp_path, "template", {"scenario": {"name": "a"}, "network_key": "k"})
 
 

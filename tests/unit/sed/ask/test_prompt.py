@@ -248,5 +248,5 @@ def test_a_folder_may_override_one_template_alone(tmp_path: Path) -> None:
 
 
 def test_a_folder_without_templates_is_told(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"holds neither initial.md.j2 nor feedback.md.j2"):
+    with pytest.raises(InputError, match=r"has neither initial.md.j2 nor feedback.md.j2"):
         prompt.initial(FACTS, PromptSettings(templates=str(tmp_path / "none")))

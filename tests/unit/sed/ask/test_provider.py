@@ -147,7 +147,7 @@ def test_a_service_that_refuses_or_sends_rubbish_is_told(
     with pytest.raises(InputError, match=told) as error:
         ask()
     assert KEY not in str(error.value)
-    assert "what has been answered is kept" in str(error.value)
+    assert "the answers so far are saved" in str(error.value)
 
 
 def test_a_rubbish_page_with_a_content_type_of_its_own(service: Service, ask: Callable[..., list[str]]) -> None:

@@ -156,5 +156,5 @@ def test_a_file_without_demonstrations_is_told(tmp_path: Path, content: bytes) -
     with pytest.raises(InputError, match="there is no such file"):
         Demonstrations.load(tmp_path / "x.npz")
     (tmp_path / "x.npz").write_bytes(content)
-    with pytest.raises(InputError, match=r"x\.npz: holds no demonstrations"):
+    with pytest.raises(InputError, match=r"x\.npz: not a file of demonstrations"):
         Demonstrations.load(tmp_path / "x.npz")

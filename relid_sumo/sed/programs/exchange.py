@@ -56,8 +56,8 @@ def exchange(
     Returns
     -------
     tuple
-        Its standard output and error, cut to `most_bytes`, and the limit that stopped reading: ``"time"``, ``"size"`` or
-        None.
+        Its standard output and error, cut to `most_bytes`, and the limit that stopped reading: ``"time"``,
+        ``"size"`` or None.
     """
     written, printed = bytearray(), bytearray()
     stdin, stdout, stderr = process.stdin, process.stdout, process.stderr

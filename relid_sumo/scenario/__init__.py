@@ -1,1 +1,1 @@
-"""A routing problem, ready to drive: a network, background traffic and the agents' trips."""
+"""Routing problems: a network, background traffic and the agents' trips."""

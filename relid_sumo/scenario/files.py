@@ -1,4 +1,4 @@
-"""Scenarios by name, from files, and made anew from an OSM file."""
+"""Reads and writes scenario files, and replaces settings."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ from relid_sumo.scenario import kinds
 from relid_sumo.scenario.settings import Scenario
 
 FILE = "scenario.toml"
-ANSWERS = "answers"  # folder of recorded answers of a language model, beside it
-LONGEST_ANSWER_MIB = 4  # of a recorded answer
+ANSWERS = "answers"  # folder of recorded answers of a language model, in the scenario's folder
+LONGEST_ANSWER_MIB = 4  # size limit of a recorded answer
 RECALIBRATE = {"level", "profile", "fringe_factor", "min_distance_m", "max_running"}
 
 
 def read_scenario(file: Path, named_now: Collection[str] = ()) -> Scenario:
-    """Return the scenario that a file has.
+    """Return the scenario in a file.
 
     Parameters
     ----------
     named_now
-        Settings that the user replaces; what they name in the file is not looked at.
+        Settings that the user replaces; paths in their old values are not checked.
 
     Raises
     ------
@@ -44,19 +44,19 @@ def read_scenario(file: Path, named_now: Collection[str] = ()) -> Scenario:
 
 
 def check_paths(scenario: Scenario, source: str, named_now: Collection[str] = ()) -> None:
-    """Check that a scenario that was read from a file names files in its folder, or such as the user has named.
+    """Check that a scenario from a file names only files in its folder, or files that the user has named.
 
     Parameters
     ----------
     source
         The file, for the message.
     named_now
-        As `read_scenario`.
+        As in `read_scenario`.
 
     Raises
     ------
     InputError
-        It names another one.
+        It names another file.
     """
     for what, part in (("observation", scenario.observation), ("reward", scenario.reward)):
         if f"{what}.kind" not in named_now:
@@ -77,9 +77,9 @@ def _in_catalogue(file: Path) -> bool:
 def own_roads(scenario: Scenario) -> Path | None:
     """Return the OSM file that a scenario names; None where it names a network."""
     name = scenario.network
-    beside = scenario.folder / name
+    file = scenario.folder / name
     is_file = name.lower().endswith(osm.ENDINGS) or not inside.PLAIN.fullmatch(name)
-    return beside if is_file or beside.is_symlink() or beside.is_file() else None
+    return file if is_file or file.is_symlink() or file.is_file() else None
 
 
 def answer_files(answers: Path) -> list[Path]:
@@ -88,7 +88,7 @@ def answer_files(answers: Path) -> list[Path]:
     Raises
     ------
     InputError
-        A link leads out of the folder, an answer is too large, or something else lies there.
+        A link leads out of the folder, or an answer is too large or not a file.
     """
     inside.place(answers.parent, answers.name, f"{answers}: recorded answers")
     if not answers.is_dir():
@@ -98,16 +98,17 @@ def answer_files(answers: Path) -> list[Path]:
     for file in found:
         if not file.is_file() or file.stat().st_size > LONGEST_ANSWER_MIB * 2**20:
             raise InputError(
-                f"{inside.printable(str(file))}: no answer: not a file of at most {LONGEST_ANSWER_MIB} MiB"
+                f"{inside.printable(str(file))}: not a recorded answer, a file of at most {LONGEST_ANSWER_MIB} "
+                "MiB; remove it"
             )
     return found
 
 
 def placed(scenario: Scenario) -> Scenario:
-    """Return a scenario that can be written anywhere: the paths of its own files made absolute, and noted as named."""
-    beside = scenario.folder / scenario.network
-    if beside.is_file():
-        scenario = scenario.model_copy(update={"network": str(beside.resolve())})
+    """Return a scenario with absolute paths of its own files, noted as named, so that it can be written anywhere."""
+    roads = scenario.folder / scenario.network
+    if roads.is_file():
+        scenario = scenario.model_copy(update={"network": str(roads.resolve())})
     if scenario.demand.route_file is not None:
         own = scenario.demand.model_copy(
             update={"route_file": str((scenario.folder / scenario.demand.route_file).resolve())}
@@ -118,7 +119,7 @@ def placed(scenario: Scenario) -> Scenario:
 
 
 def note_paths(scenario: Scenario) -> None:
-    """Note the paths of a scenario that is written: who has it written, or has read it before, has named its files."""
+    """Note the paths of a scenario before it is written: its user has named these files."""
     for path in (scenario.network, scenario.demand.route_file):
         if path is not None and Path(path).is_absolute():
             user_files.note(path)
@@ -129,13 +130,13 @@ def note_paths(scenario: Scenario) -> None:
 def override(scenario: Scenario, changes: Sequence[str], source: str = "--set") -> Scenario:
     """Return a scenario with settings replaced; a demand whose level or shape changes is calibrated again.
 
-    `source` says, for the message, where the changes come from. Files in import paths are relative to the present
-    folder.
+    `source` is the origin of the changes, for the message. Files in import paths are relative to the working
+    directory.
 
     Raises
     ------
     InputError
-        A change is not ``key=value``, or names no setting, or gives it a value it cannot have.
+        A change is not ``key=value``, names no setting, or has a value that is not valid.
     """
     if not changes:
         return scenario
@@ -147,7 +148,7 @@ def override(scenario: Scenario, changes: Sequence[str], source: str = "--set") 
 
 
 def to_toml(scenario: Scenario, heading: Sequence[str] = ()) -> str:
-    """Return a scenario as TOML, every value visible and explained."""
+    """Return a scenario as TOML with all values and their explanations."""
     lines = [*(f"# {line}" for line in heading), *_table(scenario, ())]
     return "\n".join(lines).lstrip("\n") + "\n"
 
@@ -186,22 +187,24 @@ def _literal(value: object) -> str:
 
 
 def check_new(folder: Path) -> None:
-    """Raise InputError where a folder holds a scenario already."""
+    """Raise InputError where a folder already contains a scenario."""
     if (folder / FILE).exists():
         raise InputError(f"{folder / FILE} exists; choose another name, or delete it first")
 
 
 def write_scenario(scenario: Scenario, folder: Path, heading: Sequence[str] = ()) -> Path:
-    """Write a scenario's file into a folder, whole, and its recorded answers if it has some; return the file.
+    """Write a scenario's file, and its recorded answers where it has some, into a folder; return the file.
 
     Raises
     ------
     InputError
-        The folder holds one already, or cannot be written.
+        The folder already contains a scenario, or cannot be written.
     """
     file = folder / FILE
     check_new(folder)
-    if Path(scenario.network).parent == folder.resolve():  # an OSM file of its own: the two may move together
+    if (
+        Path(scenario.network).parent == folder.resolve()
+    ):  # an OSM file in the same folder: a relative path, so that both can move
         scenario = scenario.model_copy(update={"network": Path(scenario.network).name})
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -211,5 +214,5 @@ def write_scenario(scenario: Scenario, folder: Path, heading: Sequence[str] = ()
         note_paths(scenario)
         files.write(file, to_toml(scenario, heading).encode())
     except OSError as error:
-        raise InputError(f"{file} cannot be written: {error.strerror}") from None
+        raise InputError(f"{file} cannot be written: {error.strerror}; choose another folder") from None
     return file

@@ -1,6 +1,6 @@
-"""What vehicles observe and what they are rewarded for, by name or by import path.
+"""Observations and rewards by name or by import path.
 
-`relid_sumo.env.observation` and `relid_sumo.env.reward` define the built-in kinds, and say how to write another.
+`relid_sumo.env.observation` and `relid_sumo.env.reward` define the built-in kinds, and document how to write another.
 """
 
 from __future__ import annotations
@@ -31,17 +31,17 @@ class Layout:
 
 
 def observation(kind: str) -> Callable[..., Any]:
-    """Return the function that observes.
+    """Return the function that computes observations.
 
     Raises
     ------
     InputError
-        There is none of that name, or it declares no layout.
+        No observation has that name, or it declares no layout.
     """
     found = _find(kind, OBSERVATIONS, "observation")
     if not isinstance(getattr(found, "layout", None), Layout):
         raise InputError(
-            f"observation '{kind}': it does not say how wide it is; decorate the function with "
+            f"observation '{kind}': it declares no width; decorate the function with "
             "@relid_sumo.observation(per_slot=..., own=...)"
         )
     return found
@@ -54,12 +54,12 @@ def layout(scenario: Scenario) -> Layout:
 
 
 def reward(kind: str) -> Callable[..., Any]:
-    """Return the function that rewards.
+    """Return the function that computes rewards.
 
     Raises
     ------
     InputError
-        There is none of that name.
+        No reward has that name.
     """
     return _find(kind, REWARDS, "reward")
 
@@ -78,7 +78,7 @@ def sources(scenario: Scenario, *unseen: str) -> dict[str, str]:
 
 
 def located(scenario: Scenario, folder: Path | None = None) -> Scenario:
-    """Return a scenario that can be read anywhere: files in import paths are absolute."""
+    """Return a scenario in which files in import paths are absolute."""
     changes: dict[str, Any] = {}
     for what in ("observation", "reward"):
         part = getattr(scenario, what)

@@ -1,4 +1,4 @@
-"""Loading a scenario by name or path, and making a new one from an OSM file."""
+"""Loads a scenario by name or path, and makes a new one from an OSM file."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ log = logging.getLogger(__name__)
 AGENTS = 10
 
 
-TRIP_SEEDS = 3  # trips are chosen on mean travel times of so many training traffic seeds ...
+TRIP_SEEDS = 3  # number of training traffic seeds whose mean travel times decide the trips ...
 
 
-BUSY_S = 600.0  # ... over so many seconds from the agents' time 0
+BUSY_S = 600.0  # ... over this time from the agents' time 0
 
 
 HORIZON_FACTOR, HORIZON_STEP_S, SHORTEST_HORIZON_S = 3.0, 300.0, 900.0
@@ -46,16 +46,16 @@ def load_scenario(
     Parameters
     ----------
     changes
-        Settings to override, as ``"demand.level=0.4"``; values as TOML has them.
+        Settings to replace, such as ``"demand.level=0.4"``, with TOML values.
     bbox
         Crop of an OSM file (west, south, east, north), degrees; only for one made on the fly.
     agents
-        Number of agents (10 where not given); likewise.
+        Number of agents, likewise. Default: 10.
 
     Raises
     ------
     InputError
-        There is no such scenario, or it is not valid; the message names the file, the key and the mend.
+        There is no such scenario, or it is not valid; the message names the file, the key and the fix.
 
     Examples
     --------
@@ -66,7 +66,9 @@ def load_scenario(
     path, names = Path(name_or_path), catalogue.catalogue("scenarios", FILE)
     is_osm = osm.is_osm(path)
     if not is_osm and (bbox is not None or agents is not None):
-        raise InputError("--bbox and --agents are for an OSM file; a scenario has its area and its trips already")
+        raise InputError(
+            "--bbox and --agents are for an OSM file; a scenario already has an area and trips, so leave them out"
+        )
     if str(name_or_path) in names:
         path = names[str(name_or_path)]
     elif is_osm:
@@ -91,7 +93,7 @@ def find_network(name_or_path: str) -> Network:
     Raises
     ------
     InputError
-        There is no such network, or it cannot be built.
+        The network does not exist, or cannot be built.
     """
     scenarios = catalogue.catalogue("scenarios", FILE)
     if name_or_path in scenarios and name_or_path not in catalogue.known():
@@ -111,25 +113,25 @@ def new_scenario(
 ) -> Scenario:
     """Make a complete scenario from an OSM file, or from a network of the catalogue.
 
-    The background demand is calibrated, trips are chosen for which traffic makes the choice of route matter (on mean
-    travel times over some of the training traffic), and the horizon is three times the slowest one's free-flow time.
+    The background demand is calibrated. Trips are chosen whose fastest route in traffic (mean travel times over some
+    of the training traffic) differs from that at free flow. The horizon is three times the longest free-flow trip.
 
     Parameters
     ----------
     with_meso
-        Calibrate the mesoscopic simulation too.
+        Also calibrate the mesoscopic simulation.
 
     Raises
     ------
     InputError
-        The area does not carry it; the message says what it lacks.
+        The area is not suitable; the message says why.
     """
     try:
         inside.check_name(name)
     except ValueError as error:
         raise InputError(f"'{inside.printable(name)}' cannot be a scenario's name: {error}") from None
     if agents < 1:
-        raise InputError(f"{agents} agents: a scenario needs at least one")
+        raise InputError(f"{agents} agents: a scenario needs at least one; set --agents")
     options = _options(source, bbox, changes)
     if source.is_file():
         user_files.note(source)
@@ -154,9 +156,9 @@ def new_scenario(
 
 
 def _options(source: Path, bbox: tuple[float, float, float, float] | None, changes: Sequence[str]) -> NetworkSettings:
-    """Return how to build the network: the box, and what the changes say."""
+    """Return the options of the network: the box, and the changes."""
     if bbox is not None and not source.is_file():
-        raise InputError(f"--bbox crops an OSM file; network '{source}' has its area already")
+        raise InputError(f"--bbox crops an OSM file; network '{source}' already has an area, so leave it out")
     own = [change for change in changes if change.startswith("network_options.")]
     content = changed({"network_options": {"bbox": bbox}}, own)["network_options"]
     return validate(content, NetworkSettings, "--set network_options")

@@ -1,4 +1,4 @@
-"""Everything that has to be there before vehicles drive: network, calibrated demand, travel times, task."""
+"""Prepares a scenario for simulation: network, calibrated demand, travel times, task."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, eq=False)
 class PreparedScenario:
-    """A scenario that can be driven.
+    """A scenario that is ready for simulation.
 
     Attributes
     ----------
@@ -37,9 +37,9 @@ class PreparedScenario:
     demand: str | None = None
 
     def identity(self, *unseen: str) -> list[object]:
-        """Return what decides an episode, but for traffic seed, simulation and policy, as JSON.
+        """Return the inputs of an episode, without traffic seed, simulator and policy, as JSON.
 
-        Parts of the scenario that the policy does not see may be left out.
+        `unseen` names parts of the scenario to leave out, which the policy does not see.
         """
         own = self.scenario.model_dump(mode="json", exclude={"name", "network", *unseen})
         sources = kinds.sources(self.scenario, *unseen)
@@ -54,12 +54,12 @@ class PreparedScenario:
         return [*content, sources] if sources else content
 
     def options(self, traffic_seed: int, simulator: Simulator = "micro") -> tuple[str, ...]:
-        """Return SUMO's options for a traffic seed; its demand is made on first use.
+        """Return SUMO's options for a traffic seed; its demand is generated at first use.
 
         Raises
         ------
         InputError
-            The mesoscopic simulation is asked for and has not been calibrated.
+            The simulator is mesoscopic and not calibrated.
         """
         if simulator == "meso" and self.scenario.meso is None:
             raise InputError(
@@ -82,12 +82,14 @@ def roads(name: str, source: Path, options: NetworkSettings) -> Network:
     Raises
     ------
     InputError
-        There is none, or options are given for one of the catalogue.
+        There is no such network, or options are given for one of the catalogue.
     """
     if source.is_file() or source.is_absolute():
         return network.build(source, options, name=name)
     if options != NetworkSettings():
-        raise InputError(f"scenario '{name}': network_options are for an OSM file; network '{source}' has its own")
+        raise InputError(
+            f"scenario '{name}': network_options are for an OSM file; network '{source}' has its own; remove them"
+        )
     return network.find(str(source))
 
 
@@ -97,7 +99,7 @@ def ends(scenario: Scenario, roads: Network) -> list[tuple[int, int]]:
     Raises
     ------
     InputError
-        A trip lies off the network.
+        A trip starts or ends away from the network.
     """
     found = []
     for trip in scenario.trips:
@@ -118,22 +120,22 @@ def prepare(
     closed: Sequence[str] = (),
     known: Scenario | None = None,
 ) -> PreparedScenario:
-    """Build, calibrate and measure what a scenario needs; everything is cached.
+    """Build the network of a scenario, and calibrate and measure its traffic; all results are cached.
 
     Parameters
     ----------
     simulators
-        What it will be driven in; the mesoscopic simulation is calibrated where it is among them.
+        Simulators to prepare for; the mesoscopic one is calibrated where it is among them.
     closed
-        Edges (SUMO's names) that nobody may use.
+        Edges (SUMO's names) that no vehicle may use.
     known
-        The scenario whose mean travel times agents know (``observation.distance = "time"``), calibrated; its own where
-        not given.
+        The calibrated scenario whose mean travel times agents know (``observation.distance = "time"``). Default: the
+        scenario itself.
 
     Raises
     ------
     InputError
-        The scenario cannot be driven; the message says why.
+        The scenario cannot be simulated; the message says why.
     """
     layout = kinds.layout(scenario)
     kinds.reward(scenario.reward.kind)
@@ -153,10 +155,13 @@ def prepare(
         known, own_known = (scenario, own) if known is None else (known, demand.own_demand(known))
         times = edge_times.edge_times(known, built, own_known).mean(axis=0)
     if shut and scenario.demand.route_file is not None:
-        raise InputError("a road can be closed with generated demand alone: own demand is not routed anew around it")
+        raise InputError(
+            "roads can be closed only with generated demand: own demand is not rerouted around them; remove "
+            "demand.route_file or the closed roads"
+        )
     task = make_task(scenario, built.graph, ends(scenario, built), times, shut, layout)
     ready = PreparedScenario(scenario, built, task, own)
-    ready.options(scenario.seeds.training[0])  # demand that cannot be had is told now
+    ready.options(scenario.seeds.training[0])  # so that a fault of the demand is reported now
     return ready
 
 

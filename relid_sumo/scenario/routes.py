@@ -1,13 +1,13 @@
-"""Clearly different routes: the one definition, and who uses which threshold.
+"""Clearly different routes: the definition, and the thresholds of its users.
 
 Two routes are clearly different where one shares less than a threshold of its length with the other. The threshold is
 `MOST_SHARED` everywhere, with two exceptions, each of which decides published results:
 
-- Probes pass 0.85 (`relid_sumo.learn.reled.probes`): a detour around one junction is worth driving.
+- Probes pass 0.85 (`relid_sumo.learn.reled.probes`): a detour around one junction counts as a different route.
 - The library of planning programs has its own copy of the method, as it runs alone in the sandbox
   (`relid_sumo.sed.programs.program`), and takes 0.7: recorded answers were written for it.
 
-`relid_sumo.scenario.trips.NEARLY_SAME` is another question: whether two trips want the same road.
+`relid_sumo.scenario.trips.NEARLY_SAME` is another measure: whether two trips use the same roads.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import numpy as np
 from relid_sumo.base.arrays import Floats
 from relid_sumo.network.graph import RoadGraph
 
-MOST_SHARED = 0.6  # routes that share less than this of their length are clearly different
+MOST_SHARED = 0.6  # largest shared share of length of clearly different routes
 MOST_DETOUR = 1.4  # an alternative takes at most this many times the fastest route's time
 PENALTY = 2.0  # factor on the cost of edges already used, when searching the next alternative
 
@@ -55,7 +55,7 @@ def distinct_routes(
     Parameters
     ----------
     fastest
-        The fastest path where the time of each edge is multiplied by a weight, shape (E,).
+        Returns the fastest path where the time of each edge is multiplied by a weight, shape (E,).
     seconds
         Returns the travel time of a path, s.
     """

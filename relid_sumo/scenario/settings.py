@@ -16,7 +16,7 @@ SEED_COUNTS = {"training": 16, "validation": 5, "evaluation": 20}
 
 
 class Place(Settings):
-    """A point on a road, and the direction of travel there; survives a rebuilt network."""
+    """A point on a road and the direction of travel; valid also after the network is rebuilt."""
 
     lon: Annotated[float, Field(ge=-180, le=180)]
     lat: Annotated[float, Field(ge=-90, le=90)]
@@ -25,7 +25,7 @@ class Place(Settings):
 
 
 class Trip(Settings):
-    """One agent: where from, where to, and when."""
+    """One agent: origin, destination and departure."""
 
     id: Annotated[str, Field(pattern=ID)]
     origin: Place
@@ -56,7 +56,7 @@ class Demand(Settings):
     max_running: Annotated[int, Field(ge=1)] = 2000
     """Calibration allows about this many vehicles at once, which bounds the cost of a simulated second."""
     route_file: str | None = None
-    """Your own demand instead of all this: a SUMO .rou.xml beside this file. Traffic seeds then vary SUMO's seed
+    """Your own demand instead of all this: a SUMO .rou.xml, relative to this file. Traffic seeds then vary SUMO's seed
     only."""
 
     @model_validator(mode="after")
@@ -98,11 +98,11 @@ class Seeds(Settings):
         )
 
 
-OBSERVATION, REWARD = "roads", "progress"  # the built-in kinds (`relid_sumo.scenario.kinds`)
+OBSERVATION, REWARD = "roads", "progress"  # built-in kinds (`relid_sumo.scenario.kinds`)
 
 
 class _Kind(Settings):
-    """Base of what may be replaced by a user's own code. The built-in kind is not written: files keep their form."""
+    """Base of settings that a user's own code can replace. The built-in kind is not written to files."""
 
     @model_serializer(mode="wrap")
     def _without_built_in(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
@@ -113,7 +113,7 @@ class _Kind(Settings):
 
 
 class Observation(_Kind):
-    """What a vehicle knows."""
+    """Observation of a vehicle at a decision."""
 
     kind: str = OBSERVATION
     """``roads``, or a function of your own: ``package.module:NAME`` or ``file.py:NAME``."""
@@ -161,11 +161,11 @@ class Meso(Settings):
 
 
 class Scenario(Settings):
-    """One routing problem, complete. Loaded by `relid_sumo.load_scenario`."""
+    """One complete routing problem. `relid_sumo.load_scenario` loads it."""
 
     name: Name
     network: str
-    """Name of a network (``networks/<name>/network.toml``), or an OSM file beside this file."""
+    """Name of a network (``networks/<name>/network.toml``), or an OSM file, relative to this file."""
     network_options: NetworkSettings = NetworkSettings()
     """Options for an OSM file; a named network has its own."""
     horizon_s: Annotated[float, Field(gt=0)] = 1800.0

@@ -37,7 +37,7 @@ class RoutingTask:
     free_to_go : array, shape (rows, E)
         Free-flow time from the end of each edge, s.
     closed : frozenset of int
-        Edges that nobody may choose.
+        Edges that no agent may choose.
     layout : Layout
         Widths of an observation.
     """
@@ -67,18 +67,18 @@ class RoutingTask:
 
     @property
     def start_to_go(self) -> Floats:
-        """Distance each agent starts from, m, shape (N,)."""
+        """Distance from each agent's origin to its destination, m, shape (N,)."""
         return self.to_go[self.row, self.origin].astype(np.float64)
 
     @property
     def distance_scale_m(self) -> float:
-        """The largest distance at which an agent starts, m; at least 1: origin and destination may end together."""
+        """The largest distance in `start_to_go`, m; at least 1, as origin and destination may end at the same point."""
         return max(1.0, float(self.start_to_go.max()))
 
     def mask(self, agent: int, edge: int) -> Bools:
         """Return which slots of an edge are open to an agent, shape (m_out,)."""
         to_go = self.to_go[self.row[agent]]
-        return np.array([way >= 0 and bool(to_go[way] < np.inf) for way in self.graph.slots[edge].tolist()])
+        return np.array([after >= 0 and bool(to_go[after] < np.inf) for after in self.graph.slots[edge].tolist()])
 
     def route(self, agent: int, edge: int) -> list[int]:
         """Return the free-flow fastest route of an agent from an edge, both ends included."""
@@ -153,7 +153,9 @@ def _distance(scenario: Scenario, graph: RoadGraph, target: int, edge_times: Flo
         cost[shut] = np.inf
         return graph.to_destination(target, cost)[0]
     if edge_times is None:
-        raise InputError("the distance 'time' needs the mean travel times of the training traffic")
+        raise InputError(
+            "observation.distance = 'time' needs the mean travel times of the training traffic; give edge_times"
+        )
     cost = edge_times * (graph.length.sum() / graph.free_flow_s.sum())
     cost[shut] = np.inf
     return graph.to_destination(target, cost)[0]
@@ -164,9 +166,7 @@ def _check(task: RoutingTask) -> None:
     for i, name in enumerate(task.names):
         origin, destination = int(task.origin[i]), int(task.destination[i])
         if origin == destination:
-            raise InputError(
-                f"{where}: trip '{name}' starts on the edge on which it ends; move its origin or destination"
-            )
+            raise InputError(f"{where}: trip '{name}' starts and ends on the same edge; move its origin or destination")
         free = task.graph.free_flow_s[origin] + task.free_to_go[task.row[i], origin]
         if not np.isfinite(free) or not np.isfinite(task.to_go[task.row[i], origin]):
             shut = " while edges are closed" if task.closed else ""

@@ -1,4 +1,4 @@
-"""Trips of the agents: origin-destination pairs with real alternatives, and departures at which the agents meet."""
+"""Trips of the agents: origin-destination pairs with clearly different routes, and departures."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def choose(network: Network, n_agents: int, seed: int = 0, loaded: Floats | None
     ----------
     loaded
         Mean travel time of each edge in traffic, s, shape (E,). Where given, trips are preferred whose fastest
-        route in traffic is clearly different from their fastest route at free flow: there the choice matters.
+        route in traffic is clearly different from their fastest route at free flow.
 
     Raises
     ------
@@ -49,7 +49,7 @@ def choose(network: Network, n_agents: int, seed: int = 0, loaded: Floats | None
     if len(pool) < n_agents:
         raise InputError(
             f"network '{network.name}' has {len(pool)} trips of {low:.0f}-{high:.0f} m with two clearly different "
-            f"routes, and {n_agents} agents need as many: use a larger or better connected area, or fewer agents "
+            f"routes, fewer than the {n_agents} agents: use a larger or better connected area, or fewer agents "
             "(--agents)"
         )
     chosen = _that_meet(graph, pool, n_agents)
@@ -97,7 +97,7 @@ def _candidates(
 
 
 def _that_meet(graph: RoadGraph, pool: list[list[list[int]]], n: int) -> list[list[list[int]]]:
-    """Choose n candidates whose routes share edges, greedily; the first is the one that meets most others.
+    """Choose n candidates whose routes share edges, greedily; the first one shares most with all others.
 
     Trips that are nearly the same as an earlier one come last.
     """

@@ -1,4 +1,4 @@
-"""Background traffic: sampling trips, routing them once, and calibrating their number to a congestion level."""
+"""Background traffic: samples trips and routes them once."""
 
 from __future__ import annotations
 
@@ -20,24 +20,24 @@ from relid_sumo.network.network import Network
 from relid_sumo.scenario.settings import Demand, Scenario
 from relid_sumo.scenario.traffic import own_demand as route_files
 
-RIM_M = 150.0  # a junction this near to the hull of the network is where its traffic enters and leaves
-ROUTE_SPREAD = 2.0  # each vehicle sees every edge's time times a random factor of 1 to this
-CLOSED_S = 1e6  # what a closed road costs background traffic
-FORMAT = 1  # part of the cache key: raise it when what is cached changes its meaning
+RIM_M = 150.0  # junctions this near to the hull of the network are its rim, where traffic enters and leaves
+ROUTE_SPREAD = 2.0  # for each vehicle the time of each edge is multiplied by a random factor from 1 to this
+CLOSED_S = 1e6  # cost of a closed road for background traffic
+FORMAT = 1  # part of the cache key: raise it when the meaning of the cached values changes
 VEHICLE_TYPE = '<vType id="background" vClass="passenger"/>'
 
 
 def routes(scenario: Scenario, network: Network, traffic_seed: int, closed: frozenset[int] = frozenset()) -> Path:
-    """Return the .rou.xml of a traffic seed's background demand, made and cached on first use.
+    """Return the .rou.xml of a traffic seed's background demand, generated and cached at first use.
 
     The scenario's demand must have a rate (see `calibrated`) or its own route file, of which SUMO gets a rewritten copy
-    (see `relid_sumo.scenario.traffic.own_demand`). Vehicles find their way around
-    `closed` edges, and those that cannot are left out; all others are the same as without.
+    (see `relid_sumo.scenario.traffic.own_demand`). Vehicles are routed around
+    `closed` edges, and left out where that is impossible; the routes of all others do not change.
 
     Raises
     ------
     InputError
-        The scenario's own route file does not exist, or is not only a description of traffic.
+        The scenario's own route file does not exist, or contains more than a description of traffic.
     """
     demand, own = scenario.demand, own_file(scenario)
     if own is not None:
@@ -59,7 +59,9 @@ def own_file(scenario: Scenario) -> Path | None:
         return None
     file = scenario.folder / scenario.demand.route_file
     if not file.is_file():
-        raise InputError(f"{file}: no such route file (demand.route_file of scenario '{scenario.name}')")
+        raise InputError(
+            f"{file}: no such route file (demand.route_file of scenario '{scenario.name}'); correct the path"
+        )
     return file
 
 
@@ -96,13 +98,13 @@ def _routes(
 
 
 def cache_key(network: Network, *parts: object) -> str:
-    """Return the name of a cache folder for what is made from a network and some settings."""
+    """Return the name of a cache folder for results of a network and some settings."""
     text = json.dumps([FORMAT, network.key, sumo.version(), *parts], sort_keys=True)
     return f"{network.name}-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
 
 
 def _route(trips: list[str], network: Network, seed: int, closed: list[str], file: Path) -> None:
-    """Route trips once with duarouter and put the result in place whole."""
+    """Route trips once with duarouter, and write the result as a complete file."""
     file.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=file.parent, prefix=".tmp-") as folder:
         source, weights, result = (Path(folder) / name for name in ("trips.xml", "weights.xml", "out.rou.xml"))
@@ -121,7 +123,7 @@ def _route(trips: list[str], network: Network, seed: int, closed: list[str], fil
 
 
 def _leave_out(file: Path, closed: set[str]) -> None:
-    """Take vehicles that drive on closed edges out of a route file."""
+    """Remove vehicles that drive on closed edges from a route file."""
     tree = ET.parse(file)
     root = tree.getroot()
     for vehicle in root.findall("vehicle"):

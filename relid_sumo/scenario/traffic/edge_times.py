@@ -1,4 +1,4 @@
-"""What background traffic does to the roads: how long every edge and every turn took, over samples of traffic."""
+"""Travel times of every edge and turn in background traffic, over samples of traffic."""
 
 from __future__ import annotations
 
@@ -22,21 +22,22 @@ from relid_sumo.scenario.traffic.sumo_options import simulation_options
 log = logging.getLogger(__name__)
 
 BIN_S = 300.0
-# What changes nothing measured here; of the network, its key counts.
+# Settings that do not change these measurements; the key of the network represents the network.
 NOT_TRAFFIC = {"trips", "network", "seeds", "observation", "reward", "name", "simulator", "meso"}
-FORMAT = 2  # part of the cache key: raise it when what is cached changes its meaning
+FORMAT = 2  # part of the cache key: raise it when the meaning of the cached values changes
 
 
 @dataclass(frozen=True, eq=False)
 class Measured:
     """Time spent on the roads by five-minute bin, summed over vehicles and samples of traffic.
 
-    Bins start at the agents' time 0 and reach to the horizon.
+    Bins start at the agents' time 0 and end at the horizon.
 
     Attributes
     ----------
     edge_s, edge_vehicles : array, shape (bins, E)
-        Seconds on each edge, and the vehicles that these are of; who is on an edge for a part of a bin counts in part.
+        Seconds on each edge, and their number of vehicles; a vehicle that is on an edge for a part of a bin counts in
+        part.
     turn_s, turn_vehicles : array, shape (bins, E, m_out)
         Seconds from entering each edge to leaving it by each of its slots, by the bin in which it is entered; whole
         passages of vehicles that did not depart there.
@@ -54,14 +55,14 @@ def measured(
     own: str | None,
     traffic_seeds: Sequence[int] | None = None,
 ) -> Measured:
-    """Drive the background traffic alone, microscopically, and return what it took; cached.
+    """Drive the background traffic alone, microscopically, and return its times; cached.
 
     Parameters
     ----------
     own
         The checksum of the scenario's own route file, if it has one (`PreparedScenario.demand`).
     traffic_seeds
-        The training seeds where not given.
+        Traffic seeds. Default: the training seeds.
     """
     seeds = tuple(scenario.seeds.training if traffic_seeds is None else traffic_seeds)
 
@@ -89,7 +90,7 @@ def edge_times(
 ) -> Floats:
     """Return mean travel times by edge and bin, s, shape (bins, E); see `measured`.
 
-    An edge that nobody used in a bin has its free-flow time.
+    An edge without vehicles in a bin has its free-flow time.
     """
     took = measured(scenario, network, own, traffic_seeds)
     free = np.broadcast_to(network.graph.free_flow_s, took.edge_s.shape)
@@ -98,13 +99,13 @@ def edge_times(
 
 
 def identity(scenario: Scenario, network: Network, own: str | None, seeds: Sequence[int]) -> list[object]:
-    """Return what decides the background traffic of some seeds, microscopic, without the agents; as JSON."""
+    """Return the inputs of the microscopic background traffic of some seeds, without the agents, as JSON."""
     settings = scenario.model_dump(mode="json", exclude=NOT_TRAFFIC)
     return [network.key, settings, own, list(seeds), sumo.version()]
 
 
 def _one(scenario: Scenario, network: Network, seed: int) -> Measured:
-    """Return what one traffic seed took."""
+    """Return the times of one traffic seed."""
     with tempfile.TemporaryDirectory(prefix="relid-sumo-") as name:
         edges, vehicles, wanted = (Path(name) / file for file in ("edges.xml", "driven.xml", "wanted.add.xml"))
         wanted.write_text(
@@ -151,15 +152,15 @@ def _of_turns(file: Path, scenario: Scenario, graph: RoadGraph) -> tuple[Floats,
 
 
 def turns_taken(file: Path, graph: RoadGraph, start_s: float) -> Iterator[tuple[int, int, float, float]]:
-    """Yield (edge, slot, entered, taken) from routes with exit times, of what was entered since `start_s`.
+    """Yield (edge, slot, entered, taken) from routes with exit times, for edges entered after `start_s`.
 
-    Entered is in s since then, taken in s.
+    `entered` is in s since `start_s`, `taken` in s.
     """
-    slot = {(e, way): k for e, ways in enumerate(graph.slots.tolist()) for k, way in enumerate(ways) if way >= 0}
+    slot = {(e, after): k for e, row in enumerate(graph.slots.tolist()) for k, after in enumerate(row) if after >= 0}
     for _, element in ET.iterparse(file):
         if element.tag == "vehicle":
-            for edge, way, enter_s, left_s in passages(element, graph, start_s):
-                k = slot.get((edge, way))
+            for edge, after, enter_s, left_s in passages(element, graph, start_s):
+                k = slot.get((edge, after))
                 if k is not None and enter_s >= 0:
                     yield edge, k, enter_s, left_s - enter_s
             element.clear()
@@ -167,7 +168,7 @@ def turns_taken(file: Path, graph: RoadGraph, start_s: float) -> Iterator[tuple[
 
 def passages(vehicle: ET.Element, graph: RoadGraph, start_s: float) -> list[tuple[int, int, float, float]]:
     """Return (edge, next edge, entered, left) of a vehicle, s after `start_s`; not of the edge it departs on."""
-    route = vehicle.findall(".//route")[-1]  # the one driven comes after those that it replaced
+    route = vehicle.findall(".//route")[-1]  # the driven route follows those that it replaced
     edges = [graph.index.get(name, -1) for name in route.get("edges", "").split()]
     left = [float(word) - start_s for word in route.get("exitTimes", "").split()]
     done = next((k for k, at_s in enumerate(left) if at_s + start_s < 0), len(left))

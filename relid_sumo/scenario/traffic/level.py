@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 STRETCH = 10.0  # light traffic: the same trips at a tenth of the density
 
 
-LIGHT_TRIPS = 400  # trips compared, at most, per traffic seed
+LIGHT_TRIPS = 400  # most trips compared per traffic seed
 
 
 MEASURE_S = 450.0  # trips that depart in this window after the warm-up are measured
@@ -35,20 +35,20 @@ MEASURE_S = 450.0  # trips that depart in this window after the warm-up are meas
 MAX_TELEPORT_SHARE = 0.005
 
 
-LEVEL_TOLERANCE = 0.03  # two samples of traffic scatter by about as much
+LEVEL_TOLERANCE = 0.03  # about the difference between two samples of traffic
 
 
-FIRST_DENSITY = 4.0  # vehicles per lane-km that calibration starts from
+FIRST_DENSITY = 4.0  # vehicles per lane-km at the start of calibration
 
 
 @dataclass(frozen=True)
 class TrafficLevel:
-    """What the background traffic of a scenario looks like, measured microscopically.
+    """Level of a scenario's background traffic, measured microscopically.
 
     Attributes
     ----------
     rate_vph : float
-        Departures per hour at profile factor 1; of a scenario's own demand, in the time that is measured.
+        Departures per hour at profile factor 1; for a scenario's own demand, those in the measured time.
     level : float
         Congestion: mean of (loaded travel time) / mean of (light travel time) - 1 over the same trips.
     light_s, loaded_s : float
@@ -58,7 +58,7 @@ class TrafficLevel:
     trips : int
         Trips measured.
     note : str
-        Why the level aimed at was not reached; empty where it was.
+        Why the target level was not reached; empty where it was.
     """
 
     rate_vph: float
@@ -76,16 +76,16 @@ class TrafficLevel:
 
 
 def measure(scenario: Scenario, network: Network, rate_vph: float | None = None, *, samples: int = 2) -> TrafficLevel:
-    """Measure the background traffic, over the first training seeds side by side.
+    """Measure the background traffic, over the first training seeds in parallel.
 
-    A trip that is not over when the episode would be counts with the time it has taken so far.
+    A trip that is unfinished at the end of the episode counts with its time so far.
 
     Parameters
     ----------
     rate_vph
-        Departures per hour; the scenario's own demand where not given.
+        Departures per hour. Default: those of the scenario.
     samples
-        How many traffic seeds.
+        Number of traffic seeds.
     """
     if rate_vph is not None:
         scenario = scenario.model_copy(update={"demand": scenario.demand.model_copy(update={"rate_vph": rate_vph})})
@@ -129,17 +129,17 @@ def trip_times(
 ) -> TripTimes:
     """Measure the trips that depart in the first 450 s after the warm-up, at most 400 of them.
 
-    Of a scenario's own demand these are the vehicles that SUMO makes of it, with the routes that they drive.
+    With a scenario's own demand, these are the vehicles that SUMO inserts, with the routes that they drive.
 
     Parameters
     ----------
     simulator, again
-        As `simulation_options`.
+        As in `simulation_options`.
 
     Raises
     ------
     InputError
-        As `routes`.
+        As in `routes`.
     """
     file = routes(scenario, network, traffic_seed)
     begin, own = scenario.start_s, scenario.demand.route_file is not None
@@ -151,8 +151,8 @@ def trip_times(
     with tempfile.TemporaryDirectory(prefix="relid-sumo-") as name:
         folder = Path(name)
         loaded, departed, teleports = times(file, scenario.end_s, folder / "loaded")
-        everybody = own_traffic.driven(folder / "loaded") if own else ET.parse(file).getroot().findall("vehicle")
-        inside = [v for v in everybody if begin <= own_traffic.seconds(v.get("depart", "")) < begin + MEASURE_S]
+        vehicles = own_traffic.driven(folder / "loaded") if own else ET.parse(file).getroot().findall("vehicle")
+        inside = [v for v in vehicles if begin <= own_traffic.seconds(v.get("depart", "")) < begin + MEASURE_S]
         chosen = inside[:: max(1, math.ceil(len(inside) / LIGHT_TRIPS))]
         thin = ET.Element("routes")
         thin.extend(own_traffic.types(file) if own else [ET.fromstring(VEHICLE_TYPE)])
@@ -162,7 +162,7 @@ def trip_times(
             vehicle.set("depart", f"{i * STRETCH * MEASURE_S / len(inside):.2f}")
             thin.append(vehicle)
         ET.ElementTree(thin).write(folder / "light.rou.xml")
-        # A vehicle of somebody's own may wait for ever, for a person or a container.
+        # A vehicle of own demand may wait forever for a person or a container.
         end_s = STRETCH * MEASURE_S + scenario.end_s if own else None
         light, _, _ = times(folder / "light.rou.xml", end_s, folder / "light")
     names = [v.get("id", "") for v in chosen]
@@ -196,20 +196,20 @@ def _travel_times(options: list[str], end_s: float | None, out: Path) -> tuple[d
 
 
 def calibrated(scenario: Scenario, network: Network) -> Scenario:
-    """Return the scenario with a demand rate: as it stands where it has one, else calibrated (and cached)."""
+    """Return the scenario with a demand rate: unchanged where it has one, else calibrated (and cached)."""
     if scenario.demand.rate_vph is not None or scenario.demand.route_file is not None:
         return scenario
     traffic = calibrate(scenario, network)
     if traffic.note:
-        log.info(f"background traffic: {traffic.note}; +{traffic.level:.0%} it is")
+        log.info(f"background traffic: {traffic.note}; the level is +{traffic.level:.0%}")
     return scenario.model_copy(update={"demand": scenario.demand.model_copy(update={"rate_vph": traffic.rate_vph})})
 
 
 def calibrate(scenario: Scenario, network: Network) -> TrafficLevel:
     """Find the departure rate that gives the scenario's congestion level, by bisection of its logarithm.
 
-    Where the level cannot be had without gridlock, or without more vehicles than `max_running`, the highest rate that
-    can is taken, and `TrafficLevel.note` says so. The result is cached.
+    Where the level is not possible without gridlock or with at most `max_running` vehicles, the result is the highest
+    rate that is possible, and `TrafficLevel.note` says why. The result is cached.
     """
     demand = scenario.demand
     settings = demand.model_dump(mode="json", exclude={"rate_vph"})
@@ -228,7 +228,7 @@ def _bisect(scenario: Scenario, network: Network) -> TrafficLevel:
     span_s = float(np.hypot(*np.ptp(graph.junction_xy, axis=0))) / 2 / float(np.average(graph.speed))
     most = demand.max_running / (2 * span_s) * 3600.0
     rate = min(FIRST_DENSITY * lane_km / (2 * span_s) * 3600.0, most)
-    low: TrafficLevel | None = None  # the best that is not too much
+    low: TrafficLevel | None = None  # the highest level below the target
     high_rate = math.inf
     reason = ""
     for trial in range(1, 10):
@@ -256,7 +256,7 @@ def _bisect(scenario: Scenario, network: Network) -> TrafficLevel:
     if low is None:
         raise InputError(
             f"scenario '{scenario.name}': no background traffic flows on network '{network.name}' "
-            f"({reason or 'the level is too high whatever the rate'}); set demand.level = 0 or crop the area"
+            f"({reason or 'the level is too high at every rate'}); set demand.level = 0 or crop the area"
         )
     close = abs(low.level - demand.level) <= 2 * LEVEL_TOLERANCE
     note = "" if close else f"+{demand.level:.0%} was not reached: {reason or 'traffic breaks down above this rate'}"

@@ -1,9 +1,9 @@
-"""The mesoscopic simulation: how far it is from the microscopic one, and what brings the two together.
+"""The mesoscopic simulation: its difference from the microscopic one, and its calibration.
 
-Mesoscopic vehicles are the same vehicles on the same edges with the same routes, but they queue by segments of road
-instead of following one another, which is some twenty times faster. How long they wait at signals, where they give way
-and in queues are parameters; they are fitted here, scenario by scenario, so that the same background trips take as long
-as in the microscopic simulation, in light and in loaded traffic.
+Mesoscopic vehicles have the same edges and routes, but they queue by road segments instead of following one another,
+which is about twenty times faster. Parameters set their delays at signals, at junctions where they yield, and in
+queues. Calibration fits these for each scenario, so that the same background trips take as long as in the microscopic
+simulation, in light and in loaded traffic.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from relid_sumo.scenario.traffic.level import TripTimes, trip_times
 
 log = logging.getLogger(__name__)
 
-# Lowest and highest value tried of each parameter. SUMO's defaults are 1.13, 1.13, 1.73 and 1.4 s for the headways.
+# Lowest and highest trial value of each parameter. SUMO's defaults are 1.13, 1.13, 1.73 and 1.4 s for the headways.
 SPACE: dict[str, tuple[float, float]] = {
     "minor_penalty_s": (0.0, 9.0),
     "tauff": (1.0, 2.5),
@@ -31,33 +31,31 @@ SPACE: dict[str, tuple[float, float]] = {
     "taujj": (1.0, 2.5),
 }
 PENALTIES = {"tls_penalty": (0.2, 1.0), "tls_flow_penalty": (0.0, 2.0)}
-# Ways to treat junctions: whether vehicles wait there, and the parameters to fit. Signals by phases, or by penalties.
+# Models of junctions: whether vehicles wait there, and the parameters to fit. Signals have phases or penalties.
 JUNCTIONS: tuple[tuple[bool, dict[str, tuple[float, float]]], ...] = (
     (True, SPACE),
     (True, SPACE | PENALTIES),
     (False, SPACE | PENALTIES),
 )
 CALIBRATED_ON = 3  # training traffic seeds
-SPREAD, REFINED = 16, 40  # trials over the whole space for each way to treat junctions, then trials around the best
-STEP, SHRINK = (
-    0.2,
-    0.9,
-)  # of a refining trial, as a share of the space; what it shrinks by where it finds nothing better
-FORMAT = 3  # part of the cache key: raise it when what is cached changes its meaning
+SPREAD, REFINED = 16, 40  # trials over the whole space for each model of junctions, then trials around the best
+STEP = 0.2  # standard deviation of a refining trial, as a share of the space ...
+SHRINK = 0.9  # ... and factor on it after a trial that is not better
+FORMAT = 3  # part of the cache key: raise it when the meaning of the cached values changes
 
 
 @dataclass(frozen=True)
 class Gap:
-    """How the mesoscopic simulation differs from the microscopic one, over the same background trips.
+    """Difference of the mesoscopic simulation from the microscopic one, over the same background trips.
 
     Attributes
     ----------
     light, loaded : float
         Mean travel time over the microscopic one, minus 1, in light traffic and in the scenario's own.
     correlation, correlation_light : float
-        Of the trips' travel times, in the scenario's own and in light traffic.
+        Correlation of the trips' travel times, in the scenario's own and in light traffic.
     trips : int
-        Trips compared.
+        Number of compared trips.
     """
 
     light: float
@@ -68,7 +66,7 @@ class Gap:
 
     @property
     def badness(self) -> float:
-        """What calibration makes small: 5 % in light traffic, 7 % in loaded and 0.1 of correlation count alike."""
+        """Objective that calibration minimises; 5 % in light and 7 % in loaded traffic count as 0.1 of correlation."""
         return float((self.light / 0.05) ** 2 + (self.loaded / 0.07) ** 2 + ((1.0 - self.correlation) / 0.1) ** 2)
 
 
@@ -78,9 +76,9 @@ def compare(scenario: Scenario, network: Network, traffic_seeds: Sequence[int]) 
     Returns
     -------
     gap
-        The mesoscopic simulation against the microscopic one.
+        Difference of the mesoscopic simulation from the microscopic one.
     floor
-        The microscopic simulation under another of SUMO's own random seeds against itself: as near as can be.
+        Difference of the microscopic simulation from itself under another SUMO seed: the smallest possible gap.
     """
     micro = _times(scenario, network, traffic_seeds)
     return (
@@ -120,7 +118,7 @@ def _gap(micro: Sequence[TripTimes], other: Sequence[TripTimes]) -> Gap:
 
 
 def calibrated(scenario: Scenario, network: Network, own: str | None) -> Scenario:
-    """Return the scenario with a mesoscopic simulation: as it stands where it has one, else calibrated (and cached)."""
+    """Return the scenario with mesoscopic parameters: unchanged where it has them, else calibrated (and cached)."""
     if scenario.meso is not None:
         return scenario
     return scenario.model_copy(update={"meso": calibrate(scenario, network, own)})
@@ -129,8 +127,8 @@ def calibrated(scenario: Scenario, network: Network, own: str | None) -> Scenari
 def calibrate(scenario: Scenario, network: Network, own: str | None) -> Meso:
     """Find the parameters with which mesoscopic trips take as long as microscopic ones, on three training seeds.
 
-    A Latin hypercube over the parameters for each way to treat junctions, then random steps from the best, which shrink
-    where they find nothing better. Same scenario, same result; cached.
+    The search samples a Latin hypercube for each model of junctions, then takes random steps from the best point, which
+    shrink after each step that is not better. The same scenario gives the same result; it is cached.
     `own` is the checksum of the scenario's own route file, if it has one (`PreparedScenario.demand`).
     """
     seeds = scenario.seeds.training[:CALIBRATED_ON]
@@ -151,7 +149,7 @@ def _search(scenario: Scenario, network: Network, seeds: Sequence[int]) -> Meso:
     best, least, trial = Meso(), np.inf, 0
 
     def tried(settings: Meso) -> bool:
-        """Measure a setting; keep it and return True where it is the best so far."""
+        """Measure a setting; store it and return True where it is the best so far."""
         nonlocal best, least, trial
         trial += 1
         changed = scenario.model_copy(update={"meso": settings})
@@ -162,13 +160,13 @@ def _search(scenario: Scenario, network: Network, seeds: Sequence[int]) -> Meso:
         log.info(f"mesoscopic trial {trial}: {describe(gap)}")
         return True
 
-    way = 0
+    model = 0
     for number, (control, space) in enumerate(JUNCTIONS):
         sampler = qmc.LatinHypercube(len(space), rng=seeding.stream(0, "meso", "space", number))
         for point in sampler.random(SPREAD):
             if tried(_settings(control, space, point)):
-                way = number
-    control, space = JUNCTIONS[way]
+                model = number
+    control, space = JUNCTIONS[model]
     rng, step = seeding.stream(0, "meso", "steps"), STEP
     for _ in range(REFINED):
         here = np.array([(getattr(best, name) - low) / (high - low) for name, (low, high) in space.items()])

@@ -22,7 +22,7 @@ def simulation_options(
 ) -> list[str]:
     """Return SUMO's options for a scenario's traffic; the same for calibration, training and viewing.
 
-    With `again` the same vehicles drive under another of SUMO's own seeds.
+    `again` selects another SUMO seed for the same vehicles.
     """
     seed = seeding.sumo_seed(traffic_seed, "sumo", *([again] if again else []))
     return [
@@ -31,7 +31,7 @@ def simulation_options(
         *("--step-length", str(scenario.step_length_s), "--time-to-teleport", str(scenario.teleport_after_s)),
         *("--no-warnings", "--ignore-route-errors", "--tls.actuated.jam-threshold", "30"),
         # Load all vehicles first: a request for a route draws from the same random numbers as the drivers of vehicles
-        # that are loaded after it, and traffic must be the same whoever asks for what.
+        # that are loaded after it, and traffic must not depend on such requests.
         *("--route-steps", "0", "--xml-validation", "never"),
     ]
 

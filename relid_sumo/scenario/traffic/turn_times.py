@@ -46,7 +46,7 @@ class TurnTimes:
         return self.seconds.tolist()  # type: ignore[no-any-return]
 
     @cached_property
-    def _ways(self) -> list[list[int]]:
+    def _successors(self) -> list[list[int]]:
         return self.graph.slots.tolist()  # type: ignore[no-any-return]
 
     def _bin(self, at_s: float) -> int:
@@ -68,11 +68,11 @@ class TurnTimes:
         Parameters
         ----------
         weight
-            Factor on the time of each edge, shape (E,); 1 where not given.
+            Factor on the time of each edge, shape (E,). Default: 1.
         closed
             Edges that the path must not use.
         """
-        ways, seconds, heavy = self._ways, self._lists, None if weight is None else weight.tolist()
+        slots, seconds, heavy = self._successors, self._lists, None if weight is None else weight.tolist()
         before: dict[int, int] = {}
         heap = [(0.0, depart_s, origin, -1)]
         while heap:
@@ -83,9 +83,9 @@ class TurnTimes:
             if edge == destination:
                 break
             takes, factor = seconds[self._bin(at_s)][edge], 1.0 if heavy is None else heavy[edge]
-            for slot, way in enumerate(ways[edge]):
-                if way >= 0 and way not in before and way not in closed:
-                    heapq.heappush(heap, (cost + factor * takes[slot], at_s + takes[slot], way, edge))
+            for slot, after in enumerate(slots[edge]):
+                if after >= 0 and after not in before and after not in closed:
+                    heapq.heappush(heap, (cost + factor * takes[slot], at_s + takes[slot], after, edge))
         if destination not in before:
             return []
         path = [destination]
@@ -96,16 +96,16 @@ class TurnTimes:
     def duration(self, route: Sequence[int], depart_s: float) -> float:
         """Return the travel time of a route, s."""
         at_s = depart_s
-        for edge, way in pairwise(route):
-            at_s += self._lists[self._bin(at_s)][edge][self._ways[edge].index(way)]
+        for edge, after in pairwise(route):
+            at_s += self._lists[self._bin(at_s)][edge][self._successors[edge].index(after)]
         return at_s + float(self.last[route[-1]]) - depart_s
 
 
 def measured(scenario: Scenario, network: Network, own: str | None) -> TurnTimes:
     """Return the turn times of the training traffic, microscopic.
 
-    Means are shrunk: a turn's mean in a bin towards its mean over all bins, that towards the mean of the edge, and that
-    towards free flow, each with the weight of `DOUBT` vehicles. `own` is as in `edge_times.measured`.
+    Means are shrunk: a turn's mean in a bin towards its mean over all bins, that mean towards the mean of the edge, and
+    this one towards free flow, each with the weight of `DOUBT` vehicles. `own` is as in `edge_times.measured`.
     """
     took = edge_times.measured(scenario, network, own)
     return TurnTimes(network.graph, *_means(network.graph, took.turn_s, took.turn_vehicles))

@@ -376,9 +376,9 @@ ANSWERS = {
         "a link that leads out",
     ),
     "answer-pipe": Case("scenario", pipe("answers/x.md"), SED, "neither a file nor a folder"),
-    "answer-folder": Case("scenario", write("answers/x.md/y", ""), SED, "no answer: not a file"),
+    "answer-folder": Case("scenario", write("answers/x.md/y", ""), SED, "not a recorded answer, a file"),
     "answer-large": Case(
-        "scenario", write("answers/x.md", "x" * (5 << 20)), SED, "no answer: not a file of at most 4 MiB"
+        "scenario", write("answers/x.md", "x" * (5 << 20)), SED, "not a recorded answer, a file of at most 4 MiB"
     ),
     "answer-without-header": Case(
         "scenario", write("answers/subset1-round1-sample1-0.md", "no header"), SED, "not a recorded answer"

@@ -473,7 +473,7 @@ def test_the_digest_distinguishes_episodes(crossing: RoutingTask, toy_drive: Dri
 
 
 def test_a_trip_that_ends_on_its_first_edge(toy_task: Make) -> None:
-    with pytest.raises(InputError, match=r"'toy'.*trip 'a1' starts on the edge on which it ends"):
+    with pytest.raises(InputError, match=r"'toy'.*trip 'a1' starts and ends on the same edge"):
         toy_task(grid(3), [("0>1", "7>8"), ("3>4", "3>4")])
 
 

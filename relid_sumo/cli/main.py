@@ -16,7 +16,7 @@ from relid_sumo.base.errors import RelidSumoError
 from relid_sumo.cli import notes, sed, trained
 from relid_sumo.cli import train as train_command
 from relid_sumo.cli.batch import batch_app
-from relid_sumo.cli.console import EXIT_ERROR, err, errors, out, plain
+from relid_sumo.cli.console import EXIT_ERROR, EXIT_FAILED, err, errors, out, plain
 from relid_sumo.cli.network import network_app
 from relid_sumo.cli.scenario import scenario_app
 
@@ -107,7 +107,7 @@ def doctor() -> None:
     found = checks()
     out.print(tables.doctor_table(found))
     if any(check.status == "fail" for check in found):
-        raise typer.Exit(1)
+        raise typer.Exit(EXIT_FAILED)
 
 
 def main(arguments: list[str] | None = None) -> None:

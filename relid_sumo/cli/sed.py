@@ -9,10 +9,8 @@ from typing import Annotated
 import typer
 
 from relid_sumo.base import extension
-from relid_sumo.cli.console import Bbox, Set, Workers, box, err, errors, out
+from relid_sumo.cli.console import EXIT_INTERRUPTED, Bbox, Set, Workers, box, err, errors, out
 from relid_sumo.sed.ask.providers import PROVIDERS
-
-EXIT_INTERRUPTED = 130
 
 app = typer.Typer(
     no_args_is_help=True,

@@ -171,9 +171,7 @@ def export(
     traffic_seed: Annotated[int | None, typer.Option(help="Traffic seed (default: the first evaluation seed).")] = None,
     baseline: Annotated[
         str | None,
-        typer.Option(
-            metavar="NAME", help="Show a baseline (as in evaluate --baselines) instead of the trained policy."
-        ),
+        typer.Option(metavar="NAME", help="Export the routes of a baseline (as in evaluate --baselines) instead."),
     ] = None,
     sampled: Sampled = False,
 ) -> None:

@@ -172,7 +172,7 @@ def _understood(written: bytes, folders: Sequence[str], settings: SandboxSetting
         return None, plain(f"what it wrote is not a plan: {type(error).__name__}: {error}", MOST_TOLD)
     if isinstance(answer, dict) and isinstance(answer.get("error"), str):
         note = f"\n(the limit is {settings.memory_mib} MiB)" if "MemoryError" in answer["error"] else ""
-        return None, _last(answer["error"], folders, MOST_TOLD - len(note)) + note
+        return None, (_last(answer["error"], folders, MOST_TOLD - len(note)) or "it failed and said nothing") + note
     if isinstance(answer, dict) and "plan" in answer:
         return answer["plan"], None
     return None, "what it wrote is not a plan"

@@ -83,7 +83,10 @@ OPEN_FLAGS = {  # O_NONBLOCK, O_CLOEXEC, O_NOCTTY; then O_DIRECTORY, O_NOFOLLOW,
 MAP_HUGETLB_OR_LOCKED = 0x40000 | 0x2000
 GET_FLAGS = (1, 2, 3)  # F_GETFD, F_SETFD (close on exec), F_GETFL
 ADVICE = (0, 1, 2, 3, 4, 8, 14, 15)  # MADV_NORMAL to MADV_DONTNEED, MADV_FREE, MADV_(NO)HUGEPAGE
-CLOCKS = tuple(range(12))  # the machine's and the process's own; a negative one names another process
+CLOCKS = (
+    *range(8),
+    11,
+)  # the machine's and the process's own; no alarms, which wake the machine, and no other process's
 FUTEX_COMMANDS = (0, 1, 3, 4, 5, 9, 10)  # wait, wake, requeue; no priority inheritance
 FUTEX_OPTIONS = 0x180  # private, clock
 

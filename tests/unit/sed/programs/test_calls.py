@@ -171,6 +171,8 @@ def test_every_number_is_decided_by_the_list(machine: Machine) -> None:
         ("futex", (1, 6), False),  # FUTEX_LOCK_PI
         ("clock_gettime", (0,), True),
         ("clock_gettime", (2**32 - 6,), False),  # of another process
+        ("clock_nanosleep", (1,), True),
+        ("clock_nanosleep", (9,), False),  # CLOCK_BOOTTIME_ALARM
         ("sched_getaffinity", (0,), True),
         ("sched_getaffinity", (1,), False),
     ],

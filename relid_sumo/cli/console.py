@@ -10,7 +10,6 @@ from rich.console import Console
 from rich.markup import escape
 from rich.text import Text
 
-from relid_sumo.base.inside import printable
 from relid_sumo.base.redact import redact
 
 
@@ -56,6 +55,8 @@ def say(text: str) -> None:
 
 def clean(text: object) -> str:
     """Return a text, which may come from a stranger's file, without keys and control characters."""
+    from relid_sumo.base.inside import printable  # pydantic, which --help does without
+
     return printable(redact(str(text)))
 
 

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from relid_sumo.base import extension, files
+from relid_sumo.base import extension
 from relid_sumo.baseline.table import BASELINES, BY_DEFAULT
 from relid_sumo.cli.console import Set, Workers, err, errors, out, plain
 from relid_sumo.cli.console import say as _say
@@ -63,6 +63,8 @@ def evaluate(
     run_folder.load(folder)  # before the import of torch, so that a wrong folder is reported at once
     named = baselines_named.baselines(baselines)
     if trips is not None:
+        from relid_sumo.base import files
+
         files.check_writable(trips, "--trips")
     from relid_sumo.evaluation import trained as evaluation_trained
     from relid_sumo.evaluation.trips import write_trips

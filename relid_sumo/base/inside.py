@@ -84,7 +84,7 @@ def place(folder: Path, name: str, what: str) -> Path:
     within = real.is_relative_to(root)
     if ".." in Path(name).parts or (Path(name).is_absolute() and not within):
         raise InputError(
-            f"{what} = '{name}': lies outside {folder}, and what a file names must lie in its own folder; copy it there"
+            f"{what} = '{name}': lies outside {folder}, and a file may name only files in its own folder; copy it there"
         )
     if not within:
         raise InputError(f"{what} = '{name}': a link in {folder} leads out to {real}; copy the file in its place")
@@ -141,5 +141,5 @@ def read_text(file: Path, most_mib: float = MOST_MIB) -> str:
     with file.open("rb") as stream:
         content = stream.read(int(most_mib * 2**20) + 1)
     if len(content) > most_mib * 2**20:
-        raise InputError(f"{file}: larger than {most_mib:g} MiB, which no file of its kind is")
+        raise InputError(f"{file}: larger than {most_mib:g} MiB, the limit of such a file; use a smaller one")
     return content.decode("utf-8")

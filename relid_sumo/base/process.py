@@ -58,7 +58,7 @@ class Child:
             command, pass_fds=[there.fileno()], env=where, stdin=subprocess.DEVNULL, stderr=self._said
         )
         there.close()
-        with contextlib.suppress(OSError):  # it has died, which is noticed when its answer is read
+        with contextlib.suppress(OSError):  # it has died; reading its answer raises the error
             self.pipe.send(first)
 
     @property

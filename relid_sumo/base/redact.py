@@ -98,12 +98,12 @@ def _any_form(character: str) -> str:
 
 
 def _base64_cores(raw: bytes) -> list[str]:
-    """Return what stands in the base64 of every text that has these bytes in it, by where they begin in a group."""
+    """Return the part of the base64 that every text with these bytes has, for each start in a group of three."""
     cores = []
     for before in range(3):
         coded = base64.b64encode(b"\0" * before + raw).decode().rstrip("=")
-        first = -(-8 * before // 6)  # the characters that bits of what stands before go into
-        last = 8 * (before + len(raw)) // 6  # beyond it, bits of what comes after
+        first = -(-8 * before // 6)  # characters before it contain bits of the preceding bytes
+        last = 8 * (before + len(raw)) // 6  # characters after it contain bits of the following bytes
         cores.append(coded[first:last])
     return cores
 
@@ -120,7 +120,7 @@ def _tell(kind: type[BaseException], error: BaseException, where: TracebackType 
 
 
 class Filtered(io.TextIOBase):
-    """A text stream that hides secrets; what a write has is filtered as a whole."""
+    """A text stream that hides secrets; each written text is filtered as a whole."""
 
     def __init__(self, stream: IO[str]) -> None:
         self._stream = stream

@@ -1,9 +1,9 @@
 """User equilibrium of the agents over fixed background traffic, by SUMO's own duaIterate.
 
-In each training traffic seed the agents are routed and driven in turn, `STEPS` times, each time on the travel times of
-the time before (Gawron 1998); the background keeps to its routes. Mesoscopically, as such assignments are made: a
-microscopic one takes many times as long. An agent follows the route that is quickest for it at the end in most traffic
-seeds.
+In each training traffic seed duaIterate takes `STEPS` steps (Gawron 1998). A step routes the agents on the travel times
+of the step before, and drives them; the background keeps its routes. The simulation is mesoscopic, because a
+microscopic one takes many times as long. An agent's route is the one that is quickest after the last step in most
+traffic seeds.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from relid_sumo.scenario.traffic import demand, edge_times, sumo_options
 
 log = logging.getLogger(__name__)
 
-STEPS = 5  # after the second hardly a route is new (hong_kong)
+STEPS = 5  # after the second step hardly any route changes (hong_kong)
 
 
 def equilibrium(ready: PreparedScenario) -> list[list[int]]:
@@ -35,10 +35,10 @@ def equilibrium(ready: PreparedScenario) -> list[list[int]]:
     InputError
         Roads are closed.
     SimulationError
-        duaIterate failed; the message holds SUMO's own line.
+        duaIterate failed; the message contains SUMO's own line.
     """
     if ready.task.closed:
-        raise InputError("SUMO's duaIterate knows nothing of closed roads: leave 'due' out")
+        raise InputError("baseline 'due': SUMO's duaIterate cannot close roads; remove 'due' from the baselines")
 
     def make() -> list[list[str]]:
         seeds = ready.scenario.seeds.training
@@ -53,7 +53,7 @@ def equilibrium(ready: PreparedScenario) -> list[list[int]]:
 
 
 def _one(ready: PreparedScenario, seed: int) -> dict[str, str]:
-    """Return the edges of each agent's quickest route in a traffic seed, as known after the last step."""
+    """Return the edges of each agent's quickest route in a traffic seed after the last step."""
     scenario, background = ready.scenario, demand.routes(ready.scenario, ready.network, seed)
     with tempfile.TemporaryDirectory(prefix="relid-sumo-") as name:
         folder = Path(name)
@@ -67,7 +67,7 @@ def _one(ready: PreparedScenario, seed: int) -> dict[str, str]:
         done = subprocess.run(words, cwd=folder, capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False)
         last = folder / f"{STEPS - 1:03}" / f"agents_{STEPS - 1:03}.rou.alt.xml"
         if done.returncode or not last.is_file():
-            dua_log = folder / "dua.log"  # where it leaves what SUMO said
+            dua_log = folder / "dua.log"  # contains SUMO's messages
             said = dua_log.read_text(encoding="utf-8") if dua_log.is_file() else done.stderr
             raise SimulationError(f"duaIterate failed in traffic seed {seed}: {sumo.error_line(said)}")
         return {vehicle.get("id", ""): _quickest(vehicle) for vehicle in ET.parse(last).getroot().iter("vehicle")}
@@ -84,7 +84,7 @@ def _trips(ready: PreparedScenario) -> str:
 
 
 def _passed_on(options: list[str]) -> list[str]:
-    """Return those of SUMO's options that duaIterate does not set itself, as it takes them."""
+    """Return the SUMO options that duaIterate does not set itself, in the form it accepts."""
     own = {"-n", "-r", "--time-to-teleport", "--no-warnings", "--route-steps"}
     words, leave = list[str](), False
     for word in options:

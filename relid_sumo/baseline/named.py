@@ -19,12 +19,12 @@ Plan = Callable[[PreparedScenario], Sequence[Sequence[Any]]]
 
 
 def planner(function: Plan) -> Plan:
-    """Declare that a baseline plans whole routes before anybody drives, in place of choosing at each junction.
+    """Declare that a baseline plans whole routes before the simulation, instead of choosing at each junction.
 
     Parameters
     ----------
     function
-        Takes a `PreparedScenario` and returns a route for every agent in turn: edges from its origin to its
+        Takes a `PreparedScenario` and returns a route for every agent in order: edges from its origin to its
         destination, as indices or as SUMO's names.
 
     Examples
@@ -47,7 +47,7 @@ def baselines(names: str = ",".join(BY_DEFAULT), *, folder: Path | None = None) 
         Names, or import paths of your own, with commas between. Known are random, shortest, reactive, rerouting, hist,
         turns, bestroute and due.
     folder
-        What files in import paths are relative to; the present folder where not given.
+        Folder of relative files in import paths. Default: the working directory.
 
     Returns
     -------
@@ -57,7 +57,7 @@ def baselines(names: str = ",".join(BY_DEFAULT), *, folder: Path | None = None) 
     Raises
     ------
     InputError
-        There is none of that name, or yours cannot be imported.
+        No baseline has that name, or your own cannot be imported.
 
     Examples
     --------
@@ -86,7 +86,7 @@ def plan_baselines(
     ready: PreparedScenario,
     workers: int | None = None,
 ) -> dict[str, Policy]:
-    """Return policies with the routes of those that have to be planned for a scenario first; others as they are."""
+    """Return policies; baselines that plan routes become fixed routes for the scenario, others stay the same."""
     return {name: _planned(policy, ready, workers) for name, policy in policies.items()}
 
 
@@ -96,7 +96,7 @@ def sources(names: Iterable[str]) -> dict[str, str]:
 
 
 def _own(path: str) -> Policy:
-    """Return a user's baseline: one that chooses as it drives, or one that is still to be planned."""
+    """Return a user's baseline: one that chooses at junctions, or one that plans routes later."""
     found = extension.load(path, "baseline")
     try:
         inspect.signature(found).bind(None)
@@ -127,23 +127,25 @@ def _own_routes(path: str, ready: PreparedScenario) -> list[list[int]]:
     except Exception as error:
         raise extension.failed(path, "baseline", error) from error
     if len(planned) != task.n_agents:
-        raise InputError(f"baseline '{path}': it plans {len(planned)} routes for {task.n_agents} agents")
+        raise InputError(
+            f"baseline '{path}': it plans {len(planned)} routes for {task.n_agents} agents; return one for each"
+        )
     return [_checked(route, task, agent, path) for agent, route in enumerate(planned)]
 
 
 def _checked(route: list[Any], task: RoutingTask, agent: int, path: str) -> list[int]:
     """Return a planned route as edge indices; it has to lead from the agent's origin to its destination."""
-    graph, who = task.graph, f"baseline '{path}': the route of '{task.names[agent]}'"
+    graph, what = task.graph, f"baseline '{path}': the route of '{task.names[agent]}'"
     unknown = [edge for edge in route if isinstance(edge, str) and edge not in graph.index]
     if unknown:
-        raise InputError(f"{who} has edge '{unknown[0]}', which is not in the network")
+        raise InputError(f"{what} has edge '{unknown[0]}', which is not in the network")
     edges = [graph.index[edge] if isinstance(edge, str) else int(edge) for edge in route]
     ends = [int(task.origin[agent]), int(task.destination[agent])]
     if [edges[:1], edges[-1:]] != [ends[:1], ends[1:]]:
         names = [str(graph.edge_ids[end]) for end in ends]
-        raise InputError(f"{who} does not lead from its origin '{names[0]}' to its destination '{names[1]}'")
+        raise InputError(f"{what} does not lead from its origin '{names[0]}' to its destination '{names[1]}'")
     for here, there in pairwise(edges):
         if there not in graph.slots[here] or there in task.closed:
             one, other = graph.edge_ids[here], graph.edge_ids[there]
-            raise InputError(f"{who} goes from '{one}' to '{other}', which does not follow it or is closed")
+            raise InputError(f"{what} goes from '{one}' to '{other}', which does not follow it or is closed")
     return edges

@@ -1,9 +1,9 @@
 """Routes that a traffic engineer would plan from training traffic, one per vehicle, without learning a policy.
 
 ``hist``: the fastest path on mean travel times of the training traffic. ``turns``: the same on times by turn and by
-the five minutes it falls into (see `relid_sumo.scenario.traffic.turn_times`). ``bestroute``: of up to eight clearly
+five-minute bin (see `relid_sumo.scenario.traffic.turn_times`). ``bestroute``: of up to eight clearly
 different routes the one with the lowest mean travel time, each driven in every training traffic seed (all vehicles on
-their k-th route at the same time); the simple opponent that learning has to beat. ``due``: user equilibrium (see
+their k-th route at the same time); the simple baseline that learning has to exceed. ``due``: user equilibrium (see
 `relid_sumo.baseline.due`).
 """
 
@@ -41,7 +41,7 @@ def hist(ready: PreparedScenario, workers: int | None = None) -> list[list[int]]
 
 
 def by_turns(ready: PreparedScenario, workers: int | None = None) -> list[list[int]]:
-    """Return every agent's fastest path on the turn times of the training traffic, from its departure on."""
+    """Return every agent's fastest path on the turn times of the training traffic, by its departure."""
     del workers
     task, times = ready.task, turn_times.measured(ready.scenario, ready.network, ready.demand)
     trips = zip(task.origin.tolist(), task.destination.tolist(), task.depart_s.tolist(), strict=True)
@@ -56,7 +56,7 @@ def by_equilibrium(ready: PreparedScenario, workers: int | None = None) -> list[
 
 
 def options(ready: PreparedScenario) -> list[list[list[int]]]:
-    """Return up to `K_ROUTES` clearly different routes of every agent, open ones where there are such."""
+    """Return up to `K_ROUTES` clearly different routes of every agent, only open ones where there is one."""
     task = ready.task
     every = [
         [list(route) for route in alternatives(task.graph, origin, destination, K_ROUTES)]
@@ -66,7 +66,7 @@ def options(ready: PreparedScenario) -> list[list[list[int]]]:
 
 
 def in_turn(routes: Sequence[Sequence[Route]]) -> list[Policy]:
-    """Return plans in the k-th of which every agent is on its k-th route, or on its last where it has fewer."""
+    """Return plans; in the k-th one every agent drives its k-th route, or its last one where it has fewer."""
     return [
         Policy("fixed", routes={i: own[min(k, len(own) - 1)] for i, own in enumerate(routes)})
         for k in range(max(map(len, routes)))
@@ -75,17 +75,17 @@ def in_turn(routes: Sequence[Sequence[Route]]) -> list[Policy]:
 
 def bestroute(ready: PreparedScenario, workers: int | None = None) -> list[list[int]]:
     """Return every agent's best of `K_ROUTES` routes by mean travel time in training traffic, microscopic; cached."""
-    task, scenario, ways = ready.task, ready.scenario, options(ready)
+    task, scenario, candidates = ready.task, ready.scenario, options(ready)
     own = scenario.model_dump(mode="json", exclude={"name", "meso", "observation", "reward"})
-    content = [FORMAT, ready.network.key, own, ready.demand, sorted(task.closed), ways]
+    content = [FORMAT, ready.network.key, own, ready.demand, sorted(task.closed), candidates]
 
     def make() -> list[int]:
-        plans, seeds = in_turn(ways), scenario.seeds.training
+        plans, seeds = in_turn(candidates), scenario.seeds.training
         log.info(f"driving up to {len(plans)} routes of every vehicle in {len(seeds)} samples of traffic")
         with Rollouts(task, workers) as rollouts:
             driven = in_traffic(ready, rollouts, plans, seeds)
         times = np.array([[record.travel_time for record in records] for records in driven]).mean(axis=1)
-        return [int(np.argmin(times[: len(routes), i])) for i, routes in enumerate(ways)]
+        return [int(np.argmin(times[: len(routes), i])) for i, routes in enumerate(candidates)]
 
     chosen = cache.cached_json("bestroute", ready.network.name, content, make)
-    return [routes[k] for routes, k in zip(ways, chosen, strict=True)]
+    return [routes[k] for routes, k in zip(candidates, chosen, strict=True)]

@@ -1,6 +1,6 @@
-"""The baselines: one table, which everything that names a baseline reads.
+"""The table of the built-in baselines.
 
-Another one is named by its import path, ``--baselines package.module:NAME`` (docs/extend/baseline.md).
+Your own is given by its import path, ``--baselines package.module:NAME`` (docs/extend/baseline.md).
 """
 
 from __future__ import annotations
@@ -11,15 +11,15 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Baseline:
-    """What is known of a baseline.
+    """Properties of a baseline.
 
     Attributes
     ----------
     plan : str
         Import path of a function of (prepared scenario, workers) that plans a route for every agent; empty
-        where vehicles choose as they drive (`relid_sumo.env.policies`).
+        where vehicles choose at junctions (`relid_sumo.env.policies`).
     by_default : bool
-        Whether a policy is compared with it where nothing else is asked for.
+        Whether policies are compared with it by default.
     """
 
     plan: str = ""

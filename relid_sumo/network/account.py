@@ -1,4 +1,4 @@
-"""What a network's summary says of its OSM file, in words: what was lost and what the file itself warns of."""
+"""Reports of a network's summary about its OSM file: lost roads, warnings, elements and rules."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from relid_sumo.network import netconvert, osm
 
 Summary = dict[str, Any]
 
-LOST_SHARE = 0.1  # of the drivable length: more is worth a warning whenever the network is used
+LOST_SHARE = 0.1  # of the drivable length; a larger share causes a warning at each use of the network
 
 
 def totals(tally: osm.Tally) -> dict[str, float]:
-    """Return ways and km of all entries together."""
+    """Return the number of OSM ways, and their km, of all entries together."""
     return {key: sum(entry[key] for entry in tally.values()) for key in ("ways", "km")}
 
 
 def lost(summary: Summary) -> tuple[float, dict[str, float]]:
     """Return the share of the drivable length that the network does not have, and the km by reason, most first.
 
-    Drivable is what a car may use in the area that was asked for, and what it could use if the file were whole.
+    The drivable length is that of the requested area, roads that an incomplete file lacks included.
     """
     gone = {reason: summary["left_out"][reason]["km"] for reason in osm.LOSSES if reason in summary["left_out"]}
     gone |= {reason: entry["km"] for reason, entry in summary["outcome"].items() if reason != netconvert.KEPT}
@@ -29,7 +29,7 @@ def lost(summary: Summary) -> tuple[float, dict[str, float]]:
 
 
 def warnings(summary: Summary) -> list[str]:
-    """Return what is to be said of a network whenever it is used."""
+    """Return the warnings that each use of a network repeats."""
     source, found = summary["source"], []
     if summary["remarks"]:
         found.append(f"{source}: the map may be incomplete; the server remarks: {' / '.join(summary['remarks'])}")
@@ -48,7 +48,7 @@ def warnings(summary: Summary) -> list[str]:
 
 
 def elements(summary: Summary) -> str:
-    """Return how many elements the file has, and how many of its records do not count, as one line."""
+    """Return the numbers of elements and of ignored records of the file, as one line."""
     parts = []
     for kind, found in summary["elements"].items():
         others = [f"{count} {what}" for what, count in found.items() if what != "elements" and count]
@@ -57,15 +57,15 @@ def elements(summary: Summary) -> str:
             + (f" ({', '.join(others)})" if others else "")
         )
     types = [f"{count} {kind}" for kind, count in summary["relation_types"].items()]
-    return ", ".join(parts) + (f"; relations that say nothing of turns: {', '.join(types)}" if types else "")
+    return ", ".join(parts) + (f"; relations without turn rules: {', '.join(types)}" if types else "")
 
 
 def rules(summary: Summary) -> list[str]:
-    """Return what rules replaced, by OSM ways, one line each."""
+    """Return the effects of the rules, with numbers of OSM ways, one line each."""
     lines = [f"{what} ({count})" for what, count in summary["rules"].items()]
     if summary["settings"]["rules"] < osm.RULES and summary["differences"]:
         counts = ", ".join(f"{count} {what}" for what, count in summary["differences"].items())
-        lines.append(f"rules {summary['settings']['rules']} are used; rules {osm.RULES} read {counts} otherwise")
+        lines.append(f"rules {summary['settings']['rules']} are used; rules {osm.RULES} read {counts} differently")
     return lines
 
 

@@ -1,7 +1,7 @@
-"""Which road networks there are by name, and where the OSM extract of each lies.
+"""Road networks by name, and the location of their OSM extracts.
 
 A named network is a folder ``networks/<name>`` with a ``network.toml``. Extracts are real map data and stay out of the
-repository: they are found by file name and checksum in the folders of RELID_SUMO_OSM_PATH, in the cache, or fetched.
+repository: they are found by file name and checksum in the folders of RELID_SUMO_OSM_PATH and the cache, or downloaded.
 """
 
 from __future__ import annotations
@@ -25,7 +25,9 @@ from relid_sumo.base.toml import load_toml, validate
 from relid_sumo.network import osm
 
 PATH_VARIABLE = "RELID_SUMO_OSM_PATH"
-WAY_TAGS = {f"{key}{way}" for key in ("lanes", "turn:lanes") for way in ("", ":forward", ":backward")} | {"access"}
+WAY_TAGS = {f"{key}{direction}" for key in ("lanes", "turn:lanes") for direction in ("", ":forward", ":backward")} | {
+    "access"
+}
 
 
 def _one_file(name: str) -> str:
@@ -44,7 +46,7 @@ Line = Annotated[str, AfterValidator(_no_controls)]
 
 
 class NetworkSettings(BaseModel):
-    """How an OSM file becomes a network; the part of network.toml that can be set."""
+    """Options of building a network from an OSM file."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
@@ -75,7 +77,7 @@ class ExtractEntry(BaseModel):
     date
         Date of the data.
     area
-        West, south, east, north of the file, degrees; this is what a download asks for.
+        West, south, east, north of the file, degrees; a download requests this area.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -92,13 +94,13 @@ class NetworkEntry(BaseModel):
     Attributes
     ----------
     title
-        What the area is called on maps and in tables.
+        Name of the area on maps and in tables.
     description
-        What to know about it, shown with every result.
+        Description of the area, shown with every result.
     extract
-        Where it comes from.
+        The file it is built from.
     options
-        How it is built.
+        Options of the build.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -111,7 +113,7 @@ class NetworkEntry(BaseModel):
 
 @dataclass(frozen=True)
 class Located:
-    """A network that can be built: its name, its OSM file, its settings and what is said about it."""
+    """A network that can be built: its name, its OSM file, its settings, title and description."""
 
     name: str
     source: Path
@@ -121,14 +123,14 @@ class Located:
 
 
 def catalogue(kind: str, file_name: str) -> dict[str, Path]:
-    """Return what is named in the catalogue: each name's file, an earlier folder going before a later one.
+    """Return the catalogue: the file of each name; earlier folders have precedence.
 
     Parameters
     ----------
     kind
         ``networks`` or ``scenarios``.
     file_name
-        The file that a folder must hold.
+        The file that a folder must contain.
     """
     package = Path(__file__).parents[1]
     found: dict[str, Path] = {}
@@ -145,19 +147,19 @@ def known() -> dict[str, Path]:
 
 
 def remember(name: str, source: Path, settings: NetworkSettings) -> None:
-    """Note what a user called a network built from a file, so that `locate` finds it by that name."""
+    """Store the name of a network that is built from a file, so that `locate` finds it by that name."""
     file = cache_folder() / "names" / f"{name}.json"
     content = {"source": str(source.resolve()), "settings": settings.model_dump(mode="json")}
     files.write_json(file, content)
 
 
 def locate(name_or_path: str) -> Located:
-    """Return the network a user means by the name of one, or by the path of an OSM file.
+    """Return a network by its name, or by the path of an OSM file.
 
     Raises
     ------
     InputError
-        If there is no such network or file, or its extract cannot be had.
+        If there is no such network or file, or its extract is not available.
     """
     path = Path(name_or_path)
     networks = known()
@@ -181,7 +183,7 @@ def locate(name_or_path: str) -> Located:
 
 
 def plain_name(source: Path) -> str:
-    """Return the file name of an OSM file without its ending, everything but letters, digits, - and . as _."""
+    """Return the name of an OSM file without its ending; characters other than letters, digits, - and . become _."""
     name = source.name
     for ending in sorted(osm.ENDINGS, key=len, reverse=True):
         if name.lower().endswith(ending):
@@ -195,7 +197,7 @@ def plain_name(source: Path) -> str:
 
 
 def _extract(entry: ExtractEntry, toml: Path) -> tuple[Path, str]:
-    """Return the extract of a named network, and what to say about it where it is not the one named."""
+    """Return the extract of a named network, and a note where it is not the named one."""
     store, wrong = cache_folder() / "osm", ""
     for folder in [*(Path(part) for part in os.environ.get(PATH_VARIABLE, "").split(os.pathsep) if part), store]:
         file = folder / entry.file
@@ -216,19 +218,19 @@ def _extract(entry: ExtractEntry, toml: Path) -> tuple[Path, str]:
 
 
 def _download(entry: ExtractEntry, file: Path) -> None:
-    """Fetch the drivable ways of the area from OpenStreetMap (Overpass) with osmnx, and keep them as .osm."""
+    """Download the drivable OSM ways of the area from OpenStreetMap (Overpass) with osmnx, and save them as .osm."""
     hint = (
         f"{entry.file} is needed (sha256 {entry.sha256}) and is in none of the folders of {PATH_VARIABLE}, nor in "
-        f"{file.parent}; set {PATH_VARIABLE} to the folder that holds it"
+        f"{file.parent}; set {PATH_VARIABLE} to the folder that contains it"
     )
     try:
-        import osmnx  # noqa: PLC0415 - an extra: two seconds to import, and hardly ever needed
+        import osmnx  # noqa: PLC0415 - an extra: two seconds to import, and rarely needed
     except ImportError:
         raise InputError(f"{hint}; to download the area instead, {missing_extra('osmnx', 'osm')}") from None
     settings = osmnx.settings
-    settings.all_oneway = True  # what save_graph_xml asks for
+    settings.all_oneway = True  # save_graph_xml requires it
     settings.use_cache = False
-    settings.overpass_rate_limit = False  # asking for a slot waits a minute where there is no internet
+    settings.overpass_rate_limit = False  # a request for a slot waits a minute without internet
     settings.requests_timeout = 60
     settings.useful_tags_way = sorted({*settings.useful_tags_way, *WAY_TAGS})
     settings.useful_tags_node = sorted({*settings.useful_tags_node, *osm.NODE_TAGS})
@@ -239,5 +241,5 @@ def _download(entry: ExtractEntry, file: Path) -> None:
             whole = Path(scratch) / file.name
             osmnx.save_graph_xml(graph, filepath=whole)
             files.put(whole, file)
-    except OSError as error:  # what requests raises without internet is one
+    except OSError as error:  # requests raises one without internet
         raise InputError(f"{hint}; it could not be fetched either ({type(error).__name__})") from None

@@ -66,12 +66,12 @@ def of_roads(places: Iterable[tuple[float, float, float]]) -> tuple[bool, str, f
 
 
 def drives_left(lon: float, lat: float) -> tuple[bool, str]:
-    """Return whether traffic drives on the left at a position, and the name of the time zone that says so."""
+    """Return whether traffic drives on the left at a position, and the name of the time zone that decides it."""
     return of_roads([(lon, lat, 1.0)])[:2]
 
 
 def by_time_zone(lon: float, lat: float) -> bool:
-    """Return whether traffic drives on the left by the time zone alone, as before northern Vietnam was told apart."""
+    """Return whether traffic drives on the left by the time zone alone, without the exception of northern Vietnam."""
     return _zones()(lon, lat) in LEFT_HAND_ZONES
 
 

@@ -94,7 +94,7 @@ def draw_furniture(ax: Axes, network: Network) -> None:
 
 
 def draw_map(network: Network, file: Path) -> None:
-    """Draw a network as a picture; the ending of the file says of which kind (.png, .svg, .pdf)."""
+    """Draw a network as a picture; the ending of the file selects its format (.png, .svg, .pdf)."""
     fig, ax = new_map(network)
     draw_roads(ax, network)
     draw_furniture(ax, network)
@@ -111,7 +111,7 @@ def new_map(network: Network) -> tuple[Figure, Axes]:
 
 
 def save_map(fig: Figure, file: Path) -> None:
-    """Write a figure, beside its place and then renamed."""
+    """Write a figure to a temporary file that is then renamed."""
     file.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".map-", dir=file.parent) as scratch:
         whole = Path(scratch) / file.name
@@ -120,7 +120,7 @@ def save_map(fig: Figure, file: Path) -> None:
 
 
 def _stroke_scale(network: Network) -> float:
-    """Return by how much strokes are thinned on a large area: 1 on 2 km, a third on 40 km."""
+    """Return the factor on stroke widths by the size of the area: 1 on 2 km, a third on 40 km."""
     return float(np.clip((2000.0 / np.ptp(network.graph.shape_xy, axis=0).max()) ** 0.37, 0.3, 1.2))
 
 

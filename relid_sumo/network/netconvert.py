@@ -23,7 +23,7 @@ MOST_RUNS = 12
 
 
 # netconvert's OSM types are German country roads; the second file has town speeds (50 km/h) where there is no
-# maxspeed tag; this one lets cars use service roads, which osm.py has chosen or not chosen already.
+# maxspeed tag; this one lets cars use service roads, which osm.py has already selected or left out.
 SERVICE_TYPES = """<types>
     <type id="highway.service" numLanes="1" speed="5.56" priority="1" oneway="false" allow="passenger delivery"/>
     <type id="highway.track" numLanes="1" speed="5.56" priority="1" oneway="false" allow="passenger delivery"/>
@@ -79,7 +79,7 @@ class Builder:
             *("--ramps.guess", "true"),
             *("--osm.turn-lanes", "true"),
             *("--keep-edges.by-vclass", "passenger"),
-            # Signals at stop lines make one with the junction behind them. Nothing is joined beyond that (--tls.join):
+            # Signals at stop lines are merged with the junction behind them. Nothing else is joined (--tls.join):
             # programs over several junctions get a dozen phases, and Mong Kok then loses half as much time again.
             *("--tls.guess-signals", "true"),
             *("--tls.discard-simple", "true"),

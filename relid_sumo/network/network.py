@@ -1,4 +1,4 @@
-"""Road networks: an OSM file becomes a SUMO network that simulates well, kept in a cache."""
+"""Road networks: builds a SUMO network for simulation from an OSM file, and caches it."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ log = logging.getLogger(__name__)
 
 __all__ = ["Network", "NetworkSettings", "build", "find", "match_edge"]
 
-FORMAT = 4  # raise it when a build gives something else for the same input
-# The key of a network of which rules 2 (see NetworkSettings.rules) read nothing otherwise than rules 1: it is the same
-# network as before, so that what was measured on it stays valid.
+FORMAT = 4  # raise it when a build has another result for the same input
+# For the key of a network that rules 1 and rules 2 (see NetworkSettings.rules) read equally: the network has not
+# changed, so that measurements on it stay valid.
 SAME_FORMAT = 2
 MATCH_M = 200.0
 MATCH_DEG = 60.0
@@ -42,15 +42,15 @@ class Network:
     Attributes
     ----------
     name
-        What the user calls it.
+        Its name.
     folder
         Its folder in the cache.
     graph
         The road graph as arrays.
     summary
-        What came in, what was kept, what was left out and why; see summary.json.
+        Input, result and left-out parts of the build, with reasons; the content of summary.json.
     title, description
-        What to call it on maps, and what to know about the area.
+        Title on maps, and description of the area.
     """
 
     name: str
@@ -72,7 +72,7 @@ class Network:
 
     @property
     def attribution(self) -> str:
-        """What has to stand beside everything drawn from this network."""
+        """Attribution that every picture of this network must show."""
         return str(self.summary["attribution"])
 
     @cached_property
@@ -101,7 +101,7 @@ class Network:
 
 
 def match_edge(network: Network, lon: float, lat: float, bearing: float) -> int:
-    """Return the nearest edge that runs in about a given direction.
+    """Return the nearest edge with about a given direction.
 
     Parameters
     ----------
@@ -110,7 +110,7 @@ def match_edge(network: Network, lon: float, lat: float, bearing: float) -> int:
     lon, lat
         Position, degrees.
     bearing
-        Direction of travel, degrees clockwise from north; an edge agrees up to 60 degrees off.
+        Direction of travel, degrees clockwise from north; edges may differ from it by up to 60 degrees.
 
     Raises
     ------
@@ -140,16 +140,16 @@ def find(
     bbox: osm.Box | None = None,
     left_hand: bool | None = None,
 ) -> Network:
-    """Return a network by its name in the catalogue, or by the path of an OSM file; built where it is not in the cache.
+    """Return a network by its name in the catalogue or by the path of an OSM file; build it if it is not cached.
 
     Parameters
     ----------
     name
-        What to call it from now on (after the catalogue or the file where not given).
+        Name of the network. Default: that of the catalogue or of the file.
     bbox
-        West, south, east, north in degrees, in place of the area that it has.
+        West, south, east, north in degrees, instead of its own area.
     left_hand
-        Whether traffic drives on the left, in place of what the position says.
+        Whether traffic drives on the left. Default: by position.
 
     Raises
     ------
@@ -172,21 +172,21 @@ def find(
 
 
 def build(source: Path, settings: NetworkSettings | None = None, *, name: str) -> Network:
-    """Turn an OSM file into a network, or take it from the cache.
+    """Build a network from an OSM file, or return it from the cache.
 
     Parameters
     ----------
     source
         An OSM file.
     settings
-        How to build it.
+        Options of the build.
     name
-        What to call it.
+        Name of the network.
 
     Raises
     ------
     InputError
-        If the file cannot be used, or holds no strongly connected roads.
+        If the file is not usable, or has no strongly connected roads.
     """
     settings = settings or NetworkSettings()
     osm.check_file(source)
@@ -294,10 +294,10 @@ def _make(source: Path, digest: str, settings: NetworkSettings, work: Path, whol
 
 
 def _outcome(extract: osm.Extract, fate: dict[str, dict[int, float]]) -> osm.Tally:
-    """Return ways and km of what went into netconvert, by what became of it.
+    """Return the number of OSM ways, and their km, that netconvert read, by outcome.
 
-    A way of which parts were kept and parts were not counts once, as kept, and its kilometres are shared out by the
-    length of its edges; so ways and km add up to what went in.
+    An OSM way that is only partly in the network counts once, as part of it; its km are divided by the length of its
+    edges. So the sums of OSM ways and km are those of the input.
     """
     tally: osm.Tally = {reason: {"ways": 0, "km": 0.0} for reason in (*fate, netconvert.DROPPED)}
     best: dict[int, str] = {}

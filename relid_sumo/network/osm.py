@@ -1,6 +1,6 @@
-"""OpenStreetMap files: sorted into roads a car may use and the rest, and written clean for netconvert.
+"""OpenStreetMap files: selects the roads that a car may use, and writes them for netconvert.
 
-`relid_sumo.network.osm_file` reads, `relid_sumo.network.osm_rules` says what tags mean. Nothing here needs SUMO.
+`relid_sumo.network.osm_file` reads files, `relid_sumo.network.osm_rules` interprets tags. This module needs no SUMO.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ __all__ = [
 
 Tally = dict[str, dict[str, float]]
 
-UNWANTED = ("change", "placement", "busway")  # change:lanes and the like; lanes of buses are taken away here
+UNWANTED = ("change", "placement", "busway")  # change:lanes and similar tags; lanes of buses are already removed
 UNREAD = {*ACCESS_KEYS, *(f"{key}:{direction}" for key in ACCESS_KEYS for direction in DIRECTIONS)}
 CUT_ID = 10**13  # the second and later pieces of a way are numbered way + k * CUT_ID, away from 0
 ROUNDING_KM = 1e-6
@@ -47,22 +47,22 @@ RULES = 2  # the newest rules for tags (`NetworkSettings.rules`)
 BY_RULES = frozenset({"ways", "barriers", "restrictions"})  # differences that depend on them
 OUTSIDE = "outside the box"
 INCOMPLETE = "nodes missing from the file (straight lines across the gaps)"
-LOSSES = (INCOMPLETE, BARRIER, osm_rules.REVERSIBLE)  # what cars would use if the data said more
+LOSSES = (INCOMPLETE, BARRIER, osm_rules.REVERSIBLE)  # roads that cars would use with more complete data
 
 
 @dataclass
 class Account:
-    """What became of everything that is tagged as a road.
+    """Account of all OSM ways that are tagged as roads.
 
     Attributes
     ----------
     came_in
-        Ways and km of everything tagged as a road, by highway class.
+        Number and km of all OSM ways with a highway tag, by highway class.
     usable
-        The same for what a car may use.
+        The same for OSM ways that a car may use.
     left_out
-        Ways and km that are not used, by reason. A way of which parts are used counts once, where they went; its
-        other kilometres count where they belong. So ways and km of `usable` and `left_out` add up to `came_in`.
+        Number and km of unused OSM ways, by reason. A partly used OSM way counts once, as usable; the km of its other
+        parts count by their reasons. So `usable` and `left_out` add up to `came_in`.
     restrictions_left_out
         Number of turn restrictions not used, by reason.
     missing_nodes
@@ -74,7 +74,7 @@ class Account:
     ignored_tags, ignored_node_tags
         OSM ways a car may use, and their nodes, by the key of a tag that nothing reads.
     differences
-        What is read otherwise than by rules 1: number of ways, barriers, restrictions and records.
+        Differences from rules 1: number of OSM ways, barriers, restrictions and records.
     """
 
     came_in: Tally = field(default_factory=dict)
@@ -89,7 +89,7 @@ class Account:
     differences: dict[str, int] = field(default_factory=dict)
 
     def differ(self, what: str, count: int = 1) -> None:
-        """Count what is read otherwise than by rules 1."""
+        """Count a difference from rules 1."""
         if count:
             self.differences[what] = self.differences.get(what, 0) + count
 
@@ -101,20 +101,20 @@ class Extract:
     Attributes
     ----------
     contents
-        What the file has.
+        Content of the file.
     bounds
-        West, south, east, north of all road nodes in the file, degrees, whatever the box; west > east where the roads
-        lie across the 180th meridian.
+        West, south, east, north of all road nodes in the file, degrees, not only of those in the box; west > east where
+        the roads lie across the 180th meridian.
     pieces
-        What a car may use, in file order.
+        Parts of OSM ways that a car may use, in file order.
     node_position
         Longitude and latitude of every node of the pieces.
     node_tags
-        Tags of those nodes that say something about signals.
+        Tags of those nodes that concern signals.
     restrictions
         Turn restrictions as (from piece, via node, to piece, kind).
     account
-        What became of everything.
+        Account of used and unused OSM ways.
     """
 
     contents: Contents
@@ -151,7 +151,7 @@ def read(source: Path, *, box: Box | None = None, service_roads: bool = False, r
     source
         An OSM file (XML), plain or packed with gzip, bzip2 or xz.
     box
-        West, south, east, north in degrees. A stretch between two nodes is inside where one of them is.
+        West, south, east, north in degrees. A segment between two nodes is inside if one of them is.
     service_roads
         Whether cars use ``highway=service`` and ``highway=track``.
     rules
@@ -199,7 +199,7 @@ def read(source: Path, *, box: Box | None = None, service_roads: bool = False, r
 
 
 def _pieces(way: Way, line: Line, account: Account, *, service_roads: bool, rules: int) -> list[Piece]:
-    """Return the parts of an OSM way that a car may use, and count what becomes of it."""
+    """Return the parts of an OSM way that a car may use, and add it to the account."""
     highway = way.tags["highway"]
     inner, known = float(line.km[line.use].sum()), float(line.km.sum())
     whole = known + line.gap_km
@@ -240,7 +240,7 @@ def _piece_id(way: int, k: int) -> int:
 def _without_barriers(
     contents: Contents, pieces: list[Piece], places: dict[int, tuple[float, float]], account: Account, rules: int
 ) -> list[Piece]:
-    """Return the pieces cut where closed barriers lie, and count what that costs."""
+    """Return the pieces cut at closed barriers, and count the lost length."""
     needed = {node for piece in pieces for node in piece.nodes}
     tags = {node: tags for node, tags in contents.node_tags.items() if node in needed and "barrier" in tags}
     closed = {node for node in tags if osm_rules.closes_road(tags[node])}
@@ -272,12 +272,12 @@ def _numbered(pieces: Iterable[Piece]) -> Iterator[tuple[Piece, int]]:
 
 
 def _signals(contents: Contents, pieces: list[Piece], needed: set[int]) -> dict[int, Tags]:
-    """Return the tags that speak of signals, with those mapped on ways inside an intersection (as in Hong Kong)."""
+    """Return the tags that concern signals, with those mapped on ways inside an intersection (as in Hong Kong)."""
     result = {}
     for node, tags in contents.node_tags.items():
-        kept = {key: value for key, value in tags.items() if key in NODE_TAGS}
-        if kept and node in needed:
-            result[node] = kept
+        found = {key: value for key, value in tags.items() if key in NODE_TAGS}
+        if found and node in needed:
+            result[node] = found
     for piece in pieces:
         inside = piece.tags.get("junction") == "intersection" or piece.tags.get("intersection") == "yes"
         if inside and piece.tags.get("traffic_signals") == "signal":
@@ -294,7 +294,7 @@ def _restrictions(
     for piece in pieces:
         for node in piece.nodes:
             ends.setdefault((piece.way, node), piece.id)
-    kept: list[tuple[int, int, int, str]] = []
+    used: list[tuple[int, int, int, str]] = []
     left_out = Counter[str]()
     for tags, members in contents.restrictions:
         kind, reason = osm_rules.restriction_kind(tags)
@@ -313,9 +313,9 @@ def _restrictions(
             left_out[reason] += 1
             continue
         node = via[0][1]
-        kept += [(ends[start, node], node, ends[stop, node], kind) for start in starts for stop in stops]
+        used += [(ends[start, node], node, ends[stop, node], kind) for start in starts for stop in stops]
     account.restrictions_left_out = dict(left_out)
-    return kept
+    return used
 
 
 def _count(tally: Tally, key: str, ways: int, km: float) -> None:
@@ -325,7 +325,7 @@ def _count(tally: Tally, key: str, ways: int, km: float) -> None:
 
 
 def _differs(ruling: Ruling, earlier: Ruling) -> bool:
-    """Return whether netconvert gets something else by one ruling than by the other."""
+    """Return whether two rulings give netconvert different roads."""
     if ruling.reason or earlier.reason:
         return bool(ruling.reason) != bool(earlier.reason)
     return _written(ruling.tags) != _written(earlier.tags)
@@ -334,8 +334,8 @@ def _differs(ruling: Ruling, earlier: Ruling) -> bool:
 def write(extract: Extract, file: Path) -> None:
     """Write the usable roads as plain .osm for netconvert; the same extract gives the same bytes.
 
-    Left out are access tags, on which `read` has decided (netconvert weighs them differently), and ``change:lanes``: a
-    vehicle that learns its next turn when it enters an edge cannot keep to solid lines, and ends in the wrong lane (on
+    Left out are access tags, which `read` has applied (netconvert reads them differently), and ``change:lanes``: a
+    vehicle that chooses its next edge when it enters an edge cannot obey solid lines, and ends in the wrong lane (on
     Mong Kok 60 times as often).
     """
     with file.open("w", encoding="utf-8") as out:
@@ -358,7 +358,7 @@ def write(extract: Extract, file: Path) -> None:
 
 
 def _written(tags: Tags) -> Tags:
-    """Return the tags of a way that netconvert is to read."""
+    """Return the tags of an OSM way for netconvert."""
     written = {k: v for k, v in tags.items() if k not in UNREAD and not k.startswith(UNWANTED)}
     if tags["highway"] == "road":  # OSM's "class not known", which netconvert does not know either
         written["highway"] = "unclassified"

@@ -21,13 +21,13 @@ class Piece:
     Attributes
     ----------
     id
-        The way's number; a second and later piece of one way gets a number of its own.
+        The number of the OSM way; the second and later pieces of one OSM way have other numbers.
     way
-        The way's number.
+        The number of the OSM way.
     nodes
         Node numbers in order.
     tags
-        The way's tags as the rules leave them.
+        The tags of the OSM way after the rules.
     km
         Length.
     """
@@ -42,16 +42,16 @@ class Piece:
 def cut_at_barriers(
     pieces: Sequence[Piece], positions: dict[int, tuple[float, float]], barriers: set[int]
 ) -> tuple[set[int], list[Piece]]:
-    """Return the barriers that cut something, and the pieces cut where they lie.
+    """Return the barriers that cut roads, and the pieces after the cuts.
 
     Parameters
     ----------
     pieces
-        What cars may use.
+        Pieces that cars may use.
     positions
         Longitude and latitude of the nodes, degrees; the new ends are added.
     barriers
-        Nodes that cars do not pass. One at the end of a road that leads no further cuts nothing.
+        Nodes that are closed to cars. A barrier at a dead end cuts nothing.
     """
     touched = Counter(node for piece in pieces for node in (*piece.nodes[:-1], *piece.nodes[1:]))
     cuts = {node for node in barriers if touched[node] > 1}
@@ -82,7 +82,7 @@ def _parts(piece: Piece, positions: dict[int, tuple[float, float]], cuts: set[in
 
 
 def _shortened(nodes: Sequence[int], positions: dict[int, tuple[float, float]]) -> list[int] | None:
-    """Return a line that ends `BEFORE_M` earlier, at a new node; None where it is not that long."""
+    """Return a line that ends `BEFORE_M` earlier, at a new node; None where it is too short."""
     left, rest = list(nodes), BEFORE_M
     while len(left) > 1:
         start, end = positions[left[-2]], positions[left[-1]]

@@ -1,7 +1,7 @@
-"""Reading OpenStreetMap files: whatever they are packed in, one record of each element, deleted ones left out.
+"""Reads OpenStreetMap files, packed or plain: one record of each element, without deleted elements.
 
-One streaming pass; memory has a position per node, the OSM ways that are tagged as roads, and a number for each other
-one. Nothing here needs SUMO or knows what a tag means.
+It takes one streaming pass. The memory stores a position of each node, the OSM ways with a highway tag, and a number
+of each other OSM way. This module needs no SUMO and does not interpret tags.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from relid_sumo.base.errors import InputError
 
 ENDINGS = tuple(f".osm{xml}{packed}" for xml in ("", ".xml") for packed in ("", ".gz", ".bz2", ".xz"))
 PACKED: dict[bytes, Callable[..., object]] = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ\x00": lzma.open}
-# What a file that is no OSM XML begins with, what it is then, and what to do.
+# First bytes of other files, their kind, and the fix.
 OTHERS = {
     b"PK\x03\x04": ("a zip archive", "unpack it"),
     b"7z\xbc\xaf": ("a 7z archive", "unpack it"),
@@ -41,17 +41,19 @@ ROOTS = {
     "osmChange": "it is a change file, not an extract; apply it to one with `osmium apply-changes`",
     "html": "it is a web page, perhaps a server's error message; fetch the file again",
 }
-MOST_UNPACKED = 100  # times its size that a packed file may have, and ...
-SPARE_BYTES = 64 * 2**20  # ... this more: map data have about 15 times
+MOST_UNPACKED = 100  # largest ratio of unpacked to packed size, after ...
+SPARE_BYTES = 64 * 2**20  # ... this allowance; map data have a ratio of about 15
 QUERY = "ask Overpass for the nodes too: `(way[highway](S,W,N,E);>;);out body;`, or for `out body geom;`"
 
 NODE_TAGS = frozenset(
     {"highway", "crossing", "crossing:signals", "traffic_signals", "traffic_signals:direction", "direction"}
 )
 BARRIER_TAGS = frozenset({"barrier", "motorcar", "motor_vehicle", "vehicle", "access"})
-EDITS = frozenset({"modify", "delete"})  # JOSM's marks of what is not uploaded yet: it is newer than its version says
+EDITS = frozenset(
+    {"modify", "delete"}
+)  # JOSM's marks of elements that are not uploaded yet: they are newer than their version
 REPEATED, CONFLICT, OLDER = "repeated", "with the same version and other content", "older versions"
-FROM_GEOMETRY = -1  # rank of a position that stands in a way, not in a node of its own
+FROM_GEOMETRY = -1  # rank of a position in an OSM way, without a node element
 
 Tags = dict[str, str]
 Member = tuple[str, str, int]  # role, type, number
@@ -68,20 +70,20 @@ class Way:
 
 @dataclass(frozen=True)
 class Contents:
-    """What an OSM file has about roads.
+    """Content of an OSM file that concerns roads.
 
     Attributes
     ----------
     source
         The file.
     generator
-        What its ``<osm>`` tag names as the writer.
+        Program that wrote the file, by its ``<osm>`` tag.
     remarks
-        The server's remarks; Overpass says here that an answer is incomplete.
+        The server's remarks; Overpass reports incomplete answers here.
     node_id, lon, lat
         Numbers, rising, and degrees of the nodes, shape (N,).
     node_tags
-        Tags of nodes that say something about signals, crossings and barriers.
+        Tags of nodes that concern signals, crossings and barriers.
     other_node_keys
         Keys of the other tags of nodes.
     ways
@@ -89,8 +91,8 @@ class Contents:
     restrictions
         Tags and members of turn restrictions.
     elements
-        By node, way and relation: how many ``elements`` count, and how many records are ``repeated``, of the same
-        version as the one that counts (``with the same version and other content``), ``older versions`` or ``deleted``.
+        By node, way and relation: number of valid ``elements``, and number of records that are ``repeated``, of the
+        same version as the valid one (``with the same version and other content``), ``older versions`` or ``deleted``.
     relation_types
         Relations that are no turn restriction, by their type.
     """
@@ -121,7 +123,7 @@ class Contents:
 
 
 def is_osm(path: Path) -> bool:
-    """Return whether a name means an OSM file: by its ending, or because the file it names begins like one."""
+    """Return whether a path is an OSM file, by its ending or by its first bytes."""
     if path.name.lower().endswith(ENDINGS):
         return True
     if path.suffix == ".toml" or not path.is_file():
@@ -142,10 +144,10 @@ def check_file(source: Path) -> None:
 
 
 def parse(source: Path) -> Contents:
-    """Read an OSM file: XML, plain or packed with gzip, bzip2 or xz, whatever its name.
+    """Read an OSM file: XML, plain or packed with gzip, bzip2 or xz, with any name.
 
-    Of several records of an element the highest version counts, and the last of equals (a history lists them in order).
-    What Overpass writes with ``out geom`` (positions in the ways) is read too.
+    Of several records of an element, the highest version is valid, and the last one of equal versions (a history lists
+    them in order). Positions in OSM ways, as Overpass writes them with ``out geom``, are also read.
 
     Raises
     ------
@@ -159,7 +161,7 @@ def parse(source: Path) -> Contents:
     parser.CharacterDataHandler = records.text
 
     def doctype(name: str, _system: str | None, _public: str | None, has_entities: int) -> None:
-        if name.lower() != "html" or has_entities:  # the first tag of a web page says that it is one
+        if name.lower() != "html" or has_entities:  # the root tag of a web page identifies it
             line = parser.CurrentLineNumber
             raise InputError(f"{source}, line {line}: a document type (<!DOCTYPE>), which no OSM file has; remove it")
 
@@ -181,7 +183,7 @@ def parse(source: Path) -> Contents:
 
 
 class _Bounded:
-    """A packed file that is read no further than map data of its size can reach."""
+    """A packed file with a limit on its unpacked size."""
 
     def __init__(self, source: Path, stream: IO[bytes]) -> None:
         self._source, self._stream = source, stream
@@ -192,12 +194,15 @@ class _Bounded:
         content = self._stream.read(size)
         self._left -= len(content)
         if self._left < 0:
-            raise InputError(f"{self._source}: more than {MOST_UNPACKED} times its size when unpacked: no map data")
+            raise InputError(
+                f"{self._source}: more than {MOST_UNPACKED} times its size when unpacked: no map data; "
+                "fetch the file again"
+            )
         return content
 
 
 def _open(source: Path) -> IO[bytes]:
-    """Open a file for what is in it, by its first bytes."""
+    """Open a file by its kind, which its first bytes show."""
     check_file(source)
     try:
         with source.open("rb") as stream:
@@ -205,11 +210,11 @@ def _open(source: Path) -> IO[bytes]:
         for magic, opener in PACKED.items():
             if head.startswith(magic):
                 return cast("IO[bytes]", opener(source, "rb"))
-        what, mend = next((note for magic, note in OTHERS.items() if head.lstrip().startswith(magic)), ("", ""))
+        what, fix = next((note for magic, note in OTHERS.items() if head.lstrip().startswith(magic)), ("", ""))
         if b"OSMHeader" in head:
-            what, mend = PBF
+            what, fix = PBF
         if what:
-            raise InputError(f"{source}: this file is {what}; OSM XML is needed: {mend}")
+            raise InputError(f"{source}: this file is {what}; OSM XML is needed: {fix}")
         return source.open("rb")
     except OSError as error:
         raise InputError(f"{source}: cannot be opened: {error.strerror}") from None
@@ -217,7 +222,7 @@ def _open(source: Path) -> IO[bytes]:
 
 @dataclass
 class _Records:
-    """What the parser collects; `start`, `end` and `text` are its handlers."""
+    """Records that the parser collects; `start`, `end` and `text` are its handlers."""
 
     source: Path
     root: str = ""
@@ -228,7 +233,7 @@ class _Records:
     lon: array[float] = field(default_factory=lambda: array("d"))
     lat: array[float] = field(default_factory=lambda: array("d"))
     node_tags: dict[int, tuple[int, Tags, tuple[str, ...]]] = field(default_factory=dict)
-    key_lists: dict[tuple[str, ...], tuple[str, ...]] = field(default_factory=dict)  # nodes share equal ones
+    key_lists: dict[tuple[str, ...], tuple[str, ...]] = field(default_factory=dict)  # shared by nodes with equal lists
     newest: dict[str, dict[int, int]] = field(default_factory=lambda: {"way": {}, "relation": {}})
     deleted: dict[str, set[int]] = field(default_factory=lambda: {"way": set(), "relation": set()})
     ways: dict[int, Way] = field(default_factory=dict)
@@ -309,12 +314,12 @@ class _Records:
 
     def _end_node(self) -> None:
         if self._tags and self._rank >= self.node_tags.get(self._id, (-1,))[0]:
-            kept = {k: v for k, v in self._tags.items() if k in NODE_TAGS or k in BARRIER_TAGS}
-            others = tuple(k for k in self._tags if k not in kept)
-            self.node_tags[self._id] = self._rank, kept, self.key_lists.setdefault(others, others)
+            read = {k: v for k, v in self._tags.items() if k in NODE_TAGS or k in BARRIER_TAGS}
+            others = tuple(k for k in self._tags if k not in read)
+            self.node_tags[self._id] = self._rank, read, self.key_lists.setdefault(others, others)
 
     def _counts(self, name: str) -> bool:
-        """Return whether this record of a way or relation replaces the ones before it, and count what is lost."""
+        """Return whether this record of a way or relation replaces the ones before it, and count lost records."""
         before = self.newest[name].get(self._id)
         if before is not None:
             self.lost[name][self._lost(name) if before // 2 == self._rank // 2 else OLDER] += 1
@@ -325,7 +330,7 @@ class _Records:
         return True
 
     def _lost(self, name: str) -> str:
-        """Return what a second record of the same version is."""
+        """Return the kind of a second record of the same version."""
         if name == "relation":
             before = self.restrictions.get(self._id)
             same = before is None or before == (self._tags, self._members)
@@ -353,7 +358,7 @@ class _Records:
 
     def contents(self) -> Contents:
         ids, rank = (np.frombuffer(a, dtype=np.int64) for a in (self.node_id, self.node_rank))
-        order = np.lexsort((-np.arange(len(ids)), -rank, ids))  # of a node, what counts first
+        order = np.lexsort((-np.arange(len(ids)), -rank, ids))  # the valid record of each node first
         first = np.ones(len(ids), dtype=np.bool_)
         first[1:] = ids[order][1:] != ids[order][:-1]
         chosen = order[first]
@@ -391,8 +396,8 @@ class _Records:
         at, known = contents.find(tagged)
         for node, i, here in zip(tagged.tolist(), at.tolist(), known.tolist(), strict=True):
             if here and best[i] == self.node_tags[node][0]:  # else its newest version has no such tag
-                _, kept, others = self.node_tags[node]
-                contents.node_tags.update({node: kept} if kept else {})
+                _, read, others = self.node_tags[node]
+                contents.node_tags.update({node: read} if read else {})
                 contents.other_node_keys.update({node: others} if others else {})
         return contents
 

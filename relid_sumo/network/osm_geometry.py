@@ -31,7 +31,7 @@ class Line:
     km
         Length of each segment, 0 where a node is missing; shape (n - 1,).
     gap_km
-        Straight length across missing nodes. What lies beyond the first and the last known node is not known.
+        Straight length across missing nodes. The length beyond the first and the last known node is unknown.
     missing
         Number of nodes that are missing.
     """
@@ -44,7 +44,7 @@ class Line:
 
     @property
     def outside(self) -> bool:
-        """Whether it has a place, and none in the box."""
+        """Whether it has known nodes, and none of its segments is in the box."""
         return self.missing < len(self.nodes) and not self.use.any() and len(self.use) > 0
 
     def runs(self) -> list[tuple[int, int]]:
@@ -112,12 +112,12 @@ def check_box(box: Box) -> None:
 
 
 def parse_box(text: str) -> Box:
-    """Return the box that ``W,S,E,N`` spells.
+    """Return the box of a text ``W,S,E,N``.
 
     Raises
     ------
     InputError
-        If it is anything else.
+        The text is not such a box.
     """
     try:
         west, south, east, north = (float(part) for part in text.split(","))

@@ -1,4 +1,4 @@
-"""How many lanes of an OSM way cars have: counts bounded by the road's class, and lanes that are closed to them."""
+"""Lanes of an OSM way for cars: counts within the limits of the road's class, without lanes that are closed to cars."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ UNCLEAR = "access by lane ignored: it does not fit the number of lanes"
 
 
 def tidy(tags: Tags, notes: list[str]) -> None:
-    """Replace counts of lanes that are no whole number, and take out those that no road of the class has."""
+    """Replace lane counts that are not whole numbers, and remove those outside the limits of the road's class."""
     for key in COUNTS:
         if key in tags:
             matches = [COUNT.fullmatch(part.strip()) for part in tags[key].split(";")]
@@ -48,7 +48,7 @@ def tidy(tags: Tags, notes: list[str]) -> None:
 
 
 def keep_direction(tags: Tags, direction: str) -> None:
-    """Give a way that becomes one-way the lanes of the direction that is left."""
+    """Set the lanes of an OSM way that becomes one-way to those of the remaining direction."""
     other = "backward" if direction == "forward" else "forward"
     lanes = lanes_of(tags, f":{direction}")
     for key in [key for key in tags if key.endswith(f":lanes:{other}") or key == f"lanes:{other}"]:
@@ -61,7 +61,7 @@ def keep_direction(tags: Tags, direction: str) -> None:
 
 
 def lanes_of(tags: Tags, side: str) -> int:
-    """Return the number of lanes of a direction (``":forward"``), or of a one-way way (``""``); 0 where unknown."""
+    """Return the number of lanes of a direction (``":forward"``), or of a one-way road (``""``); 0 where unknown."""
     both = _count(tags.get("lanes", ""))
     if not side:
         return both or _count(tags.get("lanes:forward", "")) or _count(tags.get("lanes:backward", ""))
@@ -75,10 +75,10 @@ def _count(text: str) -> int:
 
 
 def take_away(tags: Tags, notes: list[str], open_value: Callable[[str], bool]) -> bool:
-    """Take away the lanes that are closed to cars; return whether any direction is left.
+    """Remove the lanes that are closed to cars; return whether a direction remains.
 
-    A lane is closed where the most specific access list says so, or, where none speaks of it, where it is designated
-    to buses. Where there are no lists, ``lanes:bus``, ``lanes:psv`` and ``busway=lane`` say how many there are.
+    A lane is closed where the most specific access list closes it, or, without an entry in such lists, where it is
+    designated to buses. Without lists, ``lanes:bus``, ``lanes:psv`` and ``busway=lane`` give the number of bus lanes.
     """
     one_way = tags.get("oneway") in ("yes", "true", "1", "-1", "reverse") or (
         "oneway" not in tags
@@ -101,7 +101,7 @@ def take_away(tags: Tags, notes: list[str], open_value: Callable[[str], bool]) -
                 continue
             left[side] = total - bus
             for form in forms:
-                tags.pop(f"turn:lanes{form}", None)  # which lane is the buses' is not said
+                tags.pop(f"turn:lanes{form}", None)  # the position of the bus lane is unknown
     if not one_way and any(f"{key}:lanes" in tags for key in (*LISTS, *BUS_LISTS)):
         notes.append(UNCLEAR)  # on a street with two directions a list needs one
     if not left and any("lane" in tags.get(key, "") for key in BUSWAYS):
@@ -113,7 +113,7 @@ def take_away(tags: Tags, notes: list[str], open_value: Callable[[str], bool]) -
 
 
 def _closed_by_lists(tags: Tags, forms: list[str], open_value: Callable[[str], bool]) -> list[bool] | None:
-    """Return which lanes are closed to cars; None where no list says anything, or lists have different lengths."""
+    """Return which lanes are closed to cars; None without lists, or where lists have different lengths."""
     lists = {
         key: tags[f"{key}:lanes{form}"].split("|")
         for form in reversed(forms)
@@ -131,7 +131,7 @@ def _closed_by_lists(tags: Tags, forms: list[str], open_value: Callable[[str], b
 
 
 def _bus_lanes(tags: Tags, forms: list[str], *, one_way: bool) -> int:
-    """Return how many lanes of a direction are the buses', by counts."""
+    """Return the number of bus lanes of a direction, by counts."""
     counted = max(_count(tags.get(f"lanes:{key}{form}", "")) for key in BUS_LISTS[:2] for form in forms)
     if counted:
         return counted
@@ -140,7 +140,7 @@ def _bus_lanes(tags: Tags, forms: list[str], *, one_way: bool) -> int:
 
 
 def _filter(tags: Tags, forms: list[str], shut: list[bool]) -> None:
-    """Take closed lanes out of the lists of what the lanes are for (``turn:lanes``)."""
+    """Remove closed lanes from the lists by lane (``turn:lanes``)."""
     for form in forms:
         for key in [key for key in tags if key.endswith(f":lanes{form}")]:
             values = tags[key].split("|")

@@ -1,7 +1,7 @@
-"""What the tags of OSM ways, nodes and turn restrictions mean for a car.
+"""Rules for the tags of OSM ways, nodes and turn restrictions, for a car.
 
-Each rule is documented in docs/scenarios.md. A tag that a rule replaces, or that nothing here and nothing in netconvert
-reads, is counted, so that the summary of a network accounts for it.
+Each rule is documented in docs/scenarios.md. Tags that a rule replaces, and tags that neither these rules nor
+netconvert read, are counted in the summary of a network.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ ONEWAYS = {
     **dict.fromkeys(("no", "false", "0"), "no"),
 }
 CHANGING = frozenset({"reversible", "alternating"})
-ONE_WAY_CLASSES = frozenset({"motorway", "motorway_link"})  # netconvert's types say so
+ONE_WAY_CLASSES = frozenset({"motorway", "motorway_link"})  # as in netconvert's types
 ROUNDABOUTS = frozenset({"roundabout", "circular"})
 
-# Barriers that no car passes, unless a tag for cars says that it may. All others (gates, toll booths, kerbs ...) are
-# passed unless a tag says that cars may not.
+# Barriers that are closed to cars unless a tag opens them. All others (gates, toll booths, kerbs ...) are open unless
+# a tag closes them.
 SOLID = frozenset(
     """
     bollard block chain cycle_barrier motorcycle_barrier stile turnstile kissing_gate full-height_turnstile horse_stile
@@ -51,7 +51,7 @@ NO_ACCESS = "no access for cars (private, no, ...)"
 REVERSIBLE = "reversible or alternating: no fixed direction"
 BARRIER = "at closed barriers (both sides end 3 m before them)"
 
-# What is read of the tags of an OSM way, by the rules here or by netconvert.
+# Tags of an OSM way that these rules or netconvert read.
 READ = {
     "highway", "junction", "area", "name", "layer", "intersection", "traffic_signals", *SPEED_KEYS, *ONEWAY_KEYS,
     *ACCESS_KEYS, *(f"{key}:{direction}" for key in ACCESS_KEYS for direction in DIRECTIONS), *osm_lanes.KEYS,
@@ -60,14 +60,14 @@ READ = {
 
 @dataclass(frozen=True)
 class Ruling:
-    """What is decided on an OSM way.
+    """Decision on an OSM way.
 
     Attributes
     ----------
     reason
         Why a car may not use it; empty where it may.
     tags
-        Its tags as netconvert is to read them.
+        Its tags for netconvert.
     notes
         The rules that replaced or left out a tag, each once.
     """
@@ -78,12 +78,12 @@ class Ruling:
 
 
 def rule_way(given: Tags, *, service_roads: bool = False) -> Ruling:
-    """Return what a car may do on an OSM way.
+    """Return the ruling on an OSM way for cars.
 
     Parameters
     ----------
     given
-        Tags of a way with a highway tag.
+        Tags of an OSM way with a highway tag.
     service_roads
         Whether cars use ``highway=service`` and ``highway=track``.
     """
@@ -116,7 +116,7 @@ def rule_way(given: Tags, *, service_roads: bool = False) -> Ruling:
 
 
 def earlier_ruling(given: Tags, *, service_roads: bool) -> Ruling:
-    """Return what rules 1 decide: without directions, lanes and speeds."""
+    """Return the ruling of rules 1, which ignore directions, lanes and speeds."""
     ruling = rule_way({"highway": given["highway"], **({"area": given["area"]} if "area" in given else {})},
                       service_roads=service_roads)  # fmt: skip
     access = next((given[key] for key in ACCESS_KEYS if key in given), "yes")
@@ -125,7 +125,7 @@ def earlier_ruling(given: Tags, *, service_roads: bool) -> Ruling:
 
 
 def open_value(value: str) -> bool:
-    """Return whether an access tag's value (``yes;destination`` too) lets cars in."""
+    """Return whether the value of an access tag (also a list: ``yes;destination``) permits cars."""
     return any(part.strip() in OPEN_TO_CARS for part in value.lower().split(";"))
 
 
@@ -156,7 +156,7 @@ def _of_cars(key: str) -> bool:
 
 
 def _directions(tags: Tags, notes: list[str]) -> str:
-    """Settle the tag ``oneway`` by all that speaks of directions; return why no direction is open, or nothing."""
+    """Set the tag ``oneway`` from all tags about directions; return the reason where no direction is open, else ""."""
     key = next((key for key in ONEWAY_KEYS if tags.get(key, "").strip()), "oneway")
     value = tags.get(key, "").strip().lower()
     if value in CHANGING:
@@ -174,8 +174,8 @@ def _directions(tags: Tags, notes: list[str]) -> str:
         notes.append(f"{key} decides the direction for cars")
     elif value and tags["oneway"] not in ONEWAYS:  # Yes, YES, " yes"
         tags["oneway"] = said
-    ways = {"yes": {"forward"}, "-1": {"backward"}, "no": set(DIRECTIONS)}
-    lawful = ways.get(said, {"forward"} if implied else set(DIRECTIONS))
+    directions = {"yes": {"forward"}, "-1": {"backward"}, "no": set(DIRECTIONS)}
+    lawful = directions.get(said, {"forward"} if implied else set(DIRECTIONS))
     free = {direction for direction in lawful if open_to_cars(tags, direction)}
     if not free:
         return NO_ACCESS
@@ -212,12 +212,12 @@ def restriction_kind(tags: Tags) -> tuple[str, str]:
 
 
 def ignored(tags: Iterable[str]) -> list[str]:
-    """Return the keys of an OSM way that nothing reads."""
+    """Return the keys of an OSM way that no rule reads."""
     return [key for key in tags if key not in READ and not (key.endswith(":conditional") and _of_cars(key))]
 
 
 def earlier_restriction_kind(tags: Tags) -> str:
-    """Return the kind as which rules 1 use a turn restriction; empty where they do not."""
+    """Return the kind of a turn restriction by rules 1; empty where they ignore it."""
     kind = tags.get("restriction:motorcar") or tags.get("restriction", "")
     bound = tags.get("type") == "restriction" and kind.startswith(("no_", "only_"))
     return kind if bound and "motorcar" not in tags.get("except", "") else ""

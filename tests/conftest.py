@@ -244,7 +244,7 @@ def write_run() -> Callable[..., Path]:
         routes = {
             "network": f"{scenario} town",
             "network_key": f"{scenario}-roads",
-            "attribution": "drawn by nobody",
+            "attribution": "drawn by a test",
             "roads": lines,
             "speed_class": [i % 5 for i in range(len(lines))],
             "traffic_seed": 200,

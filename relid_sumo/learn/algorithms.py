@@ -109,7 +109,7 @@ def build(setup: LearnerSetup, checkpoint: Mapping[str, Any] | None) -> Learner:
     Raises
     ------
     InputError
-        The algorithm is the user's own and is none, or what it needs is missing.
+        The user's own algorithm is not valid, or a file or package that it needs is missing.
     """
     name = setup.settings.algo
     learner: Learner = extension.load(find(name).build, "algorithm")(setup, checkpoint)

@@ -15,7 +15,7 @@ from relid_sumo.network.graph import RoadGraph
 WRONG_LANE = re.compile(r"Teleporting vehicle '[^']*'; waited too long \(wrong lane\), lane='(.*)_\d+'")
 DURATION_S = 600.0
 TELEPORT_S = 120.0  # longer than any red, see netconvert.LONGEST_CYCLE_S
-METRES_PER_VEHICLE = 400.0  # length of road per vehicle under way: light to moderate traffic
+METRES_PER_VEHICLE = 400.0  # length of road per driving vehicle: light to moderate traffic
 MOST_RUNNING = 1000.0  # bounds the cost on large networks
 DELAY = 1.5  # a trip takes about this many times its free-flow time
 WALK_EDGES = 25

@@ -1,4 +1,4 @@
-"""Drives plans: a prepared scenario, the processes that simulate it, and the policies of all other agents."""
+"""Drives plans: a prepared scenario, its simulation processes, and the policies of all other agents."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Present:
 
 @dataclass(frozen=True, eq=False)
 class Bench:
-    """Everything that is needed to drive plans and to measure them.
+    """Scenario, processes, settings and policies to drive plans with.
 
     Attributes
     ----------

@@ -74,7 +74,7 @@ def check(ask: Ask, settings: SedSettings, scenario: Scenario) -> tuple[str, Iso
     Raises
     ------
     InputError
-        There is no such provider, it lacks what it needs, or a model's programs cannot be isolated here.
+        There is no such provider, it lacks a setting that it needs, or a model's programs cannot be isolated here.
     """
     recorded = scenario.folder / ANSWERS
     name = ask.name or ("recorded" if recorded.is_dir() else "template")

@@ -81,7 +81,7 @@ def renew(
 def _confirmed(
     bench: Bench, routes: Sequence[Route], rivals: Sequence[Routes], simulator: Simulator
 ) -> tuple[Route, ...]:
-    """Return the routes, with those of rivals where they are better by more than the standard error."""
+    """Return the routes; a rival replaces them where it is better by more than the standard error."""
     now = dict(enumerate(routes))
     if rivals:
         plans = [Policy("fixed", routes=now | rival) for rival in [{}, *rivals]]

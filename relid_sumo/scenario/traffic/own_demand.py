@@ -1,8 +1,8 @@
-"""A scenario's own route file, as SUMO may read it: rewritten from lists of elements, attributes and parameters.
+"""A scenario's own route file, rewritten so that SUMO may read it: from lists of elements, attributes and parameters.
 
 SUMO writes and reads files that a route file names (``device.ssm.file``, ``<include>``, outputs of additional
-elements), so a route file of somebody else is a program. What describes vehicles and persons is on the lists below and
-passes unchanged; everything else is refused by name, with its line. SUMO only sees the rewritten copy in the cache.
+elements), so a route file of another person is a program. Descriptions of vehicles and persons are on the lists below and
+pass unchanged; all else is refused by name, with its line. SUMO only reads the rewritten copy in the cache.
 """
 
 from __future__ import annotations
@@ -184,12 +184,12 @@ def digest(file: Path) -> str:
 
 
 def cleaned(file: Path) -> Path:
-    """Return a route file as SUMO may read it, made and cached on first use.
+    """Return a route file that SUMO may read, rewritten and cached at first use.
 
     Raises
     ------
     InputError
-        It is not XML, too large, or something in it is not on the lists; the message names it and its line.
+        It is not XML or too large, or a part of it is not on the lists; the message names the part and its line.
     """
     target = cache.cache_file("demand", "own", [FORMAT, digest(file)], ".rou.xml")
     if not target.is_file():
@@ -203,7 +203,7 @@ def cleaned(file: Path) -> Path:
 
 
 class _Rewriter:
-    """One pass over a route file: what is on the lists goes to `out`, anything else ends it."""
+    """One pass over a route file: parts on the lists are written to `out`, any other part raises an error."""
 
     def __init__(self, file: Path, out: IO[str]) -> None:
         self._file, self._out = file, out

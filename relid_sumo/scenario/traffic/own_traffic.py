@@ -1,4 +1,4 @@
-"""A scenario's own demand as SUMO runs it: how many vehicles there are, which were dropped, and what each drove."""
+"""A scenario's own demand as SUMO runs it: numbers of vehicles, dropped vehicles, and driven routes."""
 
 from __future__ import annotations
 
@@ -16,8 +16,10 @@ from relid_sumo.scenario.settings import Scenario
 from relid_sumo.scenario.traffic.demand import own_file, routes
 from relid_sumo.scenario.traffic.sumo_options import AGENT_TYPE, REROUTING_TYPE, simulation_options
 
-FORMAT = 1  # part of the cache key: raise it when what is cached changes its meaning
-TAKEN_TYPES = frozenset({AGENT_TYPE, REROUTING_TYPE, "DEFAULT_VEHTYPE"})  # of the agents, and what theirs are made from
+FORMAT = 1  # part of the cache key: raise it when the meaning of the cached values changes
+TAKEN_TYPES = frozenset(
+    {AGENT_TYPE, REROUTING_TYPE, "DEFAULT_VEHTYPE"}
+)  # types of the agents, and the type that theirs derive from
 SHOWN = 5  # ids in a message
 CLOCK = re.compile(r"(?:(\d+):)?(\d+):(\d+):(\d+(?:\.\d+)?)")
 WARNING = re.compile(r"Warning: ((?:Vehicle|Person|Flow|Trip|Transportable|Container|No ).*)")
@@ -25,18 +27,18 @@ WARNING = re.compile(r"Warning: ((?:Vehicle|Person|Flow|Trip|Transportable|Conta
 
 @dataclass(frozen=True)
 class OwnTraffic:
-    """What SUMO makes of a route file in one episode without agents.
+    """Result of a route file in one episode without agents.
 
     Attributes
     ----------
     loaded, departed, waiting
-        Vehicles that SUMO loaded until the end of the episode, those that departed, and those that still wait for room.
+        Vehicles that SUMO loaded until the end of the episode, those that departed, and those that still wait to be inserted.
     persons
         Persons that were loaded.
     clashes
-        Ids of vehicles that agents have too.
+        Ids of vehicles that are also ids of agents.
     said
-        What SUMO said first of a vehicle that it dropped; empty where it said nothing.
+        SUMO's first warning about a dropped vehicle; empty without a warning.
     """
 
     loaded: int
@@ -48,7 +50,7 @@ class OwnTraffic:
 
     @property
     def dropped(self) -> int:
-        """Vehicles that SUMO dropped: their mode is not allowed on a lane of their route, or they have none."""
+        """Vehicles that SUMO dropped: their mode is not allowed on a lane of their route, or they have no route."""
         return self.loaded - self.departed - self.waiting
 
     def describe(self) -> str:
@@ -65,12 +67,12 @@ def measured(scenario: Scenario, network: Network, checksum: str) -> OwnTraffic:
     Parameters
     ----------
     checksum
-        As `demand.own_demand`.
+        As `demand.own_demand` returns it.
 
     Raises
     ------
     InputError
-        SUMO cannot run the route file; the message has its own line.
+        SUMO cannot run the route file; the message contains SUMO's own line.
     """
     seed, names = scenario.seeds.training[0], sorted(trip.id for trip in scenario.trips)
     timing = [scenario.end_s, scenario.step_length_s, scenario.teleport_after_s]
@@ -112,12 +114,12 @@ def check(scenario: Scenario, network: Network, checksum: str) -> OwnTraffic:
     Parameters
     ----------
     checksum
-        As `demand.own_demand`.
+        As `demand.own_demand` returns it.
 
     Raises
     ------
     InputError
-        SUMO cannot run it, or ids in it are those of the agents.
+        SUMO cannot run it, or it uses ids or vehicle types of the agents.
     """
     file = own_file(scenario)
     cleaned = routes(scenario, network, scenario.seeds.training[0])
@@ -137,21 +139,21 @@ def check(scenario: Scenario, network: Network, checksum: str) -> OwnTraffic:
 
 
 def record(file: Path) -> list[str]:
-    """Return SUMO's options that write what every vehicle drove, with the departure that it wished."""
+    """Return SUMO's options that write every vehicle's driven route, with its planned departure."""
     flags = ("write-unfinished", "intended-depart")
     return ["--vehroute-output", str(file), *(f"--vehroute-output.{flag}" for flag in flags)]
 
 
 def driven(file: Path) -> list[ET.Element]:
-    """Return the vehicles of a file that `record` has made SUMO write, by departure, each with the route it drove.
+    """Return the vehicles of a file of `record` by departure, each with its driven route.
 
-    Vehicles that wait for a person (``depart="triggered"``) are left out: how long they take depends on the person.
+    Vehicles that wait for a person (``depart="triggered"``) are left out: their time depends on the person.
     """
     found = []
     for vehicle in _elements(file, {"vehicle"}):
         if not math.isnan(seconds(vehicle.get("depart", ""))):
             for choice in vehicle.findall("routeDistribution"):
-                vehicle.append(choice.findall("route")[-1])  # the one driven comes after those that it replaced
+                vehicle.append(choice.findall("route")[-1])  # the driven route follows those that it replaced
                 vehicle.remove(choice)
             found.append(vehicle)
     return sorted(found, key=lambda vehicle: (seconds(vehicle.get("depart", "")), vehicle.get("id", "")))
@@ -163,7 +165,7 @@ def types(file: Path) -> list[ET.Element]:
 
 
 def seconds(text: str) -> float:
-    """Return a time of a route file in s, from seconds or ``(d:)h:m:s``; nan for ``triggered`` and the like."""
+    """Return a time of a route file in s, from seconds or ``(d:)h:m:s``; nan for other words, such as ``triggered``."""
     if clock := CLOCK.fullmatch(text.strip()):
         days, hours, minutes, rest = (float(part or 0) for part in clock.groups())
         return ((days * 24 + hours) * 60 + minutes) * 60 + rest
@@ -174,7 +176,7 @@ def seconds(text: str) -> float:
 
 
 def _elements(file: Path, tags: set[str], *, whole: bool = False) -> list[ET.Element]:
-    """Return the elements of a file with some tags; only those directly below its root where asked for."""
+    """Return the elements of a file with some tags; with `whole`, only those directly below its root."""
     depth, found = 0, list[ET.Element]()
     for event, element in ET.iterparse(file, events=("start", "end")):
         depth += 1 if event == "start" else -1

@@ -1,1 +1,1 @@
-"""Running planning programs and checking what they return."""
+"""Runs planning programs, and checks and measures their plans."""

@@ -1,4 +1,4 @@
-"""What a planning program gets: the network, its trips and the traffic. Stands alone: the standard library and no more.
+"""The input of planning programs: network, trips and traffic. This module imports only the standard library.
 
 `objects` makes them from JSON, for the call ``plan(network, trips, traffic)``. Times are in s since the agents' time 0,
 lengths in m.
@@ -15,8 +15,8 @@ from typing import Any
 
 Weight = Mapping[str, float] | Callable[[str], float] | None
 
-PENALTY = 1.5  # what a used edge costs more when looking for the next clearly different path
-MOST_SHARED = 0.7  # paths that share less than this of their length are clearly different
+PENALTY = 1.5  # factor on the cost of used edges in the search for the next clearly different path
+MOST_SHARED = 0.7  # largest shared share of length of clearly different paths
 
 
 class Network:
@@ -46,12 +46,12 @@ class Network:
         self.end = {edge: (x, y) for edge, (x, y) in zip(self.edges, data["end"], strict=True)}
         self.free_flow = {edge: self.length[edge] / self.speed[edge] for edge in self.edges}
         self.successors = {
-            edge: [self.edges[i] for i in ways] for edge, ways in zip(self.edges, data["successors"], strict=True)
+            edge: [self.edges[i] for i in row] for edge, row in zip(self.edges, data["successors"], strict=True)
         }
         self._predecessors: dict[str, list[str]] = {edge: [] for edge in self.edges}
         for edge in self.edges:
-            for way in self.successors[edge]:
-                self._predecessors[way].append(edge)
+            for after in self.successors[edge]:
+                self._predecessors[after].append(edge)
 
     def shortest_path(self, origin: str, destination: str, weight: Weight = None) -> list[str]:
         """Return the cheapest path, both ends included; [] where there is none.
@@ -190,7 +190,7 @@ class Tried:
 
 @dataclass(frozen=True)
 class Trip:
-    """One vehicle: its name, first and last edge, wished departure [s], and the routes tried so far, best first."""
+    """One vehicle: its name, first and last edge, planned departure [s], and the routes tried so far, best first."""
 
     id: str
     origin: str

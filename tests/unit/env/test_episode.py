@@ -241,7 +241,7 @@ def test_a_trip_between_neighbouring_edges_has_a_scale(toy_task: Make) -> None:
 def test_an_episode_without_observations_does_not_read_the_traffic(crossing: RoutingTask) -> None:
     class Blind(ToyBridge):
         def travel_time(self, edge: str, vehicle: str, *, smoothed: bool) -> float:
-            raise AssertionError("nobody asked for it")
+            raise AssertionError("no decision is expected")
 
     episode = Episode(crossing, Blind(crossing.graph), observe=False)
     choose = Policy("shortest").start()

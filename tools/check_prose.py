@@ -51,7 +51,7 @@ RULES: tuple[tuple[str, str, str], ...] = (
     ("strict", r"beside", "compared with, in addition to, next to"),
     ("holds", r"holds(?! a lock)", "contains, stores, is true"),
     ("way", r"(?<!osm )(?<!one-)(?<!two-)(?<!right of )ways?(?! with a highway tag)", "route, next edge, manner"),
-    ("who", r"who (has|does|is)|whoever|(?<!')nobody", "the noun: the agent, the vehicle, no agent"),
+    ("who", r"who (has|is|does(?! not arrive))|whoever|(?<!')nobody", "the noun: the agent, the vehicle, no agent"),
     ("strict", r"told (how|what|where|why|whether)", "shown, reported, given"),
     ("strict", r"(on trial|worth a try|held plans?|scores held)", "candidate, best plan, best score"),
     ("kept", r"kept (in|with|for|until|as|unedited|between|there|too|what)", "stored, cached, unchanged"),

@@ -32,7 +32,8 @@ class OwnTraffic:
     Attributes
     ----------
     loaded, departed, waiting
-        Vehicles that SUMO loaded until the end of the episode, those that departed, and those that still wait to be inserted.
+        Vehicles that SUMO loaded until the end of the episode, those that departed, and those that still wait for
+        insertion.
     persons
         Persons that were loaded.
     clashes

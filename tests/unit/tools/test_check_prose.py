@@ -29,6 +29,10 @@ def test_a_word_to_avoid_is_named_with_its_line_and_what_to_write(tmp_path: Path
         "The best way to the end.",
         "It is worked\nout once.",
         "a vehicle who does not arrive",
+        "Who has left the plan continues.",
+        "Nobody uses it.",
+        "The agent is told how to continue.",
+        "The scores held: 0.3.",
         "The file holds rows.",
     ],
 )
@@ -46,6 +50,7 @@ def test_each_turn_of_phrase_is_found(tmp_path: Path, text: str) -> None:
         "It had rained, and the driver kept going.",
         "The vehicle comes to rest.",
         "Recommend the amended file.",
+        "has no agent 'nobody'",
     ],
 )
 def test_code_links_and_plain_meanings_are_left_alone(tmp_path: Path, text: str) -> None:

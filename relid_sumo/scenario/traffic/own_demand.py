@@ -1,8 +1,8 @@
 """A scenario's own route file, rewritten so that SUMO may read it: from lists of elements, attributes and parameters.
 
 SUMO writes and reads files that a route file names (``device.ssm.file``, ``<include>``, outputs of additional
-elements), so a route file of another person is a program. Descriptions of vehicles and persons are on the lists and pass
-unchanged; all else is refused by name, with its line. SUMO only reads the rewritten copy in the cache.
+elements), so a route file of another person is a program. Descriptions of vehicles and persons are listed below
+and pass unchanged; all else is refused by name, with its line. SUMO only reads the rewritten copy in the cache.
 """
 
 from __future__ import annotations

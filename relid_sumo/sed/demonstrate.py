@@ -43,7 +43,7 @@ class PlanComparison:
     gain: dict[str, tuple[float, float, float]]
 
 
-def held(bench: Bench, refined: Refined, simulator: Simulator) -> Demonstrations:
+def drive_best(bench: Bench, refined: Refined, simulator: Simulator) -> Demonstrations:
     """Drive the best plans of all subsets together on all training traffic seeds.
 
     Agents of a subset without a valid plan take the free-flow fastest route; ``meta`` then lists no routes for them.
@@ -62,7 +62,7 @@ def held(bench: Bench, refined: Refined, simulator: Simulator) -> Demonstrations
 def demonstrate(bench: Bench, refined: Refined) -> tuple[Demonstrations, list[PlanComparison]]:
     """Drive the best plans of all subsets together in the scenario's simulator, and compare them with the baselines."""
     plans = Policy("fixed", routes=refined.routes)
-    return held(bench, refined, bench.ready.scenario.simulator), [
+    return drive_best(bench, refined, bench.ready.scenario.simulator), [
         _compare(bench, plans, "training", bench.seeds),
         _compare(bench, plans, "evaluation", bench.ready.scenario.seeds.evaluation[: bench.settings.held_out]),
     ]
@@ -79,8 +79,8 @@ def _summary(subset: Subset, ready: PreparedScenario) -> dict[str, Any]:
     }
 
 
-def _compare(bench: Bench, held: Policy, traffic: str, seeds: Sequence[int]) -> PlanComparison:
-    policies = {"demonstrations": held, "shortest": Policy("shortest"), "reactive": Policy("reactive")}
+def _compare(bench: Bench, plans: Policy, traffic: str, seeds: Sequence[int]) -> PlanComparison:
+    policies = {"demonstrations": plans, "shortest": Policy("shortest"), "reactive": Policy("reactive")}
     by_policy = dict(zip(policies, bench.drive(list(policies.values()), seeds, "micro"), strict=True))
     returns = {name: np.array([record.returns.mean() for record in rows]) for name, rows in by_policy.items()}
     return PlanComparison(

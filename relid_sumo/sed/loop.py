@@ -36,7 +36,7 @@ class Subset:
     ----------
     about : dict
         The facts that are the same in all of its prompts.
-    held : list of Attempt or None
+    best_by_round : list of Attempt or None
         The best attempt after each round.
     """
 
@@ -46,7 +46,7 @@ class Subset:
     attempts: list[Attempt] = field(default_factory=list)
     best: Attempt | None = None
     idle_rounds: int = 0
-    held: list[Attempt | None] = field(default_factory=list)
+    best_by_round: list[Attempt | None] = field(default_factory=list)
 
 
 @dataclass(frozen=True, eq=False)
@@ -207,7 +207,7 @@ def _update_best(subset: Subset, number: int) -> None:
             if best is None or one.numbers.score > best.score:
                 subset.best = one
     subset.idle_rounds = 0 if subset.best is not before else subset.idle_rounds + 1
-    subset.held.append(subset.best)
+    subset.best_by_round.append(subset.best)
 
 
 def _round_line(number: int, fresh: Sequence[tuple[Subset, Attempt]], subsets: Sequence[Subset]) -> str:

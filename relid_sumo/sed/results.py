@@ -51,7 +51,7 @@ def _counted(attempts: Sequence[Attempt]) -> dict[str, Any]:
 def _round(subsets: Sequence[Subset], number: int) -> dict[str, Any]:
     """Return a round's programs, and means over the subsets' best plans after it."""
     written = [one for subset in subsets for one in subset.attempts if one.round == number]
-    best = [subset.held[min(number, len(subset.held)) - 1] for subset in subsets]
+    best = [subset.best_by_round[min(number, len(subset.best_by_round)) - 1] for subset in subsets]
     numbers = [one.numbers for one in best if one is not None and one.numbers is not None]
 
     def mean(name: str) -> float | None:

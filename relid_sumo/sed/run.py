@@ -154,7 +154,7 @@ def plan(
     def make() -> Demonstrations:
         counted = _Counted(watch or SedWatch())
         with _refined(ready, folder, settings, ask, workers, None, counted.watch) as (bench, refined):
-            demonstrations = counted.with_episodes(demonstrate.held(bench, refined, settings.simulator))
+            demonstrations = counted.with_episodes(demonstrate.drive_best(bench, refined, settings.simulator))
         demonstrations.save(folder / run_folder.DEMONSTRATIONS)
         return demonstrations
 

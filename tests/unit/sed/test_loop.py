@@ -87,12 +87,12 @@ def test_a_better_plan_is_held_and_a_worse_one_does_not_replace_it(refine: Refin
     provider = Scripted([DETOUR, BROKEN], [SHORTEST, DETOUR], [DETOUR, DETOUR])
     refined, _ = refine(provider, patience=3)
     for subset in refined.subsets:
-        assert [one.place.split("-", 1)[1] for one in subset.held if one] == [
+        assert [one.place.split("-", 1)[1] for one in subset.best_by_round if one] == [
             "round1-sample1",
             "round2-sample1",
             "round2-sample1",
         ]
-        scores = [one.numbers.score for one in subset.held if one is not None and one.numbers is not None]
+        scores = [one.numbers.score for one in subset.best_by_round if one is not None and one.numbers is not None]
         assert scores[0] < scores[1] == scores[2]
     assert set(refined.routes) == set(range(6))
 

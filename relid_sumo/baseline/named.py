@@ -138,7 +138,7 @@ def _checked(route: list[Any], task: RoutingTask, agent: int, path: str) -> list
     graph, what = task.graph, f"baseline '{path}': the route of '{task.names[agent]}'"
     unknown = [edge for edge in route if isinstance(edge, str) and edge not in graph.index]
     if unknown:
-        raise InputError(f"{what} has edge '{unknown[0]}', which is not in the network")
+        raise InputError(f"{what} has edge '{unknown[0]}', which is not in the network; return edges of the network")
     edges = [graph.index[edge] if isinstance(edge, str) else int(edge) for edge in route]
     ends = [int(task.origin[agent]), int(task.destination[agent])]
     if [edges[:1], edges[-1:]] != [ends[:1], ends[1:]]:

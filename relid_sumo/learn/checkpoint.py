@@ -38,7 +38,7 @@ def load(folder: Path) -> dict[str, Any]:
         state = torch.load(file, weights_only=True)
     except OSError as error:
         raise InputError(f"{file} cannot be read: {error}") from None
-    except Exception as error:  # what a file that torch did not write makes of its unpickler has no bounds
+    except Exception as error:  # torch's unpickler may raise any exception on another file
         raise InputError(f"{file} cannot be read: {str(error)[:300]}") from None
     if not isinstance(state, dict) or not all(isinstance(state.get(name), int) for name in ("update", "episodes")):
         raise InputError(f"{file}: no checkpoint of a run; train again")

@@ -96,5 +96,5 @@ def _find(kind: str, built_in: dict[str, str], what: str) -> Callable[..., Any]:
         )
     found = extension.load(built_in.get(kind, kind), what)
     if not callable(found):
-        raise InputError(f"{what} '{kind}': it is a {type(found).__name__}, and a function is needed")
+        raise InputError(f"{what} '{kind}': it is a {type(found).__name__}, not a function; name a function")
     return found  # type: ignore[no-any-return]

@@ -125,7 +125,7 @@ class LlmSettings(Settings):
     """Limit of all tokens of this run, in and out."""
 
     def cost(self, tokens_in: float, tokens_out: float) -> float:
-        """Return what tokens cost, USD."""
+        """Return the cost of tokens, USD."""
         return (tokens_in * self.usd_per_million_in + tokens_out * self.usd_per_million_out) / 1e6
 
 
@@ -289,7 +289,7 @@ def build(asking: Asking) -> OpenAi:
     return OpenAi(asking.settings, asking.folder / USAGE)
 
 
-def _content(completion: Any) -> tuple[str, int, int]:  # noqa: ANN401 - the client does not check what a service sends
+def _content(completion: Any) -> tuple[str, int, int]:  # noqa: ANN401 - the client does not check the answers of services
     """Return the text of a completion, and its tokens in and out (0 where the service does not report them).
 
     Raises

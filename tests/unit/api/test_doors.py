@@ -70,7 +70,7 @@ def observation(name: str) -> object:
         (algorithm, "FILE:not a name", "not an import path; write it as package.module:NAME or file.py:NAME"),
         (observation, "raods", "there is no observation 'raods' (did you mean 'roads'?)"),
         (observation, "FILE:unmarked", "decorate the function with @relid_sumo.observation"),
-        (kinds.reward, "FILE:NUMBER", "it is a int, and a function is needed"),
+        (kinds.reward, "FILE:NUMBER", "it is a int, not a function"),
         (baselines, "FILE:two", "a baseline is a function of a relid_sumo.Junction"),
         (baselines, "shortst", "there is no baseline 'shortst' (did you mean 'shortest'?)"),
         (providers.find, "opnai", "no such provider (did you mean 'openai'?)"),

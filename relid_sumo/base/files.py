@@ -18,7 +18,7 @@ import numpy as np
 from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
-from relid_sumo.base import inside, redact
+from relid_sumo.base import redact, safe_paths
 from relid_sumo.base.errors import InputError
 
 log = logging.getLogger(__name__)
@@ -150,7 +150,7 @@ def read_json(file: Path, number: int | None = None) -> dict[str, Any]:
         There is no such file, it is incomplete, or it is of another version.
     """
     try:
-        content = json.loads(inside.read_text(file))
+        content = json.loads(safe_paths.read_text(file))
     except FileNotFoundError:
         raise InputError(f"{file}: there is no such file") from None
     except (OSError, UnicodeDecodeError) as error:
@@ -175,7 +175,7 @@ def read_columns(file: Path) -> Columns:
         There is no such file, or a value is not a number.
     """
     try:
-        header, *rows = list(csv.reader(io.StringIO(inside.read_text(file), newline=""))) or [[]]
+        header, *rows = list(csv.reader(io.StringIO(safe_paths.read_text(file), newline=""))) or [[]]
     except FileNotFoundError:
         raise InputError(f"{file}: there is no such file") from None
     except (OSError, UnicodeDecodeError, csv.Error) as error:
@@ -192,7 +192,7 @@ def read_columns(file: Path) -> Columns:
                 if name in COUNTS:
                     int(columns[name][-1])
             except (ValueError, OverflowError):
-                shown = inside.printable(text[:60])
+                shown = safe_paths.printable(text[:60])
                 raise InputError(f"{file}, line {line}, {name} = '{shown}': not a number") from None
     return columns
 
@@ -206,6 +206,6 @@ def read(file: Path) -> str:
         The file is larger than any text of a run, or not UTF-8.
     """
     try:
-        return inside.read_text(file)
+        return safe_paths.read_text(file)
     except UnicodeDecodeError as error:
         raise InputError(f"{file}: not UTF-8 text (byte {error.start})") from None

@@ -12,7 +12,7 @@ from typing import Any, TypeVar, cast, get_args
 from pydantic import BaseModel, ValidationError
 
 from relid_sumo.base.errors import InputError, did_you_mean
-from relid_sumo.base.inside import read_text
+from relid_sumo.base.safe_paths import read_text
 
 MOST_MIB = 16  # size limit of a TOML file
 Model = TypeVar("Model", bound=BaseModel)

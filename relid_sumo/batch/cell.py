@@ -20,7 +20,7 @@ from pathlib import Path
 from relid_sumo.base import files
 from relid_sumo.base.errors import InputError, RelidSumoError, SimulationError
 from relid_sumo.base.process import MEMORY_VARIABLE, Child, die_with_parent, result_or_error
-from relid_sumo.base.user_files import note, note_code
+from relid_sumo.base.trusted import note, note_code
 from relid_sumo.baseline import named as baselines_named
 from relid_sumo.batch.experiment import Cell
 from relid_sumo.env.records import EpisodeRecord

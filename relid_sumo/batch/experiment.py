@@ -31,7 +31,7 @@ from pydantic import Field, model_validator
 
 from relid_sumo.base import cache, extension
 from relid_sumo.base.errors import InputError
-from relid_sumo.base.inside import CellName, Name
+from relid_sumo.base.safe_paths import CellName, Name
 from relid_sumo.base.settings import Settings
 from relid_sumo.base.toml import read_toml, validate
 from relid_sumo.baseline import named as baselines_named

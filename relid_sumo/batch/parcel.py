@@ -6,7 +6,7 @@ import io
 import tarfile
 from pathlib import Path
 
-from relid_sumo.base import cache, inside
+from relid_sumo.base import cache, safe_paths
 from relid_sumo.base import files as base_files
 from relid_sumo.base.errors import InputError
 from relid_sumo.base.toml import load_toml
@@ -50,7 +50,7 @@ def unpack_scenario(files: dict[str, bytes], folder: Path) -> None:
     for name, content in files.items():
         extract = name.startswith(EXTRACT)
         home = cache.cache_folder() / "osm" if extract else folder
-        file = inside.place(home, name.removeprefix(EXTRACT) if extract else name, "a scenario that was sent")
+        file = safe_paths.place(home, name.removeprefix(EXTRACT) if extract else name, "a scenario that was sent")
         if not (extract and file.is_file()):
             base_files.write(file, content)
     note_paths(kinds.located(load_toml(folder / FILE, Scenario), folder))  # checked by the batch that sent it
@@ -83,9 +83,9 @@ def unpack_run(content: bytes, folder: Path, log: Path, scenario: Path) -> None:
         for member in members:
             stream = tar.extractfile(member) if member.isfile() else None
             if stream is None or (member.name != LOG and not member.name.startswith(RUN)):
-                raise InputError(f"a run that was sent: {inside.printable(member.name)} is no file of a run")
+                raise InputError(f"a run that was sent: {safe_paths.printable(member.name)} is no file of a run")
             name = member.name.removeprefix(RUN)
-            file = log if member.name == LOG else inside.place(folder, name, "a run that was sent")
+            file = log if member.name == LOG else safe_paths.place(folder, name, "a run that was sent")
             if file == folder / FILE:
                 base_files.write(file, _here(stream.read(), folder, read_scenario(scenario / FILE)))
             elif file.parent.name == "tensorboard":

@@ -12,7 +12,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, RootModel
 
-from relid_sumo.base import extension, files, inside, user_files
+from relid_sumo.base import extension, files, safe_paths, trusted
 from relid_sumo.base.errors import InputError
 from relid_sumo.base.toml import validate
 from relid_sumo.batch import estimate, experiment, local, on_ray, store
@@ -125,16 +125,16 @@ def _note(plan: Plan, folder: Path) -> None:
         own = (entry.settings.get("demand") or {}).get("route_file") if "demand" in entry.settings else None
         for path in (entry.source, entry.settings.get("network"), own):
             if isinstance(path, str) and Path(path).is_absolute():
-                user_files.note(path)
+                trusted.note(path)
         for part in ("observation", "reward"):
             kind = str((entry.settings.get(part) or {}).get("kind", ""))
             for name in (kind, extension.located(kind, folder)):
-                user_files.note_code(name)
+                trusted.note_code(name)
     for cell in plan.cells:
         if cell.train.demonstrations:
-            user_files.note(cell.train.demonstrations)
+            trusted.note(cell.train.demonstrations)
         for name in (cell.train.algo, cell.train.llm, *cell.evaluation.baselines):
-            user_files.note_code(name)
+            trusted.note_code(name)
 
 
 def _check_named(plan: Plan, out: Path) -> None:
@@ -148,19 +148,17 @@ def _check_named(plan: Plan, out: Path) -> None:
     file = out / store.BATCH
     for cell in plan.cells:
         given = cell.train.demonstrations
-        if given and not user_files.is_noted(given):
+        if given and not trusted.is_noted(given):
             raise InputError(
-                f"{file}: cell '{cell.name}': demonstrations = '{inside.printable(given)}': outside the batch, and not "
-                "named by you; run: relid-sumo batch FILE --out DIR with an experiment file of yours"
+                f"{file}: cell '{cell.name}': demonstrations = '{safe_paths.printable(given)}': outside the batch, and "
+                "not named by you; run: relid-sumo batch FILE --out DIR with an experiment file of yours"
             )
     for label, entry in plan.sources.items():
-        known = entry.source in catalogue.catalogue("scenarios", scenario_files.FILE) or user_files.is_noted(
-            entry.source
-        )
+        known = entry.source in catalogue.catalogue("scenarios", scenario_files.FILE) or trusted.is_noted(entry.source)
         if not known and not (out / store.SCENARIOS / label / scenario_files.FILE).is_file():
             raise InputError(
-                f"{file}: sources.{label} = '{inside.printable(entry.source)}': outside the batch, and not named by "
-                "you; run: relid-sumo batch FILE --out DIR with an experiment file of yours"
+                f"{file}: sources.{label} = '{safe_paths.printable(entry.source)}': outside the batch, and not named "
+                "by you; run: relid-sumo batch FILE --out DIR with an experiment file of yours"
             )
 
 

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from relid_sumo.base import files, inside, user_files
+from relid_sumo.base import files, safe_paths, trusted
 from relid_sumo.base.errors import InputError
 from relid_sumo.base.toml import validate
 from relid_sumo.batch.cell import last_return
@@ -84,7 +84,7 @@ def locked(folder: Path) -> Iterator[None]:
     InputError
         Another batch has locked the folder, or it cannot be written.
     """
-    inside.check_folder(folder)
+    safe_paths.check_folder(folder)
     with contextlib.ExitStack() as held:
         try:
             held.enter_context(files.locked(folder / LOCK))
@@ -117,13 +117,13 @@ def load(folder: Path) -> Plan:
         The folder contains no batch, or one of another version.
     """
     file = folder / BATCH
-    inside.check_folder(folder)
+    safe_paths.check_folder(folder)
     if not file.is_file():
         raise InputError(
             f"{folder} is no batch: it has no {BATCH}; make one with: relid-sumo batch FILE --out {folder}"
         )
     content = files.read_json(file, FORMAT)
-    user_files.check_code(content, str(file))
+    trusted.check_code(content, str(file))
     return validate(content.get("plan"), Plan, str(file))
 
 
@@ -140,7 +140,7 @@ def check_same(folder: Path, plan: Plan) -> set[str]:
     InputError
         Cells have the same names as stored ones but other settings; the message lists them.
     """
-    inside.check_folder(folder)
+    safe_paths.check_folder(folder)
     before = {cell.name: cell for cell in load(folder).cells} if (folder / BATCH).is_file() else {}
     others = []
     for cell in plan.cells:
@@ -165,7 +165,7 @@ def check_same(folder: Path, plan: Plan) -> set[str]:
 def remove_scenarios(folder: Path, labels: Iterable[str]) -> None:
     """Remove changed scenarios from a batch's folder."""
     for label in labels:
-        shutil.rmtree(folder / SCENARIOS / inside.check_name(label), ignore_errors=True)
+        shutil.rmtree(folder / SCENARIOS / safe_paths.check_name(label), ignore_errors=True)
 
 
 def standings(folder: Path, plan: Plan) -> list[Standing]:

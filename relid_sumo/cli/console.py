@@ -55,7 +55,7 @@ def say(text: str) -> None:
 
 def clean(text: object) -> str:
     """Return a text, which may come from a stranger's file, without keys and control characters."""
-    from relid_sumo.base.inside import printable  # pydantic, which --help does without
+    from relid_sumo.base.safe_paths import printable  # pydantic, which --help does without
 
     return printable(redact(str(text)))
 

@@ -53,13 +53,13 @@ def scenario_check(
     from relid_sumo.cli import tables
     from relid_sumo.scenario.make import load_scenario
     from relid_sumo.scenario.prepare import prepare
-    from relid_sumo.scenario.traffic import level, meso
+    from relid_sumo.scenario.traffic import calibration, meso
 
     loaded = load_scenario(scenario, changes=changes or [], bbox=_box(bbox))
     ready = prepare(loaded)
     out.print(tables.trips_table(ready))
     _say("measuring the background traffic")
-    measured = level.measure(ready.scenario, ready.network)
+    measured = calibration.measure(ready.scenario, ready.network)
     demand = ready.scenario.demand
     out.print(tables.traffic_text(measured, demand.level if demand.route_file is None else None))
     if ready.scenario.meso is not None:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from relid_sumo.base import seeding, user_files
+from relid_sumo.base import seeding, trusted
 from relid_sumo.base.errors import InputError
 from relid_sumo.env.policies import Policy, actor, check_weights, pick, probabilities
 from relid_sumo.learn import checkpoint, run_folder
@@ -106,5 +106,5 @@ def _actor(state: dict[str, Any], folder: Path, agents: int, m_out: int) -> tupl
             check_weights(weights, agents, m_out)
     except (KeyError, TypeError, AttributeError, ValueError, RuntimeError) as error:
         raise InputError(f"{file}: does not fit the run ({error}); train again") from None
-    user_files.check_code({"acts": acts}, str(file))
+    trusted.check_code({"acts": acts}, str(file))
     return weights, acts

@@ -26,7 +26,7 @@ from typing import Any
 
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
 
-from relid_sumo.base import extension, files, inside, user_files
+from relid_sumo.base import extension, files, safe_paths, trusted
 from relid_sumo.base.errors import InputError
 from relid_sumo.base.settings import Settings
 from relid_sumo.base.toml import validate
@@ -129,9 +129,9 @@ def create(folder: Path, ready: PreparedScenario, train: TrainSettings) -> None:
         sources=sources(ready.scenario, train),
     )
     if train.demonstrations:
-        user_files.note(train.demonstrations)
+        trusted.note(train.demonstrations)
     for name in (train.algo, train.llm):
-        user_files.note_code(name)
+        trusted.note_code(name)
     write_scenario(placed(ready.scenario), folder, [HEADING])
     text = json.dumps(settings.model_dump(mode="json"), indent=1) + "\n"
     files.write(folder / SETTINGS, text.encode())
@@ -146,13 +146,13 @@ def load(folder: Path) -> tuple[RunSettings, Scenario]:
         The folder has no run, or its format is another version.
     """
     file = folder / SETTINGS
-    inside.check_folder(folder)
+    safe_paths.check_folder(folder)
     if not file.is_file():
         raise InputError(
             f"{folder} is not a run folder: it has no {SETTINGS}; make one with: relid-sumo train SCENARIO --out"
         )
     content = files.read_json(file, FORMAT)
-    user_files.check_code(content, str(file))
+    trusted.check_code(content, str(file))
     return validate(content, RunSettings, str(file)), read_scenario(folder / FILE)
 
 

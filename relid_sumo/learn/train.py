@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from relid_sumo.base import seeding, user_files
+from relid_sumo.base import seeding, trusted
 from relid_sumo.base.errors import InputError, SimulationError, missing_extra
 from relid_sumo.env.play import Job
 from relid_sumo.env.policies import Policy
@@ -193,7 +193,7 @@ def _policy(learner: Learner) -> dict[str, object]:
     if "actor" in learner.state() and not learner.acts:
         return {}
     if learner.acts:
-        user_files.note_code(learner.acts)
+        trusted.note_code(learner.acts)
     weights = {name: torch.from_numpy(np.array(value)) for name, value in learner.weights().items()}
     return {"policy": {"acts": learner.acts, "weights": weights}}
 

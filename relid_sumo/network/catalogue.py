@@ -20,7 +20,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from relid_sumo.base import files
 from relid_sumo.base.cache import cache_folder, once, sha256
 from relid_sumo.base.errors import InputError, did_you_mean, missing_extra
-from relid_sumo.base.inside import LONGEST_NAME, PLAIN, check_name, printable
+from relid_sumo.base.safe_paths import LONGEST_NAME, PLAIN, check_name, printable
 from relid_sumo.base.toml import load_toml, validate
 from relid_sumo.network import osm
 

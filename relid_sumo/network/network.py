@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from pyproj import Proj
 
-from relid_sumo.base import cache, files, inside, sumo, user_files
+from relid_sumo.base import cache, files, safe_paths, sumo, trusted
 from relid_sumo.base.arrays import Floats
 from relid_sumo.base.errors import InputError
 from relid_sumo.network import account, catalogue, driving_side, netconvert, osm, signals
@@ -157,12 +157,12 @@ def find(
         If there is no such network or file, or it cannot be built.
     """
     try:
-        inside.check_name(name or "unnamed")
+        safe_paths.check_name(name or "unnamed")
     except ValueError as error:
-        raise InputError(f"'{inside.printable(str(name))}' cannot be a network's name: {error}") from None
+        raise InputError(f"'{safe_paths.printable(str(name))}' cannot be a network's name: {error}") from None
     located = catalogue.locate(name_or_path)
     if name_or_path not in catalogue.known() and Path(name_or_path).is_file():
-        user_files.note(name_or_path)
+        trusted.note(name_or_path)
     changes = {"bbox": bbox, "left_hand": left_hand}
     settings = located.settings.model_copy(update={key: value for key, value in changes.items() if value is not None})
     network = build(located.source, settings, name=name or located.name)

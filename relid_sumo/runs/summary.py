@@ -31,10 +31,10 @@ from typing import Annotated, Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from relid_sumo.base import inside
+from relid_sumo.base import safe_paths
 from relid_sumo.base.errors import InputError
 from relid_sumo.base.files import Columns, read_columns, read_json
-from relid_sumo.base.inside import Name
+from relid_sumo.base.safe_paths import Name
 from relid_sumo.base.toml import read_toml, validate
 from relid_sumo.runs.layout import EVALUATION, METRICS, ROUNDS, RUN_FORMAT, SCENARIO, SETTINGS, TIMING
 from relid_sumo.scenario.settings import ID
@@ -101,7 +101,7 @@ class StoredSettings(Read):
 class Labels(Read):
     """The name of a cell in a batch, and the command that reproduces it."""
 
-    name: inside.CellName
+    name: safe_paths.CellName
     scenario: Name
     algorithm: Name
     seed: int
@@ -141,7 +141,7 @@ def summarise(folder: Path) -> Summary:
     InputError
         The folder contains no run, an incomplete one, or one of another version.
     """
-    inside.check_folder(folder)
+    safe_paths.check_folder(folder)
     if not folder.is_dir() or not (folder / SETTINGS).is_file():
         raise InputError(f"{folder}: no run folder, because it has no {SETTINGS}; check the path")
     settings = validate(read_json(folder / SETTINGS, RUN_FORMAT), StoredSettings, str(folder / SETTINGS))
@@ -152,7 +152,7 @@ def summarise(folder: Path) -> Summary:
         )
     scenario = read_toml(folder / SCENARIO)
     try:
-        name = inside.check_name(str(scenario.get("name")))
+        name = safe_paths.check_name(str(scenario.get("name")))
     except ValueError as error:
         raise InputError(f"{folder / SCENARIO}: name: {error}") from None
     problem = {**scenario, "name": "", "network": settings.network_key}

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from pydantic import BaseModel
 
-from relid_sumo.base import files, inside, user_files
+from relid_sumo.base import files, safe_paths, trusted
 from relid_sumo.base.errors import InputError
 from relid_sumo.base.toml import changed, load_toml, validate
 from relid_sumo.network import osm
@@ -36,7 +36,7 @@ def read_scenario(file: Path, named_now: Collection[str] = ()) -> Scenario:
     InputError
         There is no such file, it is not valid, or it names a file outside its folder that the user has not named.
     """
-    inside.place(file.parent, file.name, str(file))
+    safe_paths.place(file.parent, file.name, str(file))
     scenario = load_toml(file, Scenario).model_copy(update={"folder": file.parent.resolve()})
     scenario = kinds.located(scenario, scenario.folder)
     check_paths(scenario, str(file), named_now)
@@ -60,13 +60,13 @@ def check_paths(scenario: Scenario, source: str, named_now: Collection[str] = ()
     """
     for what, part in (("observation", scenario.observation), ("reward", scenario.reward)):
         if f"{what}.kind" not in named_now:
-            user_files.check_code({"kind": part.kind}, f"{source}: {what}")
+            trusted.check_code({"kind": part.kind}, f"{source}: {what}")
     own, roads = scenario.demand.route_file, scenario.network
     if own is not None and "demand.route_file" not in named_now:
-        user_files.allowed(scenario.folder, own, f"{source}: demand.route_file", "--set demand.route_file=FILE")
+        trusted.allowed(scenario.folder, own, f"{source}: demand.route_file", "--set demand.route_file=FILE")
     file = own_roads(scenario)
     if "network" not in named_now and file is not None and not _in_catalogue(file):
-        user_files.allowed(scenario.folder, roads, f"{source}: network", "relid-sumo network build FILE")
+        trusted.allowed(scenario.folder, roads, f"{source}: network", "relid-sumo network build FILE")
 
 
 def _in_catalogue(file: Path) -> bool:
@@ -78,7 +78,7 @@ def own_roads(scenario: Scenario) -> Path | None:
     """Return the OSM file that a scenario names; None where it names a network."""
     name = scenario.network
     file = scenario.folder / name
-    is_file = name.lower().endswith(osm.ENDINGS) or not inside.PLAIN.fullmatch(name)
+    is_file = name.lower().endswith(osm.ENDINGS) or not safe_paths.PLAIN.fullmatch(name)
     return file if is_file or file.is_symlink() or file.is_file() else None
 
 
@@ -90,15 +90,15 @@ def answer_files(answers: Path) -> list[Path]:
     InputError
         A link leads out of the folder, or an answer is too large or not a file.
     """
-    inside.place(answers.parent, answers.name, f"{answers}: recorded answers")
+    safe_paths.place(answers.parent, answers.name, f"{answers}: recorded answers")
     if not answers.is_dir():
         return []
-    inside.check_folder(answers)
+    safe_paths.check_folder(answers)
     found = sorted(answers.glob("*.md"))
     for file in found:
         if not file.is_file() or file.stat().st_size > LONGEST_ANSWER_MIB * 2**20:
             raise InputError(
-                f"{inside.printable(str(file))}: not a recorded answer, a file of at most {LONGEST_ANSWER_MIB} "
+                f"{safe_paths.printable(str(file))}: not a recorded answer, a file of at most {LONGEST_ANSWER_MIB} "
                 "MiB; remove it"
             )
     return found
@@ -122,9 +122,9 @@ def note_paths(scenario: Scenario) -> None:
     """Note the paths of a scenario before it is written: its user has named these files."""
     for path in (scenario.network, scenario.demand.route_file):
         if path is not None and Path(path).is_absolute():
-            user_files.note(path)
+            trusted.note(path)
     for part in (scenario.observation, scenario.reward):
-        user_files.note_code(part.kind)
+        trusted.note_code(part.kind)
 
 
 def override(scenario: Scenario, changes: Sequence[str], source: str = "--set") -> Scenario:

@@ -7,7 +7,7 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
-from relid_sumo.base import inside, user_files
+from relid_sumo.base import safe_paths, trusted
 from relid_sumo.base.errors import InputError, did_you_mean
 from relid_sumo.base.toml import changed, validate
 from relid_sumo.network import catalogue, network, osm
@@ -17,7 +17,7 @@ from relid_sumo.scenario import prepare, trips
 from relid_sumo.scenario.files import FILE, override, read_scenario
 from relid_sumo.scenario.settings import Scenario, Trip
 from relid_sumo.scenario.task import make_task
-from relid_sumo.scenario.traffic import edge_times, level, meso
+from relid_sumo.scenario.traffic import calibration, edge_times, meso
 from relid_sumo.scenario.traffic.demand import own_demand
 
 log = logging.getLogger(__name__)
@@ -127,14 +127,14 @@ def new_scenario(
         The area is not suitable; the message says why.
     """
     try:
-        inside.check_name(name)
+        safe_paths.check_name(name)
     except ValueError as error:
-        raise InputError(f"'{inside.printable(name)}' cannot be a scenario's name: {error}") from None
+        raise InputError(f"'{safe_paths.printable(name)}' cannot be a scenario's name: {error}") from None
     if agents < 1:
         raise InputError(f"{agents} agents: a scenario needs at least one; set --agents")
     options = _options(source, bbox, changes)
     if source.is_file():
-        user_files.note(source)
+        trusted.note(source)
     roads = prepare.roads(name, source, options)
     log.info(f"choosing {agents} trips")
     chosen = trips.choose(roads, agents, seed)
@@ -145,7 +145,7 @@ def new_scenario(
         trips=chosen,
         horizon_s=_horizon(roads, chosen, name),
     )
-    draft = level.calibrated(override(draft, changes), roads)
+    draft = calibration.calibrated(override(draft, changes), roads)
     own = own_demand(draft)
     times = edge_times.edge_times(draft, roads, own, draft.seeds.training[:TRIP_SEEDS])
     chosen = trips.choose(roads, agents, seed, times[: max(1, round(BUSY_S / edge_times.BIN_S))].mean(axis=0))

@@ -16,7 +16,7 @@ from relid_sumo.scenario import kinds
 from relid_sumo.scenario.files import own_roads
 from relid_sumo.scenario.settings import Scenario, Simulator
 from relid_sumo.scenario.task import RoutingTask, make_task
-from relid_sumo.scenario.traffic import demand, edge_times, level, meso, own_traffic, sumo_options
+from relid_sumo.scenario.traffic import calibration, demand, edge_times, meso, own_traffic, sumo_options
 
 log = logging.getLogger(__name__)
 
@@ -147,7 +147,7 @@ def prepare(
     if own is not None:
         found = own_traffic.check(scenario, built, own)
         (log.warning if found.dropped or found.waiting else log.info)(found.describe())
-    scenario = level.calibrated(scenario, built)
+    scenario = calibration.calibrated(scenario, built)
     if "meso" in simulators:
         scenario = meso.calibrated(scenario, built, own)
     times = None

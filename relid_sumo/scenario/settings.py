@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
-from relid_sumo.base.inside import Name
+from relid_sumo.base.safe_paths import Name
 from relid_sumo.base.settings import Settings
 from relid_sumo.network.catalogue import NetworkSettings
 

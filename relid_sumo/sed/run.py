@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, get_args
 
-from relid_sumo.base import cache, extension, user_files
+from relid_sumo.base import cache, extension, trusted
 from relid_sumo.base import files as base_files
 from relid_sumo.base.errors import InputError
 from relid_sumo.base.files import read as read_text
@@ -247,7 +247,7 @@ def record(folder: Path, scenario: Path) -> list[Path]:
         stored.read_results(folder),
         run_folder.read_json(folder / run_folder.SETTINGS),
     )
-    user_files.check_code(settings, str(folder / run_folder.SETTINGS))
+    trusted.check_code(settings, str(folder / run_folder.SETTINGS))
     known = providers.find(str(settings.get("provider")))
     if known.repeats or not known.is_model:
         raise InputError(

@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from relid_sumo.base import files, inside, redact, user_files
+from relid_sumo.base import files, redact, safe_paths, trusted
 from relid_sumo.base.errors import InputError
 from relid_sumo.base.files import read
 from relid_sumo.sed.ask.provider import Provider, Question
@@ -65,8 +65,8 @@ def open_run(folder: Path, provider: str, settings: dict[str, Any]) -> None:
         The folder has other content, or cannot be written.
     """
     file = folder / SETTINGS
-    inside.check_folder(folder)
-    user_files.note_code(provider)
+    safe_paths.check_folder(folder)
+    trusted.note_code(provider)
     content = {"provider": provider, **settings}
     if file.is_file():
         before = read_json(file)
@@ -133,9 +133,9 @@ def read_json(file: Path) -> dict[str, Any]:
     InputError
         The file does not exist, or is not a JSON object.
     """
-    inside.check_folder(file.parent)
+    safe_paths.check_folder(file.parent)
     try:
-        content = json.loads(inside.read_text(file))
+        content = json.loads(safe_paths.read_text(file))
     except FileNotFoundError:
         raise InputError(
             f"{file}: there is no such file; make it with: relid-sumo sed run SCENARIO --out DIR"

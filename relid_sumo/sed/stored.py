@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from relid_sumo.base.inside import Name
+from relid_sumo.base.safe_paths import Name
 from relid_sumo.base.toml import validate
 from relid_sumo.scenario.settings import ID
 from relid_sumo.sed import run_folder

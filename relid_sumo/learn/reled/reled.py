@@ -16,7 +16,7 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
-from relid_sumo.base import files, user_files
+from relid_sumo.base import files, trusted
 from relid_sumo.base.errors import InputError
 from relid_sumo.env import policies
 from relid_sumo.env.policies import Policy, Weights
@@ -116,7 +116,7 @@ class Reled(Learner):
         if file.is_file():
             return Demonstrations.load(file)
         if given:
-            if not user_files.is_noted(Path(given).absolute()):
+            if not trusted.is_noted(Path(given).absolute()):
                 raise InputError(
                     f"{self._folder / layout.SETTINGS}: train.demonstrations = '{given}' is outside the run folder, "
                     f"and you did not name it in this command; copy the file to {file}"

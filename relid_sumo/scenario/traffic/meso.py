@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from relid_sumo.base import cache, seeding, sumo
 from relid_sumo.network.network import Network
 from relid_sumo.scenario.settings import Meso, Scenario, Simulator
-from relid_sumo.scenario.traffic.level import TripTimes, trip_times
+from relid_sumo.scenario.traffic.calibration import TripTimes, trip_times
 
 log = logging.getLogger(__name__)
 

@@ -19,7 +19,7 @@ from xml.sax.saxutils import quoteattr
 
 from relid_sumo.base import cache
 from relid_sumo.base.errors import InputError, did_you_mean
-from relid_sumo.base.inside import printable
+from relid_sumo.base.safe_paths import printable
 
 FORMAT = 1  # part of the cache key: raise it when the lists or the rewriting change
 MOST_MIB = 2048  # of a route file, unpacked

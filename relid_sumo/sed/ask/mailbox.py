@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from relid_sumo.base import files, inside
+from relid_sumo.base import files, safe_paths
 from relid_sumo.base.errors import InputError
 from relid_sumo.scenario.files import answer_files
 from relid_sumo.sed import run_folder
@@ -41,7 +41,7 @@ class Mailbox:
     def answer(self, questions: Sequence[Question]) -> Iterator[tuple[Question, str]]:
         """Write all prompts, and yield the answers as they arrive; see `Provider`."""
         try:
-            inside.check_folder(self._folder)
+            safe_paths.check_folder(self._folder)
             self._folder.mkdir(parents=True, exist_ok=True)
             for question in questions:
                 run_folder.write(self._folder / f"{_name(question)}{PROMPT}", question.prompt)
@@ -54,7 +54,7 @@ class Mailbox:
         while waiting:
             for question in list(waiting):
                 answer = f"{_name(question)}{ANSWER}"
-                text = _settled(inside.place(self._folder, answer, f"mailbox {self._folder}: answer"))
+                text = _settled(safe_paths.place(self._folder, answer, f"mailbox {self._folder}: answer"))
                 if text is not None:
                     waiting.remove(question)
                     yield question, text

@@ -1,8 +1,8 @@
 """The layers around a model's program, each of which is tested alone, and what they let it read.
 
-``calls``: the allow-list of system calls (`relid_sumo.sed.programs.calls`). ``landlock``: the kernel's rules for files,
-which sandlock sets up. ``bubblewrap``: user, network, process, mount, IPC and host name spaces of its own, with nothing
-in them but what the program may read.
+``calls``: the allow-list of system calls (`relid_sumo.sed.programs.system_calls`). ``landlock``: the kernel's rules for
+files, which sandlock sets up. ``bubblewrap``: user, network, process, mount, IPC and host name spaces of its own, with
+nothing in them but what the program may read.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
 
-from relid_sumo.sed.programs import calls, program, runner
+from relid_sumo.sed.programs import program, runner, system_calls
 
 Layer = Literal["calls", "landlock", "bubblewrap"]
 LAYERS: tuple[Layer, ...] = ("calls", "landlock", "bubblewrap")
@@ -45,7 +45,7 @@ START = "import sys\nsys.dont_write_bytecode = True\nimport runner\nrunner.main(
 def missing_part(layer: Layer) -> str | None:
     """Return what a layer lacks on this machine, as far as one can see without trying; None where nothing."""
     if layer == "calls":
-        return None if calls.this_machine() else "there is no list of system calls for this processor"
+        return None if system_calls.this_machine() else "there is no list of system calls for this processor"
     if layer == "bubblewrap":
         return None if shutil.which("bwrap") else "bubblewrap is not installed (no program bwrap)"
     try:
@@ -83,13 +83,13 @@ def _remove(folder: Path, maker: int) -> None:
 
 def walls(layers: Sequence[Layer], limits: Sequence[int]) -> dict[str, Any]:
     """Return what `runner.wall_in` puts up inside the process."""
-    machine = calls.this_machine()
+    machine = system_calls.this_machine()
     listed = "calls" in layers and machine is not None
     return {
         "path": [str(module_path()), *map(str, standard_library()[1:])],
         "limits": list(limits),
         "readable": [str(module_path()), *map(str, readable())] if "landlock" in layers else None,
-        "calls": base64.b64encode(calls.compiled(machine)).decode() if listed and machine else None,
+        "calls": base64.b64encode(system_calls.compiled(machine)).decode() if listed and machine else None,
     }
 
 

@@ -12,7 +12,7 @@ from relid_sumo.env.play import Job, drive
 from relid_sumo.env.policies import Policy
 from relid_sumo.scenario.prepare import PreparedScenario, prepare
 from relid_sumo.scenario.settings import Demand, Scenario
-from relid_sumo.scenario.traffic import level, own_traffic
+from relid_sumo.scenario.traffic import calibration, own_traffic
 from relid_sumo.sed.programs.feedback import without_one_vehicle
 
 pytestmark = pytest.mark.sumo
@@ -79,9 +79,9 @@ def test_own_demand_is_measured_as_sumo_runs_it(town_ready: PreparedScenario, tm
     found = own_traffic.check(ready.scenario, ready.network, str(ready.demand))
     assert (found.loaded, found.departed, found.dropped) == (loaded, departed, dropped)
     assert ("tram" in case) == ("is not allowed to depart" in found.describe())
-    measured = level.measure(ready.scenario, ready.network, samples=1)
+    measured = calibration.measure(ready.scenario, ready.network, samples=1)
     assert measured.trips == trips
-    assert measured.rate_vph == pytest.approx(trips / level.MEASURE_S * 3600)
+    assert measured.rate_vph == pytest.approx(trips / calibration.MEASURE_S * 3600)
     if trips:
         free = float(
             town_ready.network.graph.free_flow_s[town_ready.task.route(1, int(town_ready.task.origin[1]))].sum()
@@ -95,14 +95,14 @@ def test_own_demand_is_measured_as_sumo_runs_it(town_ready: PreparedScenario, tm
 def test_slow_vehicles_are_as_slow_in_light_traffic(town_ready: PreparedScenario, tmp_path: Path) -> None:
     slow = f'<vType id="slow" maxSpeed="6"/>{NAMED_ROUTE}<vehicle id="a" type="slow" depart="60" route="r"/>'
     scenario = with_demand(town_ready, tmp_path, slow)
-    measured = level.measure(scenario, town_ready.network, samples=1)
+    measured = calibration.measure(scenario, town_ready.network, samples=1)
     assert measured.light_s == pytest.approx(measured.loaded_s, rel=0.1)  # else the type was lost on one side
 
 
 @pytest.mark.parametrize("name", ["own.rou.xml.gz", "own.gz"])
 def test_packed_route_files_are_read(town_ready: PreparedScenario, tmp_path: Path, name: str) -> None:
     ready = prepare(with_demand(town_ready, tmp_path, CASES["trips"][0], name))
-    assert level.measure(ready.scenario, ready.network, samples=1).trips == 2
+    assert calibration.measure(ready.scenario, ready.network, samples=1).trips == 2
 
 
 @pytest.mark.parametrize(

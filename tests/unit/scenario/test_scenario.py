@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from relid_sumo.base.errors import InputError
-from relid_sumo.base.inside import check_name
+from relid_sumo.base.safe_paths import check_name
 from relid_sumo.base.toml import load_toml, validate
 from relid_sumo.network.catalogue import NetworkSettings
 from relid_sumo.scenario.files import ANSWERS, FILE, override, placed, to_toml, write_scenario

@@ -12,7 +12,7 @@ from relid_sumo.base import sumo
 from relid_sumo.base.errors import InputError
 from relid_sumo.scenario.prepare import PreparedScenario, prepare
 from relid_sumo.scenario.traffic import own_demand
-from relid_sumo.scenario.traffic.level import trip_times
+from relid_sumo.scenario.traffic.calibration import trip_times
 
 pytestmark = pytest.mark.sumo
 

@@ -14,11 +14,11 @@ from pathlib import Path
 
 import pytest
 
-from relid_sumo.sed.programs import calls
-from relid_sumo.sed.programs.calls import Machine
+from relid_sumo.sed.programs import system_calls
+from relid_sumo.sed.programs.system_calls import Machine
 
 MACHINES: list[Machine] = ["x86_64", "aarch64"]
-HERE = calls.this_machine()
+HERE = system_calls.this_machine()
 X32 = 0x40000000
 MOST = 1024  # the kernel's table has less than 500 entries, and new ones come at its end
 needs_filter = pytest.mark.skipif(HERE is None, reason="there is no list of calls for this processor")
@@ -27,9 +27,9 @@ needs_filter = pytest.mark.skipif(HERE is None, reason="there is no list of call
 # by the exit code whether it was refused. What ends the process or leaves it hanging was not.
 EVERY_NUMBER = """
 import ctypes, os, signal, sys
-from relid_sumo.sed.programs import calls, runner
-machine, refusal = calls.this_machine(), int(sys.argv[1])
-compiled = calls.compiled(machine, refusal)
+from relid_sumo.sed.programs import system_calls, runner
+machine, refusal = system_calls.this_machine(), int(sys.argv[1])
+compiled = system_calls.compiled(machine, refusal)
 libc = ctypes.CDLL(None, use_errno=True)
 wrong = [ctypes.c_long(-1)] * 6
 for number in map(int, sys.argv[2:]):
@@ -62,7 +62,7 @@ def passing(numbers: range) -> dict[int, int]:
 @pytest.mark.usefixtures("isolated")
 def test_of_all_numbers_only_the_list_reaches_the_kernel() -> None:
     assert HERE is not None
-    unconditional = {number for number, call in calls.permitted(HERE).items() if not call.conditions}
+    unconditional = {number for number, call in system_calls.permitted(HERE).items() if not call.conditions}
     reached = passing(range(MOST))
     # Seccomp lets two calls of x86_64 through whatever a filter says; outside the kernel's own code for probes they
     # fail or end the process (arch/x86/kernel/uprobes.c).
@@ -82,7 +82,7 @@ def test_the_numbers_of_the_other_convention_are_refused() -> None:
 def test_the_filter_applies_to_threads_that_run_already() -> None:
     code = """
 import socket, threading
-from relid_sumo.sed.programs import calls, runner
+from relid_sumo.sed.programs import system_calls, runner
 go, told = threading.Event(), []
 def work():
     go.wait()
@@ -92,7 +92,7 @@ def work():
         told.append(error.errno)
 thread = threading.Thread(target=work)
 thread.start()
-runner.allow_calls(calls.compiled(calls.this_machine()))
+runner.allow_calls(system_calls.compiled(system_calls.this_machine()))
 go.set()
 thread.join()
 print(told)
@@ -103,7 +103,7 @@ print(told)
 
 @cache
 def instructions(machine: Machine) -> list[tuple[int, ...]]:
-    return list(struct.iter_unpack("<HBBI", calls.compiled(machine)))
+    return list(struct.iter_unpack("<HBBI", system_calls.compiled(machine)))
 
 
 def verdict(machine: Machine, architecture: int, number: int, arguments: tuple[int, ...]) -> int:
@@ -114,33 +114,35 @@ def verdict(machine: Machine, architecture: int, number: int, arguments: tuple[i
     while True:
         code, jump_true, jump_false, k = program[at]
         at += 1
-        if code == calls.RETURN:
+        if code == system_calls.RETURN:
             return int(k)
-        if code == calls.LOAD:
+        if code == system_calls.LOAD:
             (register,) = struct.unpack_from("<I", data, k)
-        elif code == calls.AND:
+        elif code == system_calls.AND:
             register &= k
         else:
-            assert code == calls.EQUAL
+            assert code == system_calls.EQUAL
             at += jump_true if register == k else jump_false
 
 
-REFUSED = calls.REFUSE | errno.EPERM
+REFUSED = system_calls.REFUSE | errno.EPERM
 
 
 @pytest.mark.parametrize("machine", MACHINES)
 def test_another_machines_calls_end_the_process(machine: Machine) -> None:
-    for other in (0x40000003, *(arch for name, arch in calls.AUDIT_ARCH.items() if name != machine)):  # i386
-        assert verdict(machine, other, 0, ()) == calls.KILL
+    for other in (0x40000003, *(arch for name, arch in system_calls.AUDIT_ARCH.items() if name != machine)):  # i386
+        assert verdict(machine, other, 0, ()) == system_calls.KILL
 
 
 @pytest.mark.parametrize("machine", MACHINES)
 def test_every_number_is_decided_by_the_list(machine: Machine) -> None:
-    permitted = calls.permitted(machine)
+    permitted = system_calls.permitted(machine)
     for number in [*range(MOST), X32, X32 + 1, 2**31, 2**32 - 1]:
         call = permitted.get(number)
         met = call is not None and all(0 in condition.values for condition in call.conditions)
-        assert verdict(machine, calls.AUDIT_ARCH[machine], number, ()) == (calls.ALLOW if met else REFUSED)
+        assert verdict(machine, system_calls.AUDIT_ARCH[machine], number, ()) == (
+            system_calls.ALLOW if met else REFUSED
+        )
 
 
 @pytest.mark.parametrize("machine", MACHINES)
@@ -178,17 +180,17 @@ def test_every_number_is_decided_by_the_list(machine: Machine) -> None:
     ],
 )
 def test_arguments_are_looked_at(machine: Machine, name: str, arguments: tuple[int, ...], allowed: bool) -> None:
-    number = next(number for number, call in calls.permitted(machine).items() if call.name == name)
-    found = verdict(machine, calls.AUDIT_ARCH[machine], number, arguments)
-    assert found == (calls.ALLOW if allowed else REFUSED)
+    number = next(number for number, call in system_calls.permitted(machine).items() if call.name == name)
+    found = verdict(machine, system_calls.AUDIT_ARCH[machine], number, arguments)
+    assert found == (system_calls.ALLOW if allowed else REFUSED)
 
 
 @pytest.mark.parametrize("machine", MACHINES)
 def test_a_processor_without_a_list_has_no_filter(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(platform, "machine", lambda: machine)
-    assert calls.this_machine() == machine
+    assert system_calls.this_machine() == machine
     monkeypatch.setattr(platform, "machine", lambda: "riscv64")
-    assert calls.this_machine() is None
+    assert system_calls.this_machine() is None
 
 
 @pytest.mark.parametrize("machine", MACHINES)
@@ -202,5 +204,7 @@ def test_the_numbers_are_the_kernels(machine: Machine) -> None:
         {"fstatat": "newfstatat"}.get(name, name) if machine == "aarch64" else name: int(n) for name, n in defined
     }
     assert {
-        call.name: number for number, call in calls.permitted(machine).items() if numbers.get(call.name) != number
+        call.name: number
+        for number, call in system_calls.permitted(machine).items()
+        if numbers.get(call.name) != number
     } == {}

@@ -13,7 +13,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from relid_sumo.base import extension, inside
+from relid_sumo.base import extension, safe_paths
 from relid_sumo.base.cache import cache_folder
 from relid_sumo.base.errors import InputError
 
@@ -64,8 +64,9 @@ def check_code(content: object, source: str) -> None:
     for key, name in _code(content):
         if not _note(f"code {name}").is_file():
             raise InputError(
-                f"{source}: {key} = '{inside.printable(name)}': names code, which would run with your rights and which "
-                "you have not named; read it, and then name it yourself: with --set, --algo, --llm or --baselines"
+                f"{source}: {key} = '{safe_paths.printable(name)}': names code, which would run with your rights "
+                "and which you have not named; read it, and then name it yourself: with --set, --algo, --llm or "
+                "--baselines"
             )
 
 
@@ -92,7 +93,7 @@ def allowed(folder: Path, name: str, what: str, how: str) -> Path:
     Parameters
     ----------
     folder, name, what
-        As in `inside.place`.
+        As in `safe_paths.place`.
     how
         How the user can name it, for the message.
 
@@ -104,6 +105,6 @@ def allowed(folder: Path, name: str, what: str, how: str) -> Path:
     if is_noted(folder.resolve() / name):
         return folder.resolve() / name
     try:
-        return inside.place(folder, name, what)
+        return safe_paths.place(folder, name, what)
     except InputError as error:
         raise InputError(f"{error}, or name it yourself: {how}") from None

@@ -63,7 +63,7 @@ class Order:
 
 
 @dataclass(frozen=True)
-class Progress:
+class CellProgress:
     """Progress of a cell: episodes trained, mean return of the last update [s] (None before it), present activity."""
 
     episodes: int
@@ -71,11 +71,11 @@ class Progress:
     doing: str
 
 
-Tell = Callable[[Progress], None]
+Tell = Callable[[CellProgress], None]
 
 
 def work(pipe: Connection) -> None:
-    """Receive an order and run it; send `Progress` messages, and at the end None or the error."""
+    """Receive an order and run it; send `CellProgress` messages, and at the end None or the error."""
     die_with_parent()
     order: Order
     order, parent = pipe.recv()
@@ -102,14 +102,14 @@ def start(order: Order) -> Child:
     return Child(work, order, os.getpid())
 
 
-def receive(child: Child) -> Progress | RelidSumoError | None:
+def receive(child: Child) -> CellProgress | RelidSumoError | None:
     """Return a cell's next message: None at its end, an error if its process died."""
     try:
         message = child.pipe.recv()
     except (EOFError, OSError):
         said = child.said().strip().splitlines()[-1:]
         return SimulationError(f"its process {child.stop()}; out of memory? {' '.join(said)}".rstrip())
-    assert message is None or isinstance(message, Progress | RelidSumoError)
+    assert message is None or isinstance(message, CellProgress | RelidSumoError)
     return message
 
 
@@ -140,7 +140,7 @@ def run(order: Order, tell: Tell) -> None:
 
     cell, folder = order.cell, order.folder
     watch = TrainingWatch(
-        update=lambda row: tell(Progress(int(row["episodes"]), row["mean_return"], "trains")),
+        update=lambda row: tell(CellProgress(int(row["episodes"]), row["mean_return"], "trains")),
     )
     if cell.train.demonstrations:
         note(cell.train.demonstrations)  # checked by the batch, perhaps on another machine
@@ -148,12 +148,12 @@ def run(order: Order, tell: Tell) -> None:
         note_code(name)
     if not (folder / run_folder.SETTINGS).is_file():
         shutil.rmtree(folder, ignore_errors=True)  # killed before the run folder was complete
-        tell(Progress(0, None, "starts"))
+        tell(CellProgress(0, None, "starts"))
         scenario = read_scenario(order.scenario / FILE)
         ready = prepare(scenario, simulators=cell.train.simulators(scenario))
         train(ready, folder, cell.train, workers=order.workers, watch=watch)
     elif (done := episodes_done(folder)) < cell.train.episodes:
-        tell(Progress(done, None, "resumes"))
+        tell(CellProgress(done, None, "resumes"))
         resume(folder, workers=order.workers, watch=watch)
     ready, policy = trained.load_trained(folder)
     policies = {"trained": policy, **baselines_named.baselines(",".join(cell.evaluation.baselines))}
@@ -163,7 +163,7 @@ def run(order: Order, tell: Tell) -> None:
     def count(_: EpisodeRecord) -> None:
         nonlocal driven
         driven += 1
-        tell(Progress(cell.train.episodes, last, f"evaluates {driven}/{len(seeds) * len(policies)}"))
+        tell(CellProgress(cell.train.episodes, last, f"evaluates {driven}/{len(seeds) * len(policies)}"))
 
     records = evaluate.episodes(ready, policies, seeds, workers=order.workers, on_done=count)
     stored.write(folder, outcome(ready, records), routes(ready, records))

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from relid_sumo.base.errors import RelidSumoError
-from relid_sumo.batch.cell import Progress
+from relid_sumo.batch.cell import CellProgress
 
 
 @dataclass(frozen=True)
@@ -26,5 +26,5 @@ class Event:
 
     cell: str
     what: Literal["progress", "done", "failed", "lost"]
-    progress: Progress | None = None
+    progress: CellProgress | None = None
     error: RelidSumoError | None = None

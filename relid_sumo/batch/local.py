@@ -10,7 +10,7 @@ from multiprocessing.connection import Connection, wait
 
 from relid_sumo.base.process import Child, free_memory_mib
 from relid_sumo.batch import cell
-from relid_sumo.batch.cell import Order, Progress
+from relid_sumo.batch.cell import CellProgress, Order
 from relid_sumo.batch.events import Event
 
 LEARNER_MIB, SIMULATION_MIB = (
@@ -46,7 +46,7 @@ def run(orders: Sequence[Order], slots: int) -> Generator[Event]:
                 assert isinstance(pipe, Connection)
                 order, child = running[pipe]
                 message = cell.receive(child)
-                if isinstance(message, Progress):
+                if isinstance(message, CellProgress):
                     yield Event(order.cell.name, "progress", message)
                     continue
                 del running[pipe]

@@ -19,13 +19,13 @@ from typing import Any
 from relid_sumo.base.errors import InputError, RelidSumoError, SimulationError, missing_extra
 from relid_sumo.base.process import free_memory_mib
 from relid_sumo.batch import cell, parcel
-from relid_sumo.batch.cell import Order, Progress
+from relid_sumo.batch.cell import CellProgress, Order
 from relid_sumo.batch.events import Event
 from relid_sumo.batch.experiment import Cell
 
 PARCEL_EVERY_S = 30.0
 TRIES = 4  # attempts at a cell whose node dies
-Message = tuple[Progress | RelidSumoError | None, bytes | None]
+Message = tuple[CellProgress | RelidSumoError | None, bytes | None]
 
 
 def run(orders: Sequence[Order], address: str | None = None) -> Generator[Event]:
@@ -72,7 +72,7 @@ def run(orders: Sequence[Order], address: str | None = None) -> Generator[Event]
                 continue
             if files is not None:
                 parcel.unpack_run(files, order.folder, order.log, order.scenario)
-            if isinstance(message, Progress):
+            if isinstance(message, CellProgress):
                 yield Event(order.cell.name, "progress", message)
                 continue
             del running[ready[0]]
@@ -131,7 +131,7 @@ def drive(
         try:
             while True:
                 message = cell.receive(child)
-                over = not isinstance(message, Progress)
+                over = not isinstance(message, CellProgress)
                 due = over or time.monotonic() - sent >= every_s
                 yield message, parcel.pack_run(home / "run", home / "log") if due else None
                 sent = time.monotonic() if due else sent

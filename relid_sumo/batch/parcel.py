@@ -12,6 +12,7 @@ from relid_sumo.base.errors import InputError
 from relid_sumo.base.toml import load_toml
 from relid_sumo.learn import run_folder
 from relid_sumo.network import catalogue
+from relid_sumo.runs import layout
 from relid_sumo.scenario import kinds
 from relid_sumo.scenario.files import ANSWERS, FILE, answer_files, note_paths, placed, read_scenario, to_toml
 from relid_sumo.scenario.settings import Scenario
@@ -88,7 +89,7 @@ def unpack_run(content: bytes, folder: Path, log: Path, scenario: Path) -> None:
             file = log if member.name == LOG else safe_paths.place(folder, name, "a run that was sent")
             if file == folder / FILE:
                 base_files.write(file, _here(stream.read(), folder, read_scenario(scenario / FILE)))
-            elif file.parent.name == "tensorboard":
+            elif file.parent.name == layout.TENSORBOARD:
                 grow(file, stream.read())
             else:
                 base_files.write(file, stream.read())

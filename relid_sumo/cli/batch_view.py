@@ -12,7 +12,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from relid_sumo.batch.cell import Progress
+from relid_sumo.batch.cell import CellProgress
 from relid_sumo.batch.events import Event
 from relid_sumo.batch.run import Grid
 from relid_sumo.batch.store import Standing
@@ -92,7 +92,7 @@ class BatchView:
         self._slots = 1
         self._begun: dict[str, float] = {}
         self._first: dict[str, int] = {}
-        self._now: dict[str, Progress] = {}
+        self._now: dict[str, CellProgress] = {}
         self._printed: dict[str, float] = {}
         self._number: Counter[str] = Counter()
         self._failures: list[str] = []

@@ -38,9 +38,8 @@ from relid_sumo.scenario.kinds import Layout
 from relid_sumo.scenario.prepare import PreparedScenario
 from relid_sumo.scenario.settings import Scenario
 
-SETTINGS, METRICS, TIMING, CHECKPOINT = layout.SETTINGS, layout.METRICS, layout.TIMING, "checkpoint.pt"
+SETTINGS, METRICS, TIMING, CHECKPOINT = layout.SETTINGS, layout.METRICS, layout.TIMING, layout.CHECKPOINT
 PACKAGES = ("relid_sumo", "eclipse-sumo", "torch", "numpy", "scipy", "pettingzoo")
-LOCK = "run.lock"
 FORMAT = layout.RUN_FORMAT
 HEADING = "The scenario of this run."
 
@@ -70,7 +69,7 @@ class RunSettings(Settings):
 
 def check_free(folder: Path) -> None:
     """Raise InputError where a run folder exists and is not empty, or cannot be made."""
-    if folder.exists() and (not folder.is_dir() or any(one.name != LOCK for one in folder.iterdir())):
+    if folder.exists() and (not folder.is_dir() or any(one.name != layout.LOCK for one in folder.iterdir())):
         raise InputError(f"{folder} exists; choose another --out, continue with --resume {folder}, or delete it")
     above = files.nearest(folder)
     if not above.is_dir() or not os.access(above, os.W_OK):
@@ -88,7 +87,7 @@ def locked(folder: Path) -> Iterator[None]:
     """
     with contextlib.ExitStack() as stack:
         try:
-            stack.enter_context(files.locked(folder / LOCK))
+            stack.enter_context(files.locked(folder / layout.LOCK))
         except files.LockedError as error:
             raise InputError(
                 f"{folder}: it is being trained by {error.holder}; wait for it, end it, or choose another folder"

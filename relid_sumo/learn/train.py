@@ -25,6 +25,7 @@ from relid_sumo.learn.algos.ippo import NotFiniteError
 from relid_sumo.learn.learner import Learner, LearnerSetup
 from relid_sumo.learn.reled import reled
 from relid_sumo.learn.settings import TrainSettings
+from relid_sumo.runs import layout
 from relid_sumo.scenario.prepare import PreparedScenario, prepare
 
 if TYPE_CHECKING:
@@ -185,7 +186,7 @@ def _board(folder: Path, episodes: int) -> SummaryWriter | None:
     except ImportError:
         log.info("no TensorBoard files: %s", missing_extra("tensorboard", "tensorboard"))
         return None
-    return SummaryWriter(str(folder / "tensorboard"), purge_step=episodes + 1)
+    return SummaryWriter(str(folder / layout.TENSORBOARD), purge_step=episodes + 1)
 
 
 def _policy(learner: Learner) -> dict[str, object]:

@@ -1,11 +1,19 @@
-"""Names of the files in a run folder."""
+"""Names of everything in the run folder of a training. docs/concepts.md says what each of them contains.
+
+The folder of an SED run is another kind: see `relid_sumo.sed.run_folder`.
+"""
 
 from __future__ import annotations
 
+# Every run
 SETTINGS, SCENARIO, METRICS, TIMING = "settings.json", "scenario.toml", "metrics.csv", "timing.csv"
+CHECKPOINT, LOCK, TENSORBOARD = "checkpoint.pt", "run.lock", "tensorboard"
 
+# Runs with experts
+DEMONSTRATIONS, PROBES, EXPERTS, ROUNDS = "demonstrations.npz", "probes.json", "experts.json", "rounds.csv"
+SED, RENEWED = "sed", "renewed"
 
-EVALUATION, ROUTES, ROUNDS = "evaluation.json", "routes.json", "rounds.csv"
+# Runs that were evaluated
+EVALUATION, ROUTES = "evaluation.json", "routes.json"
 
-
-RUN_FORMAT = 1
+RUN_FORMAT = 1  # of settings.json

@@ -40,8 +40,6 @@ from relid_sumo.sed.settings import SedSettings
 
 log = logging.getLogger(__name__)
 
-DEMONSTRATIONS, PROBES, EXPERTS, RENEWED = "demonstrations.npz", "probes.json", "experts.json", "renewed"
-
 
 def check(ready: PreparedScenario, settings: TrainSettings) -> None:
     """Raise InputError where given demonstrations do not fit, or none can be made for this scenario."""
@@ -76,7 +74,7 @@ class Reled(Learner):
         self._how = _how(setup.settings)
         self.hpo = Hpo(setup.agents, setup.m_out, setup.settings.hpo, setup.seed, setup.layout)
         self._demonstrations = self._made(setup.workers)
-        self._routes = planned(self._demonstrations, setup.ready, setup.folder / DEMONSTRATIONS)
+        self._routes = planned(self._demonstrations, setup.ready, setup.folder / layout.DEMONSTRATIONS)
         state = None if checkpoint is None else checkpoint["experts"]
         self.experts = Experts(setup.ready.task, self._routes, state)
         self._driven, self._n_rounds = int(self._demonstrations.meta.get("episodes", 0)), 0
@@ -112,7 +110,7 @@ class Reled(Learner):
 
     def _made(self, workers: int | None) -> Demonstrations:
         """Return the run's demonstrations; make them where the run folder has none."""
-        file, given = self._folder / DEMONSTRATIONS, self._settings.demonstrations
+        file, given = self._folder / layout.DEMONSTRATIONS, self._settings.demonstrations
         if file.is_file():
             return Demonstrations.load(file)
         if given:
@@ -124,8 +122,8 @@ class Reled(Learner):
             made = Demonstrations.load(Path(given))
         else:
             ask = sed.Ask(self._settings.llm)
-            made = sed.plan(self._planning, self._folder / "sed", self._how, ask, workers=workers)
-        planned(made, self._ready, Path(given or self._folder / "sed"))
+            made = sed.plan(self._planning, self._folder / layout.SED, self._how, ask, workers=workers)
+        planned(made, self._ready, Path(given or self._folder / layout.SED))
         made.save(file)
         return made
 
@@ -154,7 +152,7 @@ class Reled(Learner):
             imitation = self.hpo.imitate(new)
             steps, probability = imitation["steps"], imitation["imitated"]
             log.info(f"imitation: {steps:.0f} steps; probability of the experts' actions {probability:.2f}")
-        file = self._folder / EXPERTS
+        file = self._folder / layout.EXPERTS
         before = files.read_json(file) if file.is_file() else {}
         files.write_json(file, {**before, simulator: {"episodes_driven": driven, **imitation}})
 
@@ -163,7 +161,7 @@ class Reled(Learner):
         found = probes.probe(self._planning, self.experts.routes, rollouts)
         better = self.experts.exchange(found.routes)
         gains = {name: round(gain, 1) for name, gain in zip(self._ready.task.names, found.gain_s, strict=True)}
-        files.write_json(self._folder / PROBES, {"episodes_driven": found.episodes, "gain_s": gains})
+        files.write_json(self._folder / layout.PROBES, {"episodes_driven": found.episodes, "gain_s": gains})
         log.info(f"probes: {len(better)} agents have a better route than their demonstration")
         self._driven += found.episodes
         return better
@@ -220,7 +218,7 @@ class Reled(Learner):
         ask = sed.Ask(self._settings.llm) if own else None
         index = {name: i for i, name in enumerate(self._ready.task.names)}
         subsets = [[index[name] for name in subset["vehicles"]] for subset in self._demonstrations.meta["subsets"]]
-        folder = self._folder / RENEWED / str(number)
+        folder = self._folder / layout.RENEWED / str(number)
         found = renewal.renew(bench, self.experts.routes, subsets, ask, folder, self._last)
         new = self.experts.exchange(found.routes)
         if new:

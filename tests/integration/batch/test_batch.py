@@ -23,7 +23,7 @@ from relid_sumo.base import files as base_files
 from relid_sumo.base import process
 from relid_sumo.base.errors import InputError, SimulationError
 from relid_sumo.batch import cell, experiment, local, on_ray, parcel, run, store
-from relid_sumo.batch.cell import DiskFullError, Order, Progress
+from relid_sumo.batch.cell import CellProgress, DiskFullError, Order
 from relid_sumo.batch.events import Event
 from relid_sumo.batch.store import Standing
 from relid_sumo.cli.batch_view import BatchView
@@ -469,8 +469,8 @@ def test_the_view_on_a_terminal_shows_running_and_failed_cells_and_the_remaining
     console = Console(force_terminal=True, width=120, record=True, file=open(os.devnull, "w"))  # noqa: PTH123, SIM115
     view = BatchView(console)
     view.grid(run.Grid(standings, 1, 1, dict.fromkeys(CELLS, 100.0)))
-    view.event(Event(CELLS[0], "progress", Progress(0, None, "starts")))
-    view.event(Event(CELLS[0], "progress", Progress(4, -512.0, "trains")))
+    view.event(Event(CELLS[0], "progress", CellProgress(0, None, "starts")))
+    view.event(Event(CELLS[0], "progress", CellProgress(4, -512.0, "trains")))
     console.print(view._table())
     view.event(Event(CELLS[0], "failed", error=SimulationError("SUMO [said] no")))
     console.print(view._table())
@@ -495,7 +495,7 @@ def test_without_a_terminal_it_prints_lines_and_with_quiet_nothing(
     for quiet in (False, True):
         view = BatchView(Console(width=120, quiet=quiet))
         view.grid(run.Grid(standings, 2, 1, dict.fromkeys(CELLS, 100.0)))
-        view.event(Event(CELLS[0], "progress", Progress(6, -512.0, "evaluates 1/2")))
+        view.event(Event(CELLS[0], "progress", CellProgress(6, -512.0, "evaluates 1/2")))
         view.event(Event(CELLS[0], "done"))
         view.event(Event(CELLS[1], "lost", error=SimulationError("its node died")))
         view.close()

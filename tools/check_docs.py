@@ -68,14 +68,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--parse", action="store_true", help="run nothing")
     given = parser.parse_args(arguments)
     pages = [file.resolve() for file in given.files] or sorted({f for page in PAGES for f in ROOT.glob(page)})
-    faults: list[str] = []
+    count = 0
     for page in pages:
         found = [fault for block in blocks(page) for fault in parsed(block)] + list(names(page))
         if not found and not given.parse:
             found = list(run(page))
-        faults += found
-    print(*faults, sep="\n", end="\n" if faults else "")
-    return 1 if faults else 0
+        count += len(found)
+        print(*found, sep="\n", end="\n" if found else "", flush=True)
+    return 1 if count else 0
 
 
 def blocks(file: Path) -> Iterator[Block]:

@@ -56,14 +56,14 @@ class Import:
         return f"{PACKAGE}.{self.module or '__init__'}, line {self.line}, imports {self.target}"
 
     @property
-    def library(self) -> str:
+    def top_level(self) -> str:
         """The top-level name that is imported."""
         return self.target.partition(".")[0]
 
     @property
     def inside(self) -> str | None:
         """The target's name within the package, "" for its __init__; None where it is a library."""
-        return self.target.removeprefix(PACKAGE).lstrip(".") if self.library == PACKAGE else None
+        return self.target.removeprefix(PACKAGE).lstrip(".") if self.top_level == PACKAGE else None
 
 
 Code = Mapping[str, list[Import]]
@@ -144,9 +144,9 @@ def misplaced(code: Code) -> list[str]:
     owner = {library: {name, *ALSO_IN.get(library, ())} for name, libraries in WINGS.items() for library in libraries}
     wrong = []
     for one in (one for imports in code.values() for one in imports):
-        if one.library in owner and wing(one.module) not in owner[one.library]:
-            wrong.append(f"{one}: only {', '.join(sorted(owner[one.library]))} may")
-        if one.library in {"tools", "tests", "examples"}:
+        if one.top_level in owner and wing(one.module) not in owner[one.top_level]:
+            wrong.append(f"{one}: only {', '.join(sorted(owner[one.top_level]))} may")
+        if one.top_level in {"tools", "tests", "examples"}:
             wrong.append(f"{one}: what is installed has no tools, tests and examples")
     return wrong
 
@@ -161,7 +161,7 @@ def with_torch(code: Code) -> list[str]:
             for one in code.get(module, []):
                 if module == "" and one.deferred:
                     continue  # the package offers its API on demand: importing a module does not bring it in
-                if one.library == "torch":
+                if one.top_level == "torch":
                     wrong.append(f"{chain}: {one}")
                 if one.inside is not None and one.inside not in seen:
                     seen.add(one.inside)

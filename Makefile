@@ -60,5 +60,5 @@ snippets: $(STAMP)  ## run the commands and Python examples of README and docs
 	$(BIN)/python tools/check_docs.py
 
 clean:  ## remove .venv, runs and caches (no network or scenario)
-	rm -rf $(VENV) runs build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) runs build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage
 	find relid_sumo tools tests -name __pycache__ -type d -prune -exec rm -rf {} +

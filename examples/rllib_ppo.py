@@ -97,7 +97,7 @@ def main() -> None:
     learning = {"lr": 3e-3, "num_epochs": 10, "minibatch_size": 250, "entropy_coeff": 0.01}
     config = (
         PPOConfig()
-        .environment(Agents, env_config={"scenario": scenario})
+        .environment(Agents, env_config={"scenario": scenario}, disable_env_checking=True)  # which ignores masks
         .env_runners(num_env_runners=0, batch_mode="complete_episodes")
         .multi_agent(policies={"shared"}, policy_mapping_fn=lambda agent, episode, **_: "shared")
         .rl_module(rl_module_spec=RLModuleSpec(module_class=ActionMaskingTorchRLModule))

@@ -56,7 +56,7 @@ def test_an_evaluation_is_stored_extended_and_reported(
     assert set(json.loads((trained / "routes.json").read_text())["routes"]) == {"trained", "shortest", "random"}
 
     assert run("evaluate", trained, "--seeds", "1", "--baselines", "shortest") == 0
-    assert "unchanged: it has more traffic seeds" in capsys.readouterr().err
+    assert "not replaced, because it has more traffic seeds" in capsys.readouterr().err
     for words in (["--set", "demand.rate_vph=200"], ["--sampled"], ["--traffic", "validation"]):
         assert run("evaluate", trained, "--seeds", "1", "--baselines", "shortest", *words) == 0
         assert "stored" not in capsys.readouterr().err, "what is not the run's own evaluation is not stored"
@@ -70,7 +70,7 @@ def test_an_evaluation_is_stored_extended_and_reported(
     other = {**both, "policies": {**both["policies"], "trained": both["policies"]["random"]}}
     (trained / "evaluation.json").write_text(json.dumps(other))
     assert run("evaluate", trained, "--seeds", "1", "--baselines", "shortest") == 0
-    assert "replaced: it was of other traffic seeds, or of another state" in capsys.readouterr().err
+    assert "stored evaluation replaced, because its traffic seeds or its policy differ" in capsys.readouterr().err
     assert stored(trained)["traffic_seeds"] == first["traffic_seeds"][:1]
 
 

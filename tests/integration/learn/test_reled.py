@@ -145,7 +145,7 @@ def test_demonstrations_may_be_given_and_have_to_fit(
     assert stop.value.code == 2
     assert "ippo has no experts" in capsys.readouterr().err
     assert not (tmp_path / "o").exists(), "the mended command is to find the folder free"
-    with pytest.raises(InputError, match=r"llm.*'recorded', 'template'"):
+    with pytest.raises(InputError, match=r"llm tmplate: no such provider.*template"):
         settings(llm="tmplate")
     with pytest.raises(InputError, match="no recorded answers"):
         train(town_ready, tmp_path / "r", settings(llm="recorded"))

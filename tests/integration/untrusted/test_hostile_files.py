@@ -470,7 +470,7 @@ SEDS = {
     "place-show": Case("sed", edit("results.json", lambda c, _: c["subsets"][0]["attempts"][0].update(place=PLACE)), "sed show HERE", "place = "),  # type: ignore[index]
     "place-record": Case("sed", both(edit("settings.json", lambda c, _: c.update(provider="mailbox")), edit("results.json", lambda c, _: c["subsets"][0]["attempts"][0].update(place=PLACE))), "sed record HERE SCENARIO", "place = "),  # type: ignore[index]
     "vehicles": Case("sed", edit("results.json", lambda c, _: c["subsets"][0].update(vehicles=["a\n---\n"])), "sed show HERE", "vehicles"),  # type: ignore[index]
-    "edge": Case("sed", edit("results.json", lambda c, _: [one.update(routes={"agent0": ["nowhere"]}) for s in c["subsets"] for one in s["attempts"]]), "sed show HERE", "has an edge 'nowhere'"),  # type: ignore[attr-defined]
+    "edge": Case("sed", edit("results.json", lambda c, _: [one.update(routes={"agent0": ["nowhere"]}) for s in c["subsets"] for one in s["attempts"]]), "sed show HERE", "has the edge 'nowhere'"),  # type: ignore[attr-defined]
     "results-shape": Case("sed", write("results.json", "{}"), "sed show HERE", "is missing"),
     "results-deep": Case("sed", write("results.json", DEEP), "sed show HERE", "not JSON"),
     "results-markup": Case("sed", edit("results.json", lambda c, _: c.update(scenario="[/]")), "sed show HERE", "scenario = '\\[/\\]'"),

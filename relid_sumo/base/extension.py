@@ -6,16 +6,20 @@ path. Built-in ones are found in the same manner.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import importlib
 import importlib.util
 import sys
 import traceback
+from collections.abc import Iterator
 from functools import lru_cache
+from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from relid_sumo.base import interpreter
 from relid_sumo.base.errors import InputError, did_you_mean
 
 FORM = "package.module:NAME or file.py:NAME"
@@ -39,13 +43,22 @@ def located(name: str, folder: Path | None = None) -> str:
     return f"{((folder or Path.cwd()) / module).resolve()}:{attribute}"
 
 
+def own_file(name: str) -> Path | None:
+    """Return the file of a user's own code, of which nothing is imported.
+
+    None for a module that is installed or that does not exist.
+    """
+    module = name.rpartition(":")[0]
+    return Path(module).resolve() if module.endswith(".py") else _file_here(module)
+
+
 def load(name: str, what: str) -> Any:  # noqa: ANN401 - any object of the user's module
     """Return the object at an import path.
 
     Parameters
     ----------
     name
-        ``package.module:NAME`` (also searched in the working directory) or ``file.py:NAME``.
+        ``package.module:NAME`` (searched in the working directory if it is not installed) or ``file.py:NAME``.
     what
         Kind of the object, for the message: ``algorithm``, ``reward``, ...
 
@@ -82,11 +95,9 @@ def _module(module: str, who: str) -> ModuleType:
 
 
 def _installed(module: str, who: str) -> ModuleType:
-    here = str(Path.cwd())
-    if here not in sys.path:  # as with `python -m`, but not with a console script
-        sys.path.insert(0, here)
     try:
-        return importlib.import_module(module)
+        with _working_directory() if _file_here(module) else contextlib.nullcontext():
+            return importlib.import_module(module)
     except (Exception, SystemExit) as error:
         if isinstance(error, ModuleNotFoundError) and error.name and f"{module}.".startswith(f"{error.name}."):
             raise InputError(
@@ -94,6 +105,40 @@ def _installed(module: str, who: str) -> ModuleType:
                 "its file: file.py:NAME"
             ) from None
         raise InputError(f"{who}: importing {module} raises {_described(error)}") from None
+
+
+@contextlib.contextmanager
+def _working_directory() -> Iterator[None]:
+    """Search the working directory too, but last: it may be a stranger's, and must not hide what is installed."""
+    here = str(Path.cwd())
+    sys.path.append(here)
+    try:
+        yield
+    finally:
+        sys.path.reverse()
+        sys.path.remove(here)
+        sys.path.reverse()
+
+
+def _file_here(module: str) -> Path | None:
+    """Return the source file of a module of the working directory; None if it is installed, or nowhere."""
+    path = interpreter.search_path()
+    if (installed := _spec(module, path)) is not None and installed.origin:
+        return None
+    found = _spec(module, [*path, str(Path.cwd())])
+    return Path(found.origin).resolve() if found is not None and found.has_location and found.origin else None
+
+
+def _spec(module: str, path: list[str]) -> ModuleSpec | None:
+    """Return where a module is found on a path, without importing it or its packages."""
+    first, *rest = module.split(".")
+    if not all(part.isidentifier() for part in (first, *rest)):
+        return None
+    found = next((spec for finder in sys.meta_path if (spec := finder.find_spec(first, path))), None)
+    for part in rest:
+        folders = list(found.submodule_search_locations or []) if found is not None else []
+        found = PathFinder.find_spec(part, folders)
+    return found
 
 
 def _from_file(file: Path, who: str) -> ModuleType:

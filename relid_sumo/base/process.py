@@ -17,7 +17,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import TypeVar
 
-from relid_sumo.base import redact
+from relid_sumo.base import interpreter, redact
 from relid_sumo.base.errors import InputError, RelidSumoError, SimulationError
 
 Answer = TypeVar("Answer")
@@ -51,11 +51,13 @@ class Child:
         self.pipe, there = multiprocessing.Pipe()
         self._said = tempfile.TemporaryFile()  # noqa: SIM115 - its standard error; deleted with this process
         self._heard = 0
-        where = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
         words = [str(there.fileno()), target.__module__, target.__name__]
-        command = [sys.executable, "-c", "from relid_sumo.base.process import main; main()", *words]
         self._process = subprocess.Popen(
-            command, pass_fds=[there.fileno()], env=where, stdin=subprocess.DEVNULL, stderr=self._said
+            interpreter.command("from relid_sumo.base.process import main; main()", *words),
+            pass_fds=[there.fileno()],
+            env=interpreter.environment(),
+            stdin=subprocess.DEVNULL,
+            stderr=self._said,
         )
         there.close()
         with contextlib.suppress(OSError):  # it has died; reading its answer raises the error

@@ -26,9 +26,13 @@ def note(path: str | Path) -> None:
 
 
 def note_code(name: str) -> None:
-    """Note that the user has named code by its import path. Names of built-in objects need no note."""
+    """Note that the user has named code by its import path. Names of built-in objects need no note.
+
+    The note of a file, or of a module of the working directory, is of that file with its present content.
+    """
     if extension.is_path(name):
-        _mark(f"code {name}")
+        for text in _code_notes(name):
+            _mark(text)
 
 
 def _mark(text: str) -> None:
@@ -59,15 +63,33 @@ def check_code(content: object, source: str) -> None:
     Raises
     ------
     InputError
-        The file names other code.
+        The file names other code, or code that has changed since.
     """
     for key, name in _code(content):
-        if not _note(f"code {name}").is_file():
+        *earlier, now = (_note(text).is_file() for text in _code_notes(name))
+        where = f"{source}: {key} = '{safe_paths.printable(name)}'"
+        if any(earlier) and not now:
             raise InputError(
-                f"{source}: {key} = '{safe_paths.printable(name)}': names code, which would run with your rights "
-                "and which you have not named; read it, and then name it yourself: with --set, --algo, --llm or "
-                "--baselines"
+                f"{where}: names code that has changed since you named it; restore it, or read it and name it again: "
+                "with --set, --algo, --llm or --baselines"
             )
+        if not now:
+            raise InputError(
+                f"{where}: names code, which would run with your rights and which you have not named; read it, and "
+                "then name it yourself: with --set, --algo, --llm or --baselines"
+            )
+
+
+def _code_notes(name: str) -> list[str]:
+    """Return the notes of code: of the user's own file in any version, if it is one, and of what would run now."""
+    try:
+        file = extension.own_file(name)
+        if file is None:
+            return [f"code {name}"]
+        content = hashlib.sha256(file.read_bytes()).hexdigest() if file.is_file() else "absent"
+        return [f"code {extension.located(name)} {file}", f"code {extension.located(name)} {file} {content}"]
+    except (OSError, ValueError, RuntimeError):  # no file can have that name
+        return [f"code {name}"]
 
 
 def _code(content: object) -> Iterator[tuple[str, str]]:

@@ -17,7 +17,7 @@ from collections import Counter
 from pathlib import Path
 from xml.sax.saxutils import quoteattr
 
-from relid_sumo.base import cache, sumo
+from relid_sumo.base import cache, interpreter, sumo
 from relid_sumo.base.errors import InputError, SimulationError
 from relid_sumo.scenario.prepare import PreparedScenario
 from relid_sumo.scenario.traffic import demand, edge_times, sumo_options
@@ -64,7 +64,15 @@ def _one(ready: PreparedScenario, seed: int) -> dict[str, str]:
         words += ["--time-to-teleport", f"{scenario.teleport_after_s:g}", "--route-steps", "0"]
         words += ["--disable-summary", "--disable-tripinfos", "--disable-warnings", "--no-gzip"]
         words += _passed_on(sumo_options.simulation_options(scenario, ready.network, background, seed, "meso"))
-        done = subprocess.run(words, cwd=folder, capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False)
+        done = subprocess.run(
+            words,
+            cwd=folder,
+            capture_output=True,
+            text=True,
+            env=interpreter.script_environment(),
+            stdin=subprocess.DEVNULL,
+            check=False,
+        )
         last = folder / f"{STEPS - 1:03}" / f"agents_{STEPS - 1:03}.rou.alt.xml"
         if done.returncode or not last.is_file():
             dua_log = folder / "dua.log"  # contains SUMO's messages

@@ -128,8 +128,7 @@ def _note(plan: Plan, folder: Path) -> None:
                 trusted.note(path)
         for part in ("observation", "reward"):
             kind = str((entry.settings.get(part) or {}).get("kind", ""))
-            for name in (kind, extension.located(kind, folder)):
-                trusted.note_code(name)
+            trusted.note_code(extension.located(kind, folder))
     for cell in plan.cells:
         if cell.train.demonstrations:
             trusted.note(cell.train.demonstrations)

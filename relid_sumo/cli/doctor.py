@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Literal
 
 from relid_sumo.base import cache as base_cache
-from relid_sumo.base import files, sumo
+from relid_sumo.base import files, interpreter, sumo
 from relid_sumo.base.errors import InputError, RelidSumoError
 from relid_sumo.base.system import LIBRARIES, install_line, missing_libraries
 from relid_sumo.base.toml import load_toml
@@ -227,9 +227,14 @@ def _extract_state(extract: catalogue.ExtractEntry, folders: list[Path]) -> str:
 def _run_python(code: str) -> tuple[bool, str]:
     """Run code in a new interpreter; return whether it succeeded, and the last line of its output or errors."""
     try:
-        command = [sys.executable, "-c", code]
         done = subprocess.run(
-            command, capture_output=True, text=True, timeout=120, stdin=subprocess.DEVNULL, check=False
+            interpreter.command(code),
+            capture_output=True,
+            text=True,
+            timeout=120,
+            env=interpreter.environment(),
+            stdin=subprocess.DEVNULL,
+            check=False,
         )
     except subprocess.TimeoutExpired:
         return False, "no answer in 120 s"

@@ -116,7 +116,10 @@ def guard() -> None:
 
 
 def _tell(kind: type[BaseException], error: BaseException, where: TracebackType | None) -> None:
-    print(redact("".join(traceback.format_exception(kind, error, where))), end="", file=sys.stderr)
+    from relid_sumo.base.safe_paths import printable  # noqa: PLC0415 - pydantic, which --help does without
+
+    text = redact("".join(traceback.format_exception(kind, error, where)))
+    print(printable(text), end="", file=sys.stderr)
 
 
 class Filtered(io.TextIOBase):

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import stat
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, BinaryIO
 
 from pydantic import AfterValidator
 
@@ -128,6 +129,27 @@ def check_folder(folder: Path) -> None:
                 raise InputError(f"{shown}: neither a file nor a folder; remove it")
 
 
+def open_file(file: Path) -> BinaryIO:
+    """Open a file to read its bytes.
+
+    Raises
+    ------
+    OSError
+        As `Path.open`.
+    InputError
+        It is a pipe, a device or another thing that is not a file.
+    """
+    flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)  # without it, a pipe blocks here
+    number = os.open(file, flags)
+    mode = os.fstat(number).st_mode
+    if stat.S_ISREG(mode):
+        return os.fdopen(number, "rb")
+    os.close(number)
+    if stat.S_ISDIR(mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(file))
+    raise InputError(f"{printable(str(file))}: a pipe or a device, not a file; give a file")
+
+
 def read_text(file: Path, most_mib: float = MOST_MIB) -> str:
     """Return a text file of a bounded size.
 
@@ -136,9 +158,9 @@ def read_text(file: Path, most_mib: float = MOST_MIB) -> str:
     OSError, UnicodeDecodeError
         As `Path.read_text`.
     InputError
-        The file is larger.
+        The file is larger, or it is a pipe or a device, from which reading may never end.
     """
-    with file.open("rb") as stream:
+    with open_file(file) as stream:
         content = stream.read(int(most_mib * 2**20) + 1)
     if len(content) > most_mib * 2**20:
         raise InputError(f"{file}: larger than {most_mib:g} MiB, the limit of such a file; use a smaller one")

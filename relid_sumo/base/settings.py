@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field
+
+MOST_SEED = 2**63 - 1
+MOST_COUNT = 10**9  # episodes, steps and the like: more than anybody runs, and far from any overflow
+MOST_FACTOR = 1e9  # weights and limits without a unit
+WEEK_S = 604_800
+Seed = Annotated[int, Field(ge=0, le=MOST_SEED)]
 
 
 class Settings(BaseModel):

@@ -32,7 +32,7 @@ from pydantic import Field, model_validator
 from relid_sumo.base import cache, extension
 from relid_sumo.base.errors import InputError
 from relid_sumo.base.safe_paths import CellName, Name
-from relid_sumo.base.settings import Settings
+from relid_sumo.base.settings import MOST_COUNT, Seed, Settings
 from relid_sumo.base.toml import read_toml, validate
 from relid_sumo.baseline import named as baselines_named
 from relid_sumo.baseline.table import BY_DEFAULT
@@ -52,11 +52,11 @@ class ScenarioEntry(Settings):
     source: str = ""
     """Scenario's name or folder, or an OSM file; paths are relative to the experiment file. Default: the
     label."""
-    agents: Annotated[int, Field(ge=1)] | None = None
+    agents: Annotated[int, Field(ge=1, le=10**6)] | None = None
     """Number of agents, for an OSM file. Default: 10."""
     bbox: osm.Box | None = None
     """West, south, east, north in degrees, for an OSM file. Default: the whole file."""
-    episodes: Annotated[int, Field(ge=1)] | None = None
+    episodes: Annotated[int, Field(ge=1, le=MOST_COUNT)] | None = None
     """Number of training episodes on this scenario. Default: the experiment's."""
     settings: Annotated[dict[str, Any], Field(default_factory=dict)]
     """Replaced settings of the scenario, for instance ``demand.level = 0.4``."""
@@ -70,7 +70,7 @@ class ScenarioEntry(Settings):
 class EvaluationSettings(Settings):
     """The evaluation of the final policy of each cell."""
 
-    seeds: Annotated[int, Field(ge=1)] | None = None
+    seeds: Annotated[int, Field(ge=1, le=10**6)] | None = None
     """Number of evaluation traffic seeds. Default: all of the scenario's."""
     baselines: tuple[str, ...] = BY_DEFAULT
     """Baselines to evaluate in the same traffic."""
@@ -83,9 +83,9 @@ class Experiment(Settings):
     """Scenarios by label. A list of names and OSM files is also allowed."""
     algorithms: Annotated[dict[Name, dict[str, Any]], Field(min_length=1)]
     """Settings of runs by label (`relid_sumo.learn.settings.TrainSettings`), if they differ from the defaults."""
-    seeds: Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1)] = (0,)
+    seeds: Annotated[tuple[Seed, ...], Field(min_length=1)] = (0,)
     """Training seeds, one run per seed."""
-    episodes: Annotated[int, Field(ge=1)] = 100
+    episodes: Annotated[int, Field(ge=1, le=MOST_COUNT)] = 100
     """Training episodes of a run. A scenario's or an algorithm's own value has priority."""
     curriculum: str | None = None
     """Simulators of the training, such as ``meso:0.8,micro:0.2``. An algorithm's own value has priority."""
@@ -98,7 +98,7 @@ class Cell(Settings):
     name: CellName
     scenario: Name
     algorithm: Name
-    seed: int
+    seed: Seed
     train: TrainSettings
     evaluation: EvaluationSettings
     fingerprint: str

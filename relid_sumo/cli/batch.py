@@ -98,17 +98,23 @@ def _batch(folder: Path, dry_run: bool, run: Callable[[Any], list[Any]]) -> None
     try:
         standings = run(BatchWatch(view.grid, view.event))
     except KeyboardInterrupt:
-        errors.print(f"interrupted; the same command resumes. State: relid-sumo batch status {folder}", soft_wrap=True)
+        errors.print(
+            f"interrupted; the same command resumes. State: relid-sumo batch status {plain(folder)}", soft_wrap=True
+        )
         raise typer.Exit(EXIT_INTERRUPTED) from None
     finally:
         view.close()
     failed = [standing for standing in standings if standing.state == "failed"]
     for standing in failed:
-        errors.print(f"[red]failed[/] {standing.cell.name}: {plain(standing.error)}", highlight=False, soft_wrap=True)
+        errors.print(
+            f"[red]failed[/] {plain(standing.cell.name)}: {plain(standing.error)}", highlight=False, soft_wrap=True
+        )
     if dry_run:
         return
     if failed:
-        errors.print(f"logs: {folder}/logs", highlight=False, soft_wrap=True)
-        errors.print(f"run failed cells again with: relid-sumo batch retry {folder}", highlight=False, soft_wrap=True)
+        errors.print(f"logs: {plain(folder)}/logs", highlight=False, soft_wrap=True)
+        errors.print(
+            f"run failed cells again with: relid-sumo batch retry {plain(folder)}", highlight=False, soft_wrap=True
+        )
         raise typer.Exit(EXIT_FAILED)
-    err.print(f"all done; next: relid-sumo report {folder} --out report.html", highlight=False, soft_wrap=True)
+    err.print(f"all done; next: relid-sumo report {plain(folder)} --out report.html", highlight=False, soft_wrap=True)

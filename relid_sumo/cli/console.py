@@ -3,22 +3,39 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderableType
 from rich.markup import escape
+from rich.segment import Segment
 from rich.text import Text
 
 from relid_sumo.base.redact import redact
 
 
-class _Console(Console):
-    """A console that hides keys in a text before wrapping and colouring it; `redact.guard` filters the output."""
+class SafeConsole(Console):
+    """A console that shows any text as plain text: without keys, and with control characters escaped.
+
+    All output of the commands passes it, so a name in a stranger's file cannot change the terminal, whichever table or
+    note shows it. Texts are cleaned before they are wrapped and coloured, and segments once more, whatever renders
+    them; `redact.guard` filters the output too.
+    """
 
     def render_str(self, text: str, **how: Any) -> Text:  # noqa: ANN401 - rich's arguments
         """See `rich.console.Console`."""
-        return super().render_str(redact(text), **how)
+        return super().render_str(clean(text), **how)
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterator[Segment]:
+        """See `rich.console.Console`."""
+        if isinstance(renderable, Text) and (plain_text := clean(renderable.plain)) != renderable.plain:
+            renderable = renderable.blank_copy(plain_text)
+        for segment in super().render(renderable, options):
+            if segment.control or segment.text.isprintable() or segment.text == "\n":
+                yield segment
+            else:
+                yield Segment(clean(segment.text), segment.style)
 
     def print_json(self, json: str | None = None, **how: Any) -> None:  # noqa: ANN401 - likewise
         """See `rich.console.Console`."""
@@ -26,10 +43,10 @@ class _Console(Console):
 
 
 WIDE = 120  # columns without a terminal, so that tables in a log are not broken
-out = _Console(width=None if sys.stdout.isatty() else WIDE)
+out = SafeConsole(width=None if sys.stdout.isatty() else WIDE)
 # `err` prints notes, progress and next steps, which --quiet hides; `errors` prints warnings and errors.
-err = _Console(stderr=True, width=None if sys.stderr.isatty() else WIDE)
-errors = _Console(stderr=True, width=None if sys.stderr.isatty() else WIDE)
+err = SafeConsole(stderr=True, width=None if sys.stderr.isatty() else WIDE)
+errors = SafeConsole(stderr=True, width=None if sys.stderr.isatty() else WIDE)
 
 Bbox = Annotated[
     str | None,

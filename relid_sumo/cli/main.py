@@ -16,7 +16,7 @@ from relid_sumo.base.errors import RelidSumoError
 from relid_sumo.cli import notes, sed, trained
 from relid_sumo.cli import train as train_command
 from relid_sumo.cli.batch import batch_app
-from relid_sumo.cli.console import EXIT_ERROR, EXIT_FAILED, err, errors, out, plain
+from relid_sumo.cli.console import EXIT_ERROR, EXIT_FAILED, clean, err, errors, out, plain
 from relid_sumo.cli.network import network_app
 from relid_sumo.cli.scenario import scenario_app
 
@@ -52,7 +52,7 @@ def demo(
         ["train", "town", *training, "--out", folder],
         ["evaluate", folder, "--seeds", "5", "--baselines", "random,shortest,reactive,rerouting"],
     ):
-        err.print(f"relid-sumo {shlex.join(command)}", highlight=False, soft_wrap=True)
+        err.print(f"relid-sumo {plain(shlex.join(command))}", highlight=False, soft_wrap=True)
         code: Any = app(command, standalone_mode=False)
         if code:
             raise typer.Exit(int(code))
@@ -90,12 +90,12 @@ def report(
         errors.print(f"[yellow]note[/] {plain(problem)}", highlight=False, soft_wrap=True)
     figure_count = f" and {len(written.files) - 1} figures in {figures}" if figures else ""
     err.print(
-        f"report on {written.runs} run{'s' if written.runs != 1 else ''}: {out_file}{figure_count}",
+        f"report on {written.runs} run{'s' if written.runs != 1 else ''}: {plain(out_file)}{figure_count}",
         highlight=False,
         soft_wrap=True,
     )
     named = ", ".join(written.baselines) or "none; add some with: relid-sumo evaluate RUN"
-    err.print(f"baselines evaluated: {named}", highlight=False, soft_wrap=True)
+    err.print(f"baselines evaluated: {plain(named)}", highlight=False, soft_wrap=True)
 
 
 @app.command()
@@ -123,7 +123,7 @@ def main(arguments: list[str] | None = None) -> None:
             code: Any = app(words, standalone_mode=True)
     except (RelidSumoError, OSError) as error:
         if debug:
-            print(redact.redact(traceback.format_exc()), end="", file=sys.stderr)
+            print(clean(traceback.format_exc()), end="", file=sys.stderr)
         errors.print(f"[bold red]Error:[/] {plain(error)}", highlight=False, soft_wrap=True)
         code = EXIT_ERROR
     finally:

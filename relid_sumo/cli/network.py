@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from relid_sumo.cli.console import Bbox, out
+from relid_sumo.cli.console import Bbox, out, plain
 from relid_sumo.cli.console import box as _box
 
 network_app = typer.Typer(no_args_is_help=True, help="Build and show road networks.")
@@ -28,7 +28,7 @@ def network_build(
 
     built = network.find(source, name=name, bbox=_box(bbox), left_hand=left_hand)
     out.print(tables.summary_text(built))
-    out.print(f"network: {built.net_file}", highlight=False, soft_wrap=True)
+    out.print(f"network: {plain(built.net_file)}", highlight=False, soft_wrap=True)
 
 
 @network_app.command("show", epilog="Example: relid-sumo network show orlando --map orlando.png")
@@ -47,4 +47,4 @@ def network_show(
     out.print(tables.summary_text(built))
     file = picture or Path(f"{built.name}.png")
     maps.draw_map(built, file)
-    out.print(f"map: {file}", highlight=False, soft_wrap=True)
+    out.print(f"map: {plain(file)}", highlight=False, soft_wrap=True)

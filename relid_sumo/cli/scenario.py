@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from relid_sumo.cli.console import Bbox, Set, err, out
+from relid_sumo.cli.console import Bbox, Set, err, out, plain
 from relid_sumo.cli.console import box as _box
 from relid_sumo.cli.console import say as _say
 
@@ -40,7 +40,7 @@ def scenario_new(
         with_meso=True,
     )
     file = files.write_scenario(made, folder / name)
-    err.print(f"wrote {file}; next: relid-sumo scenario check {folder / name}", highlight=False)
+    err.print(f"wrote {plain(file)}; next: relid-sumo scenario check {plain(folder / name)}", highlight=False)
 
 
 @scenario_app.command("check", epilog="Example: relid-sumo scenario check orlando")
@@ -65,4 +65,4 @@ def scenario_check(
     if ready.scenario.meso is not None:
         _say("comparing the mesoscopic with the microscopic simulation")
         out.print(tables.meso_text(*meso.compare(ready.scenario, ready.network, ready.scenario.seeds.validation)))
-    out.print(ready.network.attribution, highlight=False)
+    out.print(plain(ready.network.attribution), highlight=False)

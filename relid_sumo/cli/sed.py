@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from relid_sumo.base import extension
-from relid_sumo.cli.console import EXIT_INTERRUPTED, Bbox, Set, Workers, box, err, errors, out
+from relid_sumo.cli.console import EXIT_INTERRUPTED, Bbox, Set, Workers, box, err, errors, out, plain
 from relid_sumo.sed.ask.providers import PROVIDERS
 
 app = typer.Typer(
@@ -50,7 +50,7 @@ def partition(
     groups = [[route for agent in subset for route in found.routes[agent]] for subset in found.subsets]
     labels = [f"subset {i}: " + ", ".join(ready.task.names[a] for a in s) for i, s in enumerate(found.subsets, 1)]
     drawing.draw_routes(ready.network, groups, labels, file)
-    out.print(f"map: {file}; {ready.network.attribution}", highlight=False, soft_wrap=True)
+    out.print(f"map: {plain(file)}; {plain(ready.network.attribution)}", highlight=False, soft_wrap=True)
 
 
 @app.command(
@@ -105,7 +105,7 @@ def run(
         out.print_json(json.dumps(content))
     else:
         out.print(sed_tables.tables(content))
-        err.print(f"demonstrations: {out_dir}; next: relid-sumo sed show {out_dir}", highlight=False)
+        err.print(f"demonstrations: {plain(out_dir)}; next: relid-sumo sed show {plain(out_dir)}", highlight=False)
 
 
 @app.command(epilog="Example: relid-sumo sed show s --map planned.png")
@@ -131,7 +131,7 @@ def show(
     file = picture or folder / "routes.png"
     groups, labels = results.planned(content, network.graph)
     drawing.draw_routes(network, groups, labels, file)
-    out.print(f"map: {file}; {network.attribution}", highlight=False, soft_wrap=True)
+    out.print(f"map: {plain(file)}; {plain(network.attribution)}", highlight=False, soft_wrap=True)
 
 
 @app.command(epilog="Example: relid-sumo sed record s scenarios/orlando")
@@ -143,4 +143,4 @@ def record(
     from relid_sumo.sed.run import record as keep
 
     files = keep(folder, scenario)
-    err.print(f"recorded: {len(files)} answers in {scenario / 'answers'}", highlight=False)
+    err.print(f"recorded: {len(files)} answers in {plain(scenario / 'answers')}", highlight=False)

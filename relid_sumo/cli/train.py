@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from relid_sumo.base import extension
-from relid_sumo.cli.console import EXIT_INTERRUPTED, Bbox, Set, Workers, err, errors
+from relid_sumo.cli.console import EXIT_INTERRUPTED, Bbox, Set, Workers, err, errors, plain
 from relid_sumo.cli.console import box as _box
 from relid_sumo.learn.algorithms import ALGORITHMS
 from relid_sumo.sed.ask.providers import PROVIDERS
@@ -35,7 +35,7 @@ def _report_interrupt(folder: Path) -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        errors.print(f"interrupted; resume with: relid-sumo train --resume {folder}", highlight=False)
+        errors.print(f"interrupted; resume with: relid-sumo train --resume {plain(folder)}", highlight=False)
         raise typer.Exit(EXIT_INTERRUPTED) from None
 
 
@@ -127,5 +127,5 @@ def train(
         with bar.shown(), _report_interrupt(folder):
             watch = training.TrainingWatch(bar.episode, bar.update)
             training.train(ready, folder, plan, workers=workers, fork=fork, watch=watch)
-    err.print(f"trained: {folder} ({run_folder.METRICS}, {run_folder.CHECKPOINT})", highlight=False)
-    err.print(f"next: relid-sumo evaluate {folder}   or   relid-sumo view {folder}", highlight=False)
+    err.print(f"trained: {plain(folder)} ({run_folder.METRICS}, {run_folder.CHECKPOINT})", highlight=False)
+    err.print(f"next: relid-sumo evaluate {plain(folder)}   or   relid-sumo view {plain(folder)}", highlight=False)

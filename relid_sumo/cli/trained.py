@@ -83,10 +83,10 @@ def evaluate(
         out.print(tables.evaluation_table(result))
         for line in tables.choices_text(result):
             out.print(line)
-        out.print(f"run: {folder}; {ready.network.attribution}", highlight=False)
+        out.print(f"run: {plain(folder)}; {plain(ready.network.attribution)}", highlight=False)
     if trips is not None:
         write_trips(trips, ready, result.records)
-        err.print(f"trips: {trips}", highlight=False, soft_wrap=True)
+        err.print(f"trips: {plain(trips)}", highlight=False, soft_wrap=True)
     if not (what_if or sampled) and traffic == "evaluation":
         _store(folder, ready, result.records)
 
@@ -97,7 +97,7 @@ def _store(folder: Path, ready: Any, records: Any) -> None:  # noqa: ANN401 - ty
     try:
         done = stored.store(folder, ready, records)
     except OSError as error:
-        errors.print(f"[yellow]not stored[/] in {folder}: {plain(error.strerror or error)}", highlight=False)
+        errors.print(f"[yellow]not stored[/] in {plain(folder)}: {plain(error.strerror or error)}", highlight=False)
         return
     said = {
         "new": "evaluation stored",
@@ -105,8 +105,8 @@ def _store(folder: Path, ready: Any, records: Any) -> None:  # noqa: ANN401 - ty
         "replaced": "stored evaluation replaced, because its traffic seeds or its policy differ",
         "unchanged": "stored evaluation not replaced, because it has more traffic seeds",
     }
-    err.print(f"{said[done]}: {folder / layout.EVALUATION}", highlight=False, soft_wrap=True)
-    err.print(f"next: relid-sumo report {folder} --out report.html", highlight=False, soft_wrap=True)
+    err.print(f"{said[done]}: {plain(folder / layout.EVALUATION)}", highlight=False, soft_wrap=True)
+    err.print(f"next: relid-sumo report {plain(folder)} --out report.html", highlight=False, soft_wrap=True)
 
 
 def view(
@@ -164,7 +164,7 @@ def view(
     if known is not None:
         _say(tables.stored_text(known))
     if record is not None:
-        err.print(f"recorded: {record}", highlight=False)
+        err.print(f"recorded: {plain(record)}", highlight=False)
 
 
 def export(
@@ -198,4 +198,4 @@ def export(
         policy = other
     seed = ready.scenario.seeds.evaluation[0] if traffic_seed is None else traffic_seed
     config = exporting.export_routes(ready, evaluation.seeded(policy, seed), seed, out_file)
-    err.print(f"exported: {out_file}; run it with: sumo-gui -c {config}", highlight=False)
+    err.print(f"exported: {plain(out_file)}; run it with: sumo-gui -c {plain(config)}", highlight=False)

@@ -101,6 +101,8 @@ def _actor(state: dict[str, Any], folder: Path, agents: int, m_out: int) -> tupl
         own = state.get("policy", {})
         found = own.get("weights") or state["learner"]["actor"]
         weights = {name: value.numpy() for name, value in found.items()}
+        if other := [name for name, value in weights.items() if value.dtype.kind != "f"]:
+            raise ValueError(f"the weights '{other[0]}' are no real numbers")
         acts = str(own.get("acts", ""))
         if not acts:
             check_weights(weights, agents, m_out)

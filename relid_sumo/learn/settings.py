@@ -18,7 +18,7 @@ from pydantic import (
 
 from relid_sumo.base import extension
 from relid_sumo.base.errors import InputError, did_you_mean
-from relid_sumo.base.settings import Settings
+from relid_sumo.base.settings import MOST_COUNT, Seed, Settings
 from relid_sumo.base.toml import changed, validate
 from relid_sumo.learn import algorithms
 from relid_sumo.learn.algorithms import Algorithm
@@ -38,11 +38,11 @@ class TrainSettings(Settings):
 
     algo: str = "ippo"
     """The algorithm: a name (`relid_sumo.learn.algorithms.ALGORITHMS`), or the import path of your own."""
-    seed: Annotated[int, Field(ge=0)] = 0
+    seed: Seed = 0
     """Seed of weights, actions and the order of traffic."""
-    episodes: Annotated[int, Field(ge=1)] = 100
+    episodes: Annotated[int, Field(ge=1, le=MOST_COUNT)] = 100
     """Budget: number of episodes."""
-    episodes_per_update: Annotated[int, Field(ge=1)] = 4
+    episodes_per_update: Annotated[int, Field(ge=1, le=10**6)] = 4
     """Episodes between two updates, each with another traffic seed."""
     curriculum: tuple[tuple[Simulator, Annotated[float, Field(gt=0, le=1)]], ...] = ()
     """Simulators to train in, one after the other, each with its share of episodes; the scenario's own where empty."""
@@ -62,9 +62,9 @@ class TrainSettings(Settings):
     ``reled`` only."""
     feedback: bool = True
     """Whether programs are refined with feedback from the simulator; without it, SED has one round."""
-    score_seeds: Annotated[int, Field(ge=1)] = 3
+    score_seeds: Annotated[int, Field(ge=1, le=10**6)] = 3
     """Number of training traffic seeds in which programs are scored; each costs episodes."""
-    renew_every: Annotated[int, Field(ge=0)] = 20
+    renew_every: Annotated[int, Field(ge=0, le=MOST_COUNT)] = 20
     """Updates between two renewals: demonstrations are scored under the present policies, and programs plan again
     (``reled`` without ``demonstrations``); 0 for none."""
 

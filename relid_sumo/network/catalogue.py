@@ -48,7 +48,7 @@ Line = Annotated[str, AfterValidator(_no_controls)]
 class NetworkSettings(BaseModel):
     """Options of building a network from an OSM file."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True)
 
     bbox: osm.Box | None = None
     """West, south, east, north in degrees. Default: the whole file."""
@@ -80,7 +80,7 @@ class ExtractEntry(BaseModel):
         West, south, east, north of the file, degrees; a download requests this area.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     file: Annotated[str, AfterValidator(_one_file)]
     sha256: str = Field(pattern="^[0-9a-f]{64}$")
@@ -103,7 +103,7 @@ class NetworkEntry(BaseModel):
         Options of the build.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     title: Line
     description: Line
@@ -125,6 +125,8 @@ class Located:
 def catalogue(kind: str, file_name: str) -> dict[str, Path]:
     """Return the catalogue: the file of each name; earlier folders have precedence.
 
+    Pipes, devices and links that lead out of the folder with the catalogue are no entries.
+
     Parameters
     ----------
     kind
@@ -136,7 +138,8 @@ def catalogue(kind: str, file_name: str) -> dict[str, Path]:
     found: dict[str, Path] = {}
     for folder in (Path.cwd() / kind, package.parent / kind, package / "catalog" / kind):
         for file in sorted(folder.glob(f"*/{file_name}")):
-            if PLAIN.fullmatch(file.parent.name):
+            own = file.is_file() and file.resolve().is_relative_to(folder.parent.resolve())
+            if own and PLAIN.fullmatch(file.parent.name):
                 found.setdefault(file.parent.name, file)
     return found
 
@@ -223,6 +226,8 @@ def _download(entry: ExtractEntry, file: Path) -> None:
         f"{entry.file} is needed (sha256 {entry.sha256}) and is in none of the folders of {PATH_VARIABLE}, nor in "
         f"{file.parent}; set {PATH_VARIABLE} to the folder that contains it"
     )
+    import relid_sumo.base.own_matplotlib  # noqa: F401, PLC0415 - before osmnx, which imports matplotlib
+
     try:
         import osmnx  # noqa: PLC0415 - an extra: two seconds to import, and rarely needed
     except ImportError:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import relid_sumo.base.own_matplotlib  # noqa: F401 - before matplotlib
+
+# isort: split
 import math
 import tempfile
 from pathlib import Path
@@ -74,7 +77,7 @@ def draw_furniture(ax: Axes, network: Network) -> None:
         f"{graph.n_edges} edges, {graph.length.sum() / 1000:.0f} km, {network.summary['signals']} signals, "
         f"{'left' if network.summary['left_hand'] else 'right'}-hand traffic"
     )
-    ax.set_title(f"{title}\n", loc="left", fontsize=13, fontweight="bold", color=INK, pad=4)
+    ax.set_title(f"{title}\n", loc="left", fontsize=13, fontweight="bold", color=INK, pad=4, parse_math=False)
     ax.text(0.0, 1.012, facts, transform=ax.transAxes, fontsize=8.5, color=INK, va="bottom")
     used = np.unique(np.searchsorted([c[0] for c in SPEED_CLASSES], graph.speed * 3.6))
     handles = [

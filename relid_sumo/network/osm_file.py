@@ -141,6 +141,10 @@ def check_file(source: Path) -> None:
         raise InputError(f"{source}: this is a folder; an OSM file (.osm, .osm.gz, .osm.bz2 ...) is needed")
     if not source.exists():
         raise InputError(f"{source}: there is no such file")
+    if not source.is_file():
+        raise InputError(
+            f"{source}: a pipe or a device, not a file; an OSM file (.osm, .osm.gz, .osm.bz2 ...) is needed"
+        )
 
 
 def parse(source: Path) -> Contents:
@@ -160,10 +164,19 @@ def parse(source: Path) -> Contents:
     parser.EndElementHandler = records.end
     parser.CharacterDataHandler = records.text
 
+    def refuse() -> None:
+        line = parser.CurrentLineNumber
+        raise InputError(f"{source}, line {line}: a document type (<!DOCTYPE>), which no OSM file has; remove it")
+
     def doctype(name: str, _system: str | None, _public: str | None, has_entities: int) -> None:
-        if name.lower() != "html" or has_entities:  # the root tag of a web page identifies it
-            line = parser.CurrentLineNumber
-            raise InputError(f"{source}, line {line}: a document type (<!DOCTYPE>), which no OSM file has; remove it")
+        if name.lower() != "html" or has_entities:
+            refuse()
+        parser.StartElementHandler = page
+
+    def page(name: str, attrs: Tags) -> None:  # the root tag of a web page has a clearer message
+        if name.lower() != "html":
+            refuse()
+        records.start(name, attrs)
 
     parser.StartDoctypeDeclHandler = doctype
     with _open(source) as stream:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import relid_sumo.base.own_matplotlib  # noqa: F401 - before matplotlib
+
+# isort: split
 from pathlib import Path
 
 from matplotlib.backends.backend_agg import FigureCanvasAgg

@@ -8,10 +8,14 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from relid_sumo.base.safe_paths import Name
-from relid_sumo.base.settings import Settings
+from relid_sumo.base.settings import MOST_FACTOR, MOST_SEED, WEEK_S, Settings
 from relid_sumo.network.catalogue import NetworkSettings
 
 ID = r"^[A-Za-z0-9_.-]+$"
+# A factor below 0, a seed below 0 and times out of order have messages of their own, below.
+_ProfileTime = Annotated[float, Field(ge=-2 * WEEK_S, le=2 * WEEK_S)]
+_ProfileFactor = Annotated[float, Field(le=1000)]
+_Seed = Annotated[int, Field(le=MOST_SEED)]
 SEED_COUNTS = {"training": 16, "validation": 5, "evaluation": 20}
 
 
@@ -30,7 +34,7 @@ class Trip(Settings):
     id: Annotated[str, Field(pattern=ID)]
     origin: Place
     destination: Place
-    depart_s: Annotated[float, Field(ge=0)]
+    depart_s: Annotated[float, Field(ge=0, le=WEEK_S)]
     """Scheduled departure after the warm-up, s."""
 
 
@@ -43,17 +47,17 @@ class Demand(Settings):
 
     level: Annotated[float, Field(ge=0, le=2)] = 0.30
     """Target congestion: extra mean travel time over the same trips in light traffic (0.30 is +30 %)."""
-    rate_vph: Annotated[float, Field(ge=0)] | None = None
+    rate_vph: Annotated[float, Field(ge=0, le=1e6)] | None = None
     """Departures per hour at profile factor 1, calibrated for `level`. If absent, it is calibrated on first use."""
-    warmup_s: Annotated[float, Field(ge=0)] = 600.0
+    warmup_s: Annotated[float, Field(ge=0, le=WEEK_S)] = 600.0
     """Duration of background traffic alone, before the agents' time 0, s."""
-    profile: tuple[tuple[float, float], ...] = ((0.0, 0.6), (600.0, 1.0), (1800.0, 1.0), (2700.0, 0.7))
+    profile: tuple[tuple[_ProfileTime, _ProfileFactor], ...] = ((0.0, 0.6), (600.0, 1.0), (1800.0, 1.0), (2700.0, 0.7))
     """Departure rate over time: pairs (s since the start of the warm-up, factor), linear between, constant outside."""
-    fringe_factor: Annotated[float, Field(gt=0)] = 5.0
+    fringe_factor: Annotated[float, Field(gt=0, le=1e6)] = 5.0
     """Weight of origins and destinations at the rim of the network, relative to the inside."""
-    min_distance_m: Annotated[float, Field(ge=0)] = 500.0
+    min_distance_m: Annotated[float, Field(ge=0, le=1e7)] = 500.0
     """Shortest trip, straight line, m (less on a small network)."""
-    max_running: Annotated[int, Field(ge=1)] = 2000
+    max_running: Annotated[int, Field(ge=1, le=10**6)] = 2000
     """Calibration allows about this many vehicles at once, which bounds the cost of a simulated second."""
     route_file: str | None = None
     """Your own demand instead of all this: a SUMO .rou.xml, relative to this file. Traffic seeds then vary SUMO's seed
@@ -70,11 +74,11 @@ class Demand(Settings):
 class Seeds(Settings):
     """Traffic seeds, each one a demand sample and SUMO's own random seed together; the three sets are disjoint."""
 
-    training: tuple[int, ...]
+    training: tuple[_Seed, ...]
     """Traffic seeds of training."""
-    validation: tuple[int, ...]
+    validation: tuple[_Seed, ...]
     """Traffic seeds for all choices, such as settings."""
-    evaluation: tuple[int, ...]
+    evaluation: tuple[_Seed, ...]
     """Traffic seeds of reported results."""
 
     @model_validator(mode="after")
@@ -122,7 +126,7 @@ class Observation(_Kind):
     times over the training traffic (in metres at free-flow speed)."""
     congestion: Literal["ewma", "instant"] = "ewma"
     """Travel time on the next edges: exponentially weighted over `window_s`, or of the last second."""
-    window_s: Annotated[float, Field(ge=10)] = 180.0
+    window_s: Annotated[float, Field(ge=10, le=WEEK_S)] = 180.0
     """Time constant of `ewma`, s; use at least one signal cycle."""
 
 
@@ -131,7 +135,7 @@ class Reward(_Kind):
 
     kind: str = REWARD
     """``progress``, as above, or a function of your own: ``package.module:NAME`` or ``file.py:NAME``."""
-    w_d: Annotated[float, Field(ge=0)] = 0.1
+    w_d: Annotated[float, Field(ge=0, le=1000)] = 0.1
     """Weight of the distance, s/m: a metre covered is worth the time to drive it at ``1 / w_d`` (36 km/h for 0.1)."""
 
 
@@ -144,19 +148,19 @@ class Meso(Settings):
     junction_control: bool = True
     """Whether vehicles wait at junctions: for green (if signals have no penalty), and for gaps where they
     must yield."""
-    tls_penalty: Annotated[float, Field(ge=0)] = 0.0
+    tls_penalty: Annotated[float, Field(ge=0, le=1000)] = 0.0
     """Weight of the expected wait at a signal, by its share of green, instead of its phases; 0 is none."""
-    tls_flow_penalty: Annotated[float, Field(ge=0)] = 0.0
+    tls_flow_penalty: Annotated[float, Field(ge=0, le=1000)] = 0.0
     """Weight of the share of red in the headways at a signal; 0 is none."""
-    minor_penalty_s: Annotated[float, Field(ge=0)] = 5.0
+    minor_penalty_s: Annotated[float, Field(ge=0, le=3600)] = 5.0
     """Time to cross a link that must yield, s."""
-    tauff: Annotated[float, Field(gt=0)] = 1.13
+    tauff: Annotated[float, Field(gt=0, le=3600)] = 1.13
     """Headway between two free segments (SUMO's --meso-tauff), s."""
-    taufj: Annotated[float, Field(gt=0)] = 1.13
+    taufj: Annotated[float, Field(gt=0, le=3600)] = 1.13
     """Headway from a free to a jammed segment, s."""
-    taujf: Annotated[float, Field(gt=0)] = 1.73
+    taujf: Annotated[float, Field(gt=0, le=3600)] = 1.73
     """Headway from a jammed to a free segment, s."""
-    taujj: Annotated[float, Field(gt=0)] = 1.4
+    taujj: Annotated[float, Field(gt=0, le=3600)] = 1.4
     """Headway between two jammed segments, s."""
 
 
@@ -168,11 +172,11 @@ class Scenario(Settings):
     """Name of a network (``networks/<name>/network.toml``), or an OSM file, relative to this file."""
     network_options: NetworkSettings = NetworkSettings()
     """Options for an OSM file; a named network has its own."""
-    horizon_s: Annotated[float, Field(gt=0)] = 1800.0
+    horizon_s: Annotated[float, Field(gt=0, le=WEEK_S)] = 1800.0
     """Length of an episode from the agents' time 0, s."""
-    step_length_s: Annotated[float, Field(gt=0, le=1)] = 1.0
+    step_length_s: Annotated[float, Field(ge=0.001, le=1)] = 1.0
     """Step of the simulation, s."""
-    teleport_after_s: Annotated[float, Field(gt=0)] = 180.0
+    teleport_after_s: Annotated[float, Field(gt=0, le=MOST_FACTOR)] = 180.0
     """SUMO teleports a vehicle that has stood this long, s."""
     simulator: Simulator = "micro"
     """Simulator of the training: SUMO's microscopic one (micro), or its mesoscopic one (meso), about twenty times

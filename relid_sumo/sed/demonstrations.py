@@ -18,6 +18,7 @@ from pydantic import BaseModel
 from relid_sumo.base import files
 from relid_sumo.base.arrays import Bools, Float32s, Floats
 from relid_sumo.base.errors import InputError
+from relid_sumo.base.safe_paths import open_file
 from relid_sumo.base.toml import validate
 from relid_sumo.env.records import EpisodeRecord
 from relid_sumo.scenario.settings import Simulator
@@ -88,12 +89,12 @@ class Demonstrations:
             The file does not exist, or was not written by this version.
         """
         try:
-            with file.open("rb") as source, zipfile.ZipFile(source) as packed:
+            with open_file(file) as source, zipfile.ZipFile(source) as packed:
                 if sum(one.file_size for one in packed.infolist()) > MOST_MIB * 2**20:
                     raise InputError(
                         f"{file}: more than {MOST_MIB} MiB of arrays, so not demonstrations; make it again"
                     )
-            with file.open("rb") as source, np.load(source, allow_pickle=False) as data:
+            with open_file(file) as source, np.load(source, allow_pickle=False) as data:
                 meta = json.loads(str(data["meta"]))
                 if meta.pop("format") != FORMAT:
                     raise InputError(f"{file}: written by another version of relid_sumo; make it again")

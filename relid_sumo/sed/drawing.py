@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import relid_sumo.base.own_matplotlib  # noqa: F401 - before matplotlib
+
+# isort: split
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -27,7 +30,7 @@ def draw_routes(network: Network, groups: Sequence[Sequence[Sequence[int]]], lab
     for number, (routes, label) in enumerate(zip(groups, labels, strict=True)):
         colour = COLOURS[number % len(COLOURS)]
         width = NARROWEST + WIDER * (len(groups) - 1 - number)
-        for route in routes:
+        for route in filter(len, routes):
             xy = np.concatenate([network.graph.shape(edge) for edge in route])
             axes.plot(*xy.T, color=colour, linewidth=width, zorder=6 + 0.01 * number)
             axes.plot(*xy[0], marker="o", color=colour, markersize=6, markeredgecolor="white", zorder=8)

@@ -23,7 +23,7 @@ from scipy.cluster.hierarchy import ClusterNode, linkage, to_tree
 from scipy.spatial.distance import squareform
 
 from relid_sumo.base.arrays import Floats
-from relid_sumo.base.settings import Settings
+from relid_sumo.base.settings import WEEK_S, Settings
 from relid_sumo.scenario.routes import alternatives
 from relid_sumo.scenario.task import RoutingTask
 
@@ -31,11 +31,11 @@ from relid_sumo.scenario.task import RoutingTask
 class PartitionSettings(Settings):
     """How agents are grouped into subsets."""
 
-    max_size: Annotated[int, Field(ge=1)] = 5
+    max_size: Annotated[int, Field(ge=1, le=10**6)] = 5
     """Largest number of agents in a subset."""
-    routes: Annotated[int, Field(ge=1)] = 3
+    routes: Annotated[int, Field(ge=1, le=1000)] = 3
     """Number of plausible routes of an agent, k."""
-    tau_s: Annotated[float, Field(gt=0)] = 120.0
+    tau_s: Annotated[float, Field(gt=0, le=WEEK_S)] = 120.0
     """Time constant: agents that reach an edge this far apart count 1/e, s."""
     least_overlap: Annotated[float, Field(ge=0, le=1)] = 0.02
     """Smallest mean overlap at which agents are joined."""

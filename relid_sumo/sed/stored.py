@@ -63,7 +63,7 @@ class _Attempt(_Read):
     problem: str | None
     same: bool
     numbers: _Numbers | None
-    routes: dict[Agent, list[str]] | None
+    routes: dict[Agent, Annotated[list[str], Field(min_length=1)]] | None
 
 
 class _Subset(_Read):

@@ -6,7 +6,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from relid_sumo.base.settings import Settings
+from relid_sumo.base.settings import MOST_COUNT, MOST_FACTOR, Settings
 
 ALPHAS = ("none", "dtw", "dtw+gate", "router", "decay")
 
@@ -14,23 +14,23 @@ ALPHAS = ("none", "dtw", "dtw+gate", "router", "decay")
 class IppoSettings(Settings):
     """Settings of IPPO."""
 
-    learning_rate: Annotated[float, Field(gt=0)] = 1e-2
+    learning_rate: Annotated[float, Field(gt=0, le=1000)] = 1e-2
     """Adam's step size at the start."""
     schedule: Literal["linear", "constant"] = "linear"
     """Schedule of the step size: linear to 0 over the run, or constant."""
     gae_lambda: Annotated[float, Field(ge=0, le=1)] = 0.8
     """Weight of later temporal-difference errors in the advantage."""
-    clip: Annotated[float, Field(gt=0)] = 0.2
+    clip: Annotated[float, Field(gt=0, le=MOST_FACTOR)] = 0.2
     """Clipping range of the probability ratio, 1 +- clip."""
-    entropy: Annotated[float, Field(ge=0)] = 0.01
+    entropy: Annotated[float, Field(ge=0, le=1e6)] = 0.01
     """Weight of the entropy bonus at the start; it falls linearly to 0 over the run."""
-    epochs: Annotated[int, Field(ge=1)] = 16
+    epochs: Annotated[int, Field(ge=1, le=10**6)] = 16
     """Passes over a batch."""
-    max_grad_norm: Annotated[float, Field(gt=0)] = 0.5
+    max_grad_norm: Annotated[float, Field(gt=0, le=MOST_FACTOR)] = 0.5
     """Largest norm of one agent's gradient."""
-    hidden: Annotated[int, Field(ge=1)] = 64
+    hidden: Annotated[int, Field(ge=1, le=8192)] = 64
     """Width of the hidden layers."""
-    scorer: Annotated[int, Field(ge=1)] = 32
+    scorer: Annotated[int, Field(ge=1, le=8192)] = 32
     """Width of the slot scorer."""
     octaves: Annotated[int, Field(ge=0, le=10)] = 0
     """Octaves of sines and cosines of distances that the actor also sees; the finest of k has the period
@@ -53,12 +53,12 @@ class HpoSettings(IppoSettings):
     """Smallest alpha of ``dtw`` and ``dtw+gate``: it keeps an agent close to its expert once it is there."""
     paired: bool = True
     """Whether advantages use the demonstration's return in the same traffic as a baseline (not with alpha ``none``)."""
-    gate_s: Annotated[float, Field(gt=0)] = 10.0
+    gate_s: Annotated[float, Field(gt=0, le=MOST_FACTOR)] = 10.0
     """Scale of the gate: difference in return between agent and expert, s."""
     expert_loss: Literal["ce", "sil", "ve"] = "ce"
     """Cross-entropy on the expert's actions: plain (``ce``), weighted by the positive part of their return minus V^a
     (``sil``), or by the exponential of their advantage over V^e (``ve``)."""
-    imitation_steps: Annotated[int, Field(ge=0)] = 600
+    imitation_steps: Annotated[int, Field(ge=0, le=MOST_COUNT)] = 600
     """Largest number of gradient steps of imitation before the first episode; 0 for none."""
     imitation_target: Annotated[float, Field(gt=0, le=1)] = 0.97
     """Mean probability of the expert's actions at which imitation ends. The expert loss of an action is 0 at this

@@ -23,6 +23,7 @@ from relid_sumo.scenario.traffic import own_demand as route_files
 RIM_M = 150.0  # junctions this near to the hull of the network are its rim, where traffic enters and leaves
 ROUTE_SPREAD = 2.0  # for each vehicle the time of each edge is multiplied by a random factor from 1 to this
 CLOSED_S = 1e6  # cost of a closed road for background traffic
+MOST_TRIPS = 10_000_000  # background vehicles of an episode, so that they fit into memory
 FORMAT = 1  # part of the cache key: raise it when the meaning of the cached values changes
 VEHICLE_TYPE = '<vType id="background" vClass="passenger"/>'
 
@@ -148,11 +149,21 @@ def sample(
         Rising, s since the start of the warm-up.
     origin, destination : array of int, shape (n,)
         Edge indices.
+
+    Raises
+    ------
+    InputError
+        There are too many.
     """
     rng = seeding.stream(traffic_seed, "demand")
     times, factors = np.array(demand.profile).T
     grid = np.arange(0.0, end_s + 1.0)
     cumulative = np.concatenate([[0.0], np.cumsum(np.interp(grid[:-1] + 0.5, times, factors))]) * rate_vph / 3600.0
+    if cumulative[-1] > MOST_TRIPS:
+        raise InputError(
+            f"demand: {cumulative[-1]:.3g} background vehicles are more than {MOST_TRIPS:.0e}; lower demand.rate_vph, "
+            "demand.profile or horizon_s"
+        )
     n = int(rng.poisson(cumulative[-1])) if cumulative[-1] > 0 else 0
     depart = np.interp(np.sort(rng.uniform(0.0, cumulative[-1], n)), cumulative, grid)
     start_rim, end_rim = rim_edges(graph)

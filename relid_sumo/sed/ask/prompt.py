@@ -28,11 +28,11 @@ MOST_VEHICLES, MOST_OTHERS = 12, 6  # listed in a feedback prompt
 class PromptSettings(Settings):
     """Size and templates of prompts."""
 
-    max_characters: Annotated[int, Field(ge=9_000)] = 12_000
+    max_characters: Annotated[int, Field(ge=9_000, le=10**8)] = 12_000
     """Longest prompt, characters. A prompt counts the vehicles that it cannot list; programs still plan for them."""
-    max_program: Annotated[int, Field(ge=1_000)] = 3_000
+    max_program: Annotated[int, Field(ge=1_000, le=10**8)] = 3_000
     """Longest program that the prompt asks for, characters; a feedback prompt shortens a longer one."""
-    max_problem: Annotated[int, Field(ge=200)] = 1_500
+    max_problem: Annotated[int, Field(ge=200, le=10**8)] = 1_500
     """Longest error text of a program in a feedback prompt, characters."""
     templates: str | None = None
     """Folder with templates of your own (initial.md.j2, feedback.md.j2); built-in ones replace missing files.

@@ -18,7 +18,7 @@ from pydantic import Field
 
 from relid_sumo.base import files, redact
 from relid_sumo.base.errors import InputError, missing_extra
-from relid_sumo.base.settings import Settings
+from relid_sumo.base.settings import MOST_COUNT, WEEK_S, Settings
 from relid_sumo.sed.ask import key
 from relid_sumo.sed.ask.key import Service
 
@@ -107,21 +107,21 @@ class LlmSettings(Settings):
     """Whether a key may be sent unencrypted (http://) to another machine."""
     temperature: Annotated[float, Field(ge=0, le=2)] | None = None
     """Sampling temperature; by default that of the model."""
-    timeout_s: Annotated[float, Field(gt=0)] = 300.0
+    timeout_s: Annotated[float, Field(gt=0, le=WEEK_S)] = 300.0
     """Longest wait for one answer, s."""
-    retries: Annotated[int, Field(ge=0)] = 5
+    retries: Annotated[int, Field(ge=0, le=1000)] = 5
     """Number of retries, at growing intervals, where the service is busy, fails or cannot be reached."""
-    max_tokens: Annotated[int, Field(ge=1)] = 16_000
+    max_tokens: Annotated[int, Field(ge=1, le=MOST_COUNT)] = 16_000
     """Longest answer, tokens (reasoning included)."""
-    parallel: Annotated[int, Field(ge=1)] = 4
+    parallel: Annotated[int, Field(ge=1, le=1000)] = 4
     """Number of questions asked at the same time."""
-    usd_per_million_in: Annotated[float, Field(ge=0)] = 0.0
+    usd_per_million_in: Annotated[float, Field(ge=0, le=1e6)] = 0.0
     """Price of a million tokens of prompt, USD."""
-    usd_per_million_out: Annotated[float, Field(ge=0)] = 0.0
+    usd_per_million_out: Annotated[float, Field(ge=0, le=1e6)] = 0.0
     """Price of a million tokens of answer, USD."""
-    budget_usd: Annotated[float, Field(gt=0)] | None = None
+    budget_usd: Annotated[float, Field(gt=0, le=1e9)] | None = None
     """Cost limit of all answers of this run, resumed parts included, USD; needs the prices."""
-    budget_tokens: Annotated[int, Field(gt=0)] | None = None
+    budget_tokens: Annotated[int, Field(gt=0, le=10**15)] | None = None
     """Limit of all tokens of this run, in and out."""
 
     def cost(self, tokens_in: float, tokens_out: float) -> float:

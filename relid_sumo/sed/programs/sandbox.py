@@ -17,7 +17,7 @@ from typing import Annotated, Any, Literal, NoReturn
 from pydantic import Field
 
 from relid_sumo.base.errors import InputError
-from relid_sumo.base.settings import Settings
+from relid_sumo.base.settings import WEEK_S, Settings
 from relid_sumo.sed.programs import layers
 from relid_sumo.sed.programs.exchange import ended, exchange, started
 from relid_sumo.sed.programs.layers import LAYERS, NEEDED, Layer
@@ -34,13 +34,13 @@ Isolation = Literal["sandlock", "limits"]
 class SandboxSettings(Settings):
     """What a program may use."""
 
-    cpu_s: Annotated[int, Field(ge=1)] = 20
+    cpu_s: Annotated[int, Field(ge=1, le=WEEK_S)] = 20
     """CPU time, s."""
-    wall_s: Annotated[float, Field(gt=0)] = 40.0
+    wall_s: Annotated[float, Field(gt=0, le=WEEK_S)] = 40.0
     """Time on the clock, s."""
-    memory_mib: Annotated[int, Field(ge=128)] = 1024
+    memory_mib: Annotated[int, Field(ge=128, le=2**20)] = 1024
     """Address space, MiB."""
-    output_bytes: Annotated[int, Field(ge=1024)] = 2**20
+    output_bytes: Annotated[int, Field(ge=1024, le=2**30)] = 2**20
     """What it may write: its plan, and what it prints."""
 
 

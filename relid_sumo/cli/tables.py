@@ -14,6 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from relid_sumo.base.stats import Estimate
+from relid_sumo.cli.console import clean, plain
 from relid_sumo.cli.doctor import Check
 from relid_sumo.cli.notes import own_bar
 from relid_sumo.env.records import EpisodeRecord
@@ -137,7 +138,7 @@ def traffic_text(traffic: TrafficLevel, wanted: float | None) -> str:
     )
     if not traffic.flows:
         text += " - [red]gridlock: lower demand.level[/]"
-    return text + (f" - {traffic.note}" if traffic.note else "")
+    return text + (f" - {plain(traffic.note)}" if traffic.note else "")
 
 
 def meso_text(gap: Gap, floor: Gap) -> str:
@@ -221,15 +222,15 @@ def summary_text(network: Network) -> Group:
     }
     table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
     for warning in account.warnings(facts):
-        table.add_row(Text("warning", style="bold yellow"), Text(warning))
+        table.add_row(Text("warning", style="bold yellow"), Text(clean(warning)))
     for name, value in rows.items():
-        table.add_row(Text(name, style="bold"), Text(value))
+        table.add_row(Text(name, style="bold"), Text(clean(value)))
     ways = Table("roads in the file", "OSM ways", "km", box=box.SIMPLE_HEAD, padding=(0, 2, 0, 0))
     for column in ways.columns[1:]:
         column.justify = "right"
     for reason, entry in [*facts["left_out"].items(), *facts["outcome"].items()]:
         ways.add_row(
-            Text("used" if reason == netconvert.KEPT else reason), f"{entry['ways']:.0f}", f"{entry['km']:.1f}"
+            Text("used" if reason == netconvert.KEPT else clean(reason)), f"{entry['ways']:.0f}", f"{entry['km']:.1f}"
         )
     total = account.totals(facts["roads_in_file"])
     ways.add_section()

@@ -341,6 +341,33 @@ SCENARIOS = {
     "horizon-nan": Case(
         "scenario", replace("scenario.toml", r"^horizon_s = .*$", "horizon_s = nan"), CHECK, "horizon_s"
     ),
+    **{
+        f"{key}-large": Case(
+            "scenario",
+            replace("scenario.toml", rf"^{key} = .*$", f"{key} = {value}"),
+            CHECK,
+            f"{key}.* than or equal to",
+        )
+        for key, value in (
+            ("warmup_s", "1e308"),
+            ("horizon_s", "1e300"),
+            ("profile", "[[-1e308, 1e308], [1e308, 1e308]]"),
+            ("rate_vph", "1e308"),
+            ("fringe_factor", "1e308"),
+            ("min_distance_m", "1e308"),
+            ("step_length_s", "1e-12"),
+            ("training", f"[{10**30}]"),
+        )
+    },
+    "vehicles-many": Case(
+        "scenario",
+        both(
+            replace("scenario.toml", r"^rate_vph = .*$", "rate_vph = 1e6"),
+            replace("scenario.toml", r"^horizon_s = .*$", "horizon_s = 604800.0"),
+        ),
+        CHECK,
+        "background vehicles are more than",
+    ),
     "templates": Case(
         "scenario",
         replace("scenario.toml", r'^name = ".*"$', 'name = "x"\ntemplates = "{outside}"'),
@@ -437,6 +464,7 @@ RUNS = {
     "checkpoint-text": Case("run", checkpoint(lambda state, _: {**state, "episodes": "x"}), RESUME, "no checkpoint of a run"),
     "weights-of-another-shape": Case("run", checkpoint(lambda state, _: state["learner"]["actor"].update({"slot.0.weight": torch.zeros(1)})), EVALUATE, "does not fit the run"),  # type: ignore[index]
     "weights-nan": Case("run", checkpoint(lambda state, _: state["learner"]["actor"]["slot.0.bias"].fill_(np.nan).shape and None), EVALUATE, "does not fit the run"),  # type: ignore[index]
+    "weights-complex": Case("run", checkpoint(lambda state, _: state["learner"].update(actor={name: value.to(torch.complex64) for name, value in state["learner"]["actor"].items()})), EVALUATE, "are no real numbers"),  # type: ignore[attr-defined, index]
     "weights-more": Case("run", checkpoint(lambda state, _: state["learner"]["actor"].update({"x": torch.zeros(1)})), EVALUATE, "does not fit the run"),  # type: ignore[index]
     "weights-resumed": Case("run", both(edit("settings.json", lambda c, _: c["train"].update(episodes=4)), checkpoint(lambda state, _: state["learner"].pop("critic") and None)), RESUME, "does not fit the run"),  # type: ignore[attr-defined]
     "settings-deep": Case("run", write("settings.json", DEEP), EVALUATE, "not JSON"),
@@ -471,6 +499,7 @@ SEDS = {
     "place-record": Case("sed", both(edit("settings.json", lambda c, _: c.update(provider="mailbox")), edit("results.json", lambda c, _: c["subsets"][0]["attempts"][0].update(place=PLACE))), "sed record HERE SCENARIO", "place = "),  # type: ignore[index]
     "vehicles": Case("sed", edit("results.json", lambda c, _: c["subsets"][0].update(vehicles=["a\n---\n"])), "sed show HERE", "vehicles"),  # type: ignore[index]
     "edge": Case("sed", edit("results.json", lambda c, _: [one.update(routes={"agent0": ["nowhere"]}) for s in c["subsets"] for one in s["attempts"]]), "sed show HERE", "has the edge 'nowhere'"),  # type: ignore[attr-defined]
+    "route-empty": Case("sed", edit("results.json", lambda c, _: [one.update(routes={"nobody": []}) for s in c["subsets"] for one in s["attempts"]]), "sed show HERE", "at least 1 item"),  # type: ignore[attr-defined]
     "results-shape": Case("sed", write("results.json", "{}"), "sed show HERE", "is missing"),
     "results-deep": Case("sed", write("results.json", DEEP), "sed show HERE", "not JSON"),
     "results-markup": Case("sed", edit("results.json", lambda c, _: c.update(scenario="[/]")), "sed show HERE", "scenario = '\\[/\\]'"),
@@ -565,6 +594,9 @@ NETWORKS = {
         for number, file in enumerate(("../outside/map.osm", "/etc/passwd", "/etc/x.osm", "..", "a/b.osm", "-x.osm", ".x.osm", "x.xml", "x\\u0000.osm"))
     },
     "title": Case("empty", network_entry(title="\\u001b[31mred"), SHOW, "title = "),
+    "toml-pipe": Case("empty", pipe("networks/mine/network.toml"), SHOW, "there is no network 'mine'"),
+    "toml-link": Case("empty", link("networks/mine/network.toml", "scenario.toml"), SHOW, "there is no network 'mine'"),
+    "toml-linked-folder": Case("empty", link("networks", "."), "network show folder", "there is no network 'folder'"),
     "unknown-key": Case("empty", network_entry(more='netconvert = "--output-file /tmp/x"'), SHOW, "unknown key 'netconvert'"),
     "type-files": Case("empty", network_entry(more='[options]\ntype_files = "/tmp/x"'), SHOW, "unknown key 'options.type_files'"),
     "box": Case("empty", network_entry(more="[options]\nbbox = [nan, nan, nan, nan]"), SHOW),
@@ -583,6 +615,9 @@ MAPS = {
     "laughs": Case("empty", write("map.osm", LAUGHS), BUILD, "line 1: a document type"),
     "external-entity": Case("empty", write("map.osm", '<!DOCTYPE osm [<!ENTITY x SYSTEM "file:///etc/passwd">]><osm>&x;</osm>'), BUILD, "a document type"),
     "external-dtd": Case("empty", write("map.osm", '<!DOCTYPE osm SYSTEM "http://127.0.0.1:9/x.dtd"><osm/>'), BUILD, "a document type"),
+    "web-page-type": Case("empty", write("map.osm", '<!DOCTYPE html SYSTEM "file:///etc/passwd"><osm/>'), BUILD, "line 1: a document type"),
+    "web-page-type-bare": Case("empty", write("map.osm", f"<!DOCTYPE html>{street('name', 'x')}"), BUILD, "line 1: a document type"),
+    "map-pipe": Case("empty", pipe("map.osm"), BUILD, "a pipe or a device"),
     "bomb": Case("empty", write("map.osm.gz", gzip.compress(b"<osm>" + b" " * (96 << 20))), f"{BUILD}.gz", "more than 100 times its size"),
     "bomb-bz2": Case("empty", write("map.osm.bz2", bz2.compress(b"<osm>" + b" " * (96 << 20))), f"{BUILD}.bz2", "more than 100 times its size"),
     "digits": Case("empty", write("map.osm", f'<osm><node id="{"9" * 5000}" lat="0" lon="0"/></osm>'), BUILD, "map.osm, line 1"),
@@ -638,6 +673,7 @@ PROGRAMS = {
     "batch-observation-code": code("batch", "batch.json", lambda c, name: c["plan"]["sources"]["town"].update(settings={"observation": {"kind": name}}), RETRY),  # type: ignore[index]
 }  # fmt: skip
 
+ACTS = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")  # on a terminal
 CASES = PROGRAMS | SCENARIOS | ANSWERS | RUNS | SEDS | DEMONSTRATIONS | BATCHES | NETWORKS | MAPS
 
 
@@ -728,7 +764,7 @@ def test_a_hostile_folder_is_refused_or_harmless(
     assert state(tmp_path / "scenario") == own
     assert SECRET not in told
     assert "Traceback" not in told
-    assert "\x1b" not in told
+    assert not ACTS.search(told), told
     if case.said:
         assert code == 2, told
         assert told.count("Error:") == 1, told
@@ -756,6 +792,25 @@ def test_a_dry_run_writes_and_deletes_nothing(
     if changed == "horizon_s = 401":  # and without --dry-run, the scenario of the new grid takes its place
         assert command("batch", tmp_path / "batch.toml", "--out", places.here, "--quiet") == 0
         assert "horizon_s = 401" in (places.here / "scenarios" / "town" / "scenario.toml").read_text()
+
+
+def test_names_in_a_map_are_shown_as_text(places: Places, capfd: pytest.CaptureFixture[str]) -> None:
+    evil = "[/red]&#x9b;31mEVIL&#x202e;"
+    corners = ("0,0", "0,0.01", "0.01,0.01")
+    nodes = "".join(
+        f'<node id="{i}" lat="{at.split(",")[0]}" lon="{at.split(",")[1]}"><tag k="{evil}node" v="x"/></node>'
+        for i, at in enumerate(corners, 1)
+    )
+    refs = "".join(f'<nd ref="{i}"/>' for i in (1, 2, 3, 1))
+    tags = f'<tag k="highway" v="residential"/><tag k="{evil}way" v="x"/>'
+    places.here.mkdir()
+    text = f"<osm><remark>{evil}remark</remark>{nodes}<way id='3'>{refs}{tags}</way></osm>"
+    (places.here / "map.osm").write_text(text)
+    assert command("network", "build", places.here / "map.osm") == 0
+    told = "".join(capfd.readouterr())
+    assert not ACTS.search(told), told
+    for kind in ("node", "way", "remark"):
+        assert rf"[/red]\x9b31mEVIL\u202e{kind}" in "".join(told.split()), told
 
 
 def test_a_dry_run_makes_no_folder(kinds: Path, places: Places, tmp_path: Path) -> None:

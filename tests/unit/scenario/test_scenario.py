@@ -157,7 +157,7 @@ def scenarios(draw: st.DrawFn) -> Scenario:
         name=draw(st.from_regex(r"[A-Za-z0-9_]([A-Za-z0-9_.-]{0,40}[A-Za-z0-9_-])?", fullmatch=True).filter(is_name)),
         network=draw(WORDS),
         network_options=NetworkSettings(bbox=draw(st.none() | st.tuples(*[st.floats(-180, 180)] * 4))),
-        horizon_s=draw(st.floats(101, 1e6)),
+        horizon_s=draw(st.floats(101, 6e5)),
         step_length_s=draw(st.floats(0.01, 1)),
         observation=Observation(
             distance=draw(st.sampled_from(["straight", "network", "time"])),

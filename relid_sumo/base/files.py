@@ -64,14 +64,20 @@ def put(made: Path, place: Path) -> None:
     made.replace(place)
 
 
-def write(file: Path, content: bytes) -> None:
-    """Write a file completely or not at all; see `whole`. Keys in text are hidden (`relid_sumo.base.redact`)."""
+def write(file: Path, content: bytes, *, binary: bool = False) -> None:
+    """Write a file completely or not at all; see `whole`. Keys are hidden (`relid_sumo.base.redact`).
+
+    Parameters
+    ----------
+    binary
+        The content is arrays or pictures, in which nothing is replaced.
+    """
     with whole(file) as part:
-        part.write_bytes(redact.redact_bytes(content))
+        part.write_bytes(content if binary else redact.redact_bytes(content))
 
 
 def append(file: Path, content: bytes) -> None:
-    """Append to a file and flush it to disk."""
+    """Append text to a file and flush it to disk; keys are hidden."""
     with file.open("ab") as out:
         out.write(redact.redact_bytes(content))
         out.flush()
@@ -110,9 +116,12 @@ def locked(file: Path, *, wait: bool = False) -> Iterator[None]:
     ------
     LockedError
         Another process has the lock.
+    InputError
+        The lock file is a link.
     OSError
         The lock file cannot be made.
     """
+    safe_paths.check_own(file)
     file.parent.mkdir(parents=True, exist_ok=True)
     lock = FileLock(file)
     try:
@@ -131,7 +140,14 @@ def locked(file: Path, *, wait: bool = False) -> Iterator[None]:
 
 
 def is_locked(file: Path) -> bool:
-    """Return whether a process has locked a file."""
+    """Return whether a process has locked a file.
+
+    Raises
+    ------
+    InputError
+        The lock file is a link.
+    """
+    safe_paths.check_own(file)
     if not file.is_file():
         return False
     try:

@@ -56,15 +56,23 @@ def redact(text: str) -> str:
 
 
 def redact_bytes(content: bytes) -> bytes:
-    """Return UTF-8 text with hidden secrets; other content (arrays, pictures) unchanged."""
-    if not _patterns or b"\0" in content:
+    """Return UTF-8 text with hidden secrets; bytes that are no UTF-8 stay."""
+    if not _patterns:
         return content
     return redact(content.decode("utf-8", "surrogateescape")).encode("utf-8", "surrogateescape")
 
 
 def _pattern(secret: str) -> re.Pattern[str]:
     raw = secret.encode("utf-8", "surrogateescape")
-    forms = ["".join(map(_any_form, secret))]
+    parts = re.findall(r"\\+|[^\\]", secret)
+    forms = [
+        "".join(
+            _backslashes(len(part), first=i == 0)
+            if part[0] == "\\"
+            else _any_form(part, first=i == 0, after_backslashes=i > 0 and parts[i - 1][0] == "\\")
+            for i, part in enumerate(parts)
+        )
+    ]
     if len(raw) >= SHORTEST:
         forms += [
             "".join(_BASE64.get(c, re.escape(c)) + "(?:\\\\?\r?\n)?" for c in core) for core in _base64_cores(raw)
@@ -73,28 +81,55 @@ def _pattern(secret: str) -> re.Pattern[str]:
     return re.compile("|".join(forms), re.IGNORECASE)
 
 
-def _any_form(character: str) -> str:
-    """Return a pattern for a character in all its escaped forms."""
+# Time grows in proportion to the text: a run of backslashes in it is read from its first one only, and as a whole (the
+# possessive ``++``), because a text may consist of backslashes.
+
+
+def _any_form(character: str, *, first: bool, after_backslashes: bool) -> str:
+    """Return a pattern for a character in all its escaped forms.
+
+    Parameters
+    ----------
+    first
+        It is the first one of the secret.
+    after_backslashes
+        The pattern before it matches all backslashes, also those that escape this character.
+    """
+    escaped, others = _escapes(character), _entities(character)
+    before = r"\\*+" if after_backslashes else r"(?<!\\)\\++" if first else r"\\++"
+    return f"(?:{before}(?:{'|'.join(escaped)})|{'|'.join(others)})"
+
+
+def _backslashes(count: int, *, first: bool) -> str:
+    """Return a pattern for a run of backslashes in all escaped forms; it matches backslashes after the run too."""
+    start = r"(?<!\\)" if first else ""
+    tails, others = _escapes("\\")[1:], _entities("\\")[1:]
+    one = f"(?:{start}\\\\++(?:{'|'.join(tails)})|{'|'.join(others)})"
+    return f"(?:{start}\\\\{{{count},}}+|{one}{{{count}}})"
+
+
+def _escapes(character: str) -> list[str]:
+    """Return patterns for a character, itself first, as it stands after the backslashes that escape it."""
     code, raw = ord(character), character.encode("utf-8", "surrogateescape")
-    plain = re.escape(character)
-    forms = [
-        rf"\\*{plain}",
-        rf"\\+u0*{code:x}",
-        rf"\\+u\{{0*{code:x}\}}",
-        rf"&(?:amp;)*#0*{code};",
-        rf"&(?:amp;)*#x0*{code:x};",
-    ]
+    forms = [re.escape(character), rf"u0*{code:x}", rf"u\{{0*{code:x}\}}"]
+    forms.append(r"\\++".join(f"x{byte:02x}" for byte in raw))
+    forms.append(r"\\++".join(rf"0*{byte:o}(?![0-7])" for byte in raw))
+    named = {"\n": "n", "\r": "r", "\t": "t"}.get(character)
+    return [*forms, *([named] if named else [])]
+
+
+def _entities(character: str) -> list[str]:
+    """Return patterns for a character, itself first, in forms without backslashes: of HTML, percent, a form."""
+    code, raw = ord(character), character.encode("utf-8", "surrogateescape")
+    forms = [re.escape(character), rf"&(?:amp;)*#0*{code};", rf"&(?:amp;)*#x0*{code:x};"]
     forms.append("".join(f"%(?:25)*{byte:02x}" for byte in raw))
-    forms.append("".join(rf"\\+x{byte:02x}" for byte in raw))
-    forms.append("".join(rf"\\+0*{byte:o}(?![0-7])" for byte in raw))
     if (named := html.escape(character)) != character:
         forms.append(named.replace("&", "&(?:amp;)*"))
-    named_escape = {"\n": "n", "\r": "r", "\t": "t", "'": "apos"}.get(character)
-    if named_escape is not None:
-        forms.append(f"&(?:amp;)*{named_escape};" if character == "'" else rf"\\+{named_escape}")
+    if character == "'":
+        forms.append("&(?:amp;)*apos;")
     if character == " ":
         forms.append(r"\+")
-    return f"(?:{'|'.join(forms)})"
+    return forms
 
 
 def _base64_cores(raw: bytes) -> list[str]:

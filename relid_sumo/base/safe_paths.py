@@ -94,6 +94,20 @@ def place(folder: Path, name: str, what: str) -> Path:
     return file
 
 
+def check_own(file: Path) -> None:
+    """Check that a file to be written in place, such as a lock, is no link and no device.
+
+    Raises
+    ------
+    InputError
+        It is something else than a file; the message names it.
+    """
+    if file.is_symlink():
+        raise InputError(f"{printable(str(file))}: a link in place of a file that is written here; remove it")
+    if file.exists() and not file.is_file():
+        raise InputError(f"{printable(str(file))}: not a file, which is needed here; remove it")
+
+
 def check_folder(folder: Path) -> None:
     """Check that a folder contains only files, folders and links to its inside.
 

@@ -18,6 +18,7 @@ from relid_sumo.scenario.files import ANSWERS, FILE, answer_files, note_paths, p
 from relid_sumo.scenario.settings import Scenario
 
 EXTRACT, RUN, LOG = "extract/", "run/", "log"
+BINARY = {".pt", ".npz", ".png", ".gz", ".bz2"}
 
 
 def pack_scenario(folder: Path) -> dict[str, bytes]:
@@ -53,7 +54,7 @@ def unpack_scenario(files: dict[str, bytes], folder: Path) -> None:
         home = cache.cache_folder() / "osm" if extract else folder
         file = safe_paths.place(home, name.removeprefix(EXTRACT) if extract else name, "a scenario that was sent")
         if not (extract and file.is_file()):
-            base_files.write(file, content)
+            base_files.write(file, content, binary=file.suffix in BINARY)
     note_paths(kinds.located(load_toml(folder / FILE, Scenario), folder))  # checked by the batch that sent it
 
 
@@ -92,7 +93,7 @@ def unpack_run(content: bytes, folder: Path, log: Path, scenario: Path) -> None:
             elif file.parent.name == layout.TENSORBOARD:
                 grow(file, stream.read())
             else:
-                base_files.write(file, stream.read())
+                base_files.write(file, stream.read(), binary=file.suffix in BINARY)
 
 
 def _here(content: bytes, folder: Path, scenario: Scenario) -> bytes:

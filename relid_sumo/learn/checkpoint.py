@@ -20,7 +20,7 @@ def save(folder: Path, state: Mapping[str, Any]) -> None:
     """Write a checkpoint whole."""
     content = io.BytesIO()  # given a file, torch.save writes the file's name into it, here that of a temporary one
     torch.save({"format": FORMAT, **state}, content)
-    files.write(folder / CHECKPOINT, content.getvalue())
+    files.write(folder / CHECKPOINT, content.getvalue(), binary=True)
 
 
 def load(folder: Path) -> dict[str, Any]:

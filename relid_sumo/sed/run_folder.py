@@ -35,10 +35,11 @@ def locked(folder: Path) -> Iterator[None]:
     Raises
     ------
     InputError
-        Another process works in the folder, or it cannot be written.
+        Another process works in the folder, it has links to the outside, or it cannot be written.
     """
     if not (folder / SETTINGS).is_file():
         _check_free(folder)
+    safe_paths.check_folder(folder)
     with contextlib.ExitStack() as stack:
         try:
             stack.enter_context(files.locked(folder / LOCK))

@@ -16,8 +16,9 @@ import jinja2
 from pydantic import Field
 
 from relid_sumo.base.errors import InputError
+from relid_sumo.base.redact import redact
 from relid_sumo.base.settings import Settings
-from relid_sumo.sed.programs.plain import fence, last_line, visible
+from relid_sumo.sed.programs.plain import fence, harmless, last_line
 
 FOLDER = Path(__file__).parent / "prompts"
 INITIAL, FEEDBACK = "initial.md.j2", "feedback.md.j2"
@@ -117,12 +118,12 @@ def feedback(facts: Mapping[str, Any], settings: PromptSettings) -> str:
         "more": max(0, len(vehicles) - MOST_VEHICLES),
         "brief": best is not None,
         "others": [
-            {**other, "problem": cut(last_line(other["problem"]).replace("`", "'"), 200) if other["problem"] else None}
+            {**other, "problem": _line(other["problem"]) if other["problem"] else None}
             for other in facts["others"][-MOST_OTHERS:]
         ],
     }
     values["initial"] = render(INITIAL, values, settings)
-    programs = {name: visible(facts[name]["program"]) for name in ("best", "failed") if facts[name]}
+    programs = {name: harmless(facts[name]["program"]) for name in ("best", "failed") if facts[name]}
 
     def text(most: int) -> str:
         short = {
@@ -130,7 +131,7 @@ def feedback(facts: Mapping[str, Any], settings: PromptSettings) -> str:
             and {
                 **facts[name],
                 "program": cut(programs[name], most),
-                "problem": cut(facts[name].get("problem") or "", settings.max_problem),
+                "problem": cut(redact(facts[name].get("problem") or ""), settings.max_problem),
             }
             for name in ("best", "failed")
         }
@@ -147,6 +148,10 @@ def feedback(facts: Mapping[str, Any], settings: PromptSettings) -> str:
         f"the feedback prompt has {len(text(lengths[0]))} characters without any program, and "
         f"sed.prompt.max_characters = {settings.max_characters}; shorten the template or raise the setting"
     )
+
+
+def _line(problem: str) -> str:
+    return cut(last_line(redact(problem)).replace("`", "'"), 200)
 
 
 def cut(text: str, most: int) -> str:

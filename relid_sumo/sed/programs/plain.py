@@ -1,9 +1,14 @@
-"""Text that a program or a model wrote, made harmless before anything shows, stores or sends it."""
+"""Text that a program or a model wrote, made harmless before anything shows, stores or sends it.
+
+Keys are hidden before a text is cut or changed, because the filter does not recognise a part of a key.
+"""
 
 from __future__ import annotations
 
 import re
 import unicodedata
+
+from relid_sumo.base.redact import redact
 
 ESCAPES = re.compile(
     r"(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]"  # CSI
@@ -35,18 +40,22 @@ def visible(text: str) -> str:
     return "".join(kept)
 
 
+def harmless(text: str) -> str:
+    """Return a text as `visible` does, without keys, also such as characters that are not shown separate."""
+    return redact(visible(redact(text)))
+
+
 def plain(text: str, most: int, *, end: bool = False) -> str:
-    """Return a text as `visible` does, without runs of empty lines, cut to a length.
+    """Return a text as `harmless` does, without runs of empty lines, cut to a length.
 
     Parameters
     ----------
     most
-        Characters. What lies far beyond them is not looked at.
+        Characters.
     end
         Of a longer text return the end, not the beginning.
     """
-    part = text[-4 * most :] if end else text[: 4 * most]
-    clean = BLANK_LINES.sub("\n\n", visible(part)).strip()
+    clean = BLANK_LINES.sub("\n\n", harmless(text)).strip()
     return clean[-most:] if end else clean[:most]
 
 

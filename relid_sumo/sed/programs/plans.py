@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from relid_sumo.base.errors import did_you_mean
+from relid_sumo.base.redact import redact
 from relid_sumo.scenario.task import RoutingTask
 
 Routes = dict[int, tuple[int, ...]]
@@ -82,5 +83,5 @@ def _kind(value: object) -> str:
 
 
 def _shown(value: object) -> str:
-    text = value if isinstance(value, str) else type(value).__name__
+    text = redact(value) if isinstance(value, str) else type(value).__name__
     return repr(text if len(text) <= SHOWN else text[: SHOWN - 3] + "...")

@@ -135,7 +135,7 @@ def main() -> None:
     try:
         text = json.dumps(result)
     except BaseException as error:
-        text = json.dumps({"error": f"what plan returned is not JSON: {type(error).__name__}: {error}"[:1000]})
+        text = json.dumps({"error": f"what plan returned is not JSON: {type(error).__name__}: {error}"})
     rest = text.encode()
     while rest:
         rest = rest[os.write(answer, rest) :]

@@ -10,6 +10,7 @@ import json
 import signal
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from typing import Annotated, Any, Literal, NoReturn
@@ -17,6 +18,7 @@ from typing import Annotated, Any, Literal, NoReturn
 from pydantic import Field
 
 from relid_sumo.base.errors import InputError
+from relid_sumo.base.redact import redact
 from relid_sumo.base.settings import WEEK_S, Settings
 from relid_sumo.sed.programs import layers
 from relid_sumo.sed.programs.exchange import ended, exchange, started
@@ -148,8 +150,7 @@ def run_within(source: str, data: Mapping[str, Any], settings: SandboxSettings, 
     with started(layers.command(within), layers.module_path(), layers.ENVIRONMENT) as process:
         written, printed, given_up = exchange(process, message, settings.output_bytes, deadline)
         code = ended(process, deadline) if given_up is None else None
-    if code is not None and code > 128 and "bubblewrap" in within:
-        code = 128 - code  # bubblewrap tells so of a signal
+    seconds = time.monotonic() - start
     folders = [str(folder) for folder in (layers.module_path(), *layers.standard_library())]
     plan: object = None
     problem: str | None
@@ -160,8 +161,8 @@ def run_within(source: str, data: Mapping[str, Any], settings: SandboxSettings, 
     elif written:
         plan, problem = _understood(written, folders, settings)
     else:
-        problem = _fate(code, printed, folders, settings)
-    return Outcome(plan, problem, time.monotonic() - start)
+        problem = _fate(code, printed, folders, settings, _may_be_signal(code, within, seconds < settings.cpu_s))
+    return Outcome(plan, problem, seconds)
 
 
 def _understood(written: bytes, folders: Sequence[str], settings: SandboxSettings) -> tuple[object, str | None]:
@@ -184,21 +185,38 @@ def _no_number(name: str) -> NoReturn:
 
 def _last(text: str, folders: Sequence[str], most: int) -> str:
     """Return the end of a text as plain text, without folders that differ from run to run and from user to user."""
+    text = redact(text)  # before the folders are removed, which may be part of a key
     for folder in folders:
         text = text.replace(f"{folder}/", "")
     return plain(text, most, end=True)
 
 
-def _fate(ended_by: int | None, printed: bytes, folders: Sequence[str], settings: SandboxSettings) -> str:
-    """Return how a program ended that gave no answer."""
+def _may_be_signal(code: int | None, within: Sequence[Layer], short: bool) -> bool:
+    """Return whether an exit code may stand for a signal: bubblewrap reports 128 + its number, as a program may too.
+
+    A program with one thread that ran for a `short` time has not used up its CPU time.
+    """
+    number = (code or 0) - 128
+    if "bubblewrap" not in within or number not in signal.valid_signals():
+        return False
+    return not (number == signal.SIGXCPU and short and "calls" in within)
+
+
+def _fate(
+    code: int | None, printed: bytes, folders: Sequence[str], settings: SandboxSettings, may_be_signal: bool
+) -> str:
+    """Return how a program ended that gave no answer. Negative codes are signals."""
     last = _last(printed.decode(errors="replace"), folders, MOST_PRINTED)
     said = f"; its last words: {last}" if last else ""
-    if ended_by is None:
+    if code is None:
         return f"it did not end within {settings.wall_s:g} s"
-    if ended_by == -signal.SIGXCPU:
-        return f"it used more than {settings.cpu_s} s of CPU time"
-    if ended_by == -signal.SIGKILL:
-        return f"it was killed: beyond {settings.cpu_s} s of CPU time, or the machine was out of memory{said}"
-    if ended_by < 0:
-        return f"it was ended by signal {-ended_by} ({signal.strsignal(-ended_by)}){said}"
-    return f"it ended itself (exit code {ended_by}) without giving a plan{said}"
+    if code >= 0 and not may_be_signal:
+        return f"it ended itself (exit code {code}) without giving a plan{said}"
+    number, other = (code - 128, f", or it ended itself (exit code {code})") if may_be_signal else (-code, "")
+    if number == signal.SIGXCPU:
+        return f"it used more than {settings.cpu_s} s of CPU time{other}"
+    if number == signal.SIGKILL:
+        return f"it was killed: beyond {settings.cpu_s} s of CPU time, or the machine was out of memory{other}{said}"
+    with suppress(ValueError):
+        return f"it was ended by signal {number} ({signal.strsignal(number)}){other}{said}"
+    return f"it was ended by signal {number}{other}{said}"

@@ -6,6 +6,7 @@ import base64
 import html
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -46,6 +47,24 @@ def plan(network, trips, traffic):
 """
 
 
+BUILT = """The program builds the key from its reverse, so that the filter does not recognise it here.
+
+```python
+K = REVERSED[::-1]
+def plan(network, trips, traffic):
+    raise ValueError(MESSAGE)
+```
+"""
+MESSAGES = {  # with the key where a text is changed or cut: a line in a table or a prompt, or a long text
+    "line": "'pre ' + K + ' ' + K.upper()",
+    "split": "'pre ' + K[:6] + chr(27) + '[0m' + K[6:12] + chr(0x200b) + K[12:]",
+    "table": "'x' * 58 + K",
+    "prompt": "'x' * 165 + K",
+    "problem": "'x' * 1330 + K + 'y' * 2000",
+    "beginning": "K + 'x' * 3985",
+}
+
+
 def forms(key: str) -> set[str]:
     """Return a key in each form as a service or a library writes it."""
     shown = {key, repr(key)[1:-1], json.dumps(key)[1:-1], json.dumps(json.dumps(key))[3:-3], html.escape(key)}
@@ -58,8 +77,9 @@ def forms(key: str) -> set[str]:
 
 
 def parts(key: str) -> set[bytes]:
-    """Return what must not be found, made without the filter: the middle of each form."""
-    found = {form[4:-4] for form in forms(key)}
+    """Return what must not be found, made without the filter: the beginning and the middle of each form."""
+    found = {form[4:-4] for form in forms(key)} | {form[:8] for form in forms(key)}
+    found |= {key.replace(old, new)[i : i + 8] for old, new in (("`", "'"), ("[", "\\[")) for i in (0, len(key) - 8)}
     return {part.encode() for part in found if len(part) >= 6}
 
 
@@ -127,13 +147,14 @@ def text_with(key: str) -> str:
 
 def answered(handler: Handler, key: str) -> None:
     content = PROGRAM.replace('"KEY"', repr(key)).replace("KEY", text_with(key)) + text_with(key)
-    message = {"role": "assistant", "content": content}
+    handler.send(200, completion(content, key))
+
+
+def completion(content: str, model: str = "m") -> str:
+    choice = {"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": content}}
     usage = {"prompt_tokens": 10, "completion_tokens": 5, "total_tokens": 15}
-    body = {"id": key, "object": "chat.completion", "created": 0, "model": key}
-    handler.send(
-        200,
-        json.dumps({**body, "choices": [{"index": 0, "finish_reason": "stop", "message": message}], "usage": usage}),
-    )
+    body = {"id": model, "object": "chat.completion", "created": 0, "model": model}
+    return json.dumps({**body, "choices": [choice], "usage": usage})
 
 
 def cut(handler: Handler, key: str) -> None:
@@ -223,6 +244,36 @@ def test_a_run_that_succeeds_leaves_no_key(name: str, service: Service, small: P
     assert answers
     assert all("Your key is ***" in answer.read_text() for answer in answers)
     assert not leaks(key, done.stdout, done.stderr, out, cache)
+
+
+@pytest.mark.parametrize("message", MESSAGES)
+@pytest.mark.parametrize("name", KEYS)
+def test_a_program_that_builds_the_key_tells_it_nowhere(
+    name: str,
+    message: str,
+    service: Service,
+    small: Path,
+    tmp_path: Path,
+    environment: Callable[..., None],
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    key, out = KEYS[name], tmp_path / "s"
+    answer = BUILT.replace("REVERSED", repr(key[::-1])).replace("MESSAGE", MESSAGES[message])
+    service.reply = lambda handler, _: handler.send(200, completion(answer))
+    environment(key, service.url)
+    assert run(*words(small, out), "--debug") == 0
+    told = "".join(capfd.readouterr())
+    for columns in ("37", "400"):
+        command = [sys.executable, "-c", "from relid_sumo.cli.main import main; main()", "sed", "show", str(out)]
+        wide = {**os.environ, "COLUMNS": columns}
+        done = subprocess.run(command, env=wide, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        told += done.stdout + done.stderr
+    assert set(service.keys) == {key}
+    assert "ValueError" in (out / "results.json").read_text()
+    assert "ValueError" in "".join(file.read_text() for file in (out / "prompts").glob("*round2*"))
+    unwrapped = re.sub(r"[\s\u2500-\u257f]", "", told)
+    assert not leaks(key, told, unwrapped, out)
 
 
 @pytest.mark.parametrize("failure", FAILURES)

@@ -440,8 +440,13 @@ RUNS = {
             ("rounds.csv", "notes.md"),
             ("answers/x.md", "notes.md"),
             ("sed", "."),
+            ("run.lock", "notes.md"),
         )
         for number, words in enumerate((EVALUATE, RESUME, REPORT))
+    },
+    **{
+        f"new-run-lock-{number}": Case("empty", link("run.lock", file), "train SCENARIO --out HERE --episodes 2", "a link")
+        for number, file in enumerate(("notes.md", "new.md"))
     },
     "run-routes": Case("run", replace("scenario.toml", OWN, 'route_file = "{outside}/own.rou.xml"'), EVALUATE, "lies outside"),
     "run-network": Case("run", replace("scenario.toml", NETWORK, 'network = "{outside}/map.osm"'), EVALUATE, "lies outside"),
@@ -492,8 +497,12 @@ PLACE = "../../outside/notes"
 SEDS = {
     **{
         f"sed-{file.replace('/', '-')}{number}": Case("sed", link(file, target), words, "a link that leads out")
-        for file, target in (("answers", "."), ("prompts", "."), ("programs", "."), ("results.json", "notes.md"), ("usage.json", "notes.md"), ("routes.png", "notes.md"))
+        for file, target in (("answers", "."), ("prompts", "."), ("programs", "."), ("results.json", "notes.md"), ("usage.json", "notes.md"), ("routes.png", "notes.md"), ("run.lock", "notes.md"))
         for number, words in enumerate(("sed show HERE", "sed run SCENARIO --llm template --out HERE", "sed record HERE SCENARIO"))
+    },
+    **{
+        f"new-sed-lock-{number}": Case("empty", link("run.lock", file), "sed run SCENARIO --llm template --out HERE", "a link that leads out")
+        for number, file in enumerate(("notes.md", "new.md"))
     },
     "place-show": Case("sed", edit("results.json", lambda c, _: c["subsets"][0]["attempts"][0].update(place=PLACE)), "sed show HERE", "place = "),  # type: ignore[index]
     "place-record": Case("sed", both(edit("settings.json", lambda c, _: c.update(provider="mailbox")), edit("results.json", lambda c, _: c["subsets"][0]["attempts"][0].update(place=PLACE))), "sed record HERE SCENARIO", "place = "),  # type: ignore[index]

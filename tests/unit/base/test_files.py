@@ -14,7 +14,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from relid_sumo.base import cache, files
+from relid_sumo.base import cache, files, redact
+from relid_sumo.base.errors import InputError
 
 HOLD = "import sys, time; from pathlib import Path; from relid_sumo.base import files\n"
 HOLD += "with files.locked(Path(sys.argv[1])): print('locked', flush=True); time.sleep(600)"
@@ -71,6 +72,30 @@ def test_a_lock_is_held_by_one_process_and_released_when_it_is_killed(
     with files.locked(lock):
         assert files.is_locked(lock)
     assert not files.is_locked(lock)
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_a_lock_that_is_a_link_is_refused_before_its_target_is_opened(there: bool, tmp_path: Path) -> None:
+    lock, target = tmp_path / "a.lock", tmp_path / "target"
+    lock.symlink_to(target)
+    if there:
+        target.write_text("mine")
+    with pytest.raises(InputError, match=r"a\.lock: a link in place of a file that is written here; remove it"):
+        files.is_locked(lock)
+    with pytest.raises(InputError, match="a link in place of"), files.locked(lock):
+        pass
+    assert target.exists() == there
+    assert not there or target.read_text() == "mine"
+
+
+def test_a_text_is_filtered_and_arrays_are_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(redact, "_patterns", {})
+    redact.hide("sk-plain0123456789")
+    content = b"a\0 sk-plain0123456789"
+    files.write(tmp_path / "text", content)
+    files.write(tmp_path / "arrays", content, binary=True)
+    assert (tmp_path / "text").read_bytes() == b"a\0 ***"
+    assert (tmp_path / "arrays").read_bytes() == content
 
 
 def test_who_waits_for_a_lock_gets_it_when_it_is_released(

@@ -109,7 +109,32 @@ def test_other_text_stays_as_it_is() -> None:
     hide("sk-plain0123456789")
     text = "sk-plain012345678 sk-plain %41 c2stcGxhaW4 \\x73\\x6b"
     assert redact.redact(text) == text
-    assert redact.redact_bytes(b"\0sk-plain0123456789") == b"\0sk-plain0123456789"  # arrays and pictures are no text
+
+
+def test_bytes_of_a_text_are_filtered_whatever_is_between() -> None:
+    hide("sk-plain0123456789")
+    assert redact.redact_bytes(b"\0\xffsk-plain0123456789") == b"\0\xff***"
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize(
+    "key", ["sk-" + "\\" * 6 + "abcdefgh", "\\" * 6 + "abcdefgh", "sk-plain0123456789", "%" * 9, "&" * 9]
+)
+@pytest.mark.parametrize("unit", ["\\", "s\\", "\\u", "\\x5c", "&amp;", "%25", "&#0", "sk-\\\\\\\\\\\\"])
+def test_no_text_takes_the_filter_long(key: str, unit: str) -> None:
+    """Time that grows with more than the size of the text would exceed the limit of the test by far."""
+    hide(key)
+    text = unit * 10**5
+    assert redact.redact(f"{text} {key} {text}").count("***") >= 1
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize(
+    "key", ["\\\\sk-slashes\\\\first", "sk-\\5digit\\\\x5c", "'\\\\\\\"quotes\\\\", "\\u0073k\\\\\\n"]
+)
+def test_runs_of_backslashes_are_hidden(key: str, form: str) -> None:
+    hide(key)
+    assert not pieces(key.strip("\\")) & pieces(decoded(redact.redact(f"before {FORMS[form](key)} after")))
 
 
 def test_a_placeholder_is_no_secret() -> None:

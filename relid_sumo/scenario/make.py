@@ -9,6 +9,7 @@ from pathlib import Path
 
 from relid_sumo.base import safe_paths, trusted
 from relid_sumo.base.errors import InputError, did_you_mean
+from relid_sumo.base.settings import WEEK_S
 from relid_sumo.base.toml import changed, validate
 from relid_sumo.network import catalogue, network, osm
 from relid_sumo.network.catalogue import NetworkSettings, plain_name
@@ -165,7 +166,7 @@ def _options(source: Path, bbox: tuple[float, float, float, float] | None, chang
 
 
 def _horizon(roads: Network, chosen: tuple[Trip, ...], name: str) -> float:
-    draft = Scenario(name=name, network=name, trips=chosen, horizon_s=1e6)
+    draft = Scenario(name=name, network=name, trips=chosen, horizon_s=WEEK_S)
     task = make_task(draft, roads.graph, prepare.ends(draft, roads))
     free = task.depart_s + roads.graph.free_flow_s[task.origin] + task.free_to_go[task.row, task.origin]
     return max(SHORTEST_HORIZON_S, math.ceil(HORIZON_FACTOR * float(free.max()) / HORIZON_STEP_S) * HORIZON_STEP_S)

@@ -188,7 +188,9 @@ def test_a_run_does_not_go_on_in_other_traffic(town_ready: PreparedScenario, tmp
 
 
 def test_a_loss_that_is_not_finite_names_the_agent_and_the_update(town_ready: PreparedScenario, tmp_path: Path) -> None:
-    broken = settings(algo="ippo", llm="", ippo={"learning_rate": 1e30, "schedule": "constant"}, episodes=8)
+    broken = settings(algo="ippo", llm="", ippo={"schedule": "constant"}, episodes=8)
+    too_fast = broken.ippo.model_copy(update={"learning_rate": 1e30})  # beyond what the settings permit
+    broken = broken.model_copy(update={"ippo": too_fast})
     with pytest.raises(
         SimulationError, match=r"update \d+: the loss of agent\d.* is not finite; the last good checkpoint"
     ):

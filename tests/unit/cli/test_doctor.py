@@ -107,8 +107,7 @@ def test_packages_of_different_versions(monkeypatch: pytest.MonkeyPatch) -> None
 def test_broken_libsumo_and_torch(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "libsumo.py").write_text("import os; os.abort()")
     (tmp_path / "torch.py").write_text("raise ImportError('libtorch_cpu.so: truncated')")
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    monkeypatch.delenv("PYTHONSAFEPATH", raising=False)
+    monkeypatch.syspath_prepend(tmp_path)  # what PYTHONPATH does when Python starts
     assert doctor.sumo_python().status == "fail"
     assert "does not load: exit code -6" in doctor.sumo_python().found
     check = doctor.torch()

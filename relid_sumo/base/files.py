@@ -10,7 +10,7 @@ import os
 import socket
 import threading
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -137,6 +137,35 @@ def locked(file: Path, *, wait: bool = False) -> Iterator[None]:
         yield
     finally:
         lock.release()
+
+
+@contextmanager
+def locked_folder(folder: Path, name: str, in_use: str, another: str = "--out") -> Iterator[None]:
+    """Lock a folder by a file in it, with messages for the user.
+
+    Parameters
+    ----------
+    name
+        The lock file in the folder.
+    in_use
+        Says that another process, ``{holder}``, uses the folder.
+    another
+        What the user can choose another of.
+
+    Raises
+    ------
+    InputError
+        Another process has the lock, the lock file is a link, or the folder cannot be written.
+    """
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(locked(folder / name))
+        except LockedError as error:
+            reason = in_use.format(holder=error.holder)
+            raise InputError(f"{folder}: {reason}; wait for it, end it, or choose another {another}") from None
+        except OSError as error:
+            raise InputError(f"{folder} cannot be written: {error.strerror}; choose another {another}") from None
+        yield
 
 
 def is_locked(file: Path) -> bool:

@@ -85,15 +85,7 @@ def locked(folder: Path) -> Iterator[None]:
         Another batch has locked the folder, or it cannot be written.
     """
     safe_paths.check_folder(folder)
-    with contextlib.ExitStack() as held:
-        try:
-            held.enter_context(files.locked(folder / LOCK))
-        except files.LockedError as error:
-            raise InputError(
-                f"{folder}: another batch runs on it ({error.holder}); wait for it, end it, or choose another --out"
-            ) from None
-        except OSError as error:
-            raise InputError(f"{folder} cannot be written: {error.strerror}; choose another --out") from None
+    with files.locked_folder(folder, LOCK, "another batch runs on it ({holder})"):
         yield
 
 

@@ -85,15 +85,7 @@ def locked(folder: Path) -> Iterator[None]:
     InputError
         Another process trains this run, or the folder cannot be written.
     """
-    with contextlib.ExitStack() as stack:
-        try:
-            stack.enter_context(files.locked(folder / layout.LOCK))
-        except files.LockedError as error:
-            raise InputError(
-                f"{folder}: it is being trained by {error.holder}; wait for it, end it, or choose another folder"
-            ) from None
-        except OSError as error:
-            raise InputError(f"cannot write {folder}: {error.strerror}; choose another folder") from None
+    with files.locked_folder(folder, layout.LOCK, "it is being trained by {holder}", "folder"):
         yield
 
 

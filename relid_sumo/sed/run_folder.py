@@ -40,15 +40,7 @@ def locked(folder: Path) -> Iterator[None]:
     if not (folder / SETTINGS).is_file():
         _check_free(folder)
     safe_paths.check_folder(folder)
-    with contextlib.ExitStack() as stack:
-        try:
-            stack.enter_context(files.locked(folder / LOCK))
-        except files.LockedError as error:
-            raise InputError(
-                f"{folder}: {error.holder} uses it; wait for it, end it, or choose another --out"
-            ) from None
-        except OSError as error:
-            raise InputError(f"cannot write {folder}: {error.strerror}; choose another --out") from None
+    with files.locked_folder(folder, LOCK, "{holder} uses it"):
         yield
 
 

@@ -92,7 +92,8 @@ def train(
     out
         The run folder, which must not exist yet. Default: ``runs/SCENARIO-ALGO-SEED``.
     algo
-        The algorithm: ``ippo``, ``mappo``, ``reled``, ``leed``, ``bc``, ``bc+ippo``, or the import path of your own.
+        The algorithm: ``ippo``, ``mappo``, ``reled``, ``decaying-imitation``, ``bc``, ``bc+ippo``, or the import path
+        of your own.
     episodes, seed
         Number of training episodes, and seed of weights, actions and the order of traffic.
     curriculum

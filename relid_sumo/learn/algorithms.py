@@ -52,7 +52,7 @@ ALGORITHMS: Mapping[str, Algorithm] = {
     "ippo": Algorithm("relid_sumo.learn.algos.ippo:build", unread=OF_EXPERTS),
     "mappo": Algorithm("relid_sumo.learn.algos.mappo:build", unread=OF_EXPERTS),
     "reled": Algorithm(RELED, alpha="dtw+gate"),
-    "leed": Algorithm(RELED, alpha="decay", whole=False),
+    "decaying-imitation": Algorithm(RELED, alpha="decay", whole=False),
     "bc": Algorithm(RELED, alpha="fixed:1", whole=False),
     "bc+ippo": Algorithm(RELED, alpha="none", whole=False),
 }

@@ -627,15 +627,16 @@ def test_central_critics_see_what_everybody_last_saw(crossing: RoutingTask, toy_
 def test_algorithms_set_what_is_not_given() -> None:
     assert train_settings({"algo": "reled"}).hpo.alpha == "dtw+gate"
     assert train_settings({"algo": "reled"}).elite
-    assert train_settings({"algo": "leed"}).hpo.alpha == "decay"
-    assert not train_settings({"algo": "leed"}).elite
+    assert train_settings({"algo": "decaying-imitation"}).hpo.alpha == "decay"
+    assert not train_settings({"algo": "decaying-imitation"}).elite
     assert train_settings({"algo": "bc"}).hpo.alpha == "fixed:1"
     given = train_settings({"algo": "reled"}, ["hpo.alpha=fixed:0.5", "elite=false"])
     assert given.hpo.alpha == "fixed:0.5"
     assert not given.elite
-    for algo in ("reled", "leed", "bc", "bc+ippo"):
+    for algo in ("reled", "decaying-imitation", "bc", "bc+ippo"):
         assert TrainSettings(algo=algo) == train_settings({"algo": algo}), "whoever makes them"
     with pytest.raises(InputError, match=r"hpo = .*: alpha_min must not be above alpha_max"):
         train_settings({"algo": "reled"}, ["hpo.alpha_max=0.3"])
-    assert train_settings({"algo": "leed"}, ["hpo.alpha_max=0.3"]).hpo.alpha == "decay", "which has no least alpha"
+    decaying = train_settings({"algo": "decaying-imitation"}, ["hpo.alpha_max=0.3"])
+    assert decaying.hpo.alpha == "decay", "which has no least alpha"
     assert TrainSettings(algo="bc", hpo=HpoSettings(hidden=8)).hpo == HpoSettings(alpha="fixed:1", hidden=8)

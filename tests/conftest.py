@@ -200,7 +200,13 @@ def write_run() -> Callable[..., Path]:
         folder.mkdir(parents=True)
         train = {"algo": algo, "seed": seed, "episodes": 4 * updates, "ippo": {"clip": 0.2}}
         versions = {"python": "3.11.2", "relid_sumo": "0.1.0"}
-        settings = {"format": 1, "train": train, "network_key": f"{scenario}-roads", "m_out": 3, "versions": versions}
+        settings = {
+            "format": layout.RUN_FORMAT,
+            "train": train,
+            "network_key": f"{scenario}-roads",
+            "m_out": 3,
+            "versions": versions,
+        }
         files.write_json(folder / layout.SETTINGS, settings)
         (folder / layout.SCENARIO).write_text(
             f'name = "{scenario}"\nnetwork = "{folder}/town.osm"\nhorizon_s = 900.0\n'

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from relid_sumo.base import files, seeding
+from relid_sumo.base.errors import InputError
 from relid_sumo.runs import summary as runs_summary
 from relid_sumo.runs.summary import PolicyOutcome, Summary
 
@@ -32,6 +33,8 @@ def cells(*batches: str) -> dict[tuple[str, str], list[Summary]]:
         summary = runs_summary.read_summary(file)
         if summary.cell is not None and summary.evaluation is not None:
             found.setdefault((summary.cell.scenario, summary.cell.algorithm), []).append(summary)
+    if len({summary.settings.format for row in found.values() for summary in row}) > 1:
+        raise InputError(f"{HERE / 'cells'}: cells of several definitions of the reward; train the oldest ones again")
     return found
 
 

@@ -186,8 +186,8 @@ def is_locked(file: Path) -> bool:
         return True
 
 
-def read_json(file: Path, number: int | None = None) -> dict[str, Any]:
-    """Return the content of a JSON file. `number` is the required format.
+def read_json(file: Path, number: int | None = None, advice: str = "") -> dict[str, Any]:
+    """Return the content of a JSON file. `number` is the required format; `advice` says what to do with another one.
 
     Raises
     ------
@@ -207,6 +207,7 @@ def read_json(file: Path, number: int | None = None) -> dict[str, Any]:
     if number is not None and content.get("format") != number:
         raise InputError(
             f"{file}: written by another version of relid_sumo (format {content.get('format')}, here {number})"
+            + (f": {advice}" if advice else "")
         )
     return content
 

@@ -138,8 +138,10 @@ def check_same(folder: Path, plan: Plan) -> set[str]:
     for cell in plan.cells:
         file = _summary(folder, cell)
         if file.is_file():
-            about = runs_summary.read_summary(file).cell
-            found = about.fingerprint if about is not None else None
+            summary = runs_summary.read_summary(file)
+            if summary.settings.format != layout.RUN_FORMAT:
+                raise InputError(f"{file}: {layout.RUN_ADVICE}, with another --out")
+            found = summary.cell.fingerprint if summary.cell is not None else None
         elif whole(folder, cell).exists() or part(folder, cell).exists():
             found = before[cell.name].fingerprint if cell.name in before else None
         else:

@@ -324,7 +324,9 @@ class Episode:
         to_go = task.free_to_go[task.row[agent]]
         left = float(to_go[vehicle.on] if vehicle.on >= 0 else to_go[origin] + self._free_s[origin])
         vehicle.travel_time = end_s - vehicle.scheduled_s + left
-        self._reward(agent, end_s, float(task.start_to_go[agent]))
+        start_m = float(task.start_to_go[agent])
+        end_m = float(task.to_go[task.row[agent], vehicle.on]) if vehicle.on >= 0 else start_m
+        self._reward(agent, end_s, max(start_m, end_m) if status == LOST else end_m)  # see env.reward
 
     def _cut_off(self) -> None:
         for i in [*self._live.values(), *self._waiting.values()]:

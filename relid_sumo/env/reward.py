@@ -1,9 +1,23 @@
 """The reward of an agent between two decisions. `progress` is built in; docs/extend/reward.md shows how to write one.
 
-`progress`, s: ``R_k = -(t_k - t_(k-1)) + w_d (d_(k-1) - d_k)``. The return of a trip that arrives is
-``w_d d_0 - travel time``. A trip that does not arrive is charged the time to the horizon and gets no credit for
-distance. The public summary of arXiv 2511.19368 gives the form of the reward, the width of the observation and the
-discrete actions; everything else is this project's interpretation.
+`progress`, s: ``R_k = -(t_k - t_(k-1)) + w_d (d_(k-1) - d_k)``. The rewards of a trip sum to its return
+
+    w_d (d_0 - d_T) - (T - scheduled departure),
+
+with the end T of the trip and its distance d_T by status:
+
+===============  ==============  ===================================================================================
+status           T               d_T
+===============  ==============  ===================================================================================
+arrived          the arrival     0
+horizon          the horizon     measured from the end of the vehicle's edge, as at a decision
+lost             the horizon     the same where the vehicle left the simulation, but at least d_0
+never inserted   the horizon     d_0
+===============  ==============  ===================================================================================
+
+A lost vehicle thus never does better than one that is still there at the horizon. The public summary of arXiv
+2511.19368 gives the form of the reward, the width of the observation and the discrete actions; everything else is this
+project's interpretation.
 """
 
 from __future__ import annotations
@@ -38,7 +52,8 @@ class Leg:
         Simulation time of the last decision (before the first one: the scheduled departure), and present time, s. The
         latter is the horizon for a trip that does not arrive.
     begin_to_go_m, end_to_go_m : float
-        Distance to the destination at these times, m. For a trip that does not arrive the second is its initial value.
+        Distance to the destination at these times, m, from the end of the edge. Of a vehicle that is lost, the second
+        is at least the distance at the start of its trip.
     status : str or None
         How the trip ended: ``arrived``, ``horizon``, ``lost`` or ``never inserted``; None during the trip.
 

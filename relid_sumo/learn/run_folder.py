@@ -142,7 +142,7 @@ def load(folder: Path) -> tuple[RunSettings, Scenario]:
         raise InputError(
             f"{folder} is not a run folder: it has no {SETTINGS}; make one with: relid-sumo train SCENARIO --out"
         )
-    content = files.read_json(file, FORMAT)
+    content = files.read_json(file, FORMAT, layout.RUN_ADVICE)
     trusted.check_code(content, str(file))
     return validate(content, RunSettings, str(file)), read_scenario(folder / FILE)
 

@@ -16,4 +16,6 @@ SED, RENEWED = "sed", "renewed"
 # Runs that were evaluated
 EVALUATION, ROUTES = "evaluation.json", "routes.json"
 
-RUN_FORMAT = 1  # of settings.json
+# Of settings.json. 1: until 0.1.0; trips that reached the horizon had no credit for distance.
+RUN_FORMAT = 2
+RUN_ADVICE = "its returns follow another definition of the reward; train again"

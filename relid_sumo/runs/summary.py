@@ -36,7 +36,7 @@ from relid_sumo.base.errors import InputError
 from relid_sumo.base.files import Columns, read_columns, read_json
 from relid_sumo.base.safe_paths import Name
 from relid_sumo.base.toml import read_toml, validate
-from relid_sumo.runs.layout import EVALUATION, METRICS, ROUNDS, RUN_FORMAT, SCENARIO, SETTINGS, TIMING
+from relid_sumo.runs.layout import EVALUATION, METRICS, ROUNDS, RUN_ADVICE, RUN_FORMAT, SCENARIO, SETTINGS, TIMING
 from relid_sumo.scenario.settings import ID
 
 SUMMARY_FORMAT = 1
@@ -84,6 +84,8 @@ class StoredEvaluation(Read):
 class StoredSettings(Read):
     """The parts of settings.json that are read here."""
 
+    format: int = 1
+    """Only runs of one format have comparable returns; see `relid_sumo.runs.layout`."""
     train: dict[str, Any]
     versions: dict[str, str]
     network_key: str
@@ -116,7 +118,7 @@ class Summary(Read):
     scenario: Name
     """The scenario's name."""
     problem: str
-    """Hash of the scenario's content and its network. Only runs with the same hash are compared."""
+    """Hash of the scenario's content, its network and the format. Only runs with the same hash are compared."""
     settings: StoredSettings
     metrics: Columns
     """By column, one value per update; at least ``episodes`` and ``mean_return``."""
@@ -144,7 +146,7 @@ def summarise(folder: Path) -> Summary:
     safe_paths.check_folder(folder)
     if not folder.is_dir() or not (folder / SETTINGS).is_file():
         raise InputError(f"{folder}: no run folder, because it has no {SETTINGS}; check the path")
-    settings = validate(read_json(folder / SETTINGS, RUN_FORMAT), StoredSettings, str(folder / SETTINGS))
+    settings = validate(read_json(folder / SETTINGS, RUN_FORMAT, RUN_ADVICE), StoredSettings, str(folder / SETTINGS))
     metrics = read_columns(folder / METRICS) if (folder / METRICS).is_file() else {}
     if not metrics.get("episodes"):
         raise InputError(
@@ -155,7 +157,7 @@ def summarise(folder: Path) -> Summary:
         name = safe_paths.check_name(str(scenario.get("name")))
     except ValueError as error:
         raise InputError(f"{folder / SCENARIO}: name: {error}") from None
-    problem = {**scenario, "name": "", "network": settings.network_key}
+    problem = {**scenario, "name": "", "network": settings.network_key, "format": settings.format}
     problem |= {"traffic": settings.demand} if settings.demand else {}
     timing = read_columns(folder / TIMING) if (folder / TIMING).is_file() else {}
     evaluation = folder / EVALUATION

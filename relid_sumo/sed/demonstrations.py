@@ -24,7 +24,7 @@ from relid_sumo.env.records import EpisodeRecord
 from relid_sumo.scenario.settings import Simulator
 from relid_sumo.scenario.task import RoutingTask
 
-FORMAT = 1
+FORMAT = 2  # 1: until 0.1.0; trips that reached the horizon had no credit for distance
 MOST_MIB = 4096  # of all arrays of a file
 WHOLE = {"episode", "agent", "edge", "action", "traffic_seed"}  # arrays of whole numbers
 
@@ -97,7 +97,7 @@ class Demonstrations:
             with open_file(file) as source, np.load(source, allow_pickle=False) as data:
                 meta = json.loads(str(data["meta"]))
                 if meta.pop("format") != FORMAT:
-                    raise InputError(f"{file}: written by another version of relid_sumo; make it again")
+                    raise InputError(f"{file}: its returns are those of another version of relid_sumo; make it again")
                 read = cls(meta=meta, **{f.name: data[f.name] for f in fields(cls) if f.name != "meta"})
                 read._check()
                 return read

@@ -15,8 +15,7 @@ from relid_sumo.sed.demonstrate import PlanComparison, rate
 from relid_sumo.sed.loop import Refined, Subset
 from relid_sumo.sed.partition import Partition
 from relid_sumo.sed.programs.attempt import Attempt
-
-FORMAT = 1
+from relid_sumo.sed.run_folder import RESULTS_FORMAT
 
 
 def results(refined: Refined, compared: Sequence[PlanComparison], task: RoutingTask, provider: str) -> dict[str, Any]:
@@ -26,7 +25,7 @@ def results(refined: Refined, compared: Sequence[PlanComparison], task: RoutingT
     held_out = next(one for one in compared if one.traffic == "evaluation")
     counts = {name: _counted(group) for name, group in (("initial", first), ("refined", later), ("all", attempts))}
     return {
-        "format": FORMAT,
+        "format": RESULTS_FORMAT,
         "scenario": task.scenario.name,
         "provider": provider,
         "execution_rate": {

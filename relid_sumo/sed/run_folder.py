@@ -25,6 +25,7 @@ from relid_sumo.base.files import read
 from relid_sumo.sed.ask.provider import Provider, Question
 
 SETTINGS, RESULTS, DEMONSTRATIONS = "settings.json", "results.json", "demonstrations.npz"
+RESULTS_FORMAT = 2  # 1: until 0.1.0; trips that reached the horizon had no credit for distance
 PROMPTS, ANSWERS, PROGRAMS, LOCK = "prompts", "answers", "programs", "run.lock"
 
 

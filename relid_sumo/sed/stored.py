@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from relid_sumo.base.errors import InputError
 from relid_sumo.base.safe_paths import Name
 from relid_sumo.base.toml import validate
 from relid_sumo.scenario.settings import ID
@@ -83,7 +84,7 @@ class _Compared(_Read):
 
 
 class _Results(_Read):
-    format: Literal[1]
+    format: int
     scenario: Name
     provider: Annotated[str, Field(pattern=r"^[\w./: +-]+$", max_length=500)]
     execution_rate: _Rates
@@ -102,5 +103,10 @@ def read_results(folder: Path) -> dict[str, Any]:
         The folder has no such file, or its content is not that of a run.
     """
     content = run_folder.read_json(folder / run_folder.RESULTS)
+    if content.get("format") != run_folder.RESULTS_FORMAT:
+        raise InputError(
+            f"{folder / run_folder.RESULTS}: its returns are those of another version of relid_sumo; run the same "
+            "command again: it uses the saved answers"
+        )
     validate(content, _Results, str(folder / run_folder.RESULTS))
     return content

@@ -209,9 +209,12 @@ def test_every_agent_ends_once_and_its_rewards_sum_to_its_return(env: RoutingEnv
     statuses = [ended_as[name]["status"] for name in env.possible_agents]
     assert "arrived" in statuses
     for i, name in enumerate(env.possible_agents):
-        took = ended_as[name]["travel_time_s"]
-        arrived = w_d * task.start_to_go[i] - took
-        assert paid[name] == pytest.approx(arrived if statuses[i] == "arrived" else -(600 - task.depart_s[i]))
+        took, d_0 = ended_as[name]["travel_time_s"], task.start_to_go[i]
+        if statuses[i] == "arrived":
+            assert paid[name] == pytest.approx(w_d * d_0 - took)
+        else:
+            credit = paid[name] + 600 - task.depart_s[i]
+            assert w_d * (d_0 - task.to_go[task.row[i]].max()) <= credit < w_d * d_0
     with pytest.raises(InputError, match=r"the episode is over; call reset\(\)"):
         env.step({})
 

@@ -332,7 +332,7 @@ def test_a_full_disk_ends_the_batch_with_one_message_and_fails_no_cell(
     assert "run the same command again" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("what", ["no batch", "old batch", "old run", "unwritable", "no file"])
+@pytest.mark.parametrize("what", ["no batch", "old batch", "old run", "old reward", "unwritable", "no file"])
 def test_an_unusable_folder_gives_one_message(
     what: str, grid: Path, mine: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -347,6 +347,12 @@ def test_an_unusable_folder_gives_one_message(
         summary = json.loads((mine / "summaries" / f"{CELLS[0]}.json").read_text())
         base_files.write_json(mine / "summaries" / f"{CELLS[0]}.json", {**summary, "format": 0})
         said = "another version of relid_sumo (format 0, here 1)"
+    elif what == "old reward":
+        file = mine / "summaries" / f"{CELLS[0]}.json"
+        summary = json.loads(file.read_text())
+        base_files.write_json(file, {**summary, "settings": {**summary["settings"], "format": 1}})
+        words = ["batch", grid, "--out", mine]
+        said = "its returns follow another definition of the reward; train again, with another --out"
     elif what == "unwritable":
         (tmp_path / "file").touch()
         words = ["batch", grid, "--out", tmp_path / "file" / "b"]

@@ -38,16 +38,19 @@ class Meddled(ToyBridge):
         late_s: float = 0.0,
         refused: bool = False,
         vanishes_s: float = np.inf,
+        halts_s: float = np.inf,
         lifted_s: float = np.inf,
     ) -> None:
         super().__init__(graph)
         self.late_s, self.refused, self.vanishes_s = late_s, refused, vanishes_s
-        self.lifted_s, self.now = lifted_s, -1.0
+        self.halts_s, self.lifted_s, self.now = halts_s, lifted_s, -1.0
 
     def step(self) -> float:
         self.now = super().step()
-        if self.now == self.vanishes_s:
-            del self._cars["a0"]
+        if self.now >= self.vanishes_s:
+            self._cars.pop("a0", None)
+        if self.now >= self.halts_s and "a0" in self._cars:
+            self._cars["a0"].leaves_s = np.inf
         return self.now
 
     def add(self, vehicle: str, route: Sequence[str], depart_s: float, *, rerouting: bool = False) -> None:
@@ -143,7 +146,8 @@ def test_rewards_telescope_and_episodes_end_with_any_policy(
             assert mine.sum() + record.one_way[i] + record.crossed[i] == len(decided_on)
         else:
             assert record.status[i] == "horizon"
-            assert record.returns[i] == pytest.approx(-(horizon_s - wished))
+            gained = task.start_to_go[i] - to_go[route[-1]]
+            assert record.returns[i] == pytest.approx(w_d * gained - (horizon_s - wished))
             left = task.free_to_go[task.row[i], route[-1]]
             assert record.travel_time[i] == pytest.approx(horizon_s - wished + left)
         before_first = 0.0
@@ -164,6 +168,78 @@ def test_rewards_telescope_and_episodes_end_with_any_policy(
             at = route.index(edge, at + 1)
             if at + 1 < len(route):
                 assert route[at + 1] == graph.slots[edge, action]
+
+
+ENDS = {"arrived": {}, "horizon": {"halts_s": 25.0}, "lost": {"vanishes_s": 25.0}, "never inserted": {"refused": True}}
+
+
+@pytest.mark.parametrize("status", ENDS)
+@settings(deadline=None, max_examples=15)
+@given(problem=problems(), seed=st.integers(0, 99))
+def test_rewards_telescope_for_every_end_of_a_trip(
+    toy_task: Make,
+    status: str,
+    problem: tuple[int, list[tuple[str, str]], list[float], dict[int, float], dict[str, object]],
+    seed: int,
+) -> None:
+    side, ends, departs, _, more = problem
+    task = toy_task(grid(side), ends, depart_s=[0.0, *departs[1:]], **(more | {"step_length_s": 1.0}))
+    choose, episode = Policy("random", seed=seed).start(), Episode(task, Meddled(task.graph, **ENDS[status]))  # type: ignore[arg-type]
+    record = run(episode, lambda decision: choose(episode, decision))
+    w_d, end_s, d_0 = task.scenario.reward.w_d, task.scenario.end_s, float(task.start_to_go[0])
+    to_go = task.to_go[task.row[0]].astype(float)
+    last = record.routes[0][-1] if len(record.routes[0]) else task.origin[0]
+    d_t = {"arrived": 0.0, "horizon": to_go[last], "lost": max(d_0, to_go[last]), "never inserted": d_0}
+    ended_s = record.travel_time[0] if record.status[0] == "arrived" else end_s
+    assert record.returns[0] == pytest.approx(w_d * (d_0 - d_t[record.status[0]]) - ended_s)
+    assert -end_s + w_d * (d_0 - to_go.max()) <= record.returns[0] + 1e-6
+    assert record.returns[0] <= w_d * d_0 + 1e-6
+    rewards = record.reward[record.agent == 0]
+    if len(rewards):
+        first_s, first = record.time[record.agent == 0][0], record.edge[record.agent == 0][0]
+        assert rewards.sum() + w_d * (d_0 - to_go[first]) - first_s == pytest.approx(record.returns[0])
+
+
+@settings(deadline=None, max_examples=40)
+@given(problem=problems(), seed=st.integers(0, 99), at_s=st.integers(1, 300))
+def test_no_agent_gains_by_being_lost(
+    toy_task: Make,
+    problem: tuple[int, list[tuple[str, str]], list[float], dict[int, float], dict[str, object]],
+    seed: int,
+    at_s: int,
+) -> None:
+    side, ends, _, _, more = problem
+    task = toy_task(grid(side), ends[:1], **(more | {"step_length_s": 1.0}))
+
+    def drive(**event: float) -> EpisodeRecord:
+        choose, episode = Policy("random", seed=seed).start(), Episode(task, Meddled(task.graph, **event))  # type: ignore[arg-type]
+        return run(episode, lambda decision: choose(episode, decision))
+
+    lost, halted, driven = drive(vanishes_s=at_s), drive(halts_s=at_s - 1), drive()
+    if lost.status == ("lost",):
+        assert halted.status == ("horizon",)
+        assert halted.routes[0].tolist() == lost.routes[0].tolist()
+        assert lost.returns[0] <= halted.returns[0] + 1e-6
+        assert lost.returns[0] <= -task.scenario.horizon_s + 1e-6
+        assert driven.status != ("arrived",) or lost.returns[0] < driven.returns[0]
+
+
+def test_a_return_at_the_horizon_by_hand(toy_task: Make) -> None:
+    # 0>1 and 1>4 are driven: from (100, 0) to (100, 100), with the destination at (200, 200)
+    task = toy_task(grid(3), [("0>1", "7>8")], reward={"w_d": 0.1}, horizon_s=200.0)
+    record = shortest(task, Meddled(task.graph, halts_s=15.0))
+    assert record.status == ("horizon",)
+    assert record.returns[0] == pytest.approx(0.1 * (np.hypot(100, 200) - np.hypot(100, 100)) - 200)
+
+
+def test_a_lost_agent_pays_for_a_detour(toy_task: Make) -> None:
+    # it drives away from its destination, and is lost on 1>0; straight to (100, 200): 200 m, then 223.6 m
+    task = toy_task(grid(3), [("4>1", "4>7")], reward={"w_d": 0.1}, horizon_s=200.0)
+    episode = Episode(task, Meddled(task.graph, vanishes_s=15.0))
+    record = run(episode, lambda decision: slot_to(task, decision, "1>0"))
+    assert record.status == ("lost",)
+    assert names(task, record) == ["4>1", "1>0"]
+    assert record.returns[0] == pytest.approx(0.1 * (200 - np.hypot(100, 200)) - 200)
 
 
 def test_a_return_by_hand(toy_task: Make) -> None:
@@ -345,7 +421,7 @@ def test_an_agent_still_driving_at_the_horizon(toy_task: Make) -> None:
     record = shortest(task, ToyBridge(task.graph, {task.graph.index["4>7"]: 9.0}))
     assert record.status == ("horizon",)
     assert names(task, record) == ["0>1", "1>4", "4>7"]
-    assert record.returns[0] == pytest.approx(-45)
+    assert record.returns[0] == pytest.approx(0.1 * (np.hypot(100, 200) - 100) - 45)
     assert record.travel_time[0] == pytest.approx(45 + 10)  # 7>8 remains
     assert record.simulated_s == 45.0
     assert record.arrival_rate == 0.0

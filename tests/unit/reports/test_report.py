@@ -119,7 +119,7 @@ def test_a_report_uses_the_readable_runs_and_names_the_others(grid: Path, write_
     assert "before its first update" in why["no-update"]
     assert "before its first update" in why["no-metrics"]
     assert "it may be cut short" in why["cut"]
-    assert "another version of relid_sumo (format 0, here 1)" in why["old"]
+    assert f"another version of relid_sumo (format 0, here {layout.RUN_FORMAT})" in why["old"]
     assert "line 2, episodes = 'many': not a number" in why["words"]
     assert "scenario.toml" in why["no-scenario"]
     assert "evaluation" in why["half"]

@@ -1,4 +1,8 @@
-"""Simulation processes: they print nothing, and end with the process that started them."""
+"""Simulation processes: they print nothing, and end with the process that started them.
+
+Linux ends a child with its parent's *thread*: the signal of `die_with_parent` is sent when the thread that started the
+child ends. A child is therefore always started by a thread that lives as long as the process.
+"""
 
 from __future__ import annotations
 
@@ -7,12 +11,15 @@ import ctypes
 import importlib
 import multiprocessing
 import os
+import queue
 import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import traceback
 from collections.abc import Callable
+from concurrent.futures import Future
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import TypeVar
@@ -52,12 +59,13 @@ class Child:
         self._said = tempfile.TemporaryFile()  # noqa: SIM115 - its standard error; deleted with this process
         self._heard = 0
         words = [str(there.fileno()), target.__module__, target.__name__]
-        self._process = subprocess.Popen(
-            interpreter.command("from relid_sumo.base.process import main; main()", *words),
-            pass_fds=[there.fileno()],
-            env=interpreter.environment(),
-            stdin=subprocess.DEVNULL,
-            stderr=self._said,
+        command = interpreter.command("from relid_sumo.base.process import main; main()", *words)
+        environment = interpreter.environment()
+        self._owner = os.getpid()
+        self._process = _from_lasting_thread(
+            lambda: subprocess.Popen(
+                command, pass_fds=[there.fileno()], env=environment, stdin=subprocess.DEVNULL, stderr=self._said
+            )
         )
         there.close()
         with contextlib.suppress(OSError):  # it has died; reading its answer raises the error
@@ -68,14 +76,23 @@ class Child:
         """The process id."""
         return self._process.pid
 
+    @property
+    def inherited(self) -> bool:
+        """Whether this object is the copy in a fork of the process that started the child."""
+        return self._owner != os.getpid()
+
     def said(self) -> str:
         """Return the error output of the process and its children since the last call."""
         new = os.pread(self._said.fileno(), 1 << 20, self._heard)
         self._heard += len(new)
         return new.decode(errors="replace")
 
+    def kill(self) -> None:
+        """Kill the process, without waiting for its end."""
+        self._process.kill()
+
     def stop(self, *, at_once: bool = False) -> str:
-        """End the process and return how it ended.
+        """End the process and return how it ended. In a fork of its parent, leave it to the parent.
 
         Parameters
         ----------
@@ -83,6 +100,10 @@ class Child:
             Do not wait for the process to notice that its pipe is closed.
         """
         self.pipe.close()
+        if self.inherited:
+            self._said.close()
+            self._process.returncode = 0  # it is not a child of this process, which cannot wait for it
+            return "belongs to another process"
         if not at_once:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self._process.wait(PATIENCE_S)
@@ -93,6 +114,43 @@ class Child:
         code = self._process.wait()
         self._said.close()
         return how_it_ended(code)
+
+
+Start = Callable[[], "subprocess.Popen[bytes]"]
+Starts = queue.SimpleQueue[tuple[Start, "Future[subprocess.Popen[bytes]]"]]
+_starting: Starts | None = None
+
+
+def _from_lasting_thread(start: Start) -> subprocess.Popen[bytes]:
+    """Start a process in the main thread, or in a thread that lives as long as it; see the module's docstring."""
+    global _starting  # noqa: PLW0603 - one thread per process
+    if threading.get_native_id() == os.getpid():  # the main thread
+        return start()
+    if _starting is None:
+        _starting = queue.SimpleQueue()
+        threading.Thread(target=_start_processes, args=(_starting,), name="relid_sumo starter", daemon=True).start()
+    started: Future[subprocess.Popen[bytes]] = Future()
+    _starting.put((start, started))
+    return started.result()
+
+
+def _start_processes(orders: Starts) -> None:
+    while True:
+        start, started = orders.get()
+        try:
+            started.set_result(start())
+        except BaseException as error:  # for the thread that waits
+            started.set_exception(error)
+        del start, started
+
+
+def _forget_starter() -> None:
+    global _starting  # noqa: PLW0603 - a fork has no threads but the one that forked
+    _starting = None
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_starter)
 
 
 def main() -> None:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import os
 import subprocess
+import sys
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
+from importlib.metadata import PackageNotFoundError, distribution
 from importlib.metadata import version as package_version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TypeVar
 
@@ -26,13 +29,35 @@ def home() -> Path:
     InputError
         The wheel is not installed.
     """
-    try:
-        import sumo  # noqa: PLC0415 - here, so that a missing wheel gives a message and not a traceback
-    except ImportError:
-        raise InputError("SUMO is not installed; install it with: pip install eclipse-sumo") from None
-    folder = Path(sumo.__file__).parent
+    try:  # not by an import, which may find a file sumo.py of the user
+        folder = Path(str(distribution("eclipse-sumo").locate_file("sumo")))
+    except PackageNotFoundError:
+        folder = Path()
+    if not (folder / "bin").is_dir():
+        raise InputError("SUMO is not installed; install it with: pip install eclipse-sumo")
     os.environ["SUMO_HOME"] = str(folder)
     return folder
+
+
+def check_not_hidden(*names: str) -> None:
+    """Check that SUMO's modules are found where they are imported, and not a user's file of the same name.
+
+    Raises
+    ------
+    InputError
+        A file hides a module; the message names it.
+    """
+    for name in names:
+        if name in sys.modules:
+            continue
+        spec = find_spec(name)
+        if spec is None:
+            raise InputError(f"SUMO's Python module {name} is not installed; install it with: pip install {name}")
+        if spec.submodule_search_locations is None:  # SUMO's modules are folders
+            raise InputError(
+                f"{spec.origin} hides SUMO's Python module of the same name; rename the file, or remove its folder "
+                "from PYTHONPATH"
+            )
 
 
 def binary(name: str) -> str:

@@ -130,7 +130,7 @@ def collect_episode(
     Raises
     ------
     InputError
-        `choose` returns a masked slot.
+        `choose` returns a masked slot, or no integer.
     SimulationError
         SUMO does not start, or died.
 
@@ -147,10 +147,11 @@ def collect_episode(
     seen, infos = env.reset(options=options)
     rows = {name: _Rows() for name in env.possible_agents}
     while env.agents:
-        actions = {name: int(choose(name, seen[name])) for name in env.agents if infos[name]["decides"]}
-        for name, action in actions.items():
-            rows[name].decide(seen[name], action)
+        actions = {name: choose(name, seen[name]) for name in env.agents if infos[name]["decides"]}
+        before = seen
         seen, rewards, ended, _, infos = env.step(actions)
+        for name, action in actions.items():
+            rows[name].decide(before[name], int(action))
         for name, reward in rewards.items():
             rows[name].earn(reward)
             if ended[name]:

@@ -40,8 +40,8 @@ def serve(pipe: Connection) -> None:
     """Run episodes on the parent's requests: ("reset", traffic seed, options), or a request for `_talk`."""
     silence()
     die_with_parent()
-    task, memory_mib = pipe.recv()
-    stage = _Stage(task, memory_mib)
+    task, memory_mib, limit_s = pipe.recv()
+    stage = _Stage(task, memory_mib, limit_s)
     try:
         while True:
             word, *rest = pipe.recv()
@@ -57,9 +57,9 @@ def serve(pipe: Connection) -> None:
 class _Stage:
     """The current episode: in a fork of a snapshot, or in this process if `memory_mib` is None."""
 
-    def __init__(self, task: RoutingTask, memory_mib: float | None) -> None:
+    def __init__(self, task: RoutingTask, memory_mib: float | None, limit_s: float) -> None:
         self._task = task
-        self._pool = None if memory_mib is None else Pool(partial(_converse, task), memory_mib)
+        self._pool = None if memory_mib is None else Pool(partial(_converse, task), memory_mib, limit_s)
         self._snapshot: Snapshot[int] | None = None
         self._key: tuple[str, ...] = ()
         self._talk: Talk | None = None

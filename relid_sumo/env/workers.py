@@ -196,8 +196,7 @@ class Rollouts:
                 return f"no answer in {self._patience_s:g} s"
             answer = child.pipe.recv()
         except (EOFError, OSError):
-            said = child.said()
-            return _why(child.stop(), said)
+            return how_it_died(child)
         self._idle.append(worker)
         said = child.said()
         if isinstance(answer, SnapshotDiedError):
@@ -212,6 +211,12 @@ class Rollouts:
         for worker in self._idle:
             worker.child.stop()
         self._idle.clear()
+
+
+def how_it_died(child: Child) -> str:
+    """End a process that gives no answer, and return how it ended."""
+    said = child.said()
+    return _why(child.stop(), said)
 
 
 def _why(how: str, said: str) -> str:

@@ -129,7 +129,9 @@ class SumoBridge:
     ) -> None:
         sumo.home()
         self.in_process = program == "libsumo"
-        module: Any = importlib.import_module("libsumo" if program == "libsumo" else "traci")
+        name = "libsumo" if program == "libsumo" else "traci"
+        sumo.check_not_hidden("sumolib", "traci", name)  # libsumo imports traci, and traci imports sumolib
+        module: Any = importlib.import_module(name)
         self.failures = (module.TraCIException, module.FatalTraCIError, OSError)
         self._unknown = module.TraCIException
         self.api: Any = None

@@ -90,6 +90,16 @@ def plan_baselines(
     return {name: _planned(policy, ready, workers) for name, policy in policies.items()}
 
 
+def planned_by_seed(
+    policies: Mapping[str, Policy], ready: PreparedScenario, seeds: Sequence[int], workers: int | None = None
+) -> dict[int, list[Policy]]:
+    """Return the policies of each traffic seed, in order: routes of a fleet are planned for its trips in that seed."""
+    if ready.scenario.fleet is None:
+        planned = list(plan_baselines(policies, ready, workers).values())
+        return dict.fromkeys(seeds, planned)
+    return {seed: list(plan_baselines(policies, ready.on(seed), workers).values()) for seed in seeds}
+
+
 def sources(names: Iterable[str]) -> dict[str, str]:
     """Return the SHA-256 of the source of each baseline that is not built in, by import path."""
     return {name: extension.source_hash(name, "baseline") for name in names if extension.is_path(name)}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 from relid_sumo.batch.store import Standing
-from relid_sumo.env.play import Job
+from relid_sumo.env.play import job
 from relid_sumo.env.policies import Policy
 from relid_sumo.env.workers import Rollouts
 from relid_sumo.scenario.prepare import PreparedScenario
@@ -19,10 +19,10 @@ START_S = 8.0  # start of a cell: its process, torch, the scenario from the cach
 def speed(ready: PreparedScenario, simulator: Simulator) -> float:
     """Return the wall-clock seconds per simulated second, measured in one episode."""
     seed = ready.scenario.seeds.training[0]
-    job = Job(seed, ready.options(seed, simulator), Policy("shortest"))
+    episode = job(ready, seed, Policy("shortest"), simulator)
     with Rollouts(ready.task, 1, fork=False) as rollouts:
         start = time.perf_counter()
-        (record,) = rollouts.run([job])
+        (record,) = rollouts.run([episode])
         return (time.perf_counter() - start) / (ready.scenario.demand.warmup_s + record.simulated_s)
 
 

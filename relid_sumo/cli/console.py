@@ -56,6 +56,15 @@ Bbox = Annotated[
         help="Crop an OSM file to this box, degrees (default: the whole file).",
     ),
 ]
+FleetSize = Annotated[
+    float | None,
+    typer.Option(
+        "--fleet",
+        metavar="SHARE|COUNT",
+        help="Draw the agents from the vehicles of the demand in each traffic seed, instead of the scenario's trips: "
+        "a share such as 0.2, or a number from 2.",
+    ),
+]
 Set = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Replace a setting, e.g. demand.level=0.4. Repeatable."),

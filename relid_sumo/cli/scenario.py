@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from relid_sumo.cli.console import Bbox, Set, err, out, plain
+from relid_sumo.cli.console import Bbox, FleetSize, Set, err, out, plain
 from relid_sumo.cli.console import box as _box
 from relid_sumo.cli.console import say as _say
 
@@ -22,6 +22,7 @@ def scenario_new(
     source: Annotated[Path, typer.Option("--osm", metavar="FILE", help="OSM file, or the name of a network.")],
     bbox: Bbox = None,
     agents: Annotated[int, typer.Option(help="Number of agents.")] = 10,
+    fleet: FleetSize = None,
     seed: Annotated[int, typer.Option(help="Seed of the trips.")] = 0,
     folder: Annotated[Path, typer.Option(help="Folder in which the scenario's folder is made.")] = Path("scenarios"),
     changes: Set = None,
@@ -38,6 +39,7 @@ def scenario_new(
         seed=seed,
         changes=changes or [],
         with_meso=True,
+        fleet=fleet,
     )
     file = files.write_scenario(made, folder / name)
     err.print(f"wrote {plain(file)}; next: relid-sumo scenario check {plain(folder / name)}", highlight=False)
@@ -47,6 +49,7 @@ def scenario_new(
 def scenario_check(
     scenario: Annotated[str, typer.Argument(help="Scenario's name or folder, or an OSM file.")],
     bbox: Bbox = None,
+    fleet: FleetSize = None,
     changes: Set = None,
 ) -> None:
     """Check a scenario and print its trips and its traffic."""
@@ -55,7 +58,7 @@ def scenario_check(
     from relid_sumo.scenario.prepare import prepare
     from relid_sumo.scenario.traffic import calibration, meso
 
-    loaded = load_scenario(scenario, changes=changes or [], bbox=_box(bbox))
+    loaded = load_scenario(scenario, changes=changes or [], bbox=_box(bbox), fleet=fleet)
     ready = prepare(loaded)
     out.print(tables.trips_table(ready))
     _say("measuring the background traffic")

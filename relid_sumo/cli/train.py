@@ -10,13 +10,13 @@ from typing import Annotated
 import typer
 
 from relid_sumo.base import extension
-from relid_sumo.cli.console import EXIT_INTERRUPTED, Bbox, Set, Workers, err, errors, plain
+from relid_sumo.cli.console import EXIT_INTERRUPTED, Bbox, FleetSize, Set, Workers, err, errors, plain
 from relid_sumo.cli.console import box as _box
 from relid_sumo.learn.algorithms import ALGORITHMS
 from relid_sumo.sed.ask.providers import PROVIDERS
 
 NOT_WITH_RESUME = (
-    *("algo", "seed", "episodes", "out_dir", "agents", "bbox", "changes", "simulator", "curriculum"),
+    *("algo", "seed", "episodes", "out_dir", "agents", "bbox", "fleet", "changes", "simulator", "curriculum"),
     *("llm", "demonstrations"),
 )
 
@@ -70,6 +70,7 @@ def train(
     fork: Fork = True,
     agents: Annotated[int | None, typer.Option(help="Number of agents, for an OSM file (default: 10).")] = None,
     bbox: Bbox = None,
+    fleet: FleetSize = None,
     llm: Annotated[
         str | None,
         typer.Option(
@@ -119,7 +120,7 @@ def train(
         name = Path(str(scenario)).name.split(".")[0]
         folder = out_dir or Path("runs") / f"{name}-{extension.short(algo)}-{seed}"
         run_folder.check_free(folder)
-        loaded = load_scenario(str(scenario), changes=chosen, bbox=_box(bbox), agents=agents)
+        loaded = load_scenario(str(scenario), changes=chosen, bbox=_box(bbox), agents=agents, fleet=fleet)
         ready = prepare(loaded, simulators=plan.simulators(loaded))
         from relid_sumo.learn import train as training
 

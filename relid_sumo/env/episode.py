@@ -84,6 +84,8 @@ class Episode:
         background: bool = False,
     ) -> None:
         scenario = task.scenario
+        if not task.names:
+            raise ValueError("the task of a fleet has no agents; use that of a traffic seed (PreparedScenario.on)")
         self.task, self.bridge = task, bridge
         self.traffic_seed, self.observe, self.rerouting = traffic_seed, observe, rerouting
         self.time = scenario.start_s
@@ -104,7 +106,8 @@ class Episode:
                 name, scheduled, int(task.destination[i]), [] if rerouting else route, last_time=scheduled
             )
             vehicle.last_to_go = float(task.start_to_go[i])
-            bridge.add(name, self._names(route), scheduled, rerouting=rerouting)
+            kind = task.types[i] if task.types else ""
+            bridge.add(name, self._names(route), scheduled, rerouting=rerouting, kind=kind)
             self.vehicles.append(vehicle)
         self._waiting = {v.name: i for i, v in enumerate(self.vehicles)}
         self._live: dict[str, int] = {}

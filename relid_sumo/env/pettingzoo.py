@@ -37,7 +37,8 @@ from relid_sumo.env.workers import MEMORY_SHARE, SLACK_S, how_it_died
 from relid_sumo.scenario.make import load_scenario
 from relid_sumo.scenario.prepare import prepare
 from relid_sumo.scenario.settings import Scenario
-from relid_sumo.scenario.task import RoutingTask
+from relid_sumo.scenario.task import DailyTasks, Day, RoutingTask
+from relid_sumo.scenario.traffic.fleet import agent_names
 from relid_sumo.sim.snapshot import LIMIT_S, SnapshotDiedError, can_fork
 
 UNSHARED = {"_in_use", "_stop_child"}  # attributes that a copy does not take over
@@ -70,7 +71,10 @@ def parallel_env(
     loaded = load_scenario(scenario) if isinstance(scenario, str) else scenario
     ready = prepare(loaded, simulators=(loaded.simulator,))
     options = partial(ready.options, simulator=loaded.simulator)
-    return RoutingEnv(ready.task, options, getattr(ready.scenario.seeds, traffic))
+    seeds = getattr(ready.scenario.seeds, traffic)
+    fleets = [trips for seed in seeds if (trips := ready.day(seed).trips) is not None]
+    names = agent_names(max((len(trips.names) for trips in fleets), default=0))
+    return RoutingEnv(ready.task, options, seeds, day_of=ready.day, possible_agents=names)
 
 
 class RoutingEnv(ParallelEnv[str, Observation, Any]):
@@ -84,6 +88,10 @@ class RoutingEnv(ParallelEnv[str, Observation, Any]):
         Returns SUMO's options for a traffic seed.
     traffic_seeds
         Traffic seeds from which `reset` draws.
+    day_of
+        Returns the trips of a fleet in a traffic seed (`PreparedScenario.day`).
+    possible_agents
+        All agents of all traffic seeds, for a fleet. Default: the agents of the task.
     fork
         Keep simulations after their warm-up and fork them at each `reset`. Default: if the system can fork.
     limit_s
@@ -100,11 +108,14 @@ class RoutingEnv(ParallelEnv[str, Observation, Any]):
         *,
         fork: bool = True,
         limit_s: float = LIMIT_S,
+        day_of: Callable[[int], Day] | None = None,
+        possible_agents: Sequence[str] = (),
     ) -> None:
         self.task = task
+        self._tasks, self._day_of = DailyTasks(task), day_of
         self._limit_s = limit_s
         self._fork = fork and can_fork()
-        self.possible_agents = list(task.names)
+        self.possible_agents = list(possible_agents or task.names)
         self.agents: list[str] = []
         self.render_mode = None
         self.traffic_seed: int | None = None
@@ -159,9 +170,12 @@ class RoutingEnv(ParallelEnv[str, Observation, Any]):
                 self._draw = seeding.stream(arguments.seed(seed, "seed"), "traffic")
             drawn = int(self._draw.choice(self._traffic_seeds))
             self.traffic_seed = drawn if chosen is None else chosen
-            moment = self._ask(("reset", self.traffic_seed, self._options_for(self.traffic_seed)))
+            day = Day() if self._day_of is None else self._day_of(self.traffic_seed)
+            words = self._options_for(self.traffic_seed)
+            self.task = self._tasks.of(day, words)
+            moment = self._ask(("reset", self.traffic_seed, words, day))
             self._paid = [0.0] * self.task.n_agents
-            self.agents = [a for a, status in zip(self.possible_agents, moment.statuses, strict=True) if status is None]
+            self.agents = [a for a, status in zip(self.task.names, moment.statuses, strict=True) if status is None]
             return self._observations(moment), self._infos(moment, self.agents)
 
     def step(
@@ -303,7 +317,7 @@ class RoutingEnv(ParallelEnv[str, Observation, Any]):
             self._end()
         if self._child is None:
             memory_mib = MEMORY_SHARE * free_memory_mib() if self._fork else None
-            self._child = Child(serve, self.task, memory_mib, self._limit_s)
+            self._child = Child(serve, self._tasks.base, memory_mib, self._limit_s)
             self._stop_child = weakref.finalize(self, self._child.stop, at_once=True)  # for those who do not close()
         child, patience_s = self._child, 2 * self._limit_s + SLACK_S  # a warm-up and an answer
         try:

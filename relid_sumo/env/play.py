@@ -14,7 +14,9 @@ from relid_sumo.base.errors import InputError
 from relid_sumo.env.episode import Episode, warm_up
 from relid_sumo.env.policies import Policy
 from relid_sumo.env.records import Branch, Decision, EpisodeRecord
-from relid_sumo.scenario.task import RoutingTask
+from relid_sumo.scenario.prepare import PreparedScenario
+from relid_sumo.scenario.settings import Simulator
+from relid_sumo.scenario.task import DailyTasks, Day, RoutingTask
 from relid_sumo.sim.bridge import Bridge, SumoBridge
 from relid_sumo.sim.snapshot import in_fork
 
@@ -23,8 +25,9 @@ from relid_sumo.sim.snapshot import in_fork
 class Job:
     """One episode to run: the traffic (its seed and SUMO's options) and the policy.
 
-    With `background` the episode continues until the background traffic has been measured. At a share `branches` of the
-    decisions, every open slot is tried in a fork, which the policy continues without draws.
+    `day` contains the trips of a fleet in this traffic seed; the function `job` fills it in. With `background` the
+    episode continues until the background traffic has been measured. At a share `branches` of the decisions, every open
+    slot is tried in a fork, which the policy continues without draws.
     """
 
     traffic_seed: int
@@ -32,6 +35,21 @@ class Job:
     policy: Policy
     background: bool = False
     branches: float = 0.0
+    day: Day = Day()  # noqa: RUF009 - frozen
+
+
+def job(
+    ready: PreparedScenario,
+    traffic_seed: int,
+    policy: Policy,
+    simulator: Simulator = "micro",
+    *,
+    background: bool = False,
+    branches: float = 0.0,
+) -> Job:
+    """Return the job of an episode of a prepared scenario; see `Job`."""
+    options = ready.options(traffic_seed, simulator)
+    return Job(traffic_seed, options, policy, background, branches, ready.day(traffic_seed))
 
 
 def bridge_settings(task: RoutingTask) -> dict[str, Any]:
@@ -47,6 +65,7 @@ def open_bridge(task: RoutingTask, options: Sequence[str], *, program: str = "li
 
 def drive(task: RoutingTask, job: Job, *, program: str = "libsumo") -> EpisodeRecord:
     """Run one episode in this process, from SUMO's start to its end."""
+    task = DailyTasks(task).of(job.day)
     bridge = warmed(task, job.options, program=program)
     try:
         return play(task, job, bridge)

@@ -119,10 +119,11 @@ def actor_logits(weights: Weights, agent: int, observation: Float32s) -> Float32
     """Return one agent's action logits, shape (m_out,).
 
     The actor is the sum of a slot scorer (one small network applied to each slot's values and the vehicle's own) and a
-    network of the whole observation and its `waves`. The first axis of each array is the agent. The same in torch:
+    network of the whole observation and its `waves`. The first axis of each array is the agent; all agents share a
+    single network. The same in torch:
     `relid_sumo.learn.algos.nets.Actor`.
     """
-    w = weights
+    w, agent = weights, agent if len(weights["slot.0.bias"]) > 1 else 0
     slots, width = w["whole.1.weight"].shape[2], w["slot.0.weight"].shape[1]
     per_slot = (len(observation) - width) // (slots - 1) if slots > 1 else width // 2
     own = width - per_slot

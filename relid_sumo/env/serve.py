@@ -14,7 +14,7 @@ from relid_sumo.base.process import die_with_parent, result_or_error, silence
 from relid_sumo.env.episode import Episode
 from relid_sumo.env.play import branch, warmed
 from relid_sumo.env.records import Decision, EpisodeRecord
-from relid_sumo.scenario.task import RoutingTask
+from relid_sumo.scenario.task import DailyTasks, Day, RoutingTask
 from relid_sumo.sim.bridge import Bridge, SumoBridge
 from relid_sumo.sim.snapshot import Pool, Snapshot, SnapshotDiedError
 
@@ -37,7 +37,7 @@ Talk = Generator[Answer, tuple[Any, ...], None]
 
 
 def serve(pipe: Connection) -> None:
-    """Run episodes on the parent's requests: ("reset", traffic seed, options), or a request for `_talk`."""
+    """Run episodes on the parent's requests: ("reset", traffic seed, options, day), or a request for `_talk`."""
     silence()
     die_with_parent()
     task, memory_mib, limit_s = pipe.recv()
@@ -54,32 +54,46 @@ def serve(pipe: Connection) -> None:
         stage.close()
 
 
+@dataclass(frozen=True, eq=False)
+class _Reset:
+    """An episode to start."""
+
+    traffic_seed: int
+    options: tuple[str, ...]
+    day: Day
+
+
 class _Stage:
     """The current episode: in a fork of a snapshot, or in this process if `memory_mib` is None."""
 
     def __init__(self, task: RoutingTask, memory_mib: float | None, limit_s: float) -> None:
-        self._task = task
-        self._pool = None if memory_mib is None else Pool(partial(_converse, task), memory_mib, limit_s)
-        self._snapshot: Snapshot[int] | None = None
+        self._tasks = tasks = DailyTasks(task)
+
+        def converse(bridge: Bridge, episode: _Reset, pipe: Connection) -> None:
+            _converse(tasks.of(episode.day, episode.options), bridge, episode.traffic_seed, pipe)
+
+        self._pool = None if memory_mib is None else Pool(converse, memory_mib, limit_s)
+        self._snapshot: Snapshot[_Reset] | None = None
         self._key: tuple[str, ...] = ()
         self._talk: Talk | None = None
         self._bridge: SumoBridge | None = None
 
-    def reset(self, traffic_seed: int, options: tuple[str, ...]) -> object:
+    def reset(self, traffic_seed: int, options: tuple[str, ...], day: Day) -> object:
         """Start an episode; end the previous one."""
-        start = partial(warmed, self._task, options)
+        task = self._tasks.of(day, options)
+        start = partial(warmed, task, options)
         if self._pool is None:
             if self._bridge is not None:
                 self._bridge.close()
             self._bridge = start()
-            self._talk = _talk(self._task, self._bridge, traffic_seed)
+            self._talk = _talk(task, self._bridge, traffic_seed)
             return next(self._talk)
         if self._snapshot is not None:
             self._snapshot.send(None)
             self._snapshot = None
         snapshot = self._pool.snapshot(options, start)
         self._key = options
-        snapshot.send(traffic_seed)
+        snapshot.send(_Reset(traffic_seed, options, day))
         return self._heard(snapshot)
 
     def ask(self, request: tuple[Any, ...]) -> object:
@@ -90,7 +104,7 @@ class _Stage:
         self._snapshot.send(request)
         return self._heard(self._snapshot)
 
-    def _heard(self, snapshot: Snapshot[int]) -> object:
+    def _heard(self, snapshot: Snapshot[_Reset]) -> object:
         assert self._pool is not None
         self._snapshot = None
         try:

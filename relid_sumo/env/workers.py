@@ -12,7 +12,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from multiprocessing.connection import Connection, wait
 from types import TracebackType
@@ -23,11 +23,12 @@ from relid_sumo.base.errors import RelidSumoError, SimulationError
 from relid_sumo.base.process import Child, die_with_parent, free_memory_mib, result_or_error, silence
 from relid_sumo.base.progress import counting
 from relid_sumo.env.play import Job, drive, play, warmed
+from relid_sumo.env.play import job as job_of
 from relid_sumo.env.policies import Policy
 from relid_sumo.env.records import EpisodeRecord
 from relid_sumo.scenario.prepare import PreparedScenario
 from relid_sumo.scenario.settings import Simulator
-from relid_sumo.scenario.task import RoutingTask
+from relid_sumo.scenario.task import DailyTasks, Day, RoutingTask
 from relid_sumo.sim.bridge import Bridge
 from relid_sumo.sim.snapshot import LIMIT_S, Pool, SnapshotDiedError, can_fork
 
@@ -47,14 +48,16 @@ def _work(pipe: Connection) -> None:
     memory_mib: float | None
     task, memory_mib, limit_s = pipe.recv()
 
+    tasks = DailyTasks(task)
+
     def answer(bridge: Bridge, job: Job, to: Connection) -> None:
-        to.send(result_or_error(lambda: play(task, job, bridge)))
+        to.send(result_or_error(lambda: play(tasks.of(job.day, job.options), job, bridge)))
 
     pool = None if memory_mib is None else Pool(answer, memory_mib, limit_s)
     try:
         while True:
             job: Job = pipe.recv()
-            pipe.send(result_or_error(partial(_driven, task, job, pool)))
+            pipe.send(result_or_error(partial(_driven, tasks, job, pool)))
     except (EOFError, BrokenPipeError):
         pass
     finally:
@@ -62,8 +65,11 @@ def _work(pipe: Connection) -> None:
             pool.close()
 
 
-def _driven(task: RoutingTask, job: Job, pool: Pool[Job] | None) -> object:
-    return drive(task, job) if pool is None else pool.drive(job.options, lambda: warmed(task, job.options), job)
+def _driven(tasks: DailyTasks, job: Job, pool: Pool[Job] | None) -> object:
+    task = tasks.of(job.day, job.options)  # made here, so that a new snapshot contains it
+    if pool is None:
+        return drive(task, replace(job, day=Day()))
+    return pool.drive(job.options, lambda: warmed(task, job.options), job)
 
 
 @dataclass(eq=False)
@@ -227,11 +233,11 @@ def _why(how: str, said: str) -> str:
 def in_traffic(
     ready: PreparedScenario,
     rollouts: Rollouts,
-    policies: Sequence[Policy],
+    policies: Sequence[Policy] | Mapping[int, Sequence[Policy]],
     seeds: Sequence[int],
     simulator: Simulator = "micro",
     *,
-    job: Callable[[int, tuple[str, ...], Policy], Job] = Job,
+    job: Callable[[int, Policy], Job] | None = None,
     what: str = "running episode",
     on_done: Callable[[EpisodeRecord], None] = lambda _: None,
 ) -> list[list[EpisodeRecord]]:
@@ -239,14 +245,18 @@ def in_traffic(
 
     Parameters
     ----------
+    policies
+        The policies, or those of each traffic seed: as many in each.
     job
-        Makes an episode's `Job` from traffic seed, SUMO's options and policy.
+        Makes an episode's `Job` from traffic seed and policy. Default: `relid_sumo.env.play.job`.
     what
         What the progress says.
     on_done
         Called with each episode as it comes in.
     """
-    jobs = [job(seed, ready.options(seed, simulator), policy) for seed in seeds for policy in policies]
+    make = job or (lambda seed, policy: job_of(ready, seed, policy, simulator))
+    by_seed = policies if isinstance(policies, Mapping) else dict.fromkeys(seeds, policies)
+    jobs = [make(seed, policy) for seed in seeds for policy in by_seed[seed]]
     with counting(what, len(jobs)) as tick:
 
         def done(record: EpisodeRecord) -> None:
@@ -254,4 +264,5 @@ def in_traffic(
             on_done(record)
 
         records = rollouts.run(jobs, done)
-    return [records[i :: len(policies)] for i in range(len(policies))]
+    count = len(jobs) // max(1, len(seeds))
+    return [records[i::count] for i in range(count)]

@@ -11,8 +11,9 @@ import numpy as np
 from relid_sumo.base import seeding
 from relid_sumo.base.errors import InputError, did_you_mean
 from relid_sumo.base.stats import Estimate, estimate
-from relid_sumo.baseline.named import plan_baselines
+from relid_sumo.baseline.named import planned_by_seed
 from relid_sumo.env.play import Job
+from relid_sumo.env.play import job as job_of
 from relid_sumo.env.policies import Policy
 from relid_sumo.env.records import LOST, NEVER_INSERTED, EpisodeRecord
 from relid_sumo.env.workers import Rollouts, in_traffic
@@ -160,15 +161,15 @@ def episodes(
     `branches` is as in `evaluate`; `on_done` is called with each finished episode. Routes of baselines are planned
     first if needed.
     """
-    policies = plan_baselines(policies, ready, workers)
+    planned = planned_by_seed(policies, ready, seeds, workers)
 
-    def job(seed: int, options: tuple[str, ...], policy: Policy) -> Job:
+    def job(seed: int, policy: Policy) -> Job:
         tried = branches if policy.name == "learned" else 0.0
-        return Job(seed, options, seeded(policy, seed), background=True, branches=tried)
+        return job_of(ready, seed, seeded(policy, seed), background=True, branches=tried)
 
-    what, several = "evaluating episode", list(policies.values())
+    what = "evaluating episode"
     with Rollouts(ready.task, workers) as rollouts:
-        records = in_traffic(ready, rollouts, several, seeds, job=job, what=what, on_done=on_done)
+        records = in_traffic(ready, rollouts, planned, seeds, job=job, what=what, on_done=on_done)
     return dict(zip(policies, records, strict=True))
 
 

@@ -15,6 +15,7 @@ from relid_sumo.env.policies import Policy, actor, check_weights, pick, probabil
 from relid_sumo.learn import checkpoint, run_folder
 from relid_sumo.scenario.files import override
 from relid_sumo.scenario.prepare import PreparedScenario, prepare
+from relid_sumo.scenario.settings import Scenario
 
 
 def load_trained(
@@ -43,8 +44,13 @@ def load_trained(
     state = checkpoint.load(folder)
     ready = prepare(override(scenario, changes), closed=closed, known=scenario)
     run_folder.check_same(settings, ready, folder)
-    weights, acts = _actor(state, folder, scenario.n_agents, settings.m_out)
-    if scenario.n_agents != ready.task.n_agents:
+    weights, acts = _actor(state, folder, _networks(scenario), settings.m_out)
+    if (scenario.fleet is None) != (ready.scenario.fleet is None):
+        trained_on, now = ("trips", "a fleet") if scenario.fleet is None else ("a fleet", "trips")
+        raise InputError(
+            f"{folder}: its policy was trained on {trained_on}, but the scenario now has {now}; train again"
+        )
+    if scenario.fleet is None and scenario.n_agents != ready.task.n_agents:
         raise InputError(
             f"{folder}: its policy has {scenario.n_agents} agents, but the scenario now has {ready.task.n_agents}; "
             f"keep {scenario.n_agents}"
@@ -73,19 +79,25 @@ def load_policy(folder: Path | str, *, greedy: bool = True, seed: int = 0) -> Ca
     >>> slot = policy("agent0", observations["agent0"])  # doctest: +SKIP
     """
     settings, scenario = run_folder.load(Path(folder))
-    weights, acts = _actor(checkpoint.load(Path(folder)), Path(folder), scenario.n_agents, settings.m_out)
+    weights, acts = _actor(checkpoint.load(Path(folder)), Path(folder), _networks(scenario), settings.m_out)
     logits = actor(acts)
+    shared = scenario.fleet is not None  # by all agents, whatever their names
     index = {trip.id: i for i, trip in enumerate(scenario.trips)}
     rng = seeding.stream(seed, "policy", settings.train.seed)
 
     def act(agent: str, observation: dict[str, Any]) -> int:
-        if agent not in index:
+        if agent not in index and not shared:
             raise InputError(f"{folder}: the run has no agent '{agent}'; its agents are {', '.join(index)}")
         open_slots = np.asarray(observation["action_mask"], dtype=bool)
-        shares = probabilities(weights, index[agent], observation["observation"], open_slots, logits)
+        shares = probabilities(weights, index.get(agent, 0), observation["observation"], open_slots, logits)
         return int(np.argmax(shares)) if greedy else pick(shares, rng.random())
 
     return act
+
+
+def _networks(scenario: Scenario) -> int:
+    """Return the number of networks of a policy: one for each agent, and one for all agents of a fleet."""
+    return len(scenario.trips) or 1
 
 
 def _actor(state: dict[str, Any], folder: Path, agents: int, m_out: int) -> tuple[dict[str, NDArray[np.float32]], str]:

@@ -35,13 +35,13 @@ def write_trips(file: Path, ready: PreparedScenario, records: Mapping[str, Seque
     ``route`` is the edges driven, separated by spaces, and ``distance_m`` is their total length; the first and
     the last edge count in full. A vehicle that did not arrive (`status`) has the travel time of `EpisodeRecord`.
     """
-    task, graph = ready.task, ready.task.graph
-    free_s = graph.free_flow_s[task.origin] + task.free_to_go[task.row, task.origin].astype(float)
-    text = io.StringIO()
+    graph, text = ready.network.graph, io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(COLUMNS)
     for policy, rows in records.items():
         for record in rows:
+            task = ready.on(record.traffic_seed).task
+            free_s = graph.free_flow_s[task.origin] + task.free_to_go[task.row, task.origin].astype(float)
             for i, agent in enumerate(task.names):
                 ends = (str(graph.edge_ids[task.origin[i]]), str(graph.edge_ids[task.destination[i]]))
                 took_s, route = float(record.travel_time[i]), record.routes[i]

@@ -115,6 +115,7 @@ def build(setup: LearnerSetup, checkpoint: Mapping[str, Any] | None) -> Learner:
     learner: Learner = extension.load(find(name).build, "algorithm")(setup, checkpoint)
     if missing := _missing(type(learner)):
         raise InputError(f"algorithm '{name}': it returns a {type(learner).__name__}; {_lacks(missing)}")
+    learner.shared = setup.shared
     return learner
 
 

@@ -39,9 +39,14 @@ class LearnerSetup:
     workers: int | None = None
 
     @property
+    def shared(self) -> bool:
+        """Whether all agents share their networks: those of a fleet do, as no agent has a trip of its own."""
+        return self.ready.scenario.fleet is not None
+
+    @property
     def agents(self) -> int:
-        """Number of agents, N."""
-        return self.ready.task.n_agents
+        """Number of agents, N; 1 where all agents share their networks."""
+        return 1 if self.shared else self.ready.task.n_agents
 
     @property
     def m_out(self) -> int:
@@ -75,6 +80,8 @@ class Learner:
     acts: str = ""
     """Import path of a numpy function of (weights, agent, observation) that returns logits, shape (m_out,); it runs in
     the simulation processes. The built-in actor (`relid_sumo.env.policies.actor_logits`) where empty."""
+    shared: bool = False
+    """Whether all agents share their networks (`LearnerSetup.shared`); set by `relid_sumo.learn.algorithms.build`."""
 
     def weights(self) -> Weights:
         """Return the arrays that the policy acts with, by name; for the built-in actor `Actor.weights`."""
@@ -113,7 +120,7 @@ class Learner:
     ) -> tuple[Batch, dict[str, float]]:
         """Return the batch to learn from, and numbers for metrics.csv. The default stacks all decisions."""
         del simulator, progress
-        return make_batch(records, len(records[0].status)), {}
+        return make_batch(records, len(records[0].status), shared=self.shared), {}
 
     def after_update(self, rollouts: Rollouts, update: int) -> None:
         """React to an update, counted from 1; not called after the last one. The default does nothing."""

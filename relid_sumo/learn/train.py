@@ -16,6 +16,7 @@ import torch
 from relid_sumo.base import seeding, trusted
 from relid_sumo.base.errors import InputError, SimulationError, missing_extra
 from relid_sumo.env.play import Job
+from relid_sumo.env.play import job as job_of
 from relid_sumo.env.policies import Policy
 from relid_sumo.env.records import LOST, NEVER_INSERTED, EpisodeRecord
 from relid_sumo.env.workers import Rollouts
@@ -221,7 +222,7 @@ def _jobs(ready: PreparedScenario, settings: TrainSettings, episodes: int, learn
         traffic_seed = int(seeding.stream(settings.seed, "traffic order", turn).permutation(seeds)[place])
         seed = seeding.derive(settings.seed, "episode", number)
         policy = Policy("learned", seed=seed, weights=weights, path=learner.acts)
-        jobs.append(Job(traffic_seed, ready.options(traffic_seed, simulator), policy))
+        jobs.append(job_of(ready, traffic_seed, policy, simulator))
     return jobs
 
 
@@ -231,8 +232,8 @@ def summary(records: Sequence[EpisodeRecord]) -> dict[str, float]:
     return {
         "decisions": sum(len(r.agent) for r in records),
         "simulated_s": float(sum(r.simulated_s for r in records)),
-        "mean_return": float(np.mean([r.returns for r in records])),
-        "mean_travel_time_s": float(np.mean([r.travel_time for r in records])),
+        "mean_return": float(np.mean(np.concatenate([r.returns for r in records]))),
+        "mean_travel_time_s": float(np.mean(np.concatenate([r.travel_time for r in records]))),
         "arrival_rate": float(np.mean([r.arrival_rate for r in records])),
         "lost": statuses.count(LOST),
         "never_inserted": statuses.count(NEVER_INSERTED),

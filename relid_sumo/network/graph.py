@@ -6,6 +6,7 @@ SUMO network (see `relid_sumo.network.network`) and then needs neither SUMO nor 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
@@ -95,6 +96,11 @@ class RoadGraph:
         return self.shape_xy[self.shape_start[1:] - 1]
 
     @cached_property
+    def middle_xy(self) -> Floats:
+        """Point half along each edge, m, shape (E, 2)."""
+        return np.array([self.point_along(edge, 0.5)[:2] for edge in range(self.n_edges)])
+
+    @cached_property
     def n_successors(self) -> Ints:
         """Number of successors of each edge, shape (E,)."""
         return np.asarray((self.slots >= 0).sum(axis=1), dtype=np.int32)
@@ -147,10 +153,15 @@ class RoadGraph:
         next_edge : array of int, shape (E,)
             The next edge on a cheapest path; -1 on the destination and where it cannot be reached.
         """
+        to_go, next_edge = self.to_destinations([destination], cost)
+        return to_go[0], next_edge[0]
+
+    def to_destinations(self, destinations: Sequence[int], cost: Floats | None = None) -> tuple[Floats, Ints]:
+        """Return `to_destination` of several destinations, in rows, each array of shape (destinations, E)."""
         weight = self.free_flow_s if cost is None else cost
         src, dst = self._arcs
         reverse = csr_array((weight[dst], (dst, src)), shape=(self.n_edges, self.n_edges))
-        to_go, before = dijkstra(reverse, indices=destination, return_predecessors=True)
+        to_go, before = dijkstra(reverse, indices=list(destinations), return_predecessors=True)
         return to_go, np.where(before < 0, -1, before).astype(np.int32)
 
     def path(self, origin: int, destination: int, cost: Floats | None = None) -> list[int]:

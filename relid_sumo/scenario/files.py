@@ -6,6 +6,7 @@ import json
 import textwrap
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from pydantic import BaseModel
 
@@ -142,11 +143,51 @@ def override(scenario: Scenario, changes: Sequence[str], source: str = "--set") 
     """
     if not changes:
         return scenario
-    content = changed(scenario.model_dump(mode="json", exclude_none=True), changes)
     keys = {change.partition("=")[0].strip() for change in changes}
+    content = changed(_without_replaced(scenario.model_dump(mode="json", exclude_none=True), keys), changes)
     if keys & {f"demand.{name}" for name in RECALIBRATE} and "demand.rate_vph" not in keys:
         content["demand"].pop("rate_vph", None)
     return kinds.located(validate(content, Scenario, source).model_copy(update={"folder": scenario.folder}))
+
+
+def _without_replaced(content: dict[str, Any], keys: Collection[str]) -> dict[str, Any]:
+    """Return settings without those that a change excludes: trips or a fleet, and share or count of a fleet."""
+    own = {key.partition(".")[2] for key in keys if key.partition(".")[0] == "fleet"}
+    left_out = set[str]()
+    if own and "trips" not in keys:
+        left_out = {"trips"}
+    elif "trips" in keys and not own:
+        left_out = {"fleet"}
+    content = {key: value for key, value in content.items() if key not in left_out}
+    if len(own & {"share", "count"}) == 1 and "fleet" in content:
+        content["fleet"] = {k: v for k, v in content["fleet"].items() if k not in {"share", "count"}}
+    return content
+
+
+def with_fleet(scenario: Scenario, size: float | None) -> Scenario:
+    """Return a scenario with a fleet instead of its trips; the same scenario where no size is given.
+
+    Parameters
+    ----------
+    size
+        Share of the demand's vehicles, up to 1, or number of agents, from 2.
+
+    Raises
+    ------
+    InputError
+        It is neither.
+    """
+    if size is None:
+        return scenario
+    if not 0 < size <= 1 and not (size >= 2 and size == int(size)):
+        raise InputError(
+            f"--fleet {size:g}: give a share of the vehicles, such as 0.2, or a number of agents, such as 50"
+        )
+    before = {} if scenario.fleet is None else scenario.fleet.model_dump(exclude={"share", "count"})
+    own = {"share": size} if size <= 1 else {"count": int(size)}
+    content = scenario.model_dump(mode="json", exclude_none=True, exclude={"trips", "fleet"})
+    made = validate(content | {"fleet": before | own}, Scenario, "--fleet")
+    return made.model_copy(update={"folder": scenario.folder})
 
 
 def to_toml(scenario: Scenario, heading: Sequence[str] = ()) -> str:

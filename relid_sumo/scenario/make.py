@@ -15,7 +15,7 @@ from relid_sumo.network import catalogue, network, osm
 from relid_sumo.network.catalogue import NetworkSettings, plain_name
 from relid_sumo.network.network import Network
 from relid_sumo.scenario import prepare, trips
-from relid_sumo.scenario.files import FILE, override, read_scenario
+from relid_sumo.scenario.files import FILE, override, read_scenario, with_fleet
 from relid_sumo.scenario.settings import Scenario, Trip
 from relid_sumo.scenario.task import make_task
 from relid_sumo.scenario.traffic import calibration, edge_times, meso
@@ -41,6 +41,7 @@ def load_scenario(
     changes: Sequence[str] = (),
     bbox: tuple[float, float, float, float] | None = None,
     agents: int | None = None,
+    fleet: float | None = None,
 ) -> Scenario:
     """Return a scenario by its name, by the path of its folder or file, or made on the fly from an OSM file.
 
@@ -52,6 +53,9 @@ def load_scenario(
         Crop of an OSM file (west, south, east, north), degrees; only for one made on the fly.
     agents
         Number of agents, likewise. Default: 10.
+    fleet
+        Agents drawn from the demand in each traffic seed, instead of the scenario's trips: a share of the vehicles,
+        such as 0.2, or a number of agents from 2.
 
     Raises
     ------
@@ -74,7 +78,7 @@ def load_scenario(
         path = names[str(name_or_path)]
     elif is_osm:
         count = AGENTS if agents is None else agents
-        return new_scenario(plain_name(path), path, bbox=bbox, agents=count, changes=changes)
+        return new_scenario(plain_name(path), path, bbox=bbox, agents=count, changes=changes, fleet=fleet)
     elif (path / FILE).is_file():
         path = path / FILE
     elif path.is_file() and path.suffix != ".toml":
@@ -85,7 +89,7 @@ def load_scenario(
             f"{', '.join(sorted(names)) or 'none'}; a path to an OSM file (.osm, .osm.gz, .osm.bz2 ...) works too"
         )
     named_now = {change.partition("=")[0].strip() for change in changes}
-    return override(read_scenario(path, named_now), changes)
+    return override(with_fleet(read_scenario(path, named_now), fleet), changes)
 
 
 def find_network(name_or_path: str) -> Network:
@@ -111,6 +115,7 @@ def new_scenario(
     seed: int = 0,
     changes: Sequence[str] = (),
     with_meso: bool = False,
+    fleet: float | None = None,
 ) -> Scenario:
     """Make a complete scenario from an OSM file, or from a network of the catalogue.
 
@@ -121,6 +126,8 @@ def new_scenario(
     ----------
     with_meso
         Also calibrate the mesoscopic simulation.
+    fleet
+        As in `load_scenario`. The horizon is still chosen by `agents` trips.
 
     Raises
     ------
@@ -152,7 +159,7 @@ def new_scenario(
     chosen = trips.choose(roads, agents, seed, times[: max(1, round(BUSY_S / edge_times.BIN_S))].mean(axis=0))
     wanted = any(change.partition("=")[0].strip() == "horizon_s" for change in changes)
     horizon = draft.horizon_s if wanted else _horizon(roads, chosen, name)
-    made = draft.model_copy(update={"trips": chosen, "horizon_s": horizon})
+    made = with_fleet(draft.model_copy(update={"trips": chosen, "horizon_s": horizon}), fleet)
     return meso.calibrated(made, roads, own) if with_meso else made
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from relid_sumo.base import cache, sumo
@@ -15,8 +15,8 @@ from relid_sumo.network.network import Network
 from relid_sumo.scenario import kinds
 from relid_sumo.scenario.files import own_roads
 from relid_sumo.scenario.settings import Scenario, Simulator
-from relid_sumo.scenario.task import RoutingTask, make_task
-from relid_sumo.scenario.traffic import calibration, demand, edge_times, meso, own_traffic, sumo_options
+from relid_sumo.scenario.task import DailyTasks, Day, RoutingTask, make_task
+from relid_sumo.scenario.traffic import calibration, demand, edge_times, fleet, meso, own_traffic, sumo_options
 
 log = logging.getLogger(__name__)
 
@@ -27,6 +27,8 @@ class PreparedScenario:
 
     Attributes
     ----------
+    task : RoutingTask
+        The task of all traffic seeds. That of a fleet has no agents: `on` returns the task of a traffic seed.
     demand : str or None
         Checksum of the scenario's own route file; None where its demand is generated.
     """
@@ -35,6 +37,8 @@ class PreparedScenario:
     network: Network
     task: RoutingTask
     demand: str | None = None
+    _drawn: dict[int, tuple[Day, Path]] = field(init=False, repr=False, default_factory=dict)
+    _tasks: list[DailyTasks] = field(init=False, repr=False, default_factory=list)
 
     def identity(self, *unseen: str) -> list[object]:
         """Return the inputs of an episode, without traffic seed, simulator and policy, as JSON.
@@ -66,8 +70,42 @@ class PreparedScenario:
                 f"scenario '{self.scenario.name}': its mesoscopic simulation is not calibrated; prepare it with "
                 'simulators=("meso",), or give it a table [meso]'
             )
-        file = demand.routes(self.scenario, self.network, traffic_seed, self.task.closed)
+        _, file = self._traffic(traffic_seed)
         return tuple(sumo_options.simulation_options(self.scenario, self.network, file, traffic_seed, simulator))
+
+    def day(self, traffic_seed: int) -> Day:
+        """Return what differs in a traffic seed: the trips of a fleet.
+
+        Raises
+        ------
+        InputError
+            The traffic seed gives the fleet too few agents.
+        """
+        return self._traffic(traffic_seed)[0]
+
+    def on(self, traffic_seed: int) -> PreparedScenario:
+        """Return the scenario with the task of a traffic seed; the same scenario where it is the same in all seeds.
+
+        Raises
+        ------
+        InputError
+            As in `day`.
+        """
+        if self.scenario.fleet is None:
+            return self
+        if not self._tasks:
+            self._tasks.append(DailyTasks(self.task))
+        return replace(self, task=self._tasks[0].of(self.day(traffic_seed), (str(traffic_seed),)))
+
+    def _traffic(self, traffic_seed: int) -> tuple[Day, Path]:
+        """Return the agents' part of a traffic seed, and the route file of the other vehicles."""
+        closed = self.task.closed
+        if self.scenario.fleet is None:
+            return Day(), demand.routes(self.scenario, self.network, traffic_seed, closed)
+        if traffic_seed not in self._drawn:
+            trips, file = fleet.drawn(self.scenario, self.network, traffic_seed, closed)
+            self._drawn[traffic_seed] = Day(trips), file
+        return self._drawn[traffic_seed]
 
 
 def build_network(scenario: Scenario) -> Network:
@@ -94,7 +132,7 @@ def roads(name: str, source: Path, options: NetworkSettings) -> Network:
 
 
 def ends(scenario: Scenario, roads: Network) -> list[tuple[int, int]]:
-    """Return origin and destination edge of each trip.
+    """Return origin and destination edge of each trip; none for a fleet.
 
     Raises
     ------

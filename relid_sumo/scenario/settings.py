@@ -16,6 +16,7 @@ ID = r"^[A-Za-z0-9_.-]+$"
 _ProfileTime = Annotated[float, Field(ge=-2 * WEEK_S, le=2 * WEEK_S)]
 _ProfileFactor = Annotated[float, Field(le=1000)]
 _Seed = Annotated[int, Field(le=MOST_SEED)]
+MOST_AGENTS = 10_000  # of a fleet
 SEED_COUNTS = {"training": 16, "validation": 5, "evaluation": 20}
 
 
@@ -36,6 +37,38 @@ class Trip(Settings):
     destination: Place
     depart_s: Annotated[float, Field(ge=0, le=WEEK_S)]
     """Scheduled departure after the warm-up, s."""
+
+
+class Fleet(Settings):
+    """Agents drawn from the demand: in each traffic seed, some of its vehicles are driven by agents instead.
+
+    Nothing is added to the traffic, and no trip is the same in two traffic seeds. Agents are numbered by departure.
+    Vehicles that may be drawn are cars (SUMO's class passenger) without stops that depart in the window, long enough,
+    and can reach their destination before the horizon.
+    """
+
+    share: Annotated[float, Field(gt=0, le=1)] | None = None
+    """Share of these vehicles that become agents, such as 0.2; give this or `count`."""
+    count: Annotated[int, Field(ge=1, le=MOST_AGENTS)] | None = None
+    """Number of agents in each traffic seed, instead of a share."""
+    begin_s: Annotated[float, Field(ge=0, le=WEEK_S)] = 0.0
+    """Earliest departure, s after the warm-up."""
+    end_s: Annotated[float, Field(gt=0, le=WEEK_S)] | None = None
+    """Departures end before this time, s after the warm-up. If absent, it is half of the horizon."""
+    min_distance_m: Annotated[float, Field(ge=0, le=1e7)] = 0.0
+    """Shortest trip, straight line between the middles of its first and its last edge, m."""
+    types: Annotated[tuple[str, ...], Field(min_length=1)] | None = None
+    """Vehicle types of your own demand that may be drawn. If absent, all types of cars."""
+
+    @model_validator(mode="after")
+    def _one_size(self) -> Self:
+        if self.share is None and self.count is None:
+            raise ValueError("fleet: it has no size; give share, such as 0.2, or count, such as 50")
+        if self.share is not None and self.count is not None:
+            raise ValueError("fleet: both share and count are given; remove one")
+        if self.end_s is not None and self.end_s <= self.begin_s:
+            raise ValueError(f"fleet.end_s = {self.end_s:g}: not after begin_s = {self.begin_s:g}; set it higher")
+        return self
 
 
 class Demand(Settings):
@@ -187,12 +220,18 @@ class Scenario(Settings):
     meso: Meso | None = None
     """Calibrated parameters of the mesoscopic simulation. If absent, they are calibrated on first use."""
     seeds: Seeds = Seeds.default()
-    trips: Annotated[tuple[Trip, ...], Field(min_length=1)]
+    fleet: Fleet | None = None
+    """Agents drawn from the demand, instead of `trips`."""
+    trips: tuple[Trip, ...] = ()
     folder: Annotated[Path, Field(exclude=True, alias="__folder__")] = Path()
     """Folder of the file (not written to it)."""
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
+        if self.fleet is not None:
+            self._check_fleet(self.fleet)
+        elif not self.trips:
+            raise ValueError("trips: there are no agents; give trips ([[trips]]), or a fleet ([fleet] with share)")
         names = [trip.id for trip in self.trips]
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
@@ -202,10 +241,33 @@ class Scenario(Settings):
             raise ValueError(f"horizon_s: {self.horizon_s:g} s ends before trip '{late[0]}' departs; make it longer")
         return self
 
+    def _check_fleet(self, fleet: Fleet) -> None:
+        if self.trips:
+            raise ValueError("fleet: a scenario has either trips or a fleet; remove [fleet] or all [[trips]]")
+        last = fleet.begin_s if fleet.end_s is None else fleet.end_s
+        if last > self.horizon_s or fleet.begin_s >= self.window_s[1]:
+            raise ValueError(
+                f"fleet: departures from {fleet.begin_s:g} s to {self.window_s[1]:g} s are not within horizon_s = "
+                f"{self.horizon_s:g} s; correct fleet.begin_s and fleet.end_s, or make the horizon longer"
+            )
+
+    @model_serializer(mode="wrap")
+    def _without_fleet(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        content: dict[str, Any] = dump(self)
+        absent = "fleet" if self.fleet is None else "trips"
+        content.pop(absent, None)
+        return content
+
     @property
-    def n_agents(self) -> int:
-        """Number of agents, N."""
-        return len(self.trips)
+    def window_s(self) -> tuple[float, float]:
+        """Window of the fleet's departures, s after the warm-up; the second time is not part of it."""
+        fleet = self.fleet or Fleet(count=1)
+        return fleet.begin_s, self.horizon_s / 2 if fleet.end_s is None else fleet.end_s
+
+    @property
+    def n_agents(self) -> int | None:
+        """Number of agents, N; None for a share of the demand, which differs between traffic seeds."""
+        return len(self.trips) if self.fleet is None else self.fleet.count
 
     @property
     def start_s(self) -> float:

@@ -1,9 +1,11 @@
-"""The routing task: the agents' trips and the distances to their destinations, the same in all episodes."""
+"""The routing task: the agents' trips and the distances to their destinations."""
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,10 +16,56 @@ from relid_sumo.network.graph import RoadGraph, follow
 from relid_sumo.scenario.kinds import Layout
 from relid_sumo.scenario.settings import Scenario
 
+ROWS_MIB = 256  # of the tables of destinations that a process caches
+TASKS = 2  # tasks of traffic seeds that a process caches
+Row = tuple[Float32s, NDArray[np.int32], Float32s]
+
+
+@dataclass(frozen=True, eq=False)
+class Trips:
+    """The trips of a traffic seed; N agents.
+
+    Attributes
+    ----------
+    names : tuple of str
+        The agents.
+    origin, destination : array of int, shape (N,)
+        Edge indices.
+    depart_s : array, shape (N,)
+        Scheduled departures, s after the warm-up.
+    vehicles : tuple of str
+        Vehicles of the demand that these agents drive; empty for trips of the scenario itself.
+    types : tuple of str
+        Their vehicle types, "" for the default type; empty where all have it.
+    """
+
+    names: tuple[str, ...] = ()
+    origin: NDArray[np.int32] = field(default_factory=lambda: np.empty(0, dtype=np.int32))
+    destination: NDArray[np.int32] = field(default_factory=lambda: np.empty(0, dtype=np.int32))
+    depart_s: Floats = field(default_factory=lambda: np.empty(0))
+    vehicles: tuple[str, ...] = ()
+    types: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class Day:
+    """The part of a task that differs between traffic seeds, in a compact form for simulation processes.
+
+    Attributes
+    ----------
+    trips : Trips or None
+        The trips of the fleet; None where the scenario's own trips are driven in all traffic seeds.
+    """
+
+    trips: Trips | None = None
+
 
 @dataclass(frozen=True, eq=False)
 class RoutingTask:
-    """The part of a scenario that is the same in all episodes: trips, and distances to their destinations.
+    """The agents' part of an episode: trips, and distances to their destinations.
+
+    The task of a scenario with trips is the same in all episodes. That of a fleet is another in each traffic seed
+    (see `DailyTasks`); before a traffic seed is chosen, it has no agents.
 
     Attributes
     ----------
@@ -40,6 +88,10 @@ class RoutingTask:
         Edges that no agent may choose.
     layout : Layout
         Widths of an observation.
+    edge_times : array, shape (E,), or None
+        Mean travel time of each edge over the training traffic, s; for the distance ``time``.
+    vehicles, types : tuple of str
+        As in `Trips`.
     """
 
     scenario: Scenario
@@ -54,6 +106,9 @@ class RoutingTask:
     free_to_go: Float32s
     closed: frozenset[int] = frozenset()
     layout: Layout = field(default_factory=Layout)
+    edge_times: Floats | None = None
+    vehicles: tuple[str, ...] = ()
+    types: tuple[str, ...] = ()
 
     @property
     def n_agents(self) -> int:
@@ -65,14 +120,19 @@ class RoutingTask:
         """Width of an observation; ``2 m_out + 2`` with the built-in kind."""
         return self.layout.size(self.graph.m_out)
 
-    @property
+    @cached_property
     def start_to_go(self) -> Floats:
         """Distance from each agent's origin to its destination, m, shape (N,)."""
         return self.to_go[self.row, self.origin].astype(np.float64)
 
-    @property
+    @cached_property
     def distance_scale_m(self) -> float:
-        """The largest distance in `start_to_go`, m; at least 1, as origin and destination may end at the same point."""
+        """Distance to which observations are scaled, m, at least 1.
+
+        The largest one in `start_to_go`; for a fleet the diagonal of the network, the same in all traffic seeds.
+        """
+        if self.scenario.fleet is not None:
+            return max(1.0, float(np.hypot(*np.ptp(self.graph.junction_xy, axis=0))))
         return max(1.0, float(self.start_to_go.max()))
 
     def mask(self, agent: int, edge: int) -> Bools:
@@ -93,12 +153,12 @@ def make_task(
     closed: frozenset[int] = frozenset(),
     layout: Layout = Layout(),  # noqa: B008 - frozen
 ) -> RoutingTask:
-    """Build the task of a scenario.
+    """Build the task of a scenario; that of a fleet has no agents yet (see `DailyTasks`).
 
     Parameters
     ----------
     ends
-        Origin and destination edge of each trip.
+        Origin and destination edge of each trip; none for a fleet.
     edge_times
         Mean travel time of each edge over the training traffic, s, shape (E,); needed for the distance ``time``.
     closed
@@ -111,54 +171,107 @@ def make_task(
     InputError
         A trip starts where it ends or cannot reach its destination, or the horizon is too short for it.
     """
-    origin, destination = (np.array(part, dtype=np.int32) for part in zip(*ends, strict=True))
-    targets, row = np.unique(destination, return_inverse=True)
-    shut = sorted(closed)
-    free, steps, metres = [], [], []
-    for target in targets:
-        cost = graph.free_flow_s.copy()
-        cost[shut] = np.inf
-        free_to_go, next_edge = graph.to_destination(int(target), cost)
-        free.append(free_to_go)
-        steps.append(next_edge)
-        to_go = _distance(scenario, graph, int(target), edge_times, shut)
-        to_go = np.where(np.isfinite(free_to_go), to_go, np.inf)
-        to_go[shut] = np.inf
-        metres.append(to_go)
-    task = RoutingTask(
+    base = RoutingTask(
         scenario=scenario,
         graph=graph,
-        names=tuple(trip.id for trip in scenario.trips),
-        origin=origin,
-        destination=destination,
-        depart_s=np.array([trip.depart_s for trip in scenario.trips]),
-        row=row.astype(np.int32),
-        to_go=np.array(metres, dtype=np.float32),
-        next_edge=np.array(steps, dtype=np.int32),
-        free_to_go=np.array(free, dtype=np.float32),
+        **vars(Trips()),
+        row=np.empty(0, dtype=np.int32),
+        to_go=np.empty((0, graph.n_edges), dtype=np.float32),
+        next_edge=np.empty((0, graph.n_edges), dtype=np.int32),
+        free_to_go=np.empty((0, graph.n_edges), dtype=np.float32),
         closed=closed,
         layout=layout,
+        edge_times=edge_times,
     )
+    if scenario.fleet is not None:
+        return base
+    origin, destination = (np.array(part, dtype=np.int32) for part in zip(*ends, strict=True))
+    names = tuple(trip.id for trip in scenario.trips)
+    trips = Trips(names, origin, destination, np.array([trip.depart_s for trip in scenario.trips]))
+    task = DailyTasks(base).of(Day(trips))
     _check(task)
     return task
 
 
-def _distance(scenario: Scenario, graph: RoadGraph, target: int, edge_times: Floats | None, shut: list[int]) -> Floats:
-    kind = scenario.observation.distance
+class DailyTasks:
+    """The tasks of a scenario's traffic seeds. Tables of destinations are cached in this process.
+
+    Parameters
+    ----------
+    task
+        The scenario's task (`base`).
+    """
+
+    def __init__(self, task: RoutingTask) -> None:
+        self.base = task
+        self._rows: OrderedDict[int, Row] = OrderedDict()
+        self._most_rows = max(1, ROWS_MIB * 2**20 // (12 * task.graph.n_edges))
+        self._recent: OrderedDict[tuple[str, ...], RoutingTask] = OrderedDict()
+
+    def of(self, day: Day, key: tuple[str, ...] = ()) -> RoutingTask:
+        """Return the task of a traffic seed; with a key, the last ones are cached."""
+        trips = day.trips
+        if trips is None:
+            return self.base
+        if key in self._recent:
+            self._recent.move_to_end(key)
+            return self._recent[key]
+        targets, row = np.unique(trips.destination, return_inverse=True)
+        free, steps, metres = zip(*self._tables(targets.tolist()), strict=True)
+        task = replace(
+            self.base,
+            **vars(trips),
+            row=row.astype(np.int32),
+            to_go=np.array(metres, dtype=np.float32),
+            next_edge=np.array(steps, dtype=np.int32),
+            free_to_go=np.array(free, dtype=np.float32),
+        )
+        if key:
+            self._recent[key] = task
+            if len(self._recent) > TASKS:
+                self._recent.popitem(last=False)
+        return task
+
+    def _tables(self, targets: list[int]) -> list[Row]:
+        """Return the rows of `RoutingTask.free_to_go`, `next_edge` and `to_go` of some destinations."""
+        missing = [target for target in targets if target not in self._rows]
+        if missing:
+            self._rows.update(zip(missing, _rows(self.base, missing), strict=True))
+        for target in targets:
+            self._rows.move_to_end(target)
+        found = [self._rows[target] for target in targets]
+        while len(self._rows) > self._most_rows:
+            self._rows.popitem(last=False)
+        return found
+
+
+def _rows(task: RoutingTask, targets: list[int]) -> list[Row]:
+    shut = sorted(task.closed)
+    cost = task.graph.free_flow_s.copy()
+    cost[shut] = np.inf
+    free, steps = task.graph.to_destinations(targets, cost)
+    to_go = np.where(np.isfinite(free), _distance(task, targets, shut), np.inf)
+    to_go[:, shut] = np.inf
+    return list(zip(free.astype(np.float32), steps, to_go.astype(np.float32), strict=True))
+
+
+def _distance(task: RoutingTask, targets: list[int], shut: list[int]) -> Floats:
+    """Return the distance to each destination from the end of each edge, m, shape (destinations, E)."""
+    graph, kind = task.graph, task.scenario.observation.distance
     if kind == "straight":
-        gap = graph.end_xy - graph.end_xy[target]
-        return np.asarray(np.hypot(gap[:, 0], gap[:, 1]))
+        gap = graph.end_xy[None] - graph.end_xy[targets][:, None]
+        return np.asarray(np.hypot(gap[..., 0], gap[..., 1]))
     if kind == "network":
         cost = graph.length.copy()
         cost[shut] = np.inf
-        return graph.to_destination(target, cost)[0]
-    if edge_times is None:
+        return graph.to_destinations(targets, cost)[0]
+    if task.edge_times is None:
         raise InputError(
             "observation.distance = 'time' needs the mean travel times of the training traffic; give edge_times"
         )
-    cost = edge_times * (graph.length.sum() / graph.free_flow_s.sum())
+    cost = task.edge_times * (graph.length.sum() / graph.free_flow_s.sum())
     cost[shut] = np.inf
-    return graph.to_destination(target, cost)[0]
+    return graph.to_destinations(targets, cost)[0]
 
 
 def _check(task: RoutingTask) -> None:

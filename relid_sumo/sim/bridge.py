@@ -46,8 +46,13 @@ class Bridge(Protocol):
     def step(self) -> float:
         """Advance by one step and return the step's time, s, as SUMO's outputs give it."""
 
-    def add(self, vehicle: str, route: Sequence[str], depart_s: float, *, rerouting: bool = False) -> None:
-        """Insert a vehicle with a departure time and a route; `rerouting` enables SUMO's rerouting device for it."""
+    def add(
+        self, vehicle: str, route: Sequence[str], depart_s: float, *, rerouting: bool = False, kind: str = ""
+    ) -> None:
+        """Insert a vehicle with a departure time and a route.
+
+        `rerouting` enables SUMO's rerouting device for it. `kind` is its vehicle type; "" for the default type.
+        """
 
     def set_route(self, vehicle: str, route: Sequence[str]) -> None:
         """Replace the rest of a vehicle's route. Its first edge is the vehicle's current edge."""
@@ -167,14 +172,27 @@ class SumoBridge:
         self._road_of = self._vehicle.getRoadID  # the most frequent call
         self._now_ms = round(1000 * self._simulation.getTime())
         self._step_ms = round(1000 * self._simulation.getDeltaT())
+        self._kinds = {("", False): AGENT_TYPE, ("", True): REROUTING_TYPE}
         any_edge = next(e for e in self._edge.getIDList() if not e.startswith(":"))
         self._simulation.findRoute(any_edge, any_edge, routingMode=SMOOTHED)  # the first request starts smoothing
         # Agents have the rerouting device to read its travel times. Their device never changes a route.
-        for name, timing in ((AGENT_TYPE, NEVER), (REROUTING_TYPE, {"period": REROUTE_EVERY_S})):
-            self.api.vehicletype.copy("DEFAULT_VEHTYPE", name)
-            self.api.vehicletype.setParameter(name, "has.rerouting.device", "true")
-            for key, seconds in timing.items():
-                self.api.vehicletype.setParameter(name, f"device.rerouting.{key}", str(seconds))
+        self._add_type("DEFAULT_VEHTYPE", AGENT_TYPE, rerouting=False)
+        self._add_type("DEFAULT_VEHTYPE", REROUTING_TYPE, rerouting=True)
+
+    def _add_type(self, kind: str, name: str, *, rerouting: bool) -> None:
+        """Copy a vehicle type, for agents."""
+        self.api.vehicletype.copy(kind, name)
+        self.api.vehicletype.setParameter(name, "has.rerouting.device", "true")
+        for key, seconds in ({"period": REROUTE_EVERY_S} if rerouting else NEVER).items():
+            self.api.vehicletype.setParameter(name, f"device.rerouting.{key}", str(seconds))
+
+    def _type(self, kind: str, *, rerouting: bool) -> str:
+        """Return the agents' copy of a vehicle type, made at first use."""
+        if (kind, rerouting) not in self._kinds:
+            name = f"{REROUTING_TYPE if rerouting else AGENT_TYPE}@{kind}"
+            self._add_type(kind, name, rerouting=rerouting)
+            self._kinds[kind, rerouting] = name
+        return self._kinds[kind, rerouting]
 
     @_convert_errors
     def _close_edges(self, closed: Sequence[str]) -> None:
@@ -202,12 +220,14 @@ class SumoBridge:
         return now_s
 
     @_convert_errors
-    def add(self, vehicle: str, route: Sequence[str], depart_s: float, *, rerouting: bool = False) -> None:
+    def add(
+        self, vehicle: str, route: Sequence[str], depart_s: float, *, rerouting: bool = False, kind: str = ""
+    ) -> None:
         """See `Bridge.add`."""
-        kind = REROUTING_TYPE if rerouting else AGENT_TYPE
+        own = self._type(kind, rerouting=rerouting)
         self.api.route.add(f"route of {vehicle}", route)
         self._vehicle.add(
-            vehicle, f"route of {vehicle}", kind, depart=str(depart_s), departLane="best", departSpeed="max"
+            vehicle, f"route of {vehicle}", own, depart=str(depart_s), departLane="best", departSpeed="max"
         )
 
     @_convert_errors

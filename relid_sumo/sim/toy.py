@@ -67,9 +67,11 @@ class ToyBridge:
         free = float(self._graph.free_flow_s[edge])
         return free * self._slow.get(edge, 1.0) * (1.0 + load / int(self._graph.lanes[edge]))
 
-    def add(self, vehicle: str, route: Sequence[str], depart_s: float, *, rerouting: bool = False) -> None:
-        """See `Bridge.add`. The toy never changes a route."""
-        del rerouting
+    def add(
+        self, vehicle: str, route: Sequence[str], depart_s: float, *, rerouting: bool = False, kind: str = ""
+    ) -> None:
+        """See `Bridge.add`. The toy never changes a route, and has one type of vehicle."""
+        del rerouting, kind
         self._cars[vehicle] = _Car([self._graph.index[e] for e in route], depart_s)
 
     def set_route(self, vehicle: str, route: Sequence[str]) -> None:

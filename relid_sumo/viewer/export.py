@@ -52,6 +52,7 @@ def export_routes(ready: PreparedScenario, policy: Policy, traffic_seed: int, fi
         SUMO failed.
     """
     _check(ready, file)
+    ready = ready.on(traffic_seed)
     options = ready.options(traffic_seed)
     try:
         with tempfile.TemporaryDirectory(prefix=".export-", dir=file.parent) as name:

@@ -96,9 +96,11 @@ class _Window(SumoBridge):
             x, y, _ = graph.point_along(int(task.destination[i]), (there.index(i) + 1) / (len(there) + 1))
             mark(name, x, y, (*self._colour[name], 255), layer=ON_TOP)
 
-    def add(self, vehicle: str, route: Sequence[str], depart_s: float, *, rerouting: bool = False) -> None:
+    def add(
+        self, vehicle: str, route: Sequence[str], depart_s: float, *, rerouting: bool = False, kind: str = ""
+    ) -> None:
         """See `Bridge.add`."""
-        super().add(vehicle, route, depart_s, rerouting=rerouting)
+        super().add(vehicle, route, depart_s, rerouting=rerouting, kind=kind)
         self.api.vehicle.setColor(vehicle, (*self._colour[vehicle], 255))
         self.api.gui.toggleSelection(vehicle)
 
@@ -165,7 +167,7 @@ def view(
             "view needs a screen, but DISPLAY is not set; set it, or record a picture without a screen with "
             f"--record FILE.png (this needs Xvfb: {INSTALL})"
         )
-    task, scenario = ready.task, ready.scenario
+    task, scenario = ready.on(traffic_seed).task, ready.scenario
     if not 0 <= delay_ms < math.inf:
         raise InputError(f"--delay {delay_ms:g}: not a pause; give milliseconds, 0 or more")
     if record_at_s is not None and record is None:

@@ -17,6 +17,8 @@ from relid_sumo.env.records import EpisodeRecord
 class Batch:
     """Decisions of several episodes: N agents, S the largest number of decisions of one agent, padded at the end.
 
+    Where all agents share their networks, as a fleet does, N is 1 and the row contains all decisions, agent by agent.
+
     Attributes
     ----------
     observation : array, shape (N, S, 2 m_out + 2)
@@ -52,11 +54,16 @@ def make_batch(
     *,
     joint: bool = False,
     traffic_baseline: Sequence[Floats] | None = None,
+    shared: bool = False,
 ) -> Batch:
     """Concatenate episodes, agent by agent.
 
     Parameters
     ----------
+    n_agents
+        Number of agents; with `shared`, the largest number in an episode.
+    shared
+        Whether all agents share their networks (see `Batch`).
     joint
         Whether each decision carries the observations of all agents.
     traffic_baseline
@@ -66,12 +73,14 @@ def make_batch(
     episode = np.concatenate([np.full(len(r.agent), i) for i, r in enumerate(records)])
     order = np.lexsort((np.arange(len(agent)), agent))  # by agent, then in time order
     agent, episode = agent[order], episode[order]
+    ends = np.ones(len(agent), dtype=bool)
+    ends[:-1] = (agent[1:] != agent[:-1]) | (episode[1:] != episode[:-1])
+    if shared:
+        agent, n_agents = np.zeros_like(agent), 1
     count = np.bincount(agent, minlength=n_agents)
     first = np.concatenate([[0], np.cumsum(count)[:-1]])
     at = agent, np.arange(len(agent)) - first[agent]
     shape = (n_agents, max(1, int(count.max(initial=0))))
-    ends = np.ones(len(agent), dtype=bool)
-    ends[:-1] = (agent[1:] != agent[:-1]) | (episode[1:] != episode[:-1])
 
     def spread(parts: list[NDArray[Any]], fill: float, kind: type) -> NDArray[Any]:
         values = np.concatenate(parts)[order]

@@ -19,7 +19,7 @@ import torch
 
 from relid_sumo.base import seeding
 from relid_sumo.base.arrays import Floats
-from relid_sumo.env.play import Job
+from relid_sumo.env.play import job
 from relid_sumo.env.policies import Policy
 from relid_sumo.env.records import ARRIVED, EpisodeRecord
 from relid_sumo.env.workers import Rollouts
@@ -80,16 +80,11 @@ class Experts:
         seeds = ready.scenario.seeds.training
         plan = dict(enumerate(self.routes))
         jobs = [
-            Job(
-                s,
-                ready.options(s, simulator),
-                Policy("fixed", routes=plan, slip=SLIP, seed=seeding.derive(seed, "slip", s)),
-            )
+            job(ready, s, Policy("fixed", routes=plan, slip=SLIP, seed=seeding.derive(seed, "slip", s)), simulator)
             for s in seeds[: max(1, len(seeds) // 2)]
         ]
         jobs += [
-            Job(s, ready.options(s, simulator), Policy("random", seed=seeding.derive(seed, "untrained", s)))
-            for s in seeds[:batch]
+            job(ready, s, Policy("random", seed=seeding.derive(seed, "untrained", s)), simulator) for s in seeds[:batch]
         ]
         records = rollouts.run(jobs)
         slipped, untrained = records[: -len(seeds[:batch])], records[-len(seeds[:batch]) :]

@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 
 BIN_S = 300.0
 # Settings that do not change these measurements; the key of the network represents the network.
-NOT_TRAFFIC = {"trips", "network", "seeds", "observation", "reward", "name", "simulator", "meso"}
+NOT_TRAFFIC = {"trips", "fleet", "network", "seeds", "observation", "reward", "name", "simulator", "meso"}
 FORMAT = 2  # part of the cache key: raise it when the meaning of the cached values changes
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from relid_sumo.base import cache, sumo
 from relid_sumo.base.errors import InputError, SimulationError
 from relid_sumo.network.network import Network
-from relid_sumo.scenario.settings import Scenario
+from relid_sumo.scenario.settings import MOST_AGENTS, Scenario
 from relid_sumo.scenario.traffic.demand import own_file, routes
 from relid_sumo.scenario.traffic.sumo_options import AGENT_TYPE, REROUTING_TYPE, simulation_options
 
@@ -76,6 +76,8 @@ def measured(scenario: Scenario, network: Network, checksum: str) -> OwnTraffic:
         SUMO cannot run the route file; the message contains SUMO's own line.
     """
     seed, names = scenario.seeds.training[0], sorted(trip.id for trip in scenario.trips)
+    if scenario.fleet is not None:
+        names = [f"agent{i}" for i in range(MOST_AGENTS)]
     timing = [scenario.end_s, scenario.step_length_s, scenario.teleport_after_s]
     content = [FORMAT, network.key, checksum, seed, timing, names, sumo.version()]
 

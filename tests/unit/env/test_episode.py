@@ -53,12 +53,14 @@ class Meddled(ToyBridge):
             self._cars["a0"].leaves_s = np.inf
         return self.now
 
-    def add(self, vehicle: str, route: Sequence[str], depart_s: float, *, rerouting: bool = False) -> None:
+    def add(
+        self, vehicle: str, route: Sequence[str], depart_s: float, *, rerouting: bool = False, kind: str = ""
+    ) -> None:
         if vehicle == "a0":
             if self.refused:
                 return
             depart_s += self.late_s
-        super().add(vehicle, route, depart_s, rerouting=rerouting)
+        super().add(vehicle, route, depart_s, rerouting=rerouting, kind=kind)
 
     def teleported(self) -> Sequence[str]:
         return ["a0"] if self.now == self.lifted_s else []

@@ -30,8 +30,10 @@ class Losing(SumoBridge):
             self.api.vehicle.remove(self.removed)
         return now
 
-    def add(self, vehicle: str, route: Sequence[str], depart_s: float, *, rerouting: bool = False) -> None:
-        super().add(vehicle, route, 1e6 if vehicle == self.waits else depart_s, rerouting=rerouting)
+    def add(
+        self, vehicle: str, route: Sequence[str], depart_s: float, *, rerouting: bool = False, kind: str = ""
+    ) -> None:
+        super().add(vehicle, route, 1e6 if vehicle == self.waits else depart_s, rerouting=rerouting, kind=kind)
 
 
 @pytest.fixture(scope="module")

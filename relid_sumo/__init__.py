@@ -14,7 +14,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from relid_sumo.api.functions import evaluate, prepare, report, resume, train, view
+    from relid_sumo.api.functions import evaluate, prepare, report, resume, train, verify, view
     from relid_sumo.base.errors import InputError, RelidSumoError, SimulationError
     from relid_sumo.base.extras import require_extra
     from relid_sumo.baseline.named import baselines, planner
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from relid_sumo.env.reward import Leg
     from relid_sumo.evaluation.evaluate import Evaluation, Result
     from relid_sumo.evaluation.trained import load_policy
+    from relid_sumo.evaluation.verify import Verification
     from relid_sumo.learn.algos.gae import Batch
     from relid_sumo.learn.learner import Learner, LearnerSetup
     from relid_sumo.learn.settings import TrainSettings
@@ -58,6 +59,7 @@ __all__ = [
     "Scenario",
     "SimulationError",
     "TrainSettings",
+    "Verification",
     "Written",
     "baselines",
     "collect_episode",
@@ -73,6 +75,7 @@ __all__ = [
     "require_extra",
     "resume",
     "train",
+    "verify",
     "view",
 ]
 
@@ -97,6 +100,7 @@ _HOME = {
     "Scenario": "scenario.settings",
     "SimulationError": "base.errors",
     "TrainSettings": "learn.settings",
+    "Verification": "evaluation.verify",
     "Written": "reports.write",
     "baselines": "baseline.named",
     "collect_episode": "env.decisions",
@@ -112,6 +116,7 @@ _HOME = {
     "require_extra": "base.extras",
     "resume": "api.functions",
     "train": "api.functions",
+    "verify": "api.functions",
     "view": "api.functions",
 }
 

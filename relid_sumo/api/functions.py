@@ -28,6 +28,7 @@ from relid_sumo.scenario.prepare import PreparedScenario
 from relid_sumo.scenario.settings import Scenario, Simulator
 
 if TYPE_CHECKING:
+    from relid_sumo.evaluation.verify import Verification
     from relid_sumo.reports.write import Written
 
 log = logging.getLogger(__name__)
@@ -224,6 +225,35 @@ def evaluate(
         except OSError as error:
             log.warning(f"the evaluation is not stored in {what}: {error.strerror or error}")
     return result
+
+
+def verify(run: Path | str, *, updates: int = 2, seeds: int = 1, workers: int | None = None) -> Verification:
+    """Run a slice of a run again, and say whether it gives the same bytes, and where it first differs.
+
+    Parameters
+    ----------
+    run
+        The run folder; nothing in it changes.
+    updates
+        Number of updates of the training to run again, from its start.
+    seeds
+        Number of traffic seeds of the stored evaluation to run again.
+    workers
+        Number of simulation processes. It does not change the results. Default: one per core.
+
+    Raises
+    ------
+    InputError
+        The folder contains no run, or nothing to compare with.
+
+    Examples
+    --------
+    >>> verify("runs/town").reproduces  # doctest: +SKIP
+    True
+    """
+    from relid_sumo.evaluation import verify as verification  # torch
+
+    return verification.verify(Path(run), updates=updates, seeds=seeds, workers=workers)
 
 
 def view(

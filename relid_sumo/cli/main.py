@@ -19,6 +19,7 @@ from relid_sumo.cli.batch import batch_app
 from relid_sumo.cli.console import EXIT_ERROR, EXIT_FAILED, clean, err, errors, out, plain
 from relid_sumo.cli.network import network_app
 from relid_sumo.cli.scenario import scenario_app
+from relid_sumo.cli.verify import verify
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -60,6 +61,9 @@ def demo(
 
 app.command(epilog="Examples: relid-sumo evaluate runs/o --seeds 3 --json | relid-sumo evaluate runs/o --close EDGE")(
     trained.evaluate
+)
+app.command(epilog="Examples: relid-sumo verify runs/o | relid-sumo verify runs/o --updates 10 --seeds 3 --json")(
+    verify
 )
 app.command(epilog="Example: relid-sumo view runs/o --delay 200; without a screen: --record picture.png")(trained.view)
 app.command(epilog="Example: relid-sumo export runs/o --out o.rou.xml && sumo -c o.sumocfg")(trained.export)

@@ -27,6 +27,7 @@ def outcome(ready: PreparedScenario, records: dict[str, list[EpisodeRecord]]) ->
                 "status": [list(r.status) for r in rows],
                 "teleports": [int(r.teleports.sum()) for r in rows],
                 "background_vehicle_s": [round(r.background_vehicle_s, 1) for r in rows],
+                "digest": [r.digest for r in rows],
             }
             for name, rows in records.items()
         },

@@ -5,6 +5,7 @@ settings.json         scenario, algorithm, seed, budget, every setting, the netw
 scenario.toml         the scenario of the run, with its demand rate
 metrics.csv           one row per update; the same bytes for the same settings
 timing.csv            wall-clock seconds of each update
+digests.csv           traffic seeds and hashes of the episodes of each update, for `relid-sumo verify`
 checkpoint.pt         weights, optimiser and counters at the last update
 run.lock              locked by the process that trains
 tensorboard/          the same numbers for TensorBoard
@@ -26,7 +27,7 @@ from typing import Any
 
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
 
-from relid_sumo.base import extension, files, safe_paths, trusted
+from relid_sumo.base import cache, extension, files, safe_paths, trusted
 from relid_sumo.base.errors import InputError
 from relid_sumo.base.settings import Settings
 from relid_sumo.base.toml import validate
@@ -56,6 +57,8 @@ class RunSettings(Settings):
     versions: dict[str, str]
     observation_size: int | None = None
     """Width of an observation. This and `sources` are written only where something is not built in."""
+    code: str = ""
+    """Hash of the parts of relid_sumo that decide results."""
     sources: dict[str, str] = Field(default_factory=dict)
     """SHA-256 of the source files of parts that are not built in, by import path."""
 
@@ -116,6 +119,7 @@ def create(folder: Path, ready: PreparedScenario, train: TrainSettings) -> None:
         demand=ready.demand,
         m_out=ready.task.graph.m_out,
         versions=versions(),
+        code=cache.code(),
         observation_size=ready.task.observation_size,
         sources=sources(ready.scenario, train),
     )
@@ -187,12 +191,12 @@ class Table:
         files.write(file, "".join(lines).encode())
         self._empty = not lines
 
-    def add(self, row: Mapping[str, float]) -> None:
+    def add(self, row: Mapping[str, float | str]) -> None:
         """Append a row; the first gives the header."""
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
         if self._empty:
             writer.writerow(row)
             self._empty = False
-        writer.writerow([value if isinstance(value, int) else f"{value:.9g}" for value in row.values()])
+        writer.writerow([value if isinstance(value, int | str) else f"{value:.9g}" for value in row.values()])
         files.append(self._file, text.getvalue().encode())

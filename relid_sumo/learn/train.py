@@ -79,7 +79,7 @@ def train(
     run_folder.check_free(folder)
     with run_folder.locked(folder):
         run_folder.create(folder, ready, settings)
-        return _run(ready, folder, settings, None, watch or TrainingWatch(), workers=workers, fork=fork)
+        return run_updates(ready, folder, settings, None, watch or TrainingWatch(), workers=workers, fork=fork)
 
 
 def resume(
@@ -128,10 +128,10 @@ def _resumed(folder: Path, watch: TrainingWatch, *, workers: int | None, fork: b
         )
     if state is not None and state["episodes"] >= settings.train.episodes:
         raise InputError(f"{folder}: the run is finished ({settings.train.episodes} episodes); evaluate it instead")
-    return _run(ready, folder, settings.train, state, watch, workers=workers, fork=fork)
+    return run_updates(ready, folder, settings.train, state, watch, workers=workers, fork=fork)
 
 
-def _run(
+def run_updates(
     ready: PreparedScenario,
     folder: Path,
     settings: TrainSettings,
@@ -141,11 +141,16 @@ def _run(
     workers: int | None,
     fork: bool,
 ) -> dict[str, float]:
+    """Train in a run folder from a checkpoint, or from the start if `state` is None, to the end of the settings.
+
+    The other arguments are those of `train`. The caller has made, checked and locked the folder.
+    """
     torch.set_num_threads(1)  # the networks are small, and one thread makes sums reproducible
     with contextlib.nullcontext() if state is None else _fitting(folder):
         learner = algorithms.build(LearnerSetup(ready, settings, folder, workers), state)
     update, episodes, row = (0, 0, {}) if state is None else (int(state["update"]), int(state["episodes"]), {})
     metrics, timing = (run_folder.Table(folder / name, keep=update) for name in (run_folder.METRICS, run_folder.TIMING))
+    digests = _digests(folder, update)
     board = _board(folder, episodes)
     try:
         with Rollouts(ready.task, workers, fork=fork) as rollouts:
@@ -164,6 +169,8 @@ def _run(
                 row = {"update": update, "episodes": episodes, "micro": micro, **summary(records), **learnt, **follows}
                 _check_finite(row, folder)
                 metrics.add(row)
+                if digests is not None:
+                    digests.add(_hashes(update, records))
                 timing.add({"update": update, "rollout_s": driven - start, "learner_s": done - driven})
                 if board is not None:
                     for name, value in row.items():
@@ -178,6 +185,17 @@ def _run(
         if board is not None:
             board.close()
     return row
+
+
+def _digests(folder: Path, update: int) -> run_folder.Table | None:
+    """Return the table of the hashes of episodes; None for a run that began without it."""
+    file = folder / layout.DIGESTS
+    return run_folder.Table(file, keep=update) if update == 0 or file.is_file() else None
+
+
+def _hashes(update: int, records: Sequence[EpisodeRecord]) -> dict[str, int | str]:
+    columns = {"traffic_seed": [str(r.traffic_seed) for r in records], "digest": [r.digest for r in records]}
+    return {"update": update, **{name: " ".join(values) for name, values in columns.items()}}
 
 
 def _board(folder: Path, episodes: int) -> SummaryWriter | None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 # Every run
 SETTINGS, SCENARIO, METRICS, TIMING = "settings.json", "scenario.toml", "metrics.csv", "timing.csv"
 CHECKPOINT, LOCK, TENSORBOARD = "checkpoint.pt", "run.lock", "tensorboard"
+DIGESTS = "digests.csv"
 
 # Runs with experts
 DEMONSTRATIONS, PROBES, EXPERTS, ROUNDS = "demonstrations.npz", "probes.json", "experts.json", "rounds.csv"

@@ -22,7 +22,16 @@ RECORDS = {
     "Leg",
     "LearnerSetup",
 }
-RECORDS |= {"PreparedScenario", "Question", "Result", "RoutingEnv", "Scenario", "TrainSettings", "Written"}
+RECORDS |= {
+    "PreparedScenario",
+    "Question",
+    "Result",
+    "RoutingEnv",
+    "Scenario",
+    "TrainSettings",
+    "Verification",
+    "Written",
+}
 
 
 @pytest.mark.parametrize("name", relid_sumo.__all__)
@@ -42,7 +51,7 @@ def test_all_is_sorted_and_complete() -> None:
         relid_sumo.tarin  # noqa: B018
 
 
-@pytest.mark.parametrize("name", ["report", "view", "train", "evaluate", "baselines"])
+@pytest.mark.parametrize("name", ["report", "view", "train", "evaluate", "baselines", "verify"])
 def test_no_submodule_hides_a_function(name: str) -> None:
     modules = "relid_sumo.reports.write, relid_sumo.viewer.gui, relid_sumo.baseline.named, relid_sumo.cli.main"
     code = f"import {modules}; import relid_sumo; print(callable(relid_sumo.{name}))"

@@ -1,6 +1,6 @@
 """An observation: each next edge's travel time and remaining free-flow time, and the vehicle's own remaining time.
 
-relid-sumo train town --set observation.kind=examples/observation.py:minutes --episodes 40 --out runs/minutes
+relid-sumo train town --algo ippo --set observation.kind=examples/observation.py:minutes --episodes 40 --out runs/m
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """A reward: minus the travel time, and a toll for each metre of fast road.
 
-relid-sumo train town --set reward.kind=examples/reward.py:toll --episodes 40 --out runs/toll
+relid-sumo train town --set reward.kind=examples/reward.py:toll --algo ippo --episodes 40 --out runs/toll
 """
 
 from __future__ import annotations

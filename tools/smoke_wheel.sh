@@ -13,7 +13,7 @@ export RELID_SUMO_CACHE="$folder/cache"
 venv/bin/pip install --quiet torch==2.13.0
 venv/bin/pip install --quiet "$wheel"
 venv/bin/relid-sumo doctor
-venv/bin/relid-sumo train town --episodes 4 --out run
+venv/bin/relid-sumo train town --algo ippo --episodes 4 --evaluate 1 --out run
 venv/bin/relid-sumo evaluate run --seeds 1
 venv/bin/relid-sumo report run --out report.html
 

@@ -20,6 +20,7 @@ from relid_sumo.env.records import EpisodeRecord
 from relid_sumo.evaluation import evaluate as evaluation
 from relid_sumo.evaluation import stored
 from relid_sumo.evaluation.evaluate import Evaluation
+from relid_sumo.learn import presets
 from relid_sumo.learn.settings import TrainSettings, parse_curriculum, train_settings
 from relid_sumo.scenario import prepare as preparing
 from relid_sumo.scenario.files import override
@@ -76,10 +77,11 @@ def train(
     scenario: AnyScenario,
     out: Path | str | None = None,
     *,
-    algo: str = "ippo",
-    episodes: int = 100,
+    algo: str | None = None,
+    preset: str = presets.STANDARD,
+    episodes: int | None = None,
     seed: int = 0,
-    curriculum: str | Sequence[tuple[str, float]] = (),
+    curriculum: str | Sequence[tuple[str, float]] | None = None,
     changes: Sequence[str] = (),
     workers: int | None = None,
     **settings: Any,  # noqa: ANN401 - fields of TrainSettings, which validates them
@@ -94,11 +96,13 @@ def train(
         The run folder, which must not exist yet. Default: ``runs/SCENARIO-ALGO-SEED``.
     algo
         The algorithm: ``ippo``, ``mappo``, ``reled``, ``decaying-imitation``, ``bc``, ``bc+ippo``, or the import path
-        of your own.
+        of your own. Default: ``reled``.
+    preset
+        Settings that are not given: ``quick``, ``standard`` or ``paper`` (`relid_sumo.learn.presets`).
     episodes, seed
-        Number of training episodes, and seed of weights, actions and the order of traffic.
+        Number of training episodes (default: the preset's), and seed of weights, actions and the order of traffic.
     curriculum
-        Simulators of the training in turn, such as ``"meso:0.8,micro:0.2"``.
+        Simulators of the training in turn. Default: ``"meso:0.8,micro:0.2"``; empty for the scenario's own simulator.
     changes
         Settings of the scenario to replace, such as ``"demand.level=0.4"``.
     workers
@@ -117,15 +121,15 @@ def train(
     --------
     >>> run = train("town", "runs/town", episodes=8)  # doctest: +SKIP
     """
-    stages = parse_curriculum(curriculum) if isinstance(curriculum, str) and curriculum else list(curriculum)
-    content = {"algo": algo, "episodes": episodes, "seed": seed, "curriculum": stages, **settings}
-    plain = {name: _plain(value) for name, value in content.items()}
+    stages = parse_curriculum(curriculum) if isinstance(curriculum, str) and curriculum else curriculum
+    given = {"algo": algo, "episodes": episodes, "seed": seed, "curriculum": stages, **settings}
+    plain = {name: _plain(value) for name, value in presets.filled(preset, given).items()}
     plan: TrainSettings = train_settings(plain, source="train")
     from relid_sumo.learn import run_folder  # torch, once all else fits
     from relid_sumo.learn import train as training
 
     name = scenario if isinstance(scenario, str | Path) else _loaded(scenario).name
-    default = Path("runs") / f"{Path(name).name.split('.')[0]}-{extension.short(algo)}-{seed}"
+    default = Path("runs") / f"{Path(name).name.split('.')[0]}-{extension.short(plan.algo)}-{seed}"
     folder = default if out is None else Path(out)
     run_folder.check_free(folder)
     loaded = _loaded(scenario, changes)

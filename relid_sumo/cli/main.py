@@ -37,8 +37,8 @@ app.add_typer(batch_app, name="batch")
 app.add_typer(sed.app, name="sed")
 
 app.command(
-    epilog="Examples: relid-sumo train town | relid-sumo train city.osm --episodes 200 --out runs/city | "
-    "relid-sumo train orlando --algo reled --episodes 160 --curriculum meso:0.8,micro:0.2"
+    epilog="Examples: relid-sumo train town | relid-sumo train city.osm --preset quick --out runs/city | "
+    "relid-sumo train orlando --algo ippo --episodes 160 --curriculum meso:0.8,micro:0.2"
 )(train_command.train)
 
 
@@ -48,9 +48,8 @@ def demo(
 ) -> None:
     """Train RELED on the included town and evaluate it against baselines (two commands, about two minutes)."""
     folder = str(out_dir)
-    training = ("--algo", "reled", "--seed", "0", "--episodes", "64", "--curriculum", "meso:0.8,micro:0.2")
     for command in (
-        ["train", "town", *training, "--out", folder],
+        ["train", "town", "--evaluate", "0", "--out", folder],
         ["evaluate", folder, "--seeds", "5", "--baselines", "random,shortest,reactive,rerouting"],
     ):
         err.print(f"relid-sumo {plain(shlex.join(command))}", highlight=False, soft_wrap=True)

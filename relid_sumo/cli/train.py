@@ -10,14 +10,16 @@ from typing import Annotated
 import typer
 
 from relid_sumo.base import extension
+from relid_sumo.cli import trained
 from relid_sumo.cli.console import EXIT_INTERRUPTED, Bbox, FleetSize, Set, Workers, err, errors, plain
 from relid_sumo.cli.console import box as _box
+from relid_sumo.learn import presets
 from relid_sumo.learn.algorithms import ALGORITHMS
 from relid_sumo.sed.ask.providers import PROVIDERS
 
 NOT_WITH_RESUME = (
     *("algo", "seed", "episodes", "out_dir", "agents", "bbox", "fleet", "changes", "simulator", "curriculum"),
-    *("llm", "demonstrations"),
+    *("llm", "demonstrations", "preset"),
 )
 
 Fork = Annotated[
@@ -30,13 +32,17 @@ Fork = Annotated[
 
 
 @contextlib.contextmanager
-def _report_interrupt(folder: Path) -> Iterator[None]:
-    """On Ctrl-C, print the command that resumes the run."""
+def _report_interrupt(next_step: str) -> Iterator[None]:
+    """On Ctrl-C, print what to do next."""
     try:
         yield
     except KeyboardInterrupt:
-        errors.print(f"interrupted; resume with: relid-sumo train --resume {plain(folder)}", highlight=False)
+        errors.print(f"interrupted; {next_step}", highlight=False)
         raise typer.Exit(EXIT_INTERRUPTED) from None
+
+
+def _resume(folder: Path) -> str:
+    return f"resume with: relid-sumo train --resume {plain(folder)}"
 
 
 def train(
@@ -45,10 +51,19 @@ def train(
         str | None, typer.Argument(help="Scenario's name or folder, or an OSM file (.osm, .osm.gz, .osm.xml ...).")
     ] = None,
     algo: Annotated[
-        str, typer.Option(help=f"Algorithm: {', '.join(ALGORITHMS)}, or your own: {extension.FORM}.")
-    ] = "ippo",
+        str | None,
+        typer.Option(
+            help=f"Algorithm: {', '.join(ALGORITHMS)}, or your own: {extension.FORM} (default: {presets.RECOMMENDED})."
+        ),
+    ] = None,
+    preset: Annotated[
+        str,
+        typer.Option(metavar="NAME", help=f"Algorithm, budget and evaluation: {presets.listed()}; options replace it."),
+    ] = presets.STANDARD,
     seed: Annotated[int, typer.Option(help="Seed of weights, actions and the order of traffic.")] = 0,
-    episodes: Annotated[int, typer.Option(help="Number of training episodes.")] = 100,
+    episodes: Annotated[
+        int | None, typer.Option(help="Number of training episodes (default: the preset's for the algorithm).")
+    ] = None,
     out_dir: Annotated[
         Path | None, typer.Option("--out", help="New run folder (default: runs/SCENARIO-ALGO-SEED).")
     ] = None,
@@ -60,11 +75,11 @@ def train(
     ] = None,
     simulator: Annotated[
         str | None,
-        typer.Option(help="Simulator of the training: micro or meso, the faster one (default: the scenario's)."),
+        typer.Option(help="Simulator of the training: micro or meso, the faster one (default: both in turn)."),
     ] = None,
     curriculum: Annotated[
         str | None,
-        typer.Option(metavar="NAME:SHARE,...", help="Several simulators in turn, e.g. meso:0.8,micro:0.2."),
+        typer.Option(metavar="NAME:SHARE,...", help="Several simulators in turn (default: meso:0.8,micro:0.2)."),
     ] = None,
     workers: Workers = None,
     fork: Fork = True,
@@ -81,9 +96,22 @@ def train(
     demonstrations: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Demonstrations from `sed run`, for an expert algorithm.")
     ] = None,
+    evaluation_seeds: Annotated[
+        int | None,
+        typer.Option(
+            "--evaluate",
+            min=0,
+            metavar="N",
+            help="Compare the policy with the baselines in N held-out traffic seeds at the end; 0 for none (default: "
+            "the preset's).",
+        ),
+    ] = None,
     changes: Set = None,
 ) -> None:
-    """Train vehicles to choose their routes. After Ctrl-C, --resume continues from the last update."""
+    """Train vehicles to choose their routes, and compare them with the baselines in held-out traffic.
+
+    After Ctrl-C, --resume continues from the last update.
+    """
     from relid_sumo.base.errors import InputError
     from relid_sumo.cli import tables
     from relid_sumo.learn import run_folder
@@ -96,37 +124,50 @@ def train(
     given = [name for name in NOT_WITH_RESUME if str(context.get_parameter_source(name)).endswith("COMMANDLINE")]
     if resume is not None and given:
         raise InputError(f"--resume uses the settings of the saved run; remove: {', '.join(given)}")
+    compared = presets.find(preset).evaluation_seeds if evaluation_seeds is None else evaluation_seeds
     if resume is not None:
-        settings, _ = run_folder.load(resume)
+        settings, saved = run_folder.load(resume)
         from relid_sumo.learn import checkpoint
         from relid_sumo.learn import train as training
 
         bar = tables.TrainingBar(err, settings.train.episodes, checkpoint.episodes(resume))
         watch = training.TrainingWatch(bar.episode, bar.update)
         folder = resume
-        with bar.shown(), _report_interrupt(folder):
+        evaluation_set = len(saved.seeds.evaluation)
+        with bar.shown(), _report_interrupt(_resume(folder)):
             training.resume(resume, workers=workers, fork=fork, watch=watch)
     else:
         chosen = [c for c in changes or [] if not c.startswith("train.")]
         own = [c.removeprefix("train.") for c in changes or [] if c.startswith("train.")]
         if simulator is not None:
             chosen.append(f"simulator={simulator}")
-        content = {"algo": algo, "seed": seed, "episodes": episodes}
-        if curriculum is not None:
-            content["curriculum"] = learn_settings.parse_curriculum(curriculum)
-        content |= {} if llm is None else {"llm": llm}
-        content |= {} if demonstrations is None else {"demonstrations": str(demonstrations)}
-        plan = learn_settings.train_settings(content, own)
+        stages = None if curriculum is None else learn_settings.parse_curriculum(curriculum)
+        given = {
+            "algo": algo,
+            "seed": seed,
+            "episodes": episodes,
+            "curriculum": () if stages is None and simulator is not None else stages,
+            "llm": llm,
+            "demonstrations": None if demonstrations is None else str(demonstrations),
+        }
+        plan = learn_settings.train_settings(presets.filled(preset, given), own)
         name = Path(str(scenario)).name.split(".")[0]
-        folder = out_dir or Path("runs") / f"{name}-{extension.short(algo)}-{seed}"
+        folder = out_dir or Path("runs") / f"{name}-{extension.short(plan.algo)}-{seed}"
         run_folder.check_free(folder)
         loaded = load_scenario(str(scenario), changes=chosen, bbox=_box(bbox), agents=agents, fleet=fleet)
+        evaluation_set = len(loaded.seeds.evaluation)
+        if evaluation_seeds is not None and evaluation_seeds > evaluation_set:
+            raise InputError(f"--evaluate {evaluation_seeds}: the scenario has {evaluation_set} evaluation seeds")
         ready = prepare(loaded, simulators=plan.simulators(loaded))
         from relid_sumo.learn import train as training
 
         bar = tables.TrainingBar(err, plan.episodes)
-        with bar.shown(), _report_interrupt(folder):
+        with bar.shown(), _report_interrupt(_resume(folder)):
             watch = training.TrainingWatch(bar.episode, bar.update)
             training.train(ready, folder, plan, workers=workers, fork=fork, watch=watch)
     err.print(f"trained: {plain(folder)} ({run_folder.METRICS}, {run_folder.CHECKPOINT})", highlight=False)
-    err.print(f"next: relid-sumo evaluate {plain(folder)}   or   relid-sumo view {plain(folder)}", highlight=False)
+    if compared:
+        with _report_interrupt(f"evaluate with: relid-sumo evaluate {plain(folder)}"):
+            trained.evaluate(folder, seeds=min(compared, evaluation_set), workers=workers)
+    else:
+        err.print(f"next: relid-sumo evaluate {plain(folder)}   or   relid-sumo view {plain(folder)}", highlight=False)

@@ -20,7 +20,8 @@ from relid_sumo.scenario.traffic import meso
 pytestmark = pytest.mark.sumo
 
 LIGHT = ["--set", "demand.rate_vph=300", "--set", "demand.warmup_s=60", "--set", "horizon_s=700"]
-SMALL = [*LIGHT, "--set", "train.episodes_per_update=2"]
+ALONE = ["--algo", "ippo", "--curriculum", "micro", "--evaluate", "0"]
+SMALL = [*LIGHT, "--set", "train.episodes_per_update=2", *ALONE]
 SHORT_TRAINING = ["train", "town", *SMALL, "--episodes", "6"]
 
 
@@ -81,7 +82,13 @@ def test_a_killed_and_resumed_run_equals_an_uninterrupted_one(
     if how == signal.SIGINT:
         assert process.returncode == 130
         assert "Traceback" not in printed
-    assert run("train", "--resume", folder) == 0
+    capsys.readouterr()
+    assert run("train", "--resume", folder, "--evaluate", "1") == 0
+    printed = capsys.readouterr().out
+    assert all(name in printed for name in ("trained", "shortest", "reactive", "rerouting")), (
+        "it ends with a comparison"
+    )
+    assert (folder / "evaluation.json").is_file()
     assert (folder / "metrics.csv").read_bytes() == (trained / "metrics.csv").read_bytes()
     assert run("train", "--resume", folder) == 2, "a finished run cannot be resumed"
 
@@ -217,6 +224,8 @@ def test_a_bad_scenario_file_gives_one_message_with_file_and_key(
         (["train", "twon"], "did you mean 'town'"),
         (["train", "town", "--algo", "ipo"], "did you mean 'ippo'"),
         (["train", "town", "--episodes", "0"], "episodes"),
+        (["train", "town", "--preset", "quik"], "did you mean 'quick'"),
+        (["train", "town", "--algo", "ippo", "--evaluate", "21"], "the scenario has 20 evaluation seeds"),
         (["train", "town", "--simulator", "mezo"], "simulator"),
         (["train", "town", "--curriculum", "mezo:0.8,micro:0.2"], "did you mean 'meso'"),
         (["train", "town", "--curriculum", "meso:0.8,micro:0.3"], "add up to 1"),

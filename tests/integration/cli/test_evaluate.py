@@ -16,6 +16,7 @@ from relid_sumo.scenario.prepare import prepare
 
 pytestmark = pytest.mark.sumo
 
+ALONE = ["--algo", "ippo", "--curriculum", "micro", "--evaluate", "0"]
 SMALL = ["--set", "demand.rate_vph=300", "--set", "demand.warmup_s=60", "--set", "horizon_s=700"]
 
 
@@ -28,7 +29,10 @@ def run(*arguments: str | Path) -> int:
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("runs") / "town"
-    assert run("train", "town", *SMALL, "--set", "train.episodes_per_update=2", "--episodes", "2", "--out", folder) == 0
+    assert (
+        run("train", "town", *SMALL, "--set", "train.episodes_per_update=2", "--episodes", "2", *ALONE, "--out", folder)
+        == 0
+    )
     return folder
 
 

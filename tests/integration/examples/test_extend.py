@@ -18,6 +18,7 @@ from relid_sumo.sed.ask.template import PROGRAM
 
 ROOT = Path(__file__).parents[3]
 pytestmark = pytest.mark.sumo
+ALONE = ("--curriculum", "micro", "--evaluate", "0")
 
 
 def relid_sumo(*words: object, cwd: Path, code: int = 0, **more: str) -> str:
@@ -35,7 +36,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Train an own algorithm on an own observation and an own reward; copies of the examples are next to the run."""
     folder = tmp_path_factory.mktemp("doors")
     shutil.copytree(ROOT / "examples", folder / "examples")
-    words = ["train", "town", "--algo", "examples/algorithm.py:Reinforce", "--episodes", 4, "--workers", 2]
+    words = ["train", "town", "--algo", "examples/algorithm.py:Reinforce", "--episodes", 4, "--workers", 2, *ALONE]
     words += ["--set", "train.episodes_per_update=2", "--set", "train.options.learning_rate=0.02"]
     words += ["--set", "observation.kind=examples/observation.py:minutes", "--out", "own"]
     relid_sumo(*words, "--set", "reward.kind=examples/reward.py:toll", cwd=folder)
@@ -55,7 +56,7 @@ def test_an_own_algorithm_observation_and_reward_are_trained(run: Path) -> None:
 
 def test_an_interrupted_run_of_an_own_algorithm_continues_exactly(run: Path) -> None:
     """A longer run, cut off after its first update, ends as one that was not."""
-    words = ["train", "town", "--algo", "examples/algorithm.py:Reinforce", "--episodes", 4, "--workers", 2]
+    words = ["train", "town", "--algo", "examples/algorithm.py:Reinforce", "--episodes", 4, "--workers", 2, *ALONE]
     words += ["--set", "train.episodes_per_update=2", "--set", "horizon_s=900"]
     relid_sumo(*words, "--out", "whole", cwd=run)
     code = (

@@ -141,7 +141,7 @@ def test_demonstrations_may_be_given_and_have_to_fit(
     assert stop.value.code == 2
     assert "demonstrations of scenario 'small-town', not 'town'" in capsys.readouterr().err
     with pytest.raises(SystemExit) as stop:
-        main(["train", "town", "--demonstrations", given, "--out", str(tmp_path / "i")])
+        main(["train", "town", "--algo", "ippo", "--demonstrations", given, "--out", str(tmp_path / "i")])
     assert stop.value.code == 2
     assert "ippo has no experts" in capsys.readouterr().err
     assert not (tmp_path / "o").exists(), "the mended command is to find the folder free"

@@ -419,7 +419,7 @@ ANSWERS = {
 
 EVALUATE, RESUME, REPORT = (
     "evaluate HERE --seeds 1 --baselines shortest",
-    "train --resume HERE",
+    "train --resume HERE --evaluate 0",
     "report HERE --out FILE.html",
 )
 RUNS = {
@@ -445,7 +445,7 @@ RUNS = {
         for number, words in enumerate((EVALUATE, RESUME, REPORT))
     },
     **{
-        f"new-run-lock-{number}": Case("empty", link("run.lock", file), "train SCENARIO --out HERE --episodes 2", "a link")
+        f"new-run-lock-{number}": Case("empty", link("run.lock", file), "train SCENARIO --algo ippo --out HERE --episodes 2", "a link")
         for number, file in enumerate(("notes.md", "new.md"))
     },
     "run-routes": Case("run", replace("scenario.toml", OWN, 'route_file = "{outside}/own.rou.xml"'), EVALUATE, "lies outside"),
@@ -711,7 +711,8 @@ def kinds(tmp_path_factory: pytest.TempPathFactory) -> Path:
     shutil.copy(TOWN, root / "scenario")
     changes = {"name": "small", "network": "town.osm"}
     write_scenario(load_scenario("town", changes=SETTINGS).model_copy(update=changes), root / "scenario")
-    assert command("train", root / "scenario", "--episodes", "2", "--out", root / "run") == 0
+    alone = ("--algo", "ippo", "--curriculum", "micro", "--evaluate", "0")
+    assert command("train", root / "scenario", *alone, "--episodes", "2", "--out", root / "run") == 0
     few = ("--rounds", "1", "--samples", "1", "--set", "sed.seeds=1", "--set", "sed.held_out=1")
     assert command("sed", "run", root / "scenario", "--llm", "template", "--out", root / "sed", *few) == 0
     sets = "\n".join(f"{line}" for line in SETTINGS)

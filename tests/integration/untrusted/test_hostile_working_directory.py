@@ -20,6 +20,7 @@ SETTINGS = [
     *("demand.rate_vph=300", "demand.warmup_s=60", "horizon_s=400"),
     *("seeds.training=[0]", "seeds.validation=[100]", "seeds.evaluation=[200]"),
 ]
+ALONE = ["--algo", "ippo", "--curriculum", "micro", "--evaluate", "0"]
 SHADOWS = [
     *("sitecustomize", "usercustomize", "relid_sumo", "json", "random"),
     *("numpy", "torch", "scipy", "pydantic", "libsumo", "sumolib", "traci"),
@@ -63,7 +64,7 @@ def test_nothing_in_the_working_directory_is_imported(folder: Path, tmp_path: Pa
     assert canary.read_text() == "sitecustomize ", "the planted modules do not work"
     canary.unlink()
     relid_sumo("scenario", "check", ".", cwd=folder)
-    relid_sumo("train", ".", "--episodes", "1", "--workers", "1", "--out", str(run), cwd=folder)
+    relid_sumo("train", ".", *ALONE, "--episodes", "1", "--workers", "1", "--out", str(run), cwd=folder)
     plant(run, canary, SHADOWS)
     relid_sumo("evaluate", ".", "--seeds", "1", "--baselines", "shortest", "--workers", "1", cwd=run)
     relid_sumo("doctor", cwd=folder)
@@ -76,7 +77,7 @@ def test_a_module_that_the_user_names_is_imported_from_the_working_directory(fol
     plant(here, canary, ["random", "libsumo"])
     (here / "own_reward.py").write_text(OWN)
     (here / "helper.py").write_text("PRICE = 2.0\n")
-    words = ["--episodes", "1", "--workers", "1", "--set", "reward.kind=own_reward:toll"]
+    words = [*ALONE, "--episodes", "1", "--workers", "1", "--set", "reward.kind=own_reward:toll"]
     relid_sumo("train", str(folder), *words, "--out", "run", cwd=here)
     evaluate = ["evaluate", "run", "--seeds", "1", "--baselines", "shortest", "--workers", "1"]
     relid_sumo(*evaluate, cwd=here)

@@ -142,7 +142,7 @@ def train(
         if simulator is not None:
             chosen.append(f"simulator={simulator}")
         stages = None if curriculum is None else learn_settings.parse_curriculum(curriculum)
-        given = {
+        values = {
             "algo": algo,
             "seed": seed,
             "episodes": episodes,
@@ -150,7 +150,7 @@ def train(
             "llm": llm,
             "demonstrations": None if demonstrations is None else str(demonstrations),
         }
-        plan = learn_settings.train_settings(presets.filled(preset, given), own)
+        plan = learn_settings.train_settings(presets.filled(preset, values), own)
         name = Path(str(scenario)).name.split(".")[0]
         folder = out_dir or Path("runs") / f"{name}-{extension.short(plan.algo)}-{seed}"
         run_folder.check_free(folder)

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from relid_sumo.cli.console import Bbox, out, plain
+from relid_sumo.cli.console import Bbox, errors, out, plain
 from relid_sumo.cli.console import box as _box
 
 network_app = typer.Typer(no_args_is_help=True, help="Build and show road networks.")
@@ -21,13 +21,26 @@ def network_build(
     left_hand: Annotated[
         bool | None, typer.Option("--left-hand/--right-hand", help="Driving side (default: by position).")
     ] = None,
+    agents: Annotated[
+        int, typer.Option(min=0, help="Check that there are different trips for this many agents; 0 for no check.")
+    ] = 10,
 ) -> None:
     """Build a SUMO network from an OSM file, and report which OSM ways it uses and leaves out, with the reason."""
     from relid_sumo.cli import tables
     from relid_sumo.network import network
+    from relid_sumo.scenario import trips
 
     built = network.find(source, name=name, bbox=_box(bbox), left_hand=left_hand)
     out.print(tables.summary_text(built))
+    found = trips.possible(built, agents)
+    if found < agents:
+        fewer = f", or fewer agents (--agents {found})" if found else ""
+        errors.print(
+            f"[yellow]warning[/] the area is too small for {agents} agents: it has {found} trips with two clearly "
+            f"different routes; use a larger or better connected area{fewer}",
+            highlight=False,
+            soft_wrap=True,
+        )
     out.print(f"network: {plain(built.net_file)}", highlight=False, soft_wrap=True)
 
 

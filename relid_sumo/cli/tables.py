@@ -19,7 +19,7 @@ from relid_sumo.cli.doctor import Check
 from relid_sumo.cli.notes import own_bar
 from relid_sumo.env.records import EpisodeRecord
 from relid_sumo.evaluation.evaluate import Evaluation
-from relid_sumo.network import account, netconvert
+from relid_sumo.network import account, netconvert, streets
 from relid_sumo.network.network import Network
 from relid_sumo.runs.summary import StoredEvaluation
 from relid_sumo.scenario.prepare import PreparedScenario
@@ -195,6 +195,10 @@ def summary_text(network: Network) -> Group:
     side = f"{'left' if facts['left_hand'] else 'right'}-hand, {facts['left_hand_decided']}"
     west, south, east, north = facts["area"]
     guessed = facts["signals_guessed"]
+
+    def named(edges: Iterable[str]) -> list[str]:
+        return [streets.labelled(edge, network.streets) for edge in edges]
+
     rows = {
         "network": f"{network.title}: {network.description}".removesuffix(": "),
         "source": f"{facts['source']} (sha256 {facts['sha256'][:12]}...), {facts['attribution']}",
@@ -215,8 +219,8 @@ def summary_text(network: Network) -> Group:
             ]
         ),
         "trial runs": f"{facts['trial']['runs']}, the last with {facts['trial']['vehicles']} vehicles; in the "
-        f"wrong lane at the end: {edge_list(facts['trial']['wrong_lane_left'])}",
-        "fixed edges": f"{edge_list(facts['lanes_opened'])} (every successor reachable from every lane)",
+        f"wrong lane at the end: {edge_list(named(facts['trial']['wrong_lane_left']))}",
+        "fixed edges": f"{edge_list(named(facts['lanes_opened']))} (every successor reachable from every lane)",
         "closed edges": edge_list(facts["closed"]),
         "files": f"{network.net_file} (SUMO {facts['sumo']})",
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from relid_sumo.network import netconvert, osm
@@ -9,6 +10,9 @@ from relid_sumo.network import netconvert, osm
 Summary = dict[str, Any]
 
 LOST_SHARE = 0.1  # of the drivable length; a larger share causes a warning at each use of the network
+CUT_SHARE = 0.2  # the same that is not strongly connected; a larger share causes advice to use a wider area
+MARGIN_M = 300.0  # of that area: about two blocks
+METRES_PER_DEGREE = 111_320.0  # of latitude
 
 
 def totals(tally: osm.Tally) -> dict[str, float]:
@@ -28,6 +32,24 @@ def lost(summary: Summary) -> tuple[float, dict[str, float]]:
     return (sum(km.values()) / drivable if drivable else 0.0), km
 
 
+def _drivable(summary: Summary) -> float:
+    """Return the drivable length of the requested area, km."""
+    share, km = lost(summary)
+    return float(sum(km.values()) / share) if share else float(summary["outcome"][netconvert.KEPT]["km"])
+
+
+def _wider(summary: Summary) -> str:
+    """Return the advice to use a wider area, where streets are cut off at its border."""
+    cut = "streets that the border of the area cuts off connect again in a wider one"
+    if summary["settings"]["bbox"] is None:
+        return f"{cut}; use an extract that reaches at least {MARGIN_M:.0f} m further on each side"
+    west, south, east, north = summary["settings"]["bbox"]
+    lat = MARGIN_M / METRES_PER_DEGREE
+    lon = lat / math.cos(math.radians((south + north) / 2))
+    wider = ",".join(f"{degrees:.4f}" for degrees in (west - lon, south - lat, east + lon, north + lat))
+    return f"{cut}; try a margin of {MARGIN_M:.0f} m: --bbox {wider}"
+
+
 def warnings(summary: Summary) -> list[str]:
     """Return the warnings that each use of a network repeats."""
     source, found = summary["source"], []
@@ -37,6 +59,8 @@ def warnings(summary: Summary) -> list[str]:
     if share > LOST_SHARE:
         reasons = ", ".join(f"{length:.1f} km {reason}" for reason, length in km.items())
         found.append(f"{source}: {share:.0%} of the length that cars could drive on is not in the network: {reasons}")
+        if km.get(netconvert.CUT_OFF, 0.0) > CUT_SHARE * _drivable(summary):
+            found.append(f"{source}: {_wider(summary)}")
     if summary["missing_nodes"]:
         found.append(f"{source}: {summary['missing_nodes']} nodes of roads are missing from the file; roads end there")
     if summary["other_side"] > 0:

@@ -7,6 +7,7 @@ import relid_sumo.base.own_matplotlib  # noqa: F401 - before matplotlib
 # isort: split
 import math
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,8 +16,10 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.patheffects import withStroke
 
-from relid_sumo.base import files
+from relid_sumo.base import files, safe_paths
+from relid_sumo.network import streets
 from relid_sumo.network.network import Network
 
 if TYPE_CHECKING:
@@ -32,6 +35,8 @@ SPEED_CLASSES = (
 )
 SIGNAL = "#2a7f62"
 INK = "#333a44"
+LEFT_OUT = "#8064a2"
+MOST_NAMES = 14  # streets on a map
 LONG_SIDE_IN = 9.0
 MARGIN = 0.03
 
@@ -69,8 +74,8 @@ def draw_roads(ax: Axes, network: Network) -> None:
     ax.set_axis_off()
 
 
-def draw_furniture(ax: Axes, network: Network) -> None:
-    """Add title, legend, scale bar and attribution to a map."""
+def draw_furniture(ax: Axes, network: Network, legend: Sequence[Line2D] = ()) -> None:
+    """Add title, legend (with further entries), scale bar and attribution to a map."""
     graph = network.graph
     title = network.title or network.name
     facts = (
@@ -89,7 +94,14 @@ def draw_furniture(ax: Axes, network: Network) -> None:
         handles.append(
             Line2D([], [], color=SIGNAL, marker="o", markersize=5, markeredgecolor="white", linewidth=0, label="signal")
         )
-    ax.legend(handles=handles, loc="upper left", bbox_to_anchor=(1.005, 1.0), fontsize=8, frameon=False, labelcolor=INK)
+    ax.legend(
+        handles=[*handles, *legend],
+        loc="upper left",
+        bbox_to_anchor=(1.005, 1.0),
+        fontsize=8,
+        frameon=False,
+        labelcolor=INK,
+    )
     _scale_bar(ax)
     ax.text(
         1.0, -0.005, network.attribution, transform=ax.transAxes, fontsize=7, color=INK, ha="right", va="top", zorder=9
@@ -100,8 +112,41 @@ def draw_map(network: Network, file: Path) -> None:
     """Draw a network as a picture; the ending of the file selects its format (.png, .svg, .pdf)."""
     fig, ax = new_map(network)
     draw_roads(ax, network)
-    draw_furniture(ax, network)
+    left_out = draw_left_out(ax, network)
+    draw_streets(ax, network)
+    draw_furniture(ax, network, left_out)
     save_map(fig, file)
+
+
+def draw_left_out(ax: Axes, network: Network) -> list[Line2D]:
+    """Draw the roads that cars could drive on and the network does not have, below all others; return the legend."""
+    if not network.left_out:
+        return []
+    width = 0.9 * _stroke_scale(network)
+    ax.add_collection(LineCollection(network.left_out, colors=LEFT_OUT, linewidths=width, linestyles=":", zorder=1.5))
+    return [Line2D([], [], color=LEFT_OUT, linestyle=":", linewidth=1.2, label="not in the network")]
+
+
+def draw_streets(ax: Axes, network: Network) -> None:
+    """Write the names of the longest streets along them."""
+    graph, scale = network.graph, _stroke_scale(network)
+    lengths = dict(zip(graph.edge_ids.tolist(), graph.length.tolist(), strict=True))
+    for street, edge in streets.longest(network.streets, lengths, MOST_NAMES).items():
+        x, y, bearing = graph.point_along(graph.index[edge], 0.5)
+        angle = (90.0 - bearing + 90.0) % 180.0 - 90.0  # readable from left to right
+        text = ax.text(
+            *(float(x), float(y), safe_paths.printable(street)),
+            rotation=angle,
+            fontsize=max(4.0, 6.5 * scale),
+            color=INK,
+            ha="center",
+            va="center",
+            rotation_mode="anchor",
+            parse_math=False,
+            zorder=8,
+            clip_on=True,
+        )
+        text.set_path_effects([withStroke(linewidth=1.6, foreground="white")])
 
 
 def new_map(network: Network) -> tuple[Figure, Axes]:

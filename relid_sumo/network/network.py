@@ -17,7 +17,7 @@ from pyproj import Proj
 from relid_sumo.base import cache, files, safe_paths, sumo, trusted
 from relid_sumo.base.arrays import Floats
 from relid_sumo.base.errors import InputError
-from relid_sumo.network import account, catalogue, driving_side, netconvert, osm, signals
+from relid_sumo.network import account, catalogue, driving_side, netconvert, osm, signals, streets
 from relid_sumo.network.catalogue import NetworkSettings
 from relid_sumo.network.graph import RoadGraph
 
@@ -32,6 +32,7 @@ SAME_FORMAT = 2
 MATCH_M = 200.0
 MATCH_DEG = 60.0
 NET, GRAPH, SUMMARY = "network.net.xml", "graph.npz", "summary.json"
+LEFT_OUT = "left_out.npz"  # lines of the roads that cars could drive on and the network does not have
 OSM_ATTRIBUTION = "© OpenStreetMap contributors (ODbL)"
 
 
@@ -74,6 +75,20 @@ class Network:
     def attribution(self) -> str:
         """Attribution that every picture of this network must show."""
         return str(self.summary["attribution"])
+
+    @cached_property
+    def streets(self) -> dict[str, str]:
+        """Street name of each edge that has one, by SUMO's name of the edge."""
+        return streets.read_names(self.net_file)
+
+    @cached_property
+    def left_out(self) -> list[Floats]:
+        """Lines (n, 2), m, of the roads that cars could drive on and the network does not have; none where unknown."""
+        file = self.folder / LEFT_OUT
+        if not file.is_file():
+            return []
+        with np.load(file, allow_pickle=False) as lines:
+            return [self.xy(line) for line in np.split(lines["lonlat"], lines["starts"][1:-1]) if len(line) > 1]
 
     @cached_property
     def _projection(self) -> Proj:
@@ -246,6 +261,7 @@ def _make(source: Path, digest: str, settings: NetworkSettings, work: Path, whol
     signals.limit_cycles(net.file, whole / NET)
     net.graph.save(whole / GRAPH)
     network = Network("", whole, net.graph, {})
+    _save_left_out(whole / LEFT_OUT, extract, builder.fate[netconvert.KEPT])
     area = osm.bounds(*network.lonlat(net.graph.shape_xy).T)
     made_here = extract.contents.generator.startswith("relid_sumo")
     across = extract.bounds[0] > extract.bounds[2]
@@ -291,6 +307,14 @@ def _make(source: Path, digest: str, settings: NetworkSettings, work: Path, whol
             "wrong_lane_left": dict(trials[-1].wrong_lane),
         },
     }
+
+
+def _save_left_out(file: Path, extract: osm.Extract, kept: dict[int, float]) -> None:
+    """Write the lines of the pieces that are not in the network, longitudes and latitudes, degrees."""
+    gone = [piece for piece in extract.pieces if piece.id not in kept]
+    lines = [np.array([extract.node_position[node] for node in piece.nodes]) for piece in gone]
+    starts = np.cumsum([0, *(len(line) for line in lines)])
+    np.savez_compressed(file, lonlat=np.concatenate([np.zeros((0, 2)), *lines]), starts=starts)
 
 
 def _outcome(extract: osm.Extract, fate: dict[str, dict[int, float]]) -> osm.Tally:

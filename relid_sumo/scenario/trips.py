@@ -37,11 +37,7 @@ def choose(network: Network, n_agents: int, seed: int = 0, loaded: Floats | None
     """
     graph = network.graph
     rng = seeding.stream(seed, "trips")
-    middle = np.array([graph.point_along(e, 0.5)[:2] for e in range(graph.n_edges)])
-    longest = float(np.hypot(*np.ptp(graph.junction_xy, axis=0)))
-    low, high = min(MIN_M, 0.35 * longest), min(MAX_M, 0.9 * longest)
-    usable = (graph.n_successors > 0) & (graph.length >= np.minimum(20.0, np.median(graph.length)))
-    edges = np.flatnonzero(usable)
+    edges, middle, (low, high) = _possible(graph)
     enough = max(6 * n_agents, 40)
     pool = [] if loaded is None else _candidates(graph, edges, middle, (low, high), enough, rng, loaded)
     if len(pool) < n_agents:
@@ -59,6 +55,20 @@ def choose(network: Network, n_agents: int, seed: int = 0, loaded: Floats | None
         Trip(id=f"agent{i}", origin=o, destination=d, depart_s=float(t))
         for i, ((o, d), t) in enumerate(zip(lon_lat, depart, strict=True))
     )
+
+
+def possible(network: Network, most: int, seed: int = 0) -> int:
+    """Return how many trips with two clearly different routes a network has, counted up to `most`."""
+    edges, middle, span = _possible(network.graph)
+    return len(_candidates(network.graph, edges, middle, span, most, seeding.stream(seed, "trips"), None))
+
+
+def _possible(graph: RoadGraph) -> tuple[NDArray[np.int64], Floats, tuple[float, float]]:
+    """Return the edges where trips may start and end, the middles of all edges (m), and the lengths of trips, m."""
+    middle = np.array([graph.point_along(e, 0.5)[:2] for e in range(graph.n_edges)])
+    longest = float(np.hypot(*np.ptp(graph.junction_xy, axis=0)))
+    usable = (graph.n_successors > 0) & (graph.length >= np.minimum(20.0, np.median(graph.length)))
+    return np.flatnonzero(usable), middle, (min(MIN_M, 0.35 * longest), min(MAX_M, 0.9 * longest))
 
 
 def _candidates(

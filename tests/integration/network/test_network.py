@@ -15,6 +15,7 @@ from rich.console import Console
 from relid_sumo.base import cache as base_cache
 from relid_sumo.base import sumo
 from relid_sumo.base.errors import InputError
+from relid_sumo.cli.main import main
 from relid_sumo.cli.tables import summary_text
 from relid_sumo.network import account, maps, netconvert, network, osm_rules, trial
 from relid_sumo.network import catalogue as network_catalogue
@@ -194,11 +195,42 @@ def test_a_map_is_drawn_with_its_attribution(town: Network, tmp_path: Path) -> N
     assert (tmp_path / "map.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_a_map_shows_streets_and_the_roads_that_are_left_out(tmp_path: Path, cache: Path) -> None:
+    named = grid().replace(
+        '<tag k="lanes" v="4"/></way>', '<tag k="lanes" v="4"/><tag k="name" v="$Main$ [b]"/></way>', 1
+    )
+    (tmp_path / "a.osm").write_text(named)
+    built = build(tmp_path / "a.osm", name="a")
+    assert set(built.streets.values()) == {"$Main$ [b]"}
+    assert set(built.streets) <= set(built.graph.index)
+    (spur,) = built.left_out
+    assert len(spur) == 3
+    assert spur[-1] == pytest.approx(built.xy(np.array([[13.4 - 2 * STEP, 52.5]]))[0], abs=0.5)
+    _, ax = maps.new_map(built)
+    assert [entry.get_label() for entry in maps.draw_left_out(ax, built)] == ["not in the network"]
+    maps.draw_streets(ax, built)
+    assert [text.get_text() for text in ax.texts] == ["$Main$ [b]"]
+    maps.draw_map(built, tmp_path / "map.svg")
+    (built.folder / network.LEFT_OUT).unlink()
+    assert replace(built).left_out == [], "networks of earlier versions have none"
+
+
+def test_an_area_that_is_too_small_for_the_agents_is_named(
+    tmp_path: Path, cache: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "a.osm").write_text(grid())
+    for agents, said in (("40", True), ("1", False), ("0", False)):
+        with pytest.raises(SystemExit) as stop:
+            main(["network", "build", str(tmp_path / "a.osm"), "--agents", agents])
+        assert stop.value.code == 0
+        assert ("the area is too small for 40 agents: it has" in " ".join(capsys.readouterr().err.split())) == said
+
+
 def test_the_cache_serves_what_is_built(tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = tmp_path / "a.osm"
     file.write_text(grid(3))
     first = build(file, name="a")
-    assert {f.name for f in first.folder.iterdir()} == {network.NET, network.GRAPH, network.SUMMARY}
+    assert {f.name for f in first.folder.iterdir()} == {network.NET, network.GRAPH, network.SUMMARY, network.LEFT_OUT}
     assert [f.name for f in (cache / "networks").iterdir()] == [first.folder.name]
 
     def refuse(*_: object, **__: object) -> str:

@@ -19,7 +19,7 @@ from relid_sumo.cli.doctor import Check
 from relid_sumo.cli.notes import own_bar
 from relid_sumo.env.records import EpisodeRecord
 from relid_sumo.evaluation.evaluate import Evaluation
-from relid_sumo.network import account, netconvert, streets
+from relid_sumo.network import account, netconvert, streets, sumo_net
 from relid_sumo.network.network import Network
 from relid_sumo.runs.summary import StoredEvaluation
 from relid_sumo.scenario.prepare import PreparedScenario
@@ -189,9 +189,43 @@ class TrainingBar:
             )
 
 
+def _given_text(network: Network) -> Group:
+    """Return a summary of a network that was given as a SUMO network."""
+    facts, area = network.summary, network.summary["area"]
+    where = "no projection, so no longitudes and latitudes"
+    if area is not None:
+        where = "{:.4f},{:.4f},{:.4f},{:.4f} (W,S,E,N)".format(*area)
+    rows = {
+        "network": network.title,
+        "source": f"{facts['source']} (sha256 {facts['sha256'][:12]}..., format {facts['version'] or 'unknown'}), "
+        f"{facts['attribution']}; used as it is",
+        "area": where,
+        "traffic": f"{'left' if facts['left_hand'] else 'right'}-hand",
+        "size": f"{facts['edges']} edges for agents, {facts['junctions']} junctions, {facts['km']:.1f} km "
+        f"({facts['lane_km']:.1f} lane-km), at most {facts['most_ways_on']} successors",
+        "signals": str(facts["signals"]),
+        "not for SUMO": sumo_net.listed(facts["not_for_sumo"]) or "nothing: SUMO gets all of the file",
+        "files": f"{network.net_file} (SUMO {facts['sumo']})",
+    }
+    table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
+    for warning in account.warnings(facts):
+        table.add_row(Text("warning", style="bold yellow"), Text(clean(warning)))
+    for name, value in rows.items():
+        table.add_row(Text(name, style="bold"), Text(clean(value)))
+    edges = Table("edges of the file", "edges", "km", box=box.SIMPLE_HEAD, padding=(0, 2, 0, 0))
+    for column in edges.columns[1:]:
+        column.justify = "right"
+    for use, entry in facts["outcome"].items():
+        name = "for agents" if use == netconvert.KEPT else use
+        edges.add_row(Text(clean(name)), f"{entry['ways']:.0f}", f"{entry['km']:.1f}")
+    return Group(table, edges)
+
+
 def summary_text(network: Network) -> Group:
     """Return a summary of a network for `rich`: its size, and the use of every element of the OSM file."""
     facts = network.summary
+    if facts.get("given"):
+        return _given_text(network)
     side = f"{'left' if facts['left_hand'] else 'right'}-hand, {facts['left_hand_decided']}"
     west, south, east, north = facts["area"]
     guessed = facts["signals_guessed"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from relid_sumo.network import netconvert, osm
+from relid_sumo.network import netconvert, osm, sumo_net
 
 Summary = dict[str, Any]
 
@@ -26,7 +26,8 @@ def lost(summary: Summary) -> tuple[float, dict[str, float]]:
     The drivable length is that of the requested area, roads that an incomplete file lacks included.
     """
     gone = {reason: summary["left_out"][reason]["km"] for reason in osm.LOSSES if reason in summary["left_out"]}
-    gone |= {reason: entry["km"] for reason, entry in summary["outcome"].items() if reason != netconvert.KEPT}
+    unused = summary["outcome"].keys() - {netconvert.KEPT, sumo_net.CLOSED}
+    gone |= {reason: entry["km"] for reason, entry in summary["outcome"].items() if reason in unused}
     drivable = summary["outcome"][netconvert.KEPT]["km"] + sum(gone.values())
     km = {reason: length for reason, length in sorted(gone.items(), key=lambda item: -item[1]) if length > 0}
     return (sum(km.values()) / drivable if drivable else 0.0), km
@@ -56,7 +57,12 @@ def warnings(summary: Summary) -> list[str]:
     if summary["remarks"]:
         found.append(f"{source}: the map may be incomplete; the server remarks: {' / '.join(summary['remarks'])}")
     share, km = lost(summary)
-    if share > LOST_SHARE:
+    if share > LOST_SHARE and summary.get("given"):
+        found.append(
+            f"{source}: agents do not use {share:.0%} of the length that cars could drive on, which is "
+            f"{sumo_net.APART}; all other traffic may"
+        )
+    elif share > LOST_SHARE:
         reasons = ", ".join(f"{length:.1f} km {reason}" for reason, length in km.items())
         found.append(f"{source}: {share:.0%} of the length that cars could drive on is not in the network: {reasons}")
         if km.get(netconvert.CUT_OFF, 0.0) > CUT_SHARE * _drivable(summary):

@@ -22,9 +22,10 @@ from relid_sumo.base.cache import cache_folder, once, sha256
 from relid_sumo.base.errors import InputError, did_you_mean, missing_extra
 from relid_sumo.base.safe_paths import LONGEST_NAME, PLAIN, check_name, printable
 from relid_sumo.base.toml import load_toml, validate
-from relid_sumo.network import osm
+from relid_sumo.network import osm, sumo_net
 
 PATH_VARIABLE = "RELID_SUMO_OSM_PATH"
+SUMO_ENDINGS = (*sumo_net.ENDINGS, ".sumocfg", ".sumo.cfg")
 WAY_TAGS = {f"{key}{direction}" for key in ("lanes", "turn:lanes") for direction in ("", ":forward", ":backward")} | {
     "access"
 }
@@ -186,9 +187,9 @@ def locate(name_or_path: str) -> Located:
 
 
 def plain_name(source: Path) -> str:
-    """Return the name of an OSM file without its ending; characters other than letters, digits, - and . become _."""
+    """Return the name of a file without its ending; characters other than letters, digits, - and . become _."""
     name = source.name
-    for ending in sorted(osm.ENDINGS, key=len, reverse=True):
+    for ending in sorted((*osm.ENDINGS, *SUMO_ENDINGS), key=len, reverse=True):
         if name.lower().endswith(ending):
             name = name[: -len(ending)]
             break

@@ -7,7 +7,7 @@ SUMO network (see `relid_sumo.network.network`) and then needs neither SUMO nor 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -135,6 +135,35 @@ class RoadGraph:
         reach = np.bincount(label, weights=self.length, minlength=count)
         best = int(np.argmax(np.where(size > 1, reach, -1.0)))
         return np.asarray(label == best) if size[best] > 1 else np.zeros(self.n_edges, dtype=bool)
+
+    def part(self, keep: NDArray[np.bool_]) -> RoadGraph:
+        """Return the graph of some of the edges, shape (E,), in the same order; other edges are no successors."""
+        edges = np.flatnonzero(keep)
+        number = np.full(self.n_edges + 1, -1, dtype=np.int32)  # the last entry is for "no successor", -1
+        number[edges] = np.arange(len(edges), dtype=np.int32)
+        slots = number[self.slots[edges]]
+        order = np.argsort(slots < 0, axis=1, kind="stable")  # successors first, in their order
+        slots = np.take_along_axis(slots, order, axis=1)
+        width = int((slots >= 0).sum(axis=1).max(initial=0))
+        points = np.concatenate([np.arange(self.shape_start[e], self.shape_start[e + 1]) for e in edges])
+        sizes = np.diff(self.shape_start)[edges]
+        ends = np.concatenate([self.from_junction[edges], self.to_junction[edges]])
+        used, ends = np.unique(ends, return_inverse=True)
+        from_junction, to_junction = ends.astype(np.int32).reshape(2, -1)
+        return replace(
+            self,
+            edge_ids=self.edge_ids[edges],
+            length=self.length[edges],
+            speed=self.speed[edges],
+            lanes=self.lanes[edges],
+            from_junction=from_junction,
+            to_junction=to_junction,
+            junction_xy=self.junction_xy[used],
+            junction_signal=self.junction_signal[used],
+            slots=np.ascontiguousarray(slots[:, :width]),
+            shape_xy=self.shape_xy[points],
+            shape_start=np.cumsum([0, *sizes], dtype=np.int32),
+        )
 
     def to_destination(self, destination: int, cost: Floats | None = None) -> tuple[Floats, Ints]:
         """Return the cost to go and the best next edge from every edge.

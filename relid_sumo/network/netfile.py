@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +16,13 @@ from relid_sumo.network.graph import RoadGraph, order_slots
 Edge = tuple[dict[str, str], list[dict[str, str]], Counter[int]]  # attributes, lanes for cars, OSM ways
 
 
+WAY = re.compile(r"-?\d+")  # an OSM way in ``origId``, where networks of others may have other words
+
+
 Links = dict[tuple[int, int], list[tuple[int, int]]]
+
+
+ROADS = frozenset({"normal", "connector"})  # functions of edges that are no part of a junction
 
 
 HEADING_M = 8.0  # length over which the direction at an edge's ends is measured: longer than the kinks at junctions
@@ -74,10 +81,11 @@ def read(file: Path) -> RoadNet:
         elif tag.tag == "connection" and not tag.attrib["from"].startswith(":"):
             connections.append(tag.attrib)
         elif tag.tag == "edge":
-            lanes = [lane for lane in tag.iterfind("lane") if for_cars(lane.attrib)]
-            if "function" not in tag.attrib and lanes:
+            lanes = [lane for lane in tag.iterfind("lane") if for_cars(lane.attrib) and float(lane.attrib["speed"]) > 0]
+            if tag.attrib.get("function", "normal") in ROADS and lanes:
                 origin = next((p.attrib["value"] for p in tag.iter("param") if p.attrib["key"] == "origId"), "")
-                edges.append((tag.attrib, [lane.attrib for lane in lanes], Counter(map(int, origin.split()))))
+                ways = [int(word) for word in origin.split() if WAY.fullmatch(word)]
+                edges.append((tag.attrib, [lane.attrib for lane in lanes], Counter(ways)))
         if tag.tag in ("edge", "junction", "tlLogic"):
             tag.clear()
     links = _links(edges, connections)

@@ -13,11 +13,12 @@ from typing import Any
 
 import numpy as np
 from pyproj import Proj
+from pyproj.exceptions import CRSError
 
 from relid_sumo.base import cache, files, safe_paths, sumo, trusted
 from relid_sumo.base.arrays import Floats
 from relid_sumo.base.errors import InputError
-from relid_sumo.network import account, catalogue, driving_side, netconvert, osm, signals, streets
+from relid_sumo.network import account, catalogue, driving_side, netconvert, osm, signals, streets, sumo_net
 from relid_sumo.network.catalogue import NetworkSettings
 from relid_sumo.network.graph import RoadGraph
 
@@ -76,6 +77,11 @@ class Network:
         """Attribution that every picture of this network must show."""
         return str(self.summary["attribution"])
 
+    @property
+    def has_lonlat(self) -> bool:
+        """Whether points have a longitude and a latitude: a SUMO network may have no projection."""
+        return bool(self.graph.projection[0])
+
     @cached_property
     def streets(self) -> dict[str, str]:
         """Street name of each edge that has one, by SUMO's name of the edge."""
@@ -132,6 +138,11 @@ def match_edge(network: Network, lon: float, lat: float, bearing: float) -> int:
     InputError
         If the nearest such edge is farther than 200 m.
     """
+    if not network.has_lonlat:
+        raise InputError(
+            f"network '{network.name}' has no projection, so it has no longitudes and latitudes; name the edge instead: "
+            'origin = { edge = "ID" }'
+        )
     point = network.xy(np.array([[lon, lat]]))[0]
     start, step, heading, edge = network._segments
     share = ((point - start) * step).sum(axis=1) / (step**2).sum(axis=1)
@@ -187,12 +198,12 @@ def find(
 
 
 def build(source: Path, settings: NetworkSettings | None = None, *, name: str) -> Network:
-    """Build a network from an OSM file, or return it from the cache.
+    """Build a network from an OSM file, or use a SUMO network as it is; or return it from the cache.
 
     Parameters
     ----------
     source
-        An OSM file.
+        An OSM file, or a SUMO network (.net.xml).
     settings
         Options of the build.
     name
@@ -206,13 +217,22 @@ def build(source: Path, settings: NetworkSettings | None = None, *, name: str) -
     settings = settings or NetworkSettings()
     osm.check_file(source)
     digest = cache.sha256(source)
+    given = sumo_net.is_net(source)
+    if given and settings != NetworkSettings():
+        raise InputError(
+            f"{source}: a SUMO network is used as it is; remove --bbox, --left-hand and network_options, which are for "
+            "OSM files"
+        )
     folder = cache.cache_folder() / "networks" / f"{name}-{_key(FORMAT, digest, settings)[:12]}"
 
     def make() -> None:
         with tempfile.TemporaryDirectory(prefix=f".{name}-", dir=folder.parent) as scratch:
             whole = Path(scratch) / "whole"
             whole.mkdir()
-            summary = _make(source, digest, settings, Path(scratch), whole)
+            if given:
+                summary = _use(source, digest, whole)
+            else:
+                summary = _make(source, digest, settings, Path(scratch), whole)
             (whole / SUMMARY).write_text(json.dumps(summary, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
             files.put(whole, folder)
 
@@ -236,6 +256,42 @@ def _make_folder(folder: Path) -> None:
         raise InputError(
             f"{folder}: cannot be made ({error.strerror}); set {cache.CACHE_VARIABLE} to a folder that can be written"
         ) from None
+
+
+def _use(source: Path, digest: str, whole: Path) -> dict[str, Any]:
+    """Use a SUMO network: write its copy and its graph into the folder `whole`, and return its summary."""
+    log.info(f"reading {source.name}")
+    net = sumo_net.use(source, whole / NET, netconvert.KEPT)
+    graph = net.graph
+    try:
+        corners = Network("", whole, graph, {}).lonlat(graph.shape_xy).T if graph.projection[0] else None
+    except CRSError:
+        graph, corners = replace(graph, projection=np.array([""])), None
+    graph.save(whole / GRAPH)
+    text = json.dumps([FORMAT, sumo_net.FORMAT, digest, sumo.version()])
+    return {
+        "key": hashlib.sha256(text.encode()).hexdigest(),
+        "sha256": digest,
+        "source": source.name,
+        "given": True,
+        "sumo": sumo.version(),
+        "version": net.version,
+        "attribution": OSM_ATTRIBUTION if net.from_osm else f"SUMO network {source.name}",
+        "area": None if corners is None else [round(degrees, 6) for degrees in osm.bounds(*corners)],
+        "left_hand": bool(graph.left_hand[0]),
+        "remarks": [],
+        "left_out": {},
+        "missing_nodes": 0,
+        "other_side": 0.0,
+        "outcome": net.outcome,
+        "not_for_sumo": net.left_out,
+        "edges": graph.n_edges,
+        "junctions": len(graph.junction_xy),
+        "signals": net.signals,
+        "km": float(graph.length.sum()) / 1000,
+        "lane_km": float((graph.length * graph.lanes).sum()) / 1000,
+        "most_ways_on": graph.m_out,
+    }
 
 
 def _make(source: Path, digest: str, settings: NetworkSettings, work: Path, whole: Path) -> dict[str, Any]:

@@ -30,7 +30,7 @@ _PIECE = 1 << 18
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _SCHEMA = re.compile(r"xmlns(:\w+)?|xsi:\w+")
 _PACKED: dict[bytes, Callable[..., object]] = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ\x00": lzma.open}
-_BROKEN = (OSError, EOFError, zlib.error, lzma.LZMAError)
+BROKEN = (OSError, EOFError, zlib.error, lzma.LZMAError)
 
 Values = dict[str, str]
 Revise = Callable[[str, str, Values], Values | None]
@@ -45,7 +45,7 @@ class Rules:
     what
         The kind of file, for messages.
     roots
-        Names of the first element.
+        Names of the first element; ``*`` is any.
     children
         Elements by the element around them; "" is the first element.
     attributes
@@ -59,7 +59,7 @@ class Rules:
     roots: frozenset[str]
     children: Mapping[str, frozenset[str]]
     attributes: Mapping[str, frozenset[str]]
-    revise: Revise = lambda name, above, values: values  # noqa: E731 - a default of a dataclass
+    revise: Revise = lambda name, above, values: values
 
 
 @dataclass(frozen=True)
@@ -109,7 +109,7 @@ def root_of(file: Path) -> str | None:
             while not found and read < HEAD_BYTES and (piece := stream.read(4096)):
                 read += len(piece)
                 parser.Parse(piece, False)
-    except (*_BROKEN, InputError, expat.ExpatError, LookupError, ValueError):
+    except (*BROKEN, InputError, expat.ExpatError, LookupError, ValueError):
         return found[0] if found else None
     return found[0] if found else None
 
@@ -138,7 +138,7 @@ def parts(file: Path, rules: Rules, account: Account) -> Iterator[Part]:
             yield from reader.ready
     except (expat.ExpatError, LookupError, ValueError) as error:
         raise InputError(f"{file}: not XML: {error}; restore the file") from None
-    except _BROKEN as error:
+    except BROKEN as error:
         raise InputError(f"{file}: cannot be read: {error}") from None
 
 
@@ -171,7 +171,7 @@ class _Reader:
             return
         values = {k: v for k, v in zip(given[::2], given[1::2], strict=True) if not _SCHEMA.fullmatch(k)}
         if not self._open:
-            if name not in self._rules.roots:
+            if name not in self._rules.roots and "*" not in self._rules.roots:
                 self._refuse(
                     f"<{name}> is not the first element of {self._rules.what}, which is "
                     f"{' or '.join(f'<{root}>' for root in sorted(self._rules.roots))}; give another file"

@@ -59,11 +59,15 @@ def _one(ready: PreparedScenario, seed: int) -> dict[str, str]:
         folder = Path(name)
         (folder / "agents.trips.xml").write_text(_trips(ready), encoding="utf-8")
         words = [sys.executable, str(sumo.home() / "tools" / "assign" / "duaIterate.py")]
-        words += ["-n", str(ready.network.net_file), "-t", "agents.trips.xml", "-+", str(background.resolve())]
+        options = sumo_options.simulation_options(scenario, ready.network, background, seed, "meso")
+        others = [options[options.index("-a") + 1]] if "-a" in options else []
+        files = ",".join(str(Path(file).resolve()) for file in (*others, background))
+        words += ["-n", str(ready.network.net_file), "-t", "agents.trips.xml", "-+", files]
+        words += ["--begin", f"{scenario.demand.begin_s:g}"] if scenario.demand.begin_s else []
         words += ["--end", f"{scenario.end_s:g}", "--aggregation", f"{edge_times.BIN_S:g}", "--last-step", str(STEPS)]
         words += ["--time-to-teleport", f"{scenario.teleport_after_s:g}", "--route-steps", "0"]
         words += ["--disable-summary", "--disable-tripinfos", "--disable-warnings", "--no-gzip"]
-        words += _passed_on(sumo_options.simulation_options(scenario, ready.network, background, seed, "meso"))
+        words += _passed_on(options)
         done = subprocess.run(
             words,
             cwd=folder,
@@ -93,10 +97,10 @@ def _trips(ready: PreparedScenario) -> str:
 
 def _passed_on(options: list[str]) -> list[str]:
     """Return the SUMO options that duaIterate does not set itself, in the form it accepts."""
-    own = {"-n", "-r", "--time-to-teleport", "--no-warnings", "--route-steps"}
+    own = {"-n", "-r", "-a", "--begin", "--time-to-teleport", "--no-warnings", "--route-steps"}
     words, leave = list[str](), False
     for word in options:
-        leave = word in own if word.startswith("-") else leave
+        leave = word in own if sumo_options.is_option(word) else leave
         if not leave:
             words.append(f"sumo{word}" if word.startswith("--") else word)
     return words

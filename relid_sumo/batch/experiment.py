@@ -187,7 +187,7 @@ def _or_fault(faults: list[str], where: str, make: Callable[[], Found]) -> Found
 
 
 def _label(name: str) -> str:
-    return catalogue.plain_name(Path(name)) if osm.is_osm(Path(name)) else Path(name).name
+    return catalogue.plain_name(Path(name)) if is_made(name) else Path(name).name
 
 
 def _source(name: str, folder: Path) -> str:
@@ -195,17 +195,17 @@ def _source(name: str, folder: Path) -> str:
     if name in catalogue.catalogue("scenarios", files.FILE):
         return name
     beside = folder / name
-    return str(beside.resolve()) if beside.exists() or is_osm(name) else name
+    return str(beside.resolve()) if beside.exists() or is_made(name) else name
 
 
-def is_osm(source: str) -> bool:
-    """Return whether a scenario's source is an OSM file, from which a scenario must be made."""
-    return osm.is_osm(Path(source))
+def is_made(source: str) -> bool:
+    """Return whether a scenario must be made from its source: an OSM file, a SUMO network or configuration."""
+    return scenario_make.makes(Path(source))
 
 
 def _scenario(entry: ScenarioEntry, where: str) -> Scenario:
-    """Return the scenario with replaced settings; for an OSM file, a placeholder for the scenario to be made."""
-    if not is_osm(entry.source):
+    """Return the scenario with replaced settings; a placeholder for a scenario that is to be made."""
+    if not is_made(entry.source):
         made = scenario_make.load_scenario(entry.source, bbox=entry.bbox, agents=entry.agents)
         return _importable(files.override(made, entry.changes, where))
     osm.check_file(Path(entry.source))
@@ -252,7 +252,7 @@ def _train(experiment: Experiment, label: str, episodes: int, where: str, folder
 
 def _problem(entry: ScenarioEntry, scenario: Scenario) -> dict[str, Any]:
     """Return the content of a scenario without names and paths; an OSM file is represented by its checksum."""
-    file = Path(entry.source) if is_osm(entry.source) else scenario.folder / scenario.network
+    file = Path(entry.source) if is_made(entry.source) else scenario.folder / scenario.network
     roads = [cache.sha256(file), entry.bbox, entry.agents] if file.is_file() else scenario.network
     content = {"roads": roads, **scenario.model_dump(mode="json", exclude={"name", "network"})}
     own = scenario.folder / (scenario.demand.route_file or "")

@@ -14,7 +14,7 @@ from relid_sumo.learn import run_folder
 from relid_sumo.network import catalogue
 from relid_sumo.runs import layout
 from relid_sumo.scenario import kinds
-from relid_sumo.scenario.files import ANSWERS, FILE, answer_files, note_paths, placed, read_scenario, to_toml
+from relid_sumo.scenario.files import ANSWERS, FILE, OWN_FILES, answer_files, note_paths, placed, read_scenario, to_toml
 from relid_sumo.scenario.settings import Scenario
 
 EXTRACT, RUN, LOG = "extract/", "run/", "log"
@@ -36,11 +36,13 @@ def pack_scenario(folder: Path) -> dict[str, bytes]:
     if EXTRACT + source.name not in files:
         files[source.name] = source.read_bytes()
         scenario = scenario.model_copy(update={"network": source.name})
-    if scenario.demand.route_file is not None:
-        own = scenario.folder / scenario.demand.route_file
-        files[own.name] = own.read_bytes()
-        demand = scenario.demand.model_copy(update={"route_file": own.name})
-        scenario = scenario.model_copy(update={"demand": demand})
+    packed = dict[str, str]()
+    for key in OWN_FILES:
+        if (name := getattr(scenario.demand, key)) is not None:
+            own = scenario.folder / name
+            files[own.name] = own.read_bytes()
+            packed[key] = own.name
+    scenario = scenario.model_copy(update={"demand": scenario.demand.model_copy(update=packed)})
     for answer in answer_files(folder / ANSWERS):
         files[f"{ANSWERS}/{answer.name}"] = answer.read_bytes()
     files[FILE] = to_toml(scenario).encode()
@@ -101,7 +103,7 @@ def _here(content: bytes, folder: Path, scenario: Scenario) -> bytes:
     foreign = folder / f"{FILE}.foreign.part"
     base_files.write(foreign, content)
     here, there = placed(scenario), load_toml(foreign, Scenario)
-    demand = there.demand.model_copy(update={"route_file": here.demand.route_file})
+    demand = there.demand.model_copy(update={key: getattr(here.demand, key) for key in OWN_FILES})
     own = {"network": here.network, "network_options": here.network_options, "demand": demand}
     text = to_toml(there.model_copy(update=own), [run_folder.HEADING])
     foreign.unlink()

@@ -238,7 +238,7 @@ def _scenario(label: str, entry: ScenarioEntry, folder: Path | None) -> Scenario
     """Return a scenario, from its folder in the batch if it is stored there."""
     if folder is not None and (folder / scenario_files.FILE).is_file():
         return scenario_files.read_scenario(folder / scenario_files.FILE)
-    if not experiment.is_osm(entry.source):
+    if not experiment.is_made(entry.source):
         made = make.load_scenario(entry.source, changes=entry.changes)
         scenario_files.check_paths(made, f"sources.{label}")
         return made

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -63,6 +64,22 @@ FleetSize = Annotated[
         metavar="SHARE|COUNT",
         help="Draw the agents from the vehicles of the demand in each traffic seed, instead of the scenario's trips: "
         "a share such as 0.2, or a number from 2.",
+    ),
+]
+Routes = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--routes",
+        metavar="FILE",
+        help="SUMO route or trip file for a .net.xml, or instead of those of a .sumocfg. Repeatable.",
+    ),
+]
+Allow = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--allow",
+        metavar="PATH",
+        help="File or folder outside its own folder that a .sumocfg may name. Repeatable.",
     ),
 ]
 Set = Annotated[

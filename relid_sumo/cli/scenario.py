@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from relid_sumo.cli.console import Bbox, FleetSize, Set, err, out, plain
+from relid_sumo.cli.console import Allow, Bbox, FleetSize, Routes, Set, err, out, plain
 from relid_sumo.cli.console import box as _box
 from relid_sumo.cli.console import say as _say
 
@@ -19,21 +19,34 @@ scenario_app = typer.Typer(
 @scenario_app.command("new", epilog="Example: relid-sumo scenario new mytown --osm mytown.osm --agents 20")
 def scenario_new(
     name: Annotated[str, typer.Argument(help="Name of the new scenario.")],
-    source: Annotated[Path, typer.Option("--osm", metavar="FILE", help="OSM file, or the name of a network.")],
+    source: Annotated[
+        Path | None, typer.Option("--osm", metavar="FILE", help="OSM file, or the name of a network.")
+    ] = None,
+    sumo: Annotated[
+        Path | None, typer.Option("--sumo", metavar="FILE", help="SUMO network (.net.xml) or configuration (.sumocfg).")
+    ] = None,
     bbox: Bbox = None,
+    routes: Routes = None,
+    allow: Allow = None,
     agents: Annotated[int, typer.Option(help="Number of agents.")] = 10,
     fleet: FleetSize = None,
     seed: Annotated[int, typer.Option(help="Seed of the trips.")] = 0,
     folder: Annotated[Path, typer.Option(help="Folder in which the scenario's folder is made.")] = Path("scenarios"),
     changes: Set = None,
 ) -> None:
-    """Write a complete scenario for an OSM file: trips with several good routes, and calibrated traffic."""
+    """Write a complete scenario: trips with several good routes, and traffic that is calibrated or your own."""
+    from relid_sumo.base.errors import InputError
     from relid_sumo.scenario import files, make
+    from relid_sumo.scenario.given.source import Inputs
 
     files.check_new(folder / name)
+    given = source or sumo
+    if given is None or (source is not None and sumo is not None):
+        raise InputError("name one map: --osm FILE, or --sumo FILE for a SUMO network or configuration")
     made = make.new_scenario(
         name,
-        source,
+        given,
+        inputs=Inputs(tuple(routes or ()), tuple(allow or ())),
         bbox=_box(bbox),
         agents=agents,
         seed=seed,

@@ -11,7 +11,18 @@ import typer
 
 from relid_sumo.base import extension
 from relid_sumo.cli import trained
-from relid_sumo.cli.console import EXIT_INTERRUPTED, Bbox, FleetSize, Set, Workers, err, errors, plain
+from relid_sumo.cli.console import (
+    EXIT_INTERRUPTED,
+    Allow,
+    Bbox,
+    FleetSize,
+    Routes,
+    Set,
+    Workers,
+    err,
+    errors,
+    plain,
+)
 from relid_sumo.cli.console import box as _box
 from relid_sumo.learn import presets
 from relid_sumo.learn.algorithms import ALGORITHMS
@@ -19,7 +30,7 @@ from relid_sumo.sed.ask.providers import PROVIDERS
 
 NOT_WITH_RESUME = (
     *("algo", "seed", "episodes", "out_dir", "agents", "bbox", "fleet", "changes", "simulator", "curriculum"),
-    *("llm", "demonstrations", "preset"),
+    *("llm", "demonstrations", "preset", "routes", "allow"),
 )
 
 Fork = Annotated[
@@ -48,7 +59,11 @@ def _resume(folder: Path) -> str:
 def train(
     context: typer.Context,
     scenario: Annotated[
-        str | None, typer.Argument(help="Scenario's name or folder, or an OSM file (.osm, .osm.gz, .osm.xml ...).")
+        str | None,
+        typer.Argument(
+            help="Scenario's name or folder, an OSM file (.osm, .osm.gz, .osm.xml ...), a SUMO network (.net.xml) or a "
+            "SUMO configuration (.sumocfg)."
+        ),
     ] = None,
     algo: Annotated[
         str | None,
@@ -83,9 +98,13 @@ def train(
     ] = None,
     workers: Workers = None,
     fork: Fork = True,
-    agents: Annotated[int | None, typer.Option(help="Number of agents, for an OSM file (default: 10).")] = None,
+    agents: Annotated[
+        int | None, typer.Option(help="Number of agents, for an OSM file or a SUMO file (default: 10).")
+    ] = None,
     bbox: Bbox = None,
     fleet: FleetSize = None,
+    routes: Routes = None,
+    allow: Allow = None,
     llm: Annotated[
         str | None,
         typer.Option(
@@ -116,6 +135,7 @@ def train(
     from relid_sumo.cli import tables
     from relid_sumo.learn import run_folder
     from relid_sumo.learn import settings as learn_settings
+    from relid_sumo.scenario.given.source import Inputs
     from relid_sumo.scenario.make import load_scenario
     from relid_sumo.scenario.prepare import prepare
 
@@ -154,7 +174,10 @@ def train(
         name = Path(str(scenario)).name.split(".")[0]
         folder = out_dir or Path("runs") / f"{name}-{extension.short(plan.algo)}-{seed}"
         run_folder.check_free(folder)
-        loaded = load_scenario(str(scenario), changes=chosen, bbox=_box(bbox), agents=agents, fleet=fleet)
+        inputs = Inputs(tuple(routes or ()), tuple(allow or ()))
+        loaded = load_scenario(
+            str(scenario), changes=chosen, bbox=_box(bbox), agents=agents, fleet=fleet, inputs=inputs
+        )
         evaluation_set = len(loaded.seeds.evaluation)
         if evaluation_seeds is not None and evaluation_seeds > evaluation_set:
             raise InputError(f"--evaluate {evaluation_seeds}: the scenario has {evaluation_set} evaluation seeds")

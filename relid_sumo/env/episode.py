@@ -372,5 +372,5 @@ def _driven(vehicle: _Vehicle) -> list[int]:
 
 def warm_up(bridge: Bridge, scenario: Scenario) -> None:
     """Run only the background traffic, until the end of the warm-up."""
-    for _ in range(round(scenario.start_s / scenario.step_length_s)):
+    for _ in range(round(scenario.demand.warmup_s / scenario.step_length_s)):
         bridge.step()

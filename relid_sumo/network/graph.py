@@ -128,6 +128,8 @@ class RoadGraph:
 
     def strong_component(self) -> NDArray[np.bool_]:
         """Return which edges belong to the largest strongly connected part (by length), shape (E,)."""
+        if not self.n_edges:
+            return np.zeros(0, dtype=bool)
         src, dst = self._arcs
         matrix = csr_array((np.ones(len(src)), (src, dst)), shape=(self.n_edges, self.n_edges))
         count, label = connected_components(matrix, directed=True, connection="strong")

@@ -78,6 +78,11 @@ class Network:
         return str(self.summary["attribution"])
 
     @property
+    def is_given(self) -> bool:
+        """Whether it is a SUMO network that is used as it is."""
+        return bool(self.summary.get("given"))
+
+    @property
     def has_lonlat(self) -> bool:
         """Whether points have a longitude and a latitude: a SUMO network may have no projection."""
         return bool(self.graph.projection[0])
@@ -140,8 +145,8 @@ def match_edge(network: Network, lon: float, lat: float, bearing: float) -> int:
     """
     if not network.has_lonlat:
         raise InputError(
-            f"network '{network.name}' has no projection, so it has no longitudes and latitudes; name the edge instead: "
-            'origin = { edge = "ID" }'
+            f"network '{network.name}' has no projection, so it has no longitudes and latitudes; name the edge "
+            'instead: origin = { edge = "ID" }'
         )
     point = network.xy(np.array([[lon, lat]]))[0]
     start, step, heading, edge = network._segments
@@ -229,10 +234,7 @@ def build(source: Path, settings: NetworkSettings | None = None, *, name: str) -
         with tempfile.TemporaryDirectory(prefix=f".{name}-", dir=folder.parent) as scratch:
             whole = Path(scratch) / "whole"
             whole.mkdir()
-            if given:
-                summary = _use(source, digest, whole)
-            else:
-                summary = _make(source, digest, settings, Path(scratch), whole)
+            summary = _use(source, digest, whole) if given else _make(source, digest, settings, Path(scratch), whole)
             (whole / SUMMARY).write_text(json.dumps(summary, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
             files.put(whole, folder)
 

@@ -10,6 +10,7 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from xml.etree import ElementTree
+from xml.sax.saxutils import quoteattr
 
 import numpy as np
 
@@ -30,6 +31,11 @@ def _words(text: str) -> frozenset[str]:
     return frozenset(text.split())
 
 
+NET_ATTRIBUTES = _words(
+    "version junctionCornerDetail junctionLinkDetail lefthand rectangularLaneCut walkingareas limitTurnSpeed "
+    "checkLaneFoesAll checkLaneFoesRoundabout tlsIgnoreInternalJunctionJam spreadType avoidOverlap "
+    "junctionHigherSpeed internalJunctionsVehicleWidth junctionsMinimalShape junctionsEndpointShape"
+)
 SIGNAL_TYPES = _words("static actuated delay_based NEMA off rail_signal rail_crossing")
 SIGNAL_ATTRIBUTES: dict[str, frozenset[str]] = {
     "tlLogic": _words("id type programID offset"),
@@ -162,9 +168,8 @@ def use(source: Path, target: Path, used: str) -> GivenNet:
         opened = False
         for part in xml_parts.parts(source, RULES, account):
             if not opened:
-                words = "".join(
-                    f" {key}={_quoted(value)}" for key, value in account.root.items() if key in NET_ATTRIBUTES
-                )
+                root = {key: value for key, value in account.root.items() if key in NET_ATTRIBUTES}
+                words = "".join(f" {key}={quoteattr(value)}" for key, value in root.items())
                 out.write(f'<?xml version="1.0" encoding="UTF-8"?>\n<net{words}>\n')
                 opened = True
             from_osm = from_osm or (part.tag == "type" and part.values.get("id", "").startswith("highway."))
@@ -189,17 +194,6 @@ def use(source: Path, target: Path, used: str) -> GivenNet:
             "edges in netedit, or give another network"
         )
     return GivenNet(net.graph.part(keep), net.signals, outcome, dict(account.left_out), from_osm, version)
-
-
-NET_ATTRIBUTES = _words(
-    "version junctionCornerDetail junctionLinkDetail lefthand rectangularLaneCut walkingareas limitTurnSpeed "
-    "checkLaneFoesAll checkLaneFoesRoundabout tlsIgnoreInternalJunctionJam spreadType avoidOverlap "
-    "junctionHigherSpeed internalJunctionsVehicleWidth junctionsMinimalShape junctionsEndpointShape"
-)
-
-
-def _quoted(value: str) -> str:
-    return xml_parts.quoteattr(value)
 
 
 def _closed(text: str) -> list[float]:

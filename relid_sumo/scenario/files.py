@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import textwrap
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
@@ -11,9 +12,10 @@ from typing import Any
 from pydantic import BaseModel
 
 from relid_sumo.base import files, safe_paths, trusted
+from relid_sumo.base.cache import cache_folder
 from relid_sumo.base.errors import InputError
 from relid_sumo.base.toml import changed, load_toml, validate
-from relid_sumo.network import osm
+from relid_sumo.network import osm, sumo_net
 from relid_sumo.network.catalogue import catalogue
 from relid_sumo.scenario import kinds
 from relid_sumo.scenario.settings import Scenario
@@ -21,6 +23,7 @@ from relid_sumo.scenario.settings import Scenario
 FILE = "scenario.toml"
 ANSWERS = "answers"  # folder of recorded answers of a language model, in the scenario's folder
 LONGEST_ANSWER_MIB = 4  # size limit of a recorded answer
+OWN_FILES = ("route_file", "additional_file")  # of a scenario's demand
 RECALIBRATE = {"level", "profile", "fringe_factor", "min_distance_m", "max_running"}
 
 
@@ -62,9 +65,11 @@ def check_paths(scenario: Scenario, source: str, named_now: Collection[str] = ()
     for what, part in (("observation", scenario.observation), ("reward", scenario.reward)):
         if f"{what}.kind" not in named_now:
             trusted.check_code({"kind": part.kind}, f"{source}: {what}")
-    own, roads = scenario.demand.route_file, scenario.network
-    if own is not None and "demand.route_file" not in named_now:
-        trusted.allowed(scenario.folder, own, f"{source}: demand.route_file", "--set demand.route_file=FILE")
+    roads = scenario.network
+    for key in OWN_FILES:
+        own = getattr(scenario.demand, key)
+        if own is not None and f"demand.{key}" not in named_now:
+            trusted.allowed(scenario.folder, own, f"{source}: demand.{key}", f"--set demand.{key}=FILE")
     file = own_roads(scenario)
     if "network" not in named_now and file is not None and not _in_catalogue(file):
         trusted.allowed(scenario.folder, roads, f"{source}: network", "relid-sumo network build FILE")
@@ -78,10 +83,10 @@ def _in_catalogue(file: Path) -> bool:
 
 
 def own_roads(scenario: Scenario) -> Path | None:
-    """Return the OSM file that a scenario names; None where it names a network."""
+    """Return the OSM file or SUMO network that a scenario names; None where it names a network of the catalogue."""
     name = scenario.network
     file = scenario.folder / name
-    is_file = name.lower().endswith(osm.ENDINGS) or not safe_paths.PLAIN.fullmatch(name)
+    is_file = name.lower().endswith((*osm.ENDINGS, *sumo_net.ENDINGS)) or not safe_paths.PLAIN.fullmatch(name)
     return file if is_file or file.is_symlink() or file.is_file() else None
 
 
@@ -112,18 +117,17 @@ def placed(scenario: Scenario) -> Scenario:
     roads = scenario.folder / scenario.network
     if roads.is_file():
         scenario = scenario.model_copy(update={"network": str(roads.resolve())})
-    if scenario.demand.route_file is not None:
-        own = scenario.demand.model_copy(
-            update={"route_file": str((scenario.folder / scenario.demand.route_file).resolve())}
-        )
-        scenario = scenario.model_copy(update={"demand": own})
+    own = {key: file for key in OWN_FILES if (file := getattr(scenario.demand, key)) is not None}
+    if own:
+        paths = {key: str((scenario.folder / file).resolve()) for key, file in own.items()}
+        scenario = scenario.model_copy(update={"demand": scenario.demand.model_copy(update=paths)})
     note_paths(scenario)
     return scenario
 
 
 def note_paths(scenario: Scenario) -> None:
     """Note the paths of a scenario before it is written: its user has named these files."""
-    for path in (scenario.network, scenario.demand.route_file):
+    for path in (scenario.network, *(getattr(scenario.demand, key) for key in OWN_FILES)):
         if path is not None and Path(path).is_absolute():
             trusted.note(path)
     for part in (scenario.observation, scenario.reward):
@@ -223,7 +227,9 @@ def _table(model: BaseModel, place: tuple[str, ...]) -> Iterator[str]:
 
 def _literal(value: object) -> str:
     if isinstance(value, BaseModel):
-        return "{ " + ", ".join(f"{k} = {_literal(v)}" for k, v in value) + " }"
+        return "{ " + ", ".join(f"{k} = {_literal(v)}" for k, v in value if v is not None) + " }"
+    if isinstance(value, dict):
+        return "{ " + ", ".join(f"{json.dumps(k)} = {_literal(v)}" for k, v in value.items()) + " }" if value else "{}"
     if isinstance(value, list | tuple):
         return "[" + ", ".join(_literal(v) for v in value) + "]"
     return json.dumps(value, ensure_ascii=False)
@@ -233,6 +239,19 @@ def check_new(folder: Path) -> None:
     """Raise InputError where a folder already contains a scenario."""
     if (folder / FILE).exists():
         raise InputError(f"{folder / FILE} exists; choose another name, or delete it first")
+
+
+def _with_demand(scenario: Scenario, folder: Path) -> Scenario:
+    """Copy a demand that was made in the cache into the scenario's folder, so that the cache may be deleted."""
+    cached, copied = cache_folder().resolve(), dict[str, str]()
+    for key in OWN_FILES:
+        file = Path(getattr(scenario.demand, key) or "")
+        if file.is_absolute() and file.is_relative_to(cached):
+            name = f"demand.{'rou' if key == 'route_file' else 'add'}.xml"
+            with files.whole(folder / name) as part:
+                shutil.copyfile(file, part)
+            copied[key] = name
+    return scenario.model_copy(update={"demand": scenario.demand.model_copy(update=copied)}) if copied else scenario
 
 
 def write_scenario(scenario: Scenario, folder: Path, heading: Sequence[str] = ()) -> Path:
@@ -251,6 +270,7 @@ def write_scenario(scenario: Scenario, folder: Path, heading: Sequence[str] = ()
         scenario = scenario.model_copy(update={"network": Path(scenario.network).name})
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        scenario = _with_demand(scenario, folder)
         if (scenario.folder / FILE).is_file():
             for answer in answer_files(scenario.folder / ANSWERS):
                 files.write(folder / ANSWERS / answer.name, answer.read_bytes())

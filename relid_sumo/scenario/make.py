@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from relid_sumo.base import safe_paths, trusted
-from relid_sumo.base.errors import InputError, did_you_mean
+from relid_sumo.base.errors import InputError, SimulationError, did_you_mean
 from relid_sumo.base.settings import WEEK_S
 from relid_sumo.base.toml import changed, validate
 from relid_sumo.network import catalogue, network, osm
@@ -16,20 +16,26 @@ from relid_sumo.network.catalogue import NetworkSettings, plain_name
 from relid_sumo.network.network import Network
 from relid_sumo.scenario import prepare, trips
 from relid_sumo.scenario.files import FILE, override, read_scenario, with_fleet
+from relid_sumo.scenario.given import source as source_files
+from relid_sumo.scenario.given.source import Inputs
 from relid_sumo.scenario.settings import Scenario, Trip
 from relid_sumo.scenario.task import make_task
-from relid_sumo.scenario.traffic import calibration, edge_times, meso
+from relid_sumo.scenario.traffic import calibration, edge_times, meso, own_traffic
 from relid_sumo.scenario.traffic.demand import own_demand
 
 log = logging.getLogger(__name__)
 
 AGENTS = 10
+NO_INPUTS = "--routes and --allow are for a SUMO network (.net.xml) or configuration (.sumocfg); leave them out"
 
 
 TRIP_SEEDS = 3  # number of training traffic seeds whose mean travel times decide the trips ...
 
 
 BUSY_S = 600.0  # ... over this time from the agents' time 0
+
+
+ENOUGH_FACTOR = 1.5  # shortest horizon of a given demand, in free-flow times of the longest trip
 
 
 HORIZON_FACTOR, HORIZON_STEP_S, SHORTEST_HORIZON_S = 3.0, 300.0, 900.0
@@ -42,8 +48,11 @@ def load_scenario(
     bbox: tuple[float, float, float, float] | None = None,
     agents: int | None = None,
     fleet: float | None = None,
+    inputs: Inputs = Inputs(),  # noqa: B008 - frozen
 ) -> Scenario:
-    """Return a scenario by its name, by the path of its folder or file, or made on the fly from an OSM file.
+    """Return a scenario by its name, by the path of its folder or file, or made on the fly.
+
+    It is made from an OSM file, a SUMO network (.net.xml) or a SUMO configuration (.sumocfg).
 
     Parameters
     ----------
@@ -52,10 +61,12 @@ def load_scenario(
     bbox
         Crop of an OSM file (west, south, east, north), degrees; only for one made on the fly.
     agents
-        Number of agents, likewise. Default: 10.
+        Number of agents of one made on the fly. Default: 10.
     fleet
         Agents drawn from the demand in each traffic seed, instead of the scenario's trips: a share of the vehicles,
         such as 0.2, or a number of agents from 2.
+    inputs
+        Your own demand for a SUMO network or configuration.
 
     Raises
     ------
@@ -69,16 +80,19 @@ def load_scenario(
     10
     """
     path, names = Path(name_or_path), catalogue.catalogue("scenarios", FILE)
-    is_osm = osm.is_osm(path)
-    if not is_osm and (bbox is not None or agents is not None):
+    is_made = str(name_or_path) not in names and makes(path)
+    if not is_made and (bbox is not None or agents is not None):
         raise InputError(
             "--bbox and --agents are for an OSM file; a scenario already has an area and trips, so leave them out"
         )
+    if not is_made and inputs != Inputs():
+        raise InputError(NO_INPUTS)
+    if is_made:
+        count = AGENTS if agents is None else agents
+        name = plain_name(path)
+        return new_scenario(name, path, bbox=bbox, agents=count, changes=changes, fleet=fleet, inputs=inputs)
     if str(name_or_path) in names:
         path = names[str(name_or_path)]
-    elif is_osm:
-        count = AGENTS if agents is None else agents
-        return new_scenario(plain_name(path), path, bbox=bbox, agents=count, changes=changes, fleet=fleet)
     elif (path / FILE).is_file():
         path = path / FILE
     elif path.is_file() and path.suffix != ".toml":
@@ -86,10 +100,16 @@ def load_scenario(
     elif not path.is_file():
         raise InputError(
             f"there is no scenario '{name_or_path}'{did_you_mean(str(name_or_path), names)}; known are "
-            f"{', '.join(sorted(names)) or 'none'}; a path to an OSM file (.osm, .osm.gz, .osm.bz2 ...) works too"
+            f"{', '.join(sorted(names)) or 'none'}; a path to an OSM file (.osm, .osm.gz, .osm.bz2 ...), a SUMO "
+            "network (.net.xml) or a SUMO configuration (.sumocfg) works too"
         )
     named_now = {change.partition("=")[0].strip() for change in changes}
     return override(with_fleet(read_scenario(path, named_now), fleet), changes)
+
+
+def makes(path: Path) -> bool:
+    """Return whether a scenario can be made on the fly from a file: an OSM file, a SUMO network or configuration."""
+    return osm.is_osm(path) or source_files.is_given(path)
 
 
 def find_network(name_or_path: str) -> Network:
@@ -106,7 +126,7 @@ def find_network(name_or_path: str) -> Network:
     return network.find(name_or_path)
 
 
-def new_scenario(
+def new_scenario(  # noqa: PLR0913 - options of the command
     name: str,
     source: Path,
     *,
@@ -116,11 +136,13 @@ def new_scenario(
     changes: Sequence[str] = (),
     with_meso: bool = False,
     fleet: float | None = None,
+    inputs: Inputs = Inputs(),  # noqa: B008 - frozen
 ) -> Scenario:
-    """Make a complete scenario from an OSM file, or from a network of the catalogue.
+    """Make a complete scenario from an OSM file, a SUMO network or configuration, or a network of the catalogue.
 
-    The background demand is calibrated. Trips are chosen whose fastest route in traffic (mean travel times over some
-    of the training traffic) differs from that at free flow. The horizon is three times the longest free-flow trip.
+    The background demand is that of the configuration, or generated and calibrated. Trips are chosen whose fastest
+    route in traffic (mean travel times over some of the training traffic) differs from that at free flow. The horizon
+    is that of the configuration, or three times the longest free-flow trip.
 
     Parameters
     ----------
@@ -128,6 +150,8 @@ def new_scenario(
         Also calibrate the mesoscopic simulation.
     fleet
         As in `load_scenario`. The horizon is still chosen by `agents` trips.
+    inputs
+        As in `load_scenario`.
 
     Raises
     ------
@@ -143,24 +167,46 @@ def new_scenario(
     options = _options(source, bbox, changes)
     if source.is_file():
         trusted.note(source)
-    roads = prepare.roads(name, source, options)
+    given = source_files.Given(source)
+    if source_files.is_given(source):
+        given = source_files.read(source, inputs, _window(changes))
+        trusted.note(given.net)
+    elif inputs != Inputs():
+        raise InputError(NO_INPUTS)
+    roads = prepare.roads(name, given.net, options)
     log.info(f"choosing {agents} trips")
-    chosen = trips.choose(roads, agents, seed)
+    chosen = trips.choose(roads, agents, seed, prefix=given.prefix)
     draft = Scenario(
         name=name,
-        network=str(source.resolve()) if source.is_file() else str(source),
+        network=str(given.net.resolve()) if given.net.is_file() else str(given.net),
         network_options=options,
         trips=chosen,
-        horizon_s=_horizon(roads, chosen, name),
+        horizon_s=_horizon(roads, chosen, name, given.left_s),
+        **given.settings,
     )
     draft = calibration.calibrated(override(draft, changes), roads)
     own = own_demand(draft)
-    times = edge_times.edge_times(draft, roads, own, draft.seeds.training[:TRIP_SEEDS])
-    chosen = trips.choose(roads, agents, seed, times[: max(1, round(BUSY_S / edge_times.BIN_S))].mean(axis=0))
+    watched = draft if own is None else draft.model_copy(update={"horizon_s": min(BUSY_S, draft.horizon_s)})
+    try:
+        times = edge_times.edge_times(watched, roads, own, draft.seeds.training[:TRIP_SEEDS])
+    except SimulationError as error:
+        if own is None:
+            raise
+        raise InputError(f"{source}: {own_traffic.CANNOT_RUN}: {error}") from None
+    busy = times[: max(1, round(BUSY_S / edge_times.BIN_S))].mean(axis=0)
+    chosen = trips.choose(roads, agents, seed, busy, prefix=given.prefix)
     wanted = any(change.partition("=")[0].strip() == "horizon_s" for change in changes)
-    horizon = draft.horizon_s if wanted else _horizon(roads, chosen, name)
+    horizon = draft.horizon_s if wanted else _horizon(roads, chosen, name, given.left_s)
     made = with_fleet(draft.model_copy(update={"trips": chosen, "horizon_s": horizon}), fleet)
     return meso.calibrated(made, roads, own) if with_meso else made
+
+
+def _window(changes: Sequence[str]) -> dict[str, float]:
+    """Return the times of an own demand that the user sets."""
+    content = changed({}, changes)
+    found = {key: content.get("demand", {}).get(key) for key in ("begin_s", "warmup_s")}
+    found["horizon_s"] = content.get("horizon_s")
+    return {key: float(value) for key, value in found.items() if isinstance(value, int | float)}
 
 
 def _options(source: Path, bbox: tuple[float, float, float, float] | None, changes: Sequence[str]) -> NetworkSettings:
@@ -172,8 +218,20 @@ def _options(source: Path, bbox: tuple[float, float, float, float] | None, chang
     return validate(content, NetworkSettings, "--set network_options")
 
 
-def _horizon(roads: Network, chosen: tuple[Trip, ...], name: str) -> float:
+def _horizon(roads: Network, chosen: tuple[Trip, ...], name: str, given_s: float | None) -> float:
+    """Return the horizon, s: that of a given demand, or by the longest trip.
+
+    A given demand that is too short for the trips gets a longer horizon.
+    """
     draft = Scenario(name=name, network=name, trips=chosen, horizon_s=WEEK_S)
     task = make_task(draft, roads.graph, prepare.ends(draft, roads))
     free = task.depart_s + roads.graph.free_flow_s[task.origin] + task.free_to_go[task.row, task.origin]
-    return max(SHORTEST_HORIZON_S, math.ceil(HORIZON_FACTOR * float(free.max()) / HORIZON_STEP_S) * HORIZON_STEP_S)
+    if given_s is None:
+        return max(SHORTEST_HORIZON_S, math.ceil(HORIZON_FACTOR * float(free.max()) / HORIZON_STEP_S) * HORIZON_STEP_S)
+    needed = math.ceil(ENOUGH_FACTOR * float(free.max()))
+    if needed > given_s:
+        log.warning(
+            f"scenario '{name}': its demand ends {given_s:g} s after the warm-up, too early for the agents' trips; "
+            f"horizon_s is {needed} s"
+        )
+    return max(given_s, float(needed))

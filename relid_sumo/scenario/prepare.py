@@ -14,7 +14,7 @@ from relid_sumo.network.catalogue import NetworkSettings
 from relid_sumo.network.network import Network
 from relid_sumo.scenario import kinds
 from relid_sumo.scenario.files import own_roads
-from relid_sumo.scenario.settings import Scenario, Simulator
+from relid_sumo.scenario.settings import Place, Scenario, Simulator
 from relid_sumo.scenario.task import DailyTasks, Day, RoutingTask, make_task
 from relid_sumo.scenario.traffic import calibration, demand, edge_times, fleet, meso, own_traffic, sumo_options
 
@@ -142,13 +142,17 @@ def ends(scenario: Scenario, roads: Network) -> list[tuple[int, int]]:
     found = []
     for trip in scenario.trips:
         try:
-            origin, destination = (
-                network.match_edge(roads, p.lon, p.lat, p.bearing) for p in (trip.origin, trip.destination)
-            )
+            origin, destination = (_located(roads, place) for place in (trip.origin, trip.destination))
         except InputError as error:
             raise InputError(f"scenario '{scenario.name}', trip '{trip.id}': {error}") from None
         found.append((origin, destination))
     return found
+
+
+def _located(roads: Network, place: Place) -> int:
+    if place.lon is not None and place.lat is not None and place.bearing is not None:
+        return network.match_edge(roads, place.lon, place.lat, place.bearing)
+    return _edge(roads, str(place.edge))
 
 
 def prepare(

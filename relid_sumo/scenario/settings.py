@@ -10,6 +10,8 @@ from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, mod
 from relid_sumo.base.safe_paths import Name
 from relid_sumo.base.settings import MOST_FACTOR, MOST_SEED, WEEK_S, Settings
 from relid_sumo.network.catalogue import NetworkSettings
+from relid_sumo.scenario.given import allowed as sumo_allowed
+from relid_sumo.scenario.given.allowed import SumoValue
 
 ID = r"^[A-Za-z0-9_.-]+$"
 # A factor below 0, a seed below 0 and times out of order have messages of their own, below.
@@ -21,12 +23,29 @@ SEED_COUNTS = {"training": 16, "validation": 5, "evaluation": 20}
 
 
 class Place(Settings):
-    """A point on a road and the direction of travel; valid also after the network is rebuilt."""
+    """A point on a road and the direction of travel, which is valid also after the network is rebuilt; or an edge."""
 
-    lon: Annotated[float, Field(ge=-180, le=180)]
-    lat: Annotated[float, Field(ge=-90, le=90)]
-    bearing: Annotated[float, Field(ge=0, lt=360)]
+    lon: Annotated[float, Field(ge=-180, le=180)] | None = None
+    lat: Annotated[float, Field(ge=-90, le=90)] | None = None
+    bearing: Annotated[float, Field(ge=0, lt=360)] | None = None
     """Degrees clockwise from north."""
+    edge: Annotated[str, Field(min_length=1, max_length=1000)] | None = None
+    """SUMO's name of the edge, instead of a point: for a SUMO network without a projection."""
+
+    @model_validator(mode="after")
+    def _point_or_edge(self) -> Self:
+        point = {"lon": self.lon, "lat": self.lat, "bearing": self.bearing}
+        missing = [key for key, value in point.items() if value is None]
+        if self.edge is None and missing:
+            raise ValueError(f"key '{missing[0]}' is missing; a place is {{ lon, lat, bearing }}, or {{ edge }}")
+        if self.edge is not None and len(missing) < len(point):
+            raise ValueError("a place is { lon, lat, bearing }, or { edge }; give one of them")
+        return self
+
+    @model_serializer(mode="wrap")
+    def _given(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        content: dict[str, Any] = dump(self)
+        return {key: value for key, value in content.items() if value is not None}
 
 
 class Trip(Settings):
@@ -95,6 +114,28 @@ class Demand(Settings):
     route_file: str | None = None
     """Your own demand instead of all this: a SUMO .rou.xml, relative to this file. Traffic seeds then vary SUMO's seed
     only."""
+    additional_file: str | None = None
+    """What your own demand needs besides its routes, in a SUMO additional file: stops, signal programs, rerouters."""
+    begin_s: Annotated[float, Field(ge=0, le=2 * WEEK_S)] = 0.0
+    """Simulation time at which the warm-up begins, s; only with a route_file, whose departures are in this time."""
+    sumo: Annotated[dict[str, SumoValue], Field(max_length=200, default_factory=dict)]
+    """SUMO's options that change traffic, such as "time-to-teleport.highways" = 30; only with a route_file."""
+
+    @model_validator(mode="after")
+    def _own(self) -> Self:
+        given = {"additional_file": self.additional_file, "begin_s": self.begin_s, "sumo": self.sumo}
+        if self.route_file is None and (needless := [name for name, value in given.items() if value]):
+            raise ValueError(f"{', '.join(needless)}: only with a route_file; remove it, or name the route_file")
+        sumo_allowed.check(self.sumo)
+        return self
+
+    @model_serializer(mode="wrap")
+    def _without_unused(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        content: dict[str, Any] = dump(self)
+        for name in ("additional_file", "begin_s", "sumo"):
+            if not content.get(name):
+                content.pop(name, None)
+        return content
 
     @model_validator(mode="after")
     def _profile_in_order(self) -> Self:
@@ -202,7 +243,7 @@ class Scenario(Settings):
 
     name: Name
     network: str
-    """Name of a network (``networks/<name>/network.toml``), or an OSM file, relative to this file."""
+    """Name of a network (``networks/<name>/network.toml``), or an OSM file or SUMO network, relative to this file."""
     network_options: NetworkSettings = NetworkSettings()
     """Options for an OSM file; a named network has its own."""
     horizon_s: Annotated[float, Field(gt=0, le=WEEK_S)] = 1800.0
@@ -272,9 +313,9 @@ class Scenario(Settings):
     @property
     def start_s(self) -> float:
         """Simulation time of the agents' time 0, s."""
-        return self.demand.warmup_s
+        return self.demand.begin_s + self.demand.warmup_s
 
     @property
     def end_s(self) -> float:
         """Simulation time at which an episode is cut off, s."""
-        return self.demand.warmup_s + self.horizon_s
+        return self.start_s + self.horizon_s

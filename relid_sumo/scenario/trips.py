@@ -9,7 +9,7 @@ from relid_sumo.base import seeding
 from relid_sumo.base.arrays import Floats
 from relid_sumo.base.errors import InputError
 from relid_sumo.network.graph import RoadGraph
-from relid_sumo.network.network import Network
+from relid_sumo.network.network import Network, match_edge
 from relid_sumo.scenario.routes import MOST_SHARED, alternatives, shared
 from relid_sumo.scenario.settings import Place, Trip
 
@@ -19,7 +19,9 @@ GAP_S = 8.0  # mean time between two departures
 CANDIDATES = 4000
 
 
-def choose(network: Network, n_agents: int, seed: int = 0, loaded: Floats | None = None) -> tuple[Trip, ...]:
+def choose(
+    network: Network, n_agents: int, seed: int = 0, loaded: Floats | None = None, *, prefix: str = "agent"
+) -> tuple[Trip, ...]:
     """Choose trips that have at least two clearly different routes, 1-4 km apart where the network allows.
 
     Trips are chosen greedily: each shares as much length as possible with the earlier ones, so that agents meet.
@@ -29,6 +31,8 @@ def choose(network: Network, n_agents: int, seed: int = 0, loaded: Floats | None
     loaded
         Mean travel time of each edge in traffic, s, shape (E,). Where given, trips are preferred whose fastest
         route in traffic is clearly different from their fastest route at free flow.
+    prefix
+        Start of the agents' ids.
 
     Raises
     ------
@@ -52,7 +56,7 @@ def choose(network: Network, n_agents: int, seed: int = 0, loaded: Floats | None
     depart = np.sort(np.round(rng.uniform(0.0, GAP_S * n_agents, n_agents)))
     lon_lat = [(_place(network, routes[0][0]), _place(network, routes[0][-1])) for routes in chosen]
     return tuple(
-        Trip(id=f"agent{i}", origin=o, destination=d, depart_s=float(t))
+        Trip(id=f"{prefix}{i}", origin=o, destination=d, depart_s=float(t))
         for i, ((o, d), t) in enumerate(zip(lon_lat, depart, strict=True))
     )
 
@@ -127,6 +131,10 @@ def _that_meet(graph: RoadGraph, pool: list[list[list[int]]], n: int) -> list[li
 
 
 def _place(network: Network, edge: int) -> Place:
+    if not network.has_lonlat:
+        return Place(edge=str(network.graph.edge_ids[edge]))
     x, y, bearing = network.graph.point_along(edge, 0.5)
-    lon, lat = network.lonlat(np.array([[x, y]]))[0]
-    return Place(lon=round(float(lon), 6), lat=round(float(lat), 6), bearing=round(bearing) % 360)
+    lon, lat = (round(float(one), 6) for one in network.lonlat(np.array([[x, y]]))[0])
+    if network.is_given and match_edge(network, lon, lat, round(bearing) % 360) != edge:  # one road above another
+        return Place(edge=str(network.graph.edge_ids[edge]))
+    return Place(lon=lon, lat=lat, bearing=round(bearing) % 360)

@@ -22,6 +22,7 @@ from typing import Any
 from relid_sumo.base import files, redact, safe_paths, trusted
 from relid_sumo.base.errors import InputError
 from relid_sumo.base.files import read
+from relid_sumo.scenario.files import OWN_FILES
 from relid_sumo.sed.ask.provider import Provider, Question
 
 SETTINGS, RESULTS, DEMONSTRATIONS = "settings.json", "results.json", "demonstrations.npz"
@@ -81,7 +82,7 @@ def _unplaced(part: Any) -> Any:  # noqa: ANN401 - JSON
     """Return a part of settings.json without the paths of a scenario's files, which differ between machines."""
     if not isinstance(part, dict):
         return part
-    demand = {name: value for name, value in part.get("demand", {}).items() if name != "route_file"}
+    demand = {name: value for name, value in part.get("demand", {}).items() if name not in OWN_FILES}
     return {**part, "network": None, "demand": demand}
 
 

@@ -173,7 +173,7 @@ class SumoBridge:
         self._now_ms = round(1000 * self._simulation.getTime())
         self._step_ms = round(1000 * self._simulation.getDeltaT())
         self._kinds = {("", False): AGENT_TYPE, ("", True): REROUTING_TYPE}
-        any_edge = next(e for e in self._edge.getIDList() if not e.startswith(":"))
+        any_edge = next(e for e in self._edge.getIDList() if not e.startswith(":") and self._for_cars(e))
         self._simulation.findRoute(any_edge, any_edge, routingMode=SMOOTHED)  # the first request starts smoothing
         # Agents have the rerouting device to read its travel times. Their device never changes a route.
         self._add_type("DEFAULT_VEHTYPE", AGENT_TYPE, rerouting=False)
@@ -193,6 +193,10 @@ class SumoBridge:
             self._add_type(kind, name, rerouting=rerouting)
             self._kinds[kind, rerouting] = name
         return self._kinds[kind, rerouting]
+
+    def _for_cars(self, edge: str) -> bool:
+        allowed = self.api.lane.getAllowed(f"{edge}_{self._edge.getLaneNumber(edge) - 1}")
+        return not allowed or "passenger" in allowed
 
     @_convert_errors
     def _close_edges(self, closed: Sequence[str]) -> None:

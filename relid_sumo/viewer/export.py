@@ -18,10 +18,11 @@ from relid_sumo.env.policies import Policy
 from relid_sumo.env.records import ARRIVED, EpisodeRecord
 from relid_sumo.scenario.prepare import PreparedScenario
 from relid_sumo.scenario.task import RoutingTask
+from relid_sumo.scenario.traffic import sumo_options
 from relid_sumo.scenario.traffic.sumo_options import AGENT_TYPE
 
 ENDING = ".rou.xml"
-SHORT = {"-n": "net-file", "-r": "route-files"}
+SHORT = {"-n": "net-file", "-r": "route-files", "-a": "additional-files"}
 DIGITS = ("--precision", "6")
 
 
@@ -130,7 +131,7 @@ def _configuration(ready: PreparedScenario, options: Sequence[str], file: Path) 
     while left:
         word = left.pop(0)
         name = SHORT.get(word, word.lstrip("-"))
-        value = "true" if not left or left[0].startswith("-") else left.pop(0)
+        value = "true" if not left or sumo_options.is_option(left[0]) else left.pop(0)
         if name == "route-files":
             value = f"{Path(value).resolve()},{file.name}"
         ET.SubElement(root, name, value=value)

@@ -16,6 +16,7 @@ from relid_sumo.base import sumo
 from relid_sumo.base.cache import cached_json
 from relid_sumo.base.errors import InputError
 from relid_sumo.network.network import Network
+from relid_sumo.scenario.given.times import seconds
 from relid_sumo.scenario.settings import Scenario, Simulator
 from relid_sumo.scenario.traffic import own_traffic
 from relid_sumo.scenario.traffic.demand import FORMAT, VEHICLE_TYPE, routes
@@ -152,14 +153,15 @@ def trip_times(
         folder = Path(name)
         loaded, departed, teleports = times(file, scenario.end_s, folder / "loaded")
         vehicles = own_traffic.driven(folder / "loaded") if own else ET.parse(file).getroot().findall("vehicle")
-        inside = [v for v in vehicles if begin <= own_traffic.seconds(v.get("depart", "")) < begin + MEASURE_S]
+        inside = [v for v in vehicles if begin <= seconds(v.get("depart", "")) < begin + MEASURE_S]
         chosen = inside[:: max(1, math.ceil(len(inside) / LIGHT_TRIPS))]
         thin = ET.Element("routes")
         thin.extend(own_traffic.types(file) if own else [ET.fromstring(VEHICLE_TYPE)])
         for i, vehicle in enumerate(chosen):
             if not own:
                 vehicle.set("type", "background")
-            vehicle.set("depart", f"{i * STRETCH * MEASURE_S / len(inside):.2f}")
+            at_s = scenario.demand.begin_s + i * STRETCH * MEASURE_S / len(inside)
+            vehicle.set("depart", f"{at_s:.2f}")
             thin.append(vehicle)
         ET.ElementTree(thin).write(folder / "light.rou.xml")
         # A vehicle of own demand may wait forever for a person or a container.

@@ -67,12 +67,16 @@ def own_file(scenario: Scenario) -> Path | None:
 
 
 def own_demand(scenario: Scenario) -> str | None:
-    """Return the checksum of a scenario's own route file; None where its demand is generated.
+    """Return the checksum of a scenario's own route file and additional file; None where its demand is generated.
 
     `prepare` computes it once; a `PreparedScenario` carries it as `demand`.
     """
     file = own_file(scenario)
-    return None if file is None else route_files.digest(file)
+    if file is None:
+        return None
+    digest = route_files.digest(file)
+    other = scenario.demand.additional_file
+    return digest if other is None else f"{digest} {route_files.digest(scenario.folder / other)}"
 
 
 def _routes(

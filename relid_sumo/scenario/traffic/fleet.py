@@ -20,11 +20,11 @@ from relid_sumo.base import cache, files, seeding
 from relid_sumo.base.errors import InputError, did_you_mean
 from relid_sumo.network.graph import RoadGraph
 from relid_sumo.network.network import Network
+from relid_sumo.scenario.given.times import seconds
 from relid_sumo.scenario.settings import MOST_AGENTS, Fleet, Scenario
 from relid_sumo.scenario.task import Trips
 from relid_sumo.scenario.traffic import flows
 from relid_sumo.scenario.traffic.demand import own_file, routes
-from relid_sumo.scenario.traffic.own_traffic import seconds
 
 FORMAT = 1  # part of the cache key: raise it when the meaning of the cached values changes
 CAR = "passenger"

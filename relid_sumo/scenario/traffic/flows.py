@@ -9,7 +9,7 @@ import xml.etree.ElementTree as ET
 from collections.abc import Iterator
 
 from relid_sumo.base import seeding
-from relid_sumo.scenario.traffic.own_traffic import seconds
+from relid_sumo.scenario.given.times import seconds
 
 OF_FLOWS = ("begin", "end", "number", "period", "vehsPerHour", "perHour", "probability")
 EXPONENTIAL = re.compile(r"exp\((.+)\)")

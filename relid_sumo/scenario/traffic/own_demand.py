@@ -9,15 +9,17 @@ from __future__ import annotations
 
 import gzip
 import re
+import shutil
 import tempfile
 import zlib
+from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import IO, cast
 from xml.parsers import expat
 from xml.sax.saxutils import quoteattr
 
-from relid_sumo.base import cache
+from relid_sumo.base import cache, files
 from relid_sumo.base.errors import InputError, did_you_mean
 from relid_sumo.base.safe_paths import printable
 
@@ -162,6 +164,16 @@ _PLAIN_VALUE = re.compile(r"[\w .,:;#+-]*", re.ASCII)  # of a parameter: no path
 _EMISSIONS = re.compile(r"(HBEFA[234]/|Energy/)?[\w.-]+", re.ASCII)  # PHEMlight's are names of files
 
 
+def parameter_fits(values: Mapping[str, str]) -> bool:
+    """Return whether a parameter of a vehicle, a type or a person is on the list, and its value is no path."""
+    return values.get("key", "") in PARAMETERS and bool(_PLAIN_VALUE.fullmatch(values.get("value", "")))
+
+
+def emissions_fit(name: str) -> bool:
+    """Return whether an emission class is no name of a file; "" is none."""
+    return not name or bool(_EMISSIONS.fullmatch(name))
+
+
 @lru_cache(maxsize=64)
 def _digest(file: Path, *changed: int) -> str:
     del changed  # size and time of the last change: another one is another file
@@ -181,6 +193,14 @@ def digest(file: Path) -> str:
         return _digest(file, about.st_size, about.st_mtime_ns, about.st_ino)
     except OSError as error:
         raise InputError(f"{file}: cannot be read: {error.strerror}") from None
+
+
+def note_clean(file: Path) -> None:
+    """Note that a file in the cache is as `cleaned` writes it, because it was made from the same lists."""
+    target = cache.cache_file("demand", "own", [FORMAT, digest(file)], ".rou.xml")
+    if not target.is_file():
+        with files.whole(target) as part:
+            shutil.copyfile(file, part)
 
 
 def cleaned(file: Path) -> Path:

@@ -12,6 +12,7 @@ from pathlib import Path
 from relid_sumo.base import cache, sumo
 from relid_sumo.base.errors import InputError, SimulationError
 from relid_sumo.network.network import Network
+from relid_sumo.scenario.given.times import seconds
 from relid_sumo.scenario.settings import MOST_AGENTS, Scenario
 from relid_sumo.scenario.traffic.demand import own_file, routes
 from relid_sumo.scenario.traffic.sumo_options import AGENT_TYPE, REROUTING_TYPE, simulation_options
@@ -20,9 +21,9 @@ FORMAT = 1  # part of the cache key: raise it when the meaning of the cached val
 TAKEN_TYPES = frozenset(
     {AGENT_TYPE, REROUTING_TYPE, "DEFAULT_VEHTYPE"}
 )  # types of the agents, and the type that theirs derive from
+CANNOT_RUN = "SUMO cannot run this demand on its network; correct it, or give the routes of this network"
 SHOWN = 5  # ids in a message
-CLOCK = re.compile(r"(?:(\d+):)?(\d+):(\d+):(\d+(?:\.\d+)?)")
-WARNING = re.compile(r"Warning: ((?:Vehicle|Person|Flow|Trip|Transportable|Container|No ).*)")
+WARNING = re.compile(r"Warning: ((?:The edge|Vehicle|Person|Flow|Trip|Transportable|Container|No ).*)")
 
 
 @dataclass(frozen=True)
@@ -79,7 +80,8 @@ def measured(scenario: Scenario, network: Network, checksum: str) -> OwnTraffic:
     if scenario.fleet is not None:
         names = [f"agent{i}" for i in range(MOST_AGENTS)]
     timing = [scenario.end_s, scenario.step_length_s, scenario.teleport_after_s]
-    content = [FORMAT, network.key, checksum, seed, timing, names, sumo.version()]
+    own = scenario.demand.model_dump(mode="json")
+    content = [FORMAT, network.key, checksum, seed, timing, names, own, sumo.version()]
 
     def make() -> dict[str, object]:
         file = routes(scenario, network, seed)
@@ -91,7 +93,7 @@ def measured(scenario: Scenario, network: Network, checksum: str) -> OwnTraffic:
             try:
                 log = sumo.run("sumo", [*options, *arguments])
             except SimulationError as error:
-                raise InputError(f"{own_file(scenario)}: SUMO cannot run this route file: {error}") from None
+                raise InputError(f"{_named(scenario)}: {CANNOT_RUN}: {error}") from None
             root = ET.parse(statistics).getroot()
             vehicles, persons = root.find("vehicles"), root.find("persons")
             count = {} if vehicles is None else vehicles.attrib
@@ -124,7 +126,7 @@ def check(scenario: Scenario, network: Network, checksum: str) -> OwnTraffic:
     InputError
         SUMO cannot run it, or it uses ids or vehicle types of the agents.
     """
-    file = own_file(scenario)
+    file = _named(scenario)
     cleaned = routes(scenario, network, scenario.seeds.training[0])
     types = {one.get("id", "") for one in _elements(cleaned, {"vType", "vTypeDistribution"})} & TAKEN_TYPES
     if types:
@@ -133,12 +135,25 @@ def check(scenario: Scenario, network: Network, checksum: str) -> OwnTraffic:
             "give yours another id"
         )
     found = measured(scenario, network, checksum)
+    if not found.departed and not found.waiting and _elements(cleaned, {"vehicle", "trip"}):
+        raise InputError(
+            f"{file}: none of its vehicles can drive on network '{network.name}'"
+            + (f" ({found.said})" if found.said else "")
+            + "; give the routes of this network, or the network of these routes"
+        )
     if found.clashes:
         raise InputError(
             f"{file}: vehicles have the ids of agents: {_some(found.clashes)}; rename them, or the trips of scenario "
             f"'{scenario.name}'"
         )
     return found
+
+
+def _named(scenario: Scenario) -> str:
+    """Return the name of a scenario's demand for messages: its file, if the user has written it."""
+    file = own_file(scenario)
+    made_here = file is not None and file.resolve().is_relative_to(cache.cache_folder().resolve())
+    return f"demand of scenario '{scenario.name}'" if made_here else str(file)
 
 
 def record(file: Path) -> list[str]:
@@ -165,17 +180,6 @@ def driven(file: Path) -> list[ET.Element]:
 def types(file: Path) -> list[ET.Element]:
     """Return the vehicle types of a route file."""
     return _elements(file, {"vType", "vTypeDistribution"}, whole=True)
-
-
-def seconds(text: str) -> float:
-    """Return a time of a route file in s, from seconds or ``(d:)h:m:s``; nan for other words, such as ``triggered``."""
-    if clock := CLOCK.fullmatch(text.strip()):
-        days, hours, minutes, rest = (float(part or 0) for part in clock.groups())
-        return ((days * 24 + hours) * 60 + minutes) * 60 + rest
-    try:
-        return float(text)
-    except ValueError:
-        return math.nan
 
 
 def _elements(file: Path, tags: set[str], *, whole: bool = False) -> list[ET.Element]:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 from relid_sumo.base import seeding
 from relid_sumo.network.network import Network
+from relid_sumo.scenario.given import additional, allowed
 from relid_sumo.scenario.settings import Meso, Scenario, Simulator
 
+JAM = "tls.actuated.jam-threshold"
 AGENT_TYPE, REROUTING_TYPE = "agent", "agent_rerouting"  # vehicle types of the agents
 
 
@@ -28,12 +31,29 @@ def simulation_options(
     return [
         *(meso_options(scenario.meso or Meso()) if simulator == "meso" else ()),
         *("-n", str(network.net_file), "-r", str(route_file), "--seed", str(seed)),
+        *_own_options(scenario),
         *("--step-length", str(scenario.step_length_s), "--time-to-teleport", str(scenario.teleport_after_s)),
-        *("--no-warnings", "--ignore-route-errors", "--tls.actuated.jam-threshold", "30"),
+        *("--no-warnings", "--ignore-route-errors"),
+        *(() if JAM in scenario.demand.sumo else (f"--{JAM}", "30")),
         # Load all vehicles first: a request for a route draws from the same random numbers as the drivers of vehicles
         # that are loaded after it, and traffic must not depend on such requests.
         *("--route-steps", "0", "--xml-validation", "never"),
     ]
+
+
+def _own_options(scenario: Scenario) -> Iterator[str]:
+    """Yield the options of a scenario's own demand."""
+    demand = scenario.demand
+    if (file := additional.of_scenario(scenario.folder, demand.additional_file)) is not None:
+        yield from ("-a", str(file))
+    if demand.begin_s:
+        yield from ("--begin", f"{demand.begin_s:.12g}")
+    yield from allowed.as_words(demand.sumo)
+
+
+def is_option(word: str) -> bool:
+    """Return whether a word of a command line is an option, and not a value such as -1."""
+    return word.startswith("-") and not word[1:2].isdigit()
 
 
 def meso_options(meso: Meso) -> list[str]:

@@ -25,8 +25,8 @@ from numpy.typing import NDArray
 
 from relid_sumo.base.arrays import Bools, Float32s, Floats
 from relid_sumo.env.records import EpisodeRecord
+from relid_sumo.scenario.given.times import seconds as time_of
 from relid_sumo.scenario.task import RoutingTask
-from relid_sumo.scenario.traffic import own_traffic
 from relid_sumo.sed.programs.plans import Routes
 
 # (agent, observation, mask) to action probabilities, shape (m_out,)
@@ -188,7 +188,7 @@ def without_one_vehicle(options: Sequence[str], folder: Path, start_s: float) ->
     tree = ET.parse(source)
     root = tree.getroot()
     vehicles = [one for one in root if one.tag in ("vehicle", "trip")]
-    later = [v for v in vehicles if own_traffic.seconds(v.get("depart", "")) >= start_s]
+    later = [v for v in vehicles if time_of(v.get("depart", "")) >= start_s]
     if not later:
         return tuple(options)
     root.remove(later[0])

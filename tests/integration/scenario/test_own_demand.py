@@ -149,7 +149,7 @@ def test_what_cannot_be_run_is_said_when_it_is_loaded(
     ],
 )
 def test_times_of_route_files(text: str, seconds: float | None) -> None:
-    assert own_traffic.seconds(text) == (
+    assert seconds(text) == (
         pytest.approx(seconds) if seconds is not None else pytest.approx(float("nan"), nan_ok=True)
     )
 

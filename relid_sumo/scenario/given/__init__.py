@@ -1,0 +1,1 @@
+"""SUMO scenarios and demand of others as they are: configurations, route files, matrices, counts."""

@@ -60,8 +60,8 @@ def _one(ready: PreparedScenario, seed: int) -> dict[str, str]:
         (folder / "agents.trips.xml").write_text(_trips(ready), encoding="utf-8")
         words = [sys.executable, str(sumo.home() / "tools" / "assign" / "duaIterate.py")]
         options = sumo_options.simulation_options(scenario, ready.network, background, seed, "meso")
-        others = [options[options.index("-a") + 1]] if "-a" in options else []
-        files = ",".join(str(Path(file).resolve()) for file in (*others, background))
+        others = [Path(options[options.index("-a") + 1])] if "-a" in options else []
+        files = ",".join(str(file.resolve()) for file in (*others, background))
         words += ["-n", str(ready.network.net_file), "-t", "agents.trips.xml", "-+", files]
         words += ["--begin", f"{scenario.demand.begin_s:g}"] if scenario.demand.begin_s else []
         words += ["--end", f"{scenario.end_s:g}", "--aggregation", f"{edge_times.BIN_S:g}", "--last-step", str(STEPS)]

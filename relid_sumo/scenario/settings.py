@@ -118,7 +118,7 @@ class Demand(Settings):
     """What your own demand needs besides its routes, in a SUMO additional file: stops, signal programs, rerouters."""
     begin_s: Annotated[float, Field(ge=0, le=2 * WEEK_S)] = 0.0
     """Simulation time at which the warm-up begins, s; only with a route_file, whose departures are in this time."""
-    sumo: Annotated[dict[str, SumoValue], Field(max_length=200, default_factory=dict)]
+    sumo: Annotated[dict[str, SumoValue], Field(max_length=200)] = Field(default_factory=dict)
     """SUMO's options that change traffic, such as "time-to-teleport.highways" = 30; only with a route_file."""
 
     @model_validator(mode="after")

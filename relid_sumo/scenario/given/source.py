@@ -134,7 +134,7 @@ def _with_demand(source: Path, made: Configuration, window: Mapping[str, float])
         "additional_file": merged.additional,
         "begin_s": begin_s,
         "warmup_s": warmup_s,
-        "sumo": {JAM: -1.0} | made.options,
+        "sumo": {JAM: -1.0, **made.options},
     }
     settings: dict[str, Any] = {
         "demand": {key: value for key, value in demand.items() if value is not None},

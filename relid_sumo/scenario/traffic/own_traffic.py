@@ -135,7 +135,7 @@ def check(scenario: Scenario, network: Network, checksum: str) -> OwnTraffic:
             "give yours another id"
         )
     found = measured(scenario, network, checksum)
-    if not found.departed and not found.waiting and _elements(cleaned, {"vehicle", "trip"}):
+    if found.loaded and found.dropped == found.loaded:
         raise InputError(
             f"{file}: none of its vehicles can drive on network '{network.name}'"
             + (f" ({found.said})" if found.said else "")

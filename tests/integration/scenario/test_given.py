@@ -97,7 +97,8 @@ CASES = {
     ),
     "persons that walk": ('<person id="p" depart="10"><walk from="A0B0" to="B0C0"/></person>', "", {}),
     "vehicles out of order": (
-        f'<trip id="late" depart="90" {ENDS}/><trip id="early" depart="20" {ENDS}/><trip id="last" depart="95" {ENDS}/>',
+        f'<trip id="late" depart="90" {ENDS}/><trip id="early" depart="20" {ENDS}/>'
+        f'<trip id="last" depart="95" {ENDS}/>',
         "",
         {},
     ),
@@ -322,11 +323,11 @@ def test_a_broken_network_is_refused_with_the_fix(grid: Path, tmp_path: Path) ->
         network.build(file, name="broken")
 
 
-def test_traffic_that_cannot_drive_on_the_network_is_one_message(grid: Path, tmp_path: Path) -> None:
-    trains = (
-        f'<vType id="train" vClass="rail"/><vehicle id="t" type="train" depart="1"><route edges="{ROUTE}"/></vehicle>'
+def test_traffic_that_cannot_drive_on_the_network_is_one_message(tmp_path: Path) -> None:
+    roads = built(tmp_path, "--grid --grid.number 4 --default.disallow rail")
+    train = (
+        '<vType id="train" vClass="rail"/><vehicle id="t" type="train" depart="1"><route edges="A0B0 B0C0"/></vehicle>'
     )
-    scenario = with_trips(source.read(written(tmp_path, grid, trains), Inputs(), {}))
-    roads = network.build(grid, name="grid")
-    with pytest.raises(InputError, match=r"none of its vehicles can drive on network 'grid' \(.*rail"):
+    scenario = with_trips(source.read(written(tmp_path, tmp_path / "made.net.xml", train), Inputs(), {}))
+    with pytest.raises(InputError, match=r"none of its vehicles can drive on network 'made' \(.*'t'.*not allowed"):
         own_traffic.check(scenario, roads, str(own_demand(scenario)))

@@ -10,6 +10,7 @@ import pytest
 from relid_sumo.base.errors import InputError
 from relid_sumo.env.play import Job, drive
 from relid_sumo.env.policies import Policy
+from relid_sumo.scenario.given import times
 from relid_sumo.scenario.prepare import PreparedScenario, prepare
 from relid_sumo.scenario.settings import Demand, Scenario
 from relid_sumo.scenario.traffic import calibration, own_traffic
@@ -149,7 +150,7 @@ def test_what_cannot_be_run_is_said_when_it_is_loaded(
     ],
 )
 def test_times_of_route_files(text: str, seconds: float | None) -> None:
-    assert seconds(text) == (
+    assert times.seconds(text) == (
         pytest.approx(seconds) if seconds is not None else pytest.approx(float("nan"), nan_ok=True)
     )
 

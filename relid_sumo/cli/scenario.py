@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from relid_sumo.cli import given
 from relid_sumo.cli.console import Allow, Bbox, FleetSize, Routes, Set, err, out, plain
 from relid_sumo.cli.console import box as _box
 from relid_sumo.cli.console import say as _say
@@ -37,16 +38,15 @@ def scenario_new(
     """Write a complete scenario: trips with several good routes, and traffic that is calibrated or your own."""
     from relid_sumo.base.errors import InputError
     from relid_sumo.scenario import files, make
-    from relid_sumo.scenario.given.source import Inputs
 
     files.check_new(folder / name)
-    given = source or sumo
-    if given is None or (source is not None and sumo is not None):
+    file = source or sumo
+    if file is None or (source is not None and sumo is not None):
         raise InputError("name one map: --osm FILE, or --sumo FILE for a SUMO network or configuration")
     made = make.new_scenario(
         name,
-        given,
-        inputs=Inputs(tuple(routes or ()), tuple(allow or ())),
+        file,
+        inputs=given.inputs(routes, allow),
         bbox=_box(bbox),
         agents=agents,
         seed=seed,

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from relid_sumo.base import extension
-from relid_sumo.cli import trained
+from relid_sumo.cli import given, trained
 from relid_sumo.cli.console import (
     EXIT_INTERRUPTED,
     Allow,
@@ -135,15 +135,14 @@ def train(
     from relid_sumo.cli import tables
     from relid_sumo.learn import run_folder
     from relid_sumo.learn import settings as learn_settings
-    from relid_sumo.scenario.given.source import Inputs
     from relid_sumo.scenario.make import load_scenario
     from relid_sumo.scenario.prepare import prepare
 
     if (scenario is None) == (resume is None):
         raise InputError("name a scenario to train, or a run folder to resume: --resume DIR")
-    given = [name for name in NOT_WITH_RESUME if str(context.get_parameter_source(name)).endswith("COMMANDLINE")]
-    if resume is not None and given:
-        raise InputError(f"--resume uses the settings of the saved run; remove: {', '.join(given)}")
+    named = [name for name in NOT_WITH_RESUME if str(context.get_parameter_source(name)).endswith("COMMANDLINE")]
+    if resume is not None and named:
+        raise InputError(f"--resume uses the settings of the saved run; remove: {', '.join(named)}")
     compared = presets.find(preset).evaluation_seeds if evaluation_seeds is None else evaluation_seeds
     if resume is not None:
         settings, saved = run_folder.load(resume)
@@ -174,9 +173,13 @@ def train(
         name = Path(str(scenario)).name.split(".")[0]
         folder = out_dir or Path("runs") / f"{name}-{extension.short(plan.algo)}-{seed}"
         run_folder.check_free(folder)
-        inputs = Inputs(tuple(routes or ()), tuple(allow or ()))
         loaded = load_scenario(
-            str(scenario), changes=chosen, bbox=_box(bbox), agents=agents, fleet=fleet, inputs=inputs
+            str(scenario),
+            changes=chosen,
+            bbox=_box(bbox),
+            agents=agents,
+            fleet=fleet,
+            inputs=given.inputs(routes, allow),
         )
         evaluation_set = len(loaded.seeds.evaluation)
         if evaluation_seeds is not None and evaluation_seeds > evaluation_set:

@@ -247,7 +247,7 @@ def test_options_that_change_traffic_are_taken_over_and_others_reported(
     assert given.settings["demand"]["sumo"] == taken
     assert "outputs are not written: tripinfo-output" in caplog.text
     assert "gui-settings-file" in caplog.text
-    assert "remote-port (nobody else" in caplog.text
+    assert "remote-port (no other program" in caplog.text
     assert "load-state is left out" in caplog.text
     assert "has no option time-to-telport.highways, did you mean" in caplog.text.replace(" (did", ", did")
 

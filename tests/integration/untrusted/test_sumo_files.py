@@ -30,9 +30,8 @@ WRITES = {
 @pytest.fixture(scope="module")
 def grid(tmp_path_factory: pytest.TempPathFactory) -> str:
     file = tmp_path_factory.mktemp("grid") / "grid.net.xml"
-    sumo.run(
-        "netgenerate", ["--grid", "--grid.number", "3", "--default-junction-type", "traffic_light", "-o", str(file)]
-    )
+    options = "--grid --grid.number 3 --default-junction-type traffic_light --tls.default-type actuated"
+    sumo.run("netgenerate", [*options.split(), "-o", str(file)])
     return file.read_text()
 
 
@@ -85,10 +84,8 @@ def test_a_network_makes_sumo_write_nothing(name: str, grid: str, tmp_path: Path
 
 def test_a_signal_program_makes_sumo_write_nothing(grid: str, tmp_path: Path) -> None:
     attack, new = tmp_path / "my.net.xml", tmp_path / "new.xml"
-    actuated = grid.replace('type="static"', 'type="actuated"')
-    attack.write_text(
-        actuated.replace("<phase", f'<param key="file" value="{new}"/><param key="freq" value="10"/><phase', 1)
-    )
+    output = f'<param key="file" value="{new}"/><param key="freq" value="10"/>'
+    attack.write_text(grid.replace("<phase", f"{output}<phase"))
     run(attack)
     assert new.is_file(), "this is no attack: SUMO wrote nothing"
     new.unlink()

@@ -96,7 +96,7 @@ def train(
         The run folder, which must not exist yet. Default: ``runs/SCENARIO-ALGO-SEED``.
     algo
         The algorithm: ``ippo``, ``mappo``, ``reled``, ``decaying-imitation``, ``bc``, ``bc+ippo``, or the import path
-        of your own. Default: ``reled``.
+        of your own. Default: ``reled``, for a fleet ``ippo``.
     preset
         Settings that are not given: ``quick``, ``standard`` or ``paper`` (`relid_sumo.learn.presets`).
     episodes, seed
@@ -123,16 +123,24 @@ def train(
     """
     stages = parse_curriculum(curriculum) if isinstance(curriculum, str) and curriculum else curriculum
     given = {"algo": algo, "episodes": episodes, "seed": seed, "curriculum": stages, **settings}
-    plain = {name: _plain(value) for name, value in presets.filled(preset, given).items()}
-    plan: TrainSettings = train_settings(plain, source="train")
-    from relid_sumo.learn import run_folder  # torch, once all else fits
-    from relid_sumo.learn import train as training
+    from relid_sumo.learn import run_folder
 
     name = scenario if isinstance(scenario, str | Path) else _loaded(scenario).name
-    default = Path("runs") / f"{Path(name).name.split('.')[0]}-{extension.short(plan.algo)}-{seed}"
-    folder = default if out is None else Path(out)
-    run_folder.check_free(folder)
+
+    def planned(*, of_fleet: bool) -> tuple[TrainSettings, Path]:
+        content = presets.filled(preset, given, fleet=of_fleet)
+        plan = train_settings({key: _plain(value) for key, value in content.items()}, source="train")
+        default = Path("runs") / f"{Path(name).name.split('.')[0]}-{extension.short(plan.algo)}-{seed}"
+        folder = default if out is None else Path(out)
+        run_folder.check_free(folder)
+        return plan, folder
+
+    plan, folder = planned(of_fleet=False)
     loaded = _loaded(scenario, changes)
+    if loaded.fleet is not None:
+        plan, folder = planned(of_fleet=True)
+    from relid_sumo.learn import train as training  # torch, once all else fits
+
     ready = prepare(loaded, simulators=plan.simulators(loaded))
     training.train(ready, folder, plan, workers=workers)
     return folder

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -27,6 +27,9 @@ from relid_sumo.cli.console import box as _box
 from relid_sumo.learn import presets
 from relid_sumo.learn.algorithms import ALGORITHMS
 from relid_sumo.sed.ask.providers import PROVIDERS
+
+if TYPE_CHECKING:
+    from relid_sumo.learn.settings import TrainSettings
 
 NOT_WITH_RESUME = (
     *("algo", "seed", "episodes", "out_dir", "agents", "bbox", "fleet", "changes", "simulator", "curriculum"),
@@ -56,6 +59,22 @@ def _resume(folder: Path) -> str:
     return f"resume with: relid-sumo train --resume {plain(folder)}"
 
 
+def _continue(folder: Path, workers: int | None, *, fork: bool) -> int:
+    """Continue an interrupted run to its end, and return its number of evaluation seeds."""
+    from relid_sumo.cli import tables
+    from relid_sumo.learn import run_folder
+
+    settings, scenario = run_folder.load(folder)
+    from relid_sumo.learn import checkpoint
+    from relid_sumo.learn import train as training
+
+    bar = tables.TrainingBar(err, settings.train.episodes, checkpoint.episodes(folder))
+    watch = training.TrainingWatch(bar.episode, bar.update)
+    with bar.shown(), _report_interrupt(_resume(folder)):
+        training.resume(folder, workers=workers, fork=fork, watch=watch)
+    return len(scenario.seeds.evaluation)
+
+
 def train(
     context: typer.Context,
     scenario: Annotated[
@@ -68,7 +87,8 @@ def train(
     algo: Annotated[
         str | None,
         typer.Option(
-            help=f"Algorithm: {', '.join(ALGORITHMS)}, or your own: {extension.FORM} (default: {presets.RECOMMENDED})."
+            help=f"Algorithm: {', '.join(ALGORITHMS)}, or your own: {extension.FORM} (default: {presets.RECOMMENDED}, "
+            f"for a fleet {presets.OF_FLEET})."
         ),
     ] = None,
     preset: Annotated[
@@ -145,16 +165,7 @@ def train(
         raise InputError(f"--resume uses the settings of the saved run; remove: {', '.join(named)}")
     compared = presets.find(preset).evaluation_seeds if evaluation_seeds is None else evaluation_seeds
     if resume is not None:
-        settings, saved = run_folder.load(resume)
-        from relid_sumo.learn import checkpoint
-        from relid_sumo.learn import train as training
-
-        bar = tables.TrainingBar(err, settings.train.episodes, checkpoint.episodes(resume))
-        watch = training.TrainingWatch(bar.episode, bar.update)
-        folder = resume
-        evaluation_set = len(saved.seeds.evaluation)
-        with bar.shown(), _report_interrupt(_resume(folder)):
-            training.resume(resume, workers=workers, fork=fork, watch=watch)
+        folder, evaluation_set = resume, _continue(resume, workers, fork=fork)
     else:
         chosen = [c for c in changes or [] if not c.startswith("train.")]
         own = [c.removeprefix("train.") for c in changes or [] if c.startswith("train.")]
@@ -169,10 +180,15 @@ def train(
             "llm": llm,
             "demonstrations": None if demonstrations is None else str(demonstrations),
         }
-        plan = learn_settings.train_settings(presets.filled(preset, values), own)
-        name = Path(str(scenario)).name.split(".")[0]
-        folder = out_dir or Path("runs") / f"{name}-{extension.short(plan.algo)}-{seed}"
-        run_folder.check_free(folder)
+
+        def planned(*, of_fleet: bool) -> tuple[TrainSettings, Path]:
+            plan = learn_settings.train_settings(presets.filled(preset, values, fleet=of_fleet), own)
+            name = Path(str(scenario)).name.split(".")[0]
+            folder = out_dir or Path("runs") / f"{name}-{extension.short(plan.algo)}-{seed}"
+            run_folder.check_free(folder)
+            return plan, folder
+
+        plan, folder = planned(of_fleet=fleet is not None)
         loaded = load_scenario(
             str(scenario),
             changes=chosen,
@@ -181,6 +197,8 @@ def train(
             fleet=fleet,
             inputs=given.inputs(routes, allow),
         )
+        if loaded.fleet is not None:
+            plan, folder = planned(of_fleet=True)
         evaluation_set = len(loaded.seeds.evaluation)
         if evaluation_seeds is not None and evaluation_seeds > evaluation_set:
             raise InputError(f"--evaluate {evaluation_seeds}: the scenario has {evaluation_set} evaluation seeds")

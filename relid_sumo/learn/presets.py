@@ -36,7 +36,7 @@ class Preset:
     of_experts: Mapping[str, Any]
 
 
-RECOMMENDED = "reled"
+RECOMMENDED, OF_FLEET = "reled", "ippo"  # a fleet has other trips in each traffic seed, and RELED one expert per agent
 CURRICULUM = (("meso", 0.8), ("micro", 0.2))
 PRESETS: Mapping[str, Preset] = {
     "quick": Preset(
@@ -66,7 +66,7 @@ def listed() -> str:
     return ", ".join(f"{name} ({preset.about})" for name, preset in PRESETS.items())
 
 
-def filled(name: str, given: Mapping[str, Any]) -> dict[str, Any]:
+def filled(name: str, given: Mapping[str, Any], *, fleet: bool = False) -> dict[str, Any]:
     """Return the settings of a training run: a preset's, replaced by those that are given.
 
     Parameters
@@ -75,6 +75,8 @@ def filled(name: str, given: Mapping[str, Any]) -> dict[str, Any]:
         The preset.
     given
         Fields of `TrainSettings`. A value of None counts as not given.
+    fleet
+        Whether the agents are a fleet.
 
     Raises
     ------
@@ -83,7 +85,7 @@ def filled(name: str, given: Mapping[str, Any]) -> dict[str, Any]:
     """
     preset = find(name)
     chosen = {key: value for key, value in given.items() if value is not None}
-    algo = str(chosen.get("algo", RECOMMENDED))
+    algo = str(chosen.get("algo", OF_FLEET if fleet else RECOMMENDED))
     experts = algorithms.find(algo).experts
     content = {
         "algo": algo,

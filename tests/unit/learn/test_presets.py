@@ -21,6 +21,8 @@ def test_a_run_without_options_is_the_recommended_one() -> None:
     settings = train_settings(presets.filled("standard", {"algo": None, "episodes": None, "curriculum": None}))
     assert (settings.algo, settings.episodes, settings.probes, settings.feedback) == ("reled", 64, True, True)
     assert train_settings(presets.filled("quick", {})).episodes < settings.episodes
+    assert presets.filled("standard", {}, fleet=True)["algo"] == "ippo"
+    assert presets.filled("standard", {"algo": "bc"}, fleet=True)["algo"] == "bc"
     assert presets.filled("standard", {"algo": "ippo"})["episodes"] > settings.episodes, (
         "it has no experts to begin with"
     )

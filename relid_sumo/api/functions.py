@@ -21,7 +21,7 @@ from relid_sumo.evaluation import evaluate as evaluation
 from relid_sumo.evaluation import stored
 from relid_sumo.evaluation.evaluate import Evaluation
 from relid_sumo.learn import presets
-from relid_sumo.learn.settings import TrainSettings, parse_curriculum, train_settings
+from relid_sumo.learn.settings import TrainSettings, check_provider, parse_curriculum, train_settings
 from relid_sumo.scenario import prepare as preparing
 from relid_sumo.scenario.files import override
 from relid_sumo.scenario.make import load_scenario
@@ -139,6 +139,7 @@ def train(
     loaded = _loaded(scenario, changes)
     if loaded.fleet is not None:
         plan, folder = planned(of_fleet=True)
+    check_provider(plan, loaded)
     from relid_sumo.learn import train as training  # torch, once all else fits
 
     ready = prepare(loaded, simulators=plan.simulators(loaded))

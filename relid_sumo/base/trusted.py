@@ -8,9 +8,10 @@ has no note and is refused.
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from relid_sumo.base import extension, safe_paths
@@ -33,6 +34,21 @@ def note_code(name: str) -> None:
     if extension.is_path(name):
         for text in _code_notes(name):
             _mark(text)
+
+
+def note_service(service: Mapping[str, object]) -> None:
+    """Note that the user has named a language-model service, by all settings that decide where key and prompts go."""
+    if service:
+        _mark(_service(service))
+
+
+def is_noted_service(service: Mapping[str, object]) -> bool:
+    """Return whether the user has named a service with these settings, all of them together."""
+    return not service or _note(_service(service)).is_file()
+
+
+def _service(service: Mapping[str, object]) -> str:
+    return f"service {json.dumps(service, sort_keys=True)}"
 
 
 def _mark(text: str) -> None:

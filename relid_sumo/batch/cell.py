@@ -20,7 +20,7 @@ from pathlib import Path
 from relid_sumo.base import files
 from relid_sumo.base.errors import InputError, RelidSumoError, SimulationError
 from relid_sumo.base.process import MEMORY_VARIABLE, Child, die_with_parent, result_or_error
-from relid_sumo.base.trusted import note, note_code
+from relid_sumo.base.trusted import note, note_code, note_service
 from relid_sumo.baseline import named as baselines_named
 from relid_sumo.batch.experiment import Cell
 from relid_sumo.env.records import EpisodeRecord
@@ -146,6 +146,8 @@ def run(order: Order, tell: Tell) -> None:
         note(cell.train.demonstrations)  # checked by the batch, perhaps on another machine
     for name in (cell.train.algo, cell.train.llm, *cell.evaluation.baselines):
         note_code(name)
+    if cell.train.llm:
+        note_service(read_scenario(order.scenario / FILE).llm.service)
     if not (folder / run_folder.SETTINGS).is_file():
         shutil.rmtree(folder, ignore_errors=True)  # killed before the run folder was complete
         tell(CellProgress(0, None, "starts"))

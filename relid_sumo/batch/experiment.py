@@ -12,6 +12,12 @@
 
     [algorithms.ippo]
 
+    [algorithms.reled]
+    llm = "openai"                            # asks the service in [llm]
+
+    [llm]
+    model = "NAME"
+
     [algorithms.ippo-slow]                    # another name needs the key algo
     algo = "ippo"
     ippo.learning_rate = 0.003                # any setting of a training run
@@ -22,7 +28,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shlex
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from itertools import product
 from pathlib import Path
 from typing import Annotated, Any, Self, TypeVar
@@ -33,17 +39,21 @@ from relid_sumo.base import cache, extension
 from relid_sumo.base.errors import InputError
 from relid_sumo.base.safe_paths import CellName, Name
 from relid_sumo.base.settings import MOST_COUNT, Seed, Settings
-from relid_sumo.base.toml import read_toml, validate
+from relid_sumo.base.toml import changed, read_toml, validate
 from relid_sumo.baseline import named as baselines_named
 from relid_sumo.baseline.table import BY_DEFAULT
 from relid_sumo.learn import run_folder
-from relid_sumo.learn.settings import TrainSettings, parse_curriculum, train_settings
+from relid_sumo.learn.settings import TrainSettings, check_provider, parse_curriculum, train_settings
 from relid_sumo.network import catalogue, osm
 from relid_sumo.scenario import files, kinds
 from relid_sumo.scenario import make as scenario_make
+from relid_sumo.scenario.llm import LlmSettings
 from relid_sumo.scenario.settings import Place, Scenario, Seeds, Trip
+from relid_sumo.sed.ask import providers
 
 Found = TypeVar("Found")
+ANSWERED = {"model", "base_url", "query", "temperature", "top_p", "seed", "reasoning_effort", "max_tokens"}
+"""Settings of a language-model service that its answers, and so the results of a cell, depend on."""
 
 
 class ScenarioEntry(Settings):
@@ -90,6 +100,8 @@ class Experiment(Settings):
     curriculum: str | None = None
     """Simulators of the training, such as ``meso:0.8,micro:0.2``. An algorithm's own value has priority."""
     evaluation: EvaluationSettings = EvaluationSettings()
+    llm: LlmSettings = LlmSettings()
+    """The language-model service of runs with ``llm = "openai"``. A scenario's own settings have priority."""
 
 
 class Cell(Settings):
@@ -121,24 +133,37 @@ class Plan(Settings):
         return self
 
 
-def read(file: Path) -> Plan:
+def read(file: Path, changes: Sequence[str] = ()) -> Plan:
     """Return the grid in an experiment file.
+
+    Parameters
+    ----------
+    changes
+        Replaced settings of the language-model service, such as ``"llm.model=NAME"``.
 
     Raises
     ------
     InputError
         The file has faults. The message lists all of them, one per line.
     """
-    experiment = validate(_labelled(read_toml(file), file), Experiment, str(file))
+    named_now = {change.partition("=")[0].strip() for change in changes}
+    if other := sorted(key for key in named_now if not key.startswith("llm.")):
+        raise InputError(f"--set {other[0]}: here --set replaces settings of [llm] only; put others into {file}")
+    experiment = validate(changed(_labelled(read_toml(file), file), changes), Experiment, str(file))
     baselines = tuple(extension.located(name, file.parent) for name in experiment.evaluation.baselines)
     evaluation = experiment.evaluation.model_copy(update={"baselines": baselines})
     faults: list[str] = []
     sources, scenarios = {}, {}
     for label, entry in experiment.scenarios.items():
         where = f"{file}: scenarios.{label}"
-        source, changes = _source(entry.source or label, file.parent), _located(entry.settings, file.parent)
-        sources[label] = entry.model_copy(update={"source": source, "settings": changes})
-        scenarios[label] = _or_fault(faults, where, lambda e=sources[label], w=where: _scenario(e, w))  # type: ignore[misc]
+        source, placed = _source(entry.source or label, file.parent), _located(entry.settings, file.parent)
+        asked = _with_service(placed, experiment.llm, named_now)
+        sources[label] = entry.model_copy(update={"source": source, "settings": asked})
+        scenarios[label] = _or_fault(
+            faults,
+            where,
+            lambda e=sources[label], w=where: _scenario(e, w, named_now),  # type: ignore[misc]
+        )
     _or_fault(faults, f"{file}: evaluation", lambda: baselines_named.baselines(",".join(baselines)))
     problems = {label: _problem(sources[label], one) for label, one in scenarios.items() if one is not None}
     cells = []
@@ -151,9 +176,10 @@ def read(file: Path) -> Plan:
             lambda n=name, e=own, w=where: _train(experiment, n, e, w, file.parent),  # type: ignore[misc]
         )
         if scenario is not None and train is not None:
+            _or_fault(faults, where, lambda t=train, s=scenario: check_provider(t, s))  # type: ignore[misc]
             for seed in experiment.seeds:
                 settings = train.model_copy(update={"seed": seed})
-                cells.append(_cell((label, name), sources[label], problems[label], settings, evaluation))
+                cells.append(_cell((label, name), sources[label], problems[label], settings, evaluation, scenario.llm))
         wanted = experiment.evaluation.seeds
         if scenario is not None and wanted is not None and wanted > len(scenario.seeds.evaluation):
             have = len(scenario.seeds.evaluation)
@@ -203,8 +229,23 @@ def is_made(source: str) -> bool:
     return scenario_make.makes(Path(source))
 
 
-def _scenario(entry: ScenarioEntry, where: str) -> Scenario:
+def _with_service(settings: dict[str, Any], llm: LlmSettings, named_now: Collection[str]) -> dict[str, Any]:
+    """Return settings of a scenario with those of the experiment's service that they do not set themselves."""
+    shared = llm.model_dump(mode="json", exclude_defaults=True)
+    own = settings.get("llm", {})
+    if not isinstance(own, dict) or not (shared or own):
+        return settings
+    named = {key.split(".")[1] for key in named_now}
+    return {**settings, "llm": shared | {key: value for key, value in own.items() if key not in named}}
+
+
+def _scenario(entry: ScenarioEntry, where: str, named_now: Collection[str]) -> Scenario:
     """Return the scenario with replaced settings; a placeholder for a scenario that is to be made."""
+    scenario = _read(entry, where)
+    return scenario.model_copy(update={"llm_unnamed": files.unnamed_service(scenario.llm, where, named_now)})
+
+
+def _read(entry: ScenarioEntry, where: str) -> Scenario:
     if not is_made(entry.source):
         made = scenario_make.load_scenario(entry.source, bbox=entry.bbox, agents=entry.agents)
         return _importable(files.override(made, entry.changes, where))
@@ -266,11 +307,15 @@ def _cell(
     problem: dict[str, Any],
     train: TrainSettings,
     evaluation: EvaluationSettings,
+    llm: LlmSettings,
 ) -> Cell:
     content = [problem, train.model_dump(mode="json", exclude=set(train.unread)), evaluation.model_dump(mode="json")]
     code = run_folder.sources(None, train) | baselines_named.sources(evaluation.baselines)
     content += [{"code": code}] if code else []
     content += [{"demonstrations": cache.sha256(Path(train.demonstrations))}] if train.demonstrations else []
+    if train.llm and "llm" not in train.unread and not providers.find(train.llm).repeats:
+        asked = llm.model_dump(mode="json", include=ANSWERED, exclude_defaults=True)
+        content += [{"llm": asked}] if asked else []
     return Cell(
         name=f"{'-'.join(labels)}-{train.seed}",
         scenario=labels[0],

@@ -21,6 +21,7 @@ from relid_sumo.batch.estimate import Speeds
 from relid_sumo.batch.events import Event
 from relid_sumo.batch.experiment import Plan, ScenarioEntry
 from relid_sumo.batch.store import Standing
+from relid_sumo.learn.settings import check_provider
 from relid_sumo.network import catalogue
 from relid_sumo.scenario import files as scenario_files
 from relid_sumo.scenario import make
@@ -87,7 +88,13 @@ class BatchWatch:
 
 
 def batch(
-    file: Path, out: Path, settings: BatchSettings, watch: BatchWatch, *, dry_run: bool = False
+    file: Path,
+    out: Path,
+    settings: BatchSettings,
+    watch: BatchWatch,
+    *,
+    dry_run: bool = False,
+    changes: Sequence[str] = (),
 ) -> list[Standing]:
     """Run the cells of an experiment file that are neither done nor failed, and return the state of each cell.
 
@@ -101,13 +108,15 @@ def batch(
         Receives the grid and the events.
     dry_run
         Only report the grid and its estimated time. Nothing is written except to the cache.
+    changes
+        Replaced settings of the language-model service, such as ``"llm.model=NAME"``.
 
     Raises
     ------
     InputError
         The file has faults, the folder belongs to another batch, or the disk is full.
     """
-    plan = experiment.read(file)
+    plan = experiment.read(file, changes)
     _note(plan, file.parent)
     if dry_run:
         changed = store.check_same(out, plan)
@@ -225,6 +234,9 @@ def _grid(
     for label in dict.fromkeys(standing.cell.scenario for standing in todo):
         folder = None if label in changed else out / store.SCENARIOS / label
         made = _scenario(label, plan.sources[label], folder)
+        for standing in todo:
+            if standing.cell.scenario == label:
+                check_provider(standing.cell.train, made)
         trained_in = [name for s in todo if s.cell.scenario == label for name in s.cell.train.simulators(made)]
         ready = prepare(made, simulators=trained_in)
         known[label] = ready, _speeds(ready, ["micro", *trained_in], folder, keep)
@@ -238,12 +250,14 @@ def _scenario(label: str, entry: ScenarioEntry, folder: Path | None) -> Scenario
     """Return a scenario, from its folder in the batch if it is stored there."""
     if folder is not None and (folder / scenario_files.FILE).is_file():
         return scenario_files.read_scenario(folder / scenario_files.FILE)
-    if not experiment.is_made(entry.source):
+    if experiment.is_made(entry.source):
+        agents, source = entry.agents or make.AGENTS, Path(entry.source)
+        made = make.new_scenario(label, source, bbox=entry.bbox, agents=agents, changes=entry.changes)
+    else:
         made = make.load_scenario(entry.source, changes=entry.changes)
         scenario_files.check_paths(made, f"sources.{label}")
-        return made
-    agents, source = entry.agents or make.AGENTS, Path(entry.source)
-    return make.new_scenario(label, source, bbox=entry.bbox, agents=agents, changes=entry.changes)
+    unnamed = scenario_files.unnamed_service(made.llm, f"sources.{label}")
+    return made.model_copy(update={"llm_unnamed": unnamed})
 
 
 def _speeds(ready: PreparedScenario, simulators: Sequence[Simulator], folder: Path | None, keep: bool) -> Speeds:

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 import typer
 from typer.core import TyperGroup
 
+from relid_sumo.cli import llm as llm_options
 from relid_sumo.cli.console import EXIT_FAILED, EXIT_INTERRUPTED, err, errors, out, plain
 
 
@@ -58,12 +59,19 @@ def batch_run(
     backend: Backend = "local",
     address: Address = None,
     workers: CellWorkers = None,
+    model: llm_options.Model = None,
+    base_url: llm_options.BaseUrl = None,
+    changes: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="llm.KEY=VALUE", help="Replace a setting of [llm] in FILE (repeatable)."),
+    ] = None,
 ) -> None:
     """Run the cells that are neither done nor failed. After Ctrl-C, the same command resumes the batch."""
     from relid_sumo.batch import run
 
     settings = run.BatchSettings(backend, address, workers)
-    _batch(out_dir, dry_run, lambda watch: run.batch(file, out_dir, settings, watch, dry_run=dry_run))
+    _, given = llm_options.split(changes, "batch", model, base_url)
+    _batch(out_dir, dry_run, lambda watch: run.batch(file, out_dir, settings, watch, dry_run=dry_run, changes=given))
 
 
 @batch_app.command("retry", epilog="Example: relid-sumo batch retry b")

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from relid_sumo.base import extension
+from relid_sumo.cli import llm as llm_options
 from relid_sumo.cli.console import EXIT_INTERRUPTED, Bbox, Set, Workers, box, err, errors, out, plain
 from relid_sumo.sed.ask.providers import PROVIDERS
 
@@ -40,8 +41,7 @@ def partition(
     from relid_sumo.sed import partition as parts
     from relid_sumo.sed.run import settings_from
 
-    own = [change.removeprefix("sed.") for change in changes or [] if change.startswith("sed.")]
-    rest = [change for change in changes or [] if not change.startswith("sed.")]
+    own, rest = llm_options.split(changes, "sed")
     loaded = load_scenario(scenario, changes=rest, bbox=box(bbox), agents=agents)
     ready = prepare(loaded)
     found = parts.partition(ready.task, settings_from(own).partition)
@@ -55,7 +55,7 @@ def partition(
 
 @app.command(
     epilog="Examples: relid-sumo sed run orlando --out s | relid-sumo sed run city.osm --llm template --out t | "
-    "relid-sumo sed run town --llm openai --set sed.llm.model=NAME --out u"
+    "relid-sumo sed run town --llm openai --model NAME --set llm.budget_tokens=400000 --out u"
 )
 def run(
     scenario: ScenarioName,
@@ -76,6 +76,8 @@ def run(
     unsafe_sandbox: Annotated[
         bool, typer.Option("--unsafe-sandbox", help="Run a model's programs even if the kernel cannot isolate them.")
     ] = False,
+    model: llm_options.Model = None,
+    base_url: llm_options.BaseUrl = None,
     agents: Agents = None,
     bbox: Bbox = None,
     changes: Set = None,
@@ -88,8 +90,7 @@ def run(
     from relid_sumo.scenario.prepare import prepare
     from relid_sumo.sed import run as running
 
-    own = [change.removeprefix("sed.") for change in changes or [] if change.startswith("sed.")]
-    rest = [change for change in changes or [] if not change.startswith("sed.")]
+    own, rest = llm_options.split(changes, "sed", model, base_url)
     settings = running.settings_from(own, rounds=rounds, samples=samples)
     loaded = load_scenario(scenario, changes=rest, bbox=box(bbox), agents=agents)
     ask = running.Ask(extension.located(llm), mailbox, wait, unsafe_sandbox)

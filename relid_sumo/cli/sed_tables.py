@@ -18,6 +18,8 @@ from relid_sumo.sed.partition import Partition
 from relid_sumo.sed.programs.plain import last_line, plain
 from relid_sumo.sed.programs.sandbox import MOST_TOLD
 
+MOST_SHOWN = 160  # characters of a problem in a table
+
 
 def tables(content: dict[str, Any]) -> Group:
     """Return the tables of `sed show` from the content of results.json."""
@@ -51,7 +53,10 @@ def _rounds(content: dict[str, Any]) -> Table:
         "D_in",
     ):
         table.add_column(name, justify="right")
-    for row in content["rounds"]:
+    rows = content["rounds"]
+    if any(row.get("causes") for row in rows):
+        table.add_column("no valid plan because", justify="left", overflow="fold")
+    for row in rows:
         table.add_row(
             str(row["round"]),
             f"{row['valid']}/{row['programs']}",
@@ -62,6 +67,7 @@ def _rounds(content: dict[str, Any]) -> Table:
             _text(row["f_out_signed"], "+.4f"),
             _text(row["f_out_floor"], ".4f"),
             _text(row["d_in"], ".3f"),
+            *(["\n".join(_cause(count, cause) for count, cause in row["causes"])] if row.get("causes") else []),
         )
     return table
 
@@ -79,7 +85,7 @@ def _programs(content: dict[str, Any]) -> Table:
                 _text(numbers.get("score"), ".3f"),
                 _text(numbers.get("travel_time_s"), ".0f"),
                 _text(numbers.get("f_out"), ".4f"),
-                escape(last_line(plain(one["problem"] or "", MOST_TOLD, end=True))[:80]),
+                escape(_line(one["problem"] or "")),
             )
     return table
 
@@ -102,6 +108,15 @@ def _compared(content: dict[str, Any]) -> Table:
             "" if gain is None else f"{gain[0]:+.0f} [{gain[1]:+.0f}, {gain[2]:+.0f}]",
         )
     return table
+
+
+def _cause(count: int, cause: str) -> str:
+    return escape(f"{count} x {_line(cause)}")
+
+
+def _line(problem: str) -> str:
+    """Return the last line of a problem, which names the cause."""
+    return last_line(plain(problem, MOST_TOLD, end=True))[:MOST_SHOWN]
 
 
 def _text(value: float | None, form: str) -> str:

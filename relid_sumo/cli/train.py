@@ -11,6 +11,7 @@ import typer
 
 from relid_sumo.base import extension
 from relid_sumo.cli import given, trained
+from relid_sumo.cli import llm as llm_options
 from relid_sumo.cli.console import (
     EXIT_INTERRUPTED,
     Allow,
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
 
 NOT_WITH_RESUME = (
     *("algo", "seed", "episodes", "out_dir", "agents", "bbox", "fleet", "changes", "simulator", "curriculum"),
-    *("llm", "demonstrations", "preset", "routes", "allow"),
+    *("llm", "model", "base_url", "demonstrations", "preset", "routes", "allow"),
 )
 
 Fork = Annotated[
@@ -132,6 +133,8 @@ def train(
             f"{', '.join(name for name, known in PROVIDERS.items() if not known.waits)}, or your own: {extension.FORM}."
         ),
     ] = None,
+    model: llm_options.Model = None,
+    base_url: llm_options.BaseUrl = None,
     demonstrations: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Demonstrations from `sed run`, for an expert algorithm.")
     ] = None,
@@ -167,8 +170,7 @@ def train(
     if resume is not None:
         folder, evaluation_set = resume, _continue(resume, workers, fork=fork)
     else:
-        chosen = [c for c in changes or [] if not c.startswith("train.")]
-        own = [c.removeprefix("train.") for c in changes or [] if c.startswith("train.")]
+        own, chosen = llm_options.split(changes, "train", model, base_url)
         if simulator is not None:
             chosen.append(f"simulator={simulator}")
         stages = None if curriculum is None else learn_settings.parse_curriculum(curriculum)
@@ -202,6 +204,7 @@ def train(
         evaluation_set = len(loaded.seeds.evaluation)
         if evaluation_seeds is not None and evaluation_seeds > evaluation_set:
             raise InputError(f"--evaluate {evaluation_seeds}: the scenario has {evaluation_set} evaluation seeds")
+        learn_settings.check_provider(plan, loaded)
         ready = prepare(loaded, simulators=plan.simulators(loaded))
         from relid_sumo.learn import train as training
 

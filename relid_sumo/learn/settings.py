@@ -25,6 +25,7 @@ from relid_sumo.learn.algorithms import Algorithm
 from relid_sumo.learn.algos.settings import HpoSettings, IppoSettings
 from relid_sumo.scenario.settings import Scenario, Simulator
 from relid_sumo.sed.ask import providers
+from relid_sumo.sed.ask.service import check_service
 
 
 def _is_whole(data: dict[str, Any]) -> bool:
@@ -179,6 +180,18 @@ def train_settings(
             raise InputError(f"{source}: options: {settings.algo} has none; they are for an algorithm of your own")
         return settings
     return settings.model_copy(update={"options": _options(settings, source)})
+
+
+def check_provider(settings: TrainSettings, scenario: Scenario) -> None:
+    """Check the service that a run would ask for programs, before the scenario is prepared. Nothing is sent.
+
+    Raises
+    ------
+    InputError
+        The service lacks a setting or a key, or a file names it and the user has not.
+    """
+    if settings.llm and settings.algorithm.experts and not settings.demonstrations:
+        check_service(settings.llm, scenario)
 
 
 def _options(settings: TrainSettings, source: str) -> dict[str, Any]:

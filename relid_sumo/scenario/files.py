@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import textwrap
 from collections.abc import Collection, Iterator, Sequence
@@ -18,6 +19,7 @@ from relid_sumo.base.toml import changed, load_toml, validate
 from relid_sumo.network import osm, sumo_net
 from relid_sumo.network.catalogue import catalogue
 from relid_sumo.scenario import kinds
+from relid_sumo.scenario.llm import ADDRESS, SERVICE, LlmSettings
 from relid_sumo.scenario.settings import Scenario
 
 FILE = "scenario.toml"
@@ -44,7 +46,37 @@ def read_scenario(file: Path, named_now: Collection[str] = ()) -> Scenario:
     scenario = load_toml(file, Scenario).model_copy(update={"folder": file.parent.resolve()})
     scenario = kinds.located(scenario, scenario.folder)
     check_paths(scenario, str(file), named_now)
-    return scenario
+    return scenario.model_copy(update={"llm_unnamed": unnamed_service(scenario.llm, str(file), named_now)})
+
+
+def unnamed_service(llm: LlmSettings, source: str, named_now: Collection[str] = ()) -> str:
+    """Return why the language-model service that a file names may not be asked; "" where it may.
+
+    It may where the user names each setting that decides where the key and the prompts go, has named them all together
+    before, or has the same address in OPENAI_BASE_URL.
+
+    Parameters
+    ----------
+    source
+        The file, for the message.
+    named_now
+        Settings that the user gives, such as ``llm.base_url``.
+    """
+    given = llm.service
+    if trusted.is_noted_service(given):
+        return ""
+    named = {".".join(key.split(".")[:2]).removeprefix("llm.") for key in named_now if key.startswith("llm.")}
+    if llm.base_url is not None and llm.base_url == os.environ.get(ADDRESS, "").strip():
+        named.add("base_url")
+    left = [key for key in SERVICE if key in given and key not in named]
+    if not left:
+        return ""
+    shown = "; ".join(f"llm.{key} = {safe_paths.printable(json.dumps(given[key]))}" for key in left)
+    words = " ".join(f"--set llm.{key}=..." for key in left)
+    return (
+        f"{source}: {shown}: this decides where your key and the prompts go, and you have not named it; read it, and "
+        f"then name it yourself: {words}"
+    )
 
 
 def check_paths(scenario: Scenario, source: str, named_now: Collection[str] = ()) -> None:
@@ -132,6 +164,8 @@ def note_paths(scenario: Scenario) -> None:
             trusted.note(path)
     for part in (scenario.observation, scenario.reward):
         trusted.note_code(part.kind)
+    if not scenario.llm_unnamed:
+        trusted.note_service(scenario.llm.service)
 
 
 def override(scenario: Scenario, changes: Sequence[str], source: str = "--set") -> Scenario:
@@ -148,10 +182,12 @@ def override(scenario: Scenario, changes: Sequence[str], source: str = "--set") 
     if not changes:
         return scenario
     keys = {change.partition("=")[0].strip() for change in changes}
-    content = changed(_without_replaced(scenario.model_dump(mode="json", exclude_none=True), keys), changes)
+    asked = {"llm": scenario.llm.model_dump(mode="json", exclude_defaults=True)}
+    content = changed(_without_replaced(scenario.model_dump(mode="json", exclude_none=True) | asked, keys), changes)
     if keys & {f"demand.{name}" for name in RECALIBRATE} and "demand.rate_vph" not in keys:
         content["demand"].pop("rate_vph", None)
-    return kinds.located(validate(content, Scenario, source).model_copy(update={"folder": scenario.folder}))
+    read = {"folder": scenario.folder, "llm_unnamed": scenario.llm_unnamed}
+    return kinds.located(validate(content, Scenario, source).model_copy(update=read))
 
 
 def _without_replaced(content: dict[str, Any], keys: Collection[str]) -> dict[str, Any]:
@@ -191,7 +227,8 @@ def with_fleet(scenario: Scenario, size: float | None) -> Scenario:
     own = {"share": size} if size <= 1 else {"count": int(size)}
     content = scenario.model_dump(mode="json", exclude_none=True, exclude={"trips", "fleet"})
     made = validate(content | {"fleet": before | own}, Scenario, "--fleet")
-    return made.model_copy(update={"folder": scenario.folder})
+    same = {"folder": scenario.folder, "llm": scenario.llm, "llm_unnamed": scenario.llm_unnamed}
+    return made.model_copy(update=same)
 
 
 def to_toml(scenario: Scenario, heading: Sequence[str] = ()) -> str:
@@ -202,7 +239,9 @@ def to_toml(scenario: Scenario, heading: Sequence[str] = ()) -> str:
 
 def _table(model: BaseModel, place: tuple[str, ...]) -> Iterator[str]:
     tables: list[tuple[str, BaseModel | tuple[BaseModel, ...]]] = []
-    written = model.model_dump()
+    written = set(model.model_dump())
+    if isinstance(model, Scenario) and model.llm != LlmSettings():
+        written.add("llm")
     for name, info in type(model).model_fields.items():
         value = getattr(model, name)
         if name not in written:

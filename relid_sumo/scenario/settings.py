@@ -12,6 +12,7 @@ from relid_sumo.base.settings import MOST_FACTOR, MOST_SEED, WEEK_S, Settings
 from relid_sumo.network.catalogue import NetworkSettings
 from relid_sumo.scenario.given import allowed as sumo_allowed
 from relid_sumo.scenario.given.allowed import SumoValue
+from relid_sumo.scenario.llm import LlmSettings
 
 ID = r"^[A-Za-z0-9_.-]+$"
 # A factor below 0, a seed below 0 and times out of order have messages of their own, below.
@@ -264,6 +265,10 @@ class Scenario(Settings):
     fleet: Fleet | None = None
     """Agents drawn from the demand, instead of `trips`."""
     trips: tuple[Trip, ...] = ()
+    llm: Annotated[LlmSettings, Field(exclude=True)] = LlmSettings()
+    """The language-model service, for --llm openai. It is not part of the routing problem, and so not of its hashes."""
+    llm_unnamed: Annotated[str, Field(exclude=True, alias="__llm_unnamed__")] = ""
+    """Why the service may not be asked: a file names it, and the user has not (not written)."""
     folder: Annotated[Path, Field(exclude=True, alias="__folder__")] = Path()
     """Folder of the file (not written to it)."""
 

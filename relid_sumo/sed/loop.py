@@ -22,6 +22,7 @@ from relid_sumo.sed.partition import Partition, partition
 from relid_sumo.sed.programs import feedback, material
 from relid_sumo.sed.programs.attempt import Attempt, attempt
 from relid_sumo.sed.programs.feedback import Reference
+from relid_sumo.sed.programs.plain import last_line
 from relid_sumo.sed.programs.plans import Routes
 from relid_sumo.sed.programs.sandbox import Isolation
 
@@ -103,7 +104,8 @@ def refine(bench: Bench, folder: Path, provider: Provider, how: Isolation, edge_
         fresh = []
         for (subset, question), answer in zip(asked, answers, strict=True):
             where = (question.place, number, int(question.facts["sample"]))
-            one = attempt(answer, where, known.data(subset), task, subset.agents, settings.sandbox, how)
+            data, sandbox = known.data(subset), settings.sandbox
+            one = attempt(answer.text, where, data, task, subset.agents, sandbox, how, answer.note)
             run_folder.write(
                 folder / run_folder.PROGRAMS / f"{question.place}.py", one.program or _commented(f"none: {one.problem}")
             )
@@ -214,4 +216,6 @@ def _round_line(number: int, fresh: Sequence[tuple[Subset, Attempt]], subsets: S
     valid = sum(one.routes is not None for _, one in fresh)
     scores = [subset.best.numbers.score if subset.best and subset.best.numbers else None for subset in subsets]
     best = ", ".join("none" if score is None else f"{score:.3f}" for score in scores)
-    return f"round {number}: {valid} of {len(fresh)} programs gave a valid plan; best scores: {best}"
+    causes = dict.fromkeys(last_line(one.problem) for _, one in fresh if one.problem is not None)
+    others = f"; others: {'; '.join(causes)}" if causes else ""
+    return f"round {number}: {valid} of {len(fresh)} programs gave a valid plan; best scores: {best}{others}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
@@ -58,7 +59,13 @@ def _round(subsets: Sequence[Subset], number: int) -> dict[str, Any]:
         return None if not values or None in values else float(np.mean(values))
 
     names = ("f_out", "f_out_signed", "f_out_floor", "d_in", "score", "travel_time_s", "mean_return")
-    return {"round": number, **_counted(written), **{name: mean(name) for name in names}}
+    causes = Counter(one.problem for one in written if one.routes is None and one.problem is not None)
+    return {
+        "round": number,
+        **_counted(written),
+        **{name: mean(name) for name in names},
+        "causes": [[count, cause] for cause, count in sorted(causes.items())],
+    }
 
 
 def _subset(subset: Subset, partition: Partition, task: RoutingTask) -> dict[str, Any]:

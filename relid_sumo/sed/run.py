@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, get_args
 
-from relid_sumo.base import cache, extension, trusted
+from relid_sumo.base import cache, trusted
 from relid_sumo.base import files as base_files
 from relid_sumo.base.errors import InputError
 from relid_sumo.base.files import read as read_text
@@ -23,10 +23,10 @@ from relid_sumo.scenario.prepare import PreparedScenario, build_network
 from relid_sumo.scenario.settings import Scenario, Simulator
 from relid_sumo.scenario.traffic import edge_times
 from relid_sumo.sed import demonstrate, results, run_folder, stored
-from relid_sumo.sed.ask import provider as ask_provider
 from relid_sumo.sed.ask import providers
 from relid_sumo.sed.ask.mailbox import write_record
-from relid_sumo.sed.ask.provider import Asking, Question
+from relid_sumo.sed.ask.provider import Answer, Asking, Question
+from relid_sumo.sed.ask.service import check_service
 from relid_sumo.sed.bench import Bench, Present, SedWatch
 from relid_sumo.sed.demonstrations import Demonstrations
 from relid_sumo.sed.loop import Refined, refine
@@ -79,16 +79,13 @@ def check(ask: Ask, settings: SedSettings, scenario: Scenario) -> tuple[str, Iso
     recorded = scenario.folder / ANSWERS
     name = ask.name or ("recorded" if recorded.is_dir() else "template")
     known = providers.find(name)
-    if extension.is_path(name):
-        providers.own(name)
+    check_service(name, scenario)
     if name == "recorded" and not recorded.is_dir():
         raise InputError(
             f"--llm recorded: scenario '{scenario.name}' has no recorded answers ({recorded}); use --llm template"
         )
     if name == "mailbox" and ask.mailbox is None:
         raise InputError("--llm mailbox: name the folder for prompts and answers: --mailbox DIR")
-    if name == "openai":
-        ask_provider.check(settings.llm)
     return name, sandbox.isolation(trusted=not known.is_model, unsafe=ask.unsafe)
 
 
@@ -210,8 +207,9 @@ def looped(bench: Bench, folder: Path, ask: Ask) -> Refined:
     scenario = ready.scenario
     name, how = check(ask, settings, scenario)
     known = {"scenario": placed(scenario).model_dump(mode="json"), "network_key": ready.network.key}
-    run_folder.open_run(folder, name, {**known, "isolation": how, "settings": settings.model_dump(mode="json")})
-    asking = Asking(settings.llm, folder, scenario.folder / ANSWERS, ask.mailbox, ask.wait_s)
+    how_asked = {"settings": settings.model_dump(mode="json"), "llm": scenario.llm.model_dump(mode="json")}
+    run_folder.open_run(folder, name, {**known, "isolation": how, **how_asked})
+    asking = Asking(scenario.llm, folder, scenario.folder / ANSWERS, ask.mailbox, ask.wait_s)
     provider = providers.build(name, asking)
     times = edge_times.edge_times(scenario, ready.network, ready.demand)
     return refine(bench, folder, provider, how, times)
@@ -268,7 +266,8 @@ def record(folder: Path, scenario: Path) -> list[Path]:
             prompt, answer = (folder / part / f"{place}.md" for part in (run_folder.PROMPTS, run_folder.ANSWERS))
             question = Question(place, base_files.read(prompt), {"vehicles": subset["vehicles"]})
             date = datetime.fromtimestamp(answer.stat().st_mtime, UTC).date().isoformat()
-            files.append(write_record(into, question, base_files.read(answer), date))
+            saved = run_folder.read_answer(folder, place)
+            files.append(write_record(into, question, saved or Answer(""), date))
     for old in set(into.glob("*.md")) - set(files):
         old.unlink()
     return files

@@ -4,8 +4,10 @@
 settings.json         scenario, provider and settings
 prompts/PLACE.md      each prompt; PLACE is subset1-round1-sample1
 answers/PLACE.md      each answer, unedited
+answers/PLACE.note    why an answer is empty or may be incomplete, where the service says so
 programs/PLACE.py     the program in each answer
-usage.json            tokens and cost, where a service was asked
+usage.json            requests, tokens and cost, where a service was asked
+stopped.txt           why the run stopped, until it is resumed
 results.json          the results (see `relid_sumo.sed.results`)
 demonstrations.npz    the driven best plans as arrays (see `relid_sumo.sed.demonstrations`)
 ====================  ==============================================================================================
@@ -23,11 +25,14 @@ from relid_sumo.base import files, redact, safe_paths, trusted
 from relid_sumo.base.errors import InputError
 from relid_sumo.base.files import read
 from relid_sumo.scenario.files import OWN_FILES
-from relid_sumo.sed.ask.provider import Provider, Question
+from relid_sumo.sed.ask.provider import Answer, Provider, Question
+from relid_sumo.sed.programs.plain import plain
 
 SETTINGS, RESULTS, DEMONSTRATIONS = "settings.json", "results.json", "demonstrations.npz"
 RESULTS_FORMAT = 2  # 1: until 0.1.0; trips that reached the horizon had no credit for distance
 PROMPTS, ANSWERS, PROGRAMS, LOCK = "prompts", "answers", "programs", "run.lock"
+NOTE, STOPPED = ".note", "stopped.txt"
+MOST_NOTE = 500  # characters
 
 
 @contextlib.contextmanager
@@ -88,26 +93,46 @@ def _unplaced(part: Any) -> Any:  # noqa: ANN401 - JSON
 
 def ask(
     folder: Path, provider: Provider, questions: Sequence[Question], on_answer: Callable[[Question], None]
-) -> list[str]:
+) -> list[Answer]:
     """Return the answers to questions in their order: saved answers of this run, and new ones of the provider.
 
     Each answer is saved at once. A saved answer is used where its prompt is the same.
     """
-    found: dict[str, str] = {}
+    found: dict[str, Answer] = {}
     for question in questions:
-        prompt, answer = folder / PROMPTS / f"{question.place}.md", folder / ANSWERS / f"{question.place}.md"
-        if prompt.is_file() and answer.is_file() and read(prompt) == redact.redact(question.prompt):
-            found[question.place] = redact.redact(read(answer))
+        prompt = folder / PROMPTS / f"{question.place}.md"
+        saved = read_answer(folder, question.place)
+        if prompt.is_file() and saved is not None and read(prompt) == redact.redact(question.prompt):
+            found[question.place] = saved
             on_answer(question)
         else:
-            answer.unlink(missing_ok=True)
+            (folder / ANSWERS / f"{question.place}.md").unlink(missing_ok=True)
             write(prompt, question.prompt)
-    for question, answered in provider.answer([q for q in questions if q.place not in found]):
-        text = redact.redact(answered)
-        write(folder / ANSWERS / f"{question.place}.md", text)
-        found[question.place] = text
-        on_answer(question)
+    (folder / STOPPED).unlink(missing_ok=True)
+    try:
+        for question, answered in provider.answer([q for q in questions if q.place not in found]):
+            answer = answered if isinstance(answered, Answer) else Answer(answered)
+            answer = Answer(redact.redact(answer.text), plain(answer.note, MOST_NOTE))
+            note = folder / ANSWERS / f"{question.place}{NOTE}"
+            if answer.note:
+                write(note, answer.note + "\n")
+            else:
+                note.unlink(missing_ok=True)
+            write(folder / ANSWERS / f"{question.place}.md", answer.text)
+            found[question.place] = answer
+            on_answer(question)
+    except InputError as error:
+        write(folder / STOPPED, f"{error}\n")
+        raise
     return [found[question.place] for question in questions]
+
+
+def read_answer(folder: Path, place: str) -> Answer | None:
+    """Return a saved answer; None where there is none."""
+    file, note = folder / ANSWERS / f"{place}.md", folder / ANSWERS / f"{place}{NOTE}"
+    if not file.is_file():
+        return None
+    return Answer(redact.redact(read(file)), plain(read(note), MOST_NOTE) if note.is_file() else "")
 
 
 def write(file: Path, text: str) -> None:
@@ -132,6 +157,9 @@ def read_json(file: Path) -> dict[str, Any]:
     try:
         content = json.loads(safe_paths.read_text(file))
     except FileNotFoundError:
+        stopped = file.parent / STOPPED
+        if file.name == RESULTS and stopped.is_file():
+            raise InputError(f"{file.parent}: the run is not finished; it stopped: {read(stopped).strip()}") from None
         raise InputError(
             f"{file}: there is no such file; make it with: relid-sumo sed run SCENARIO --out DIR"
         ) from None

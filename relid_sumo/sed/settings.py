@@ -9,7 +9,6 @@ from pydantic import Field
 from relid_sumo.base.settings import Settings
 from relid_sumo.scenario.settings import Simulator
 from relid_sumo.sed.ask.prompt import PromptSettings
-from relid_sumo.sed.ask.provider import LlmSettings
 from relid_sumo.sed.partition import PartitionSettings
 from relid_sumo.sed.programs.sandbox import SandboxSettings
 
@@ -37,7 +36,5 @@ class SedSettings(Settings):
     """How agents are grouped."""
     prompt: PromptSettings = PromptSettings()
     """How prompts are written."""
-    llm: LlmSettings = LlmSettings()
-    """The language model, for --llm openai."""
     sandbox: SandboxSettings = SandboxSettings()
     """Limits of programs."""

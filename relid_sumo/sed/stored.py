@@ -50,6 +50,7 @@ class _Round(_Read):
     f_out_signed: float | None
     f_out_floor: float | None
     d_in: float | None
+    causes: list[tuple[int, str]] = []
 
 
 class _Numbers(_Read):

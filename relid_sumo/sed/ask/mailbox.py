@@ -11,7 +11,7 @@ from relid_sumo.base import files, safe_paths
 from relid_sumo.base.errors import InputError
 from relid_sumo.scenario.files import answer_files
 from relid_sumo.sed import run_folder
-from relid_sumo.sed.ask.provider import SAVED, Asking, Question
+from relid_sumo.sed.ask.provider import SAVED, Answer, Asking, Question
 
 log = logging.getLogger(__name__)
 
@@ -98,26 +98,27 @@ class Recorded:
         self._folder = folder
         self._files = {file.stem: file for file in answer_files(folder)}
 
-    def answer(self, questions: Sequence[Question]) -> Iterator[tuple[Question, str]]:
+    def answer(self, questions: Sequence[Question]) -> Iterator[tuple[Question, Answer]]:
         """Yield the recorded answers; see `Provider`."""
         other = [question.place for question in questions if _name(question) not in self._files]
         for question in questions:
-            yield question, self._text(question)
+            header, text = self._record(question)
+            yield question, Answer(text, header.get("note", ""))
         if other:
             log.info(
                 f"{len(other)} of {len(questions)} recorded answers were given to prompts with other figures: "
                 f"{', '.join(other)}"
             )
 
-    def _text(self, question: Question) -> str:
+    def _record(self, question: Question) -> tuple[dict[str, str], str]:
         file = self._files.get(_name(question))
         if file is not None:
-            return read_record(file)[1]
+            return read_record(file)
         vehicles = " ".join(question.facts["vehicles"])
         for name, other in self._files.items():
             header, text = read_record(other)
             if name.startswith(f"{question.place}-") and header.get("vehicles") == vehicles:
-                return text
+                return header, text
         raise InputError(
             f"{self._folder}: no answer is recorded for {question.place} ({vehicles}); use --llm template, or ask a "
             "model and record its answers: relid-sumo sed record"
@@ -140,16 +141,18 @@ def read_record(file: Path) -> tuple[dict[str, str], str]:
     return {name: value for name, _, value in pairs}, text
 
 
-def write_record(folder: Path, question: Question, text: str, date: str) -> Path:
-    """Save an unedited answer under a header with its place, vehicles, prompt and origin."""
+def write_record(folder: Path, question: Question, answer: Answer, date: str) -> Path:
+    """Save an unedited answer under a header with its place, vehicles, prompt, origin and note."""
     header = {
         "place": question.place,
         "vehicles": " ".join(question.facts["vehicles"]),
         "prompt": question.key,
         "origin": f"a large language model, {date}",
+        **({"note": " ".join(answer.note.split())} if answer.note else {}),
     }
     file = folder / f"{_name(question)}.md"
-    run_folder.write(file, HEADER + "\n".join(f"{name}: {value}" for name, value in header.items()) + HEADER_END + text)
+    lines = "\n".join(f"{name}: {value}" for name, value in header.items())
+    run_folder.write(file, HEADER + lines + HEADER_END + answer.text)
     return file
 
 

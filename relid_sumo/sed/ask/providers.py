@@ -11,7 +11,7 @@ from relid_sumo.base import extension
 from relid_sumo.base.errors import InputError, RelidSumoError, did_you_mean
 
 if TYPE_CHECKING:
-    from relid_sumo.sed.ask.provider import Asking, Provider, Question
+    from relid_sumo.sed.ask.provider import Answer, Asking, Provider, Question
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Known:
 PROVIDERS: Mapping[str, Known] = {
     "recorded": Known("relid_sumo.sed.ask.mailbox:build_recorded", repeats=True),
     "template": Known("relid_sumo.sed.ask.template:build", is_model=False, repeats=True),
-    "openai": Known("relid_sumo.sed.ask.provider:build"),
+    "openai": Known("relid_sumo.sed.ask.service:build"),
     "mailbox": Known("relid_sumo.sed.ask.mailbox:build_mailbox", waits=True),
 }
 
@@ -107,7 +107,7 @@ class _Own:
     def __init__(self, name: str, provider: Provider) -> None:
         self._name, self._provider = name, provider
 
-    def answer(self, questions: Sequence[Question]) -> Iterator[tuple[Question, str]]:
+    def answer(self, questions: Sequence[Question]) -> Iterator[tuple[Question, str | Answer]]:
         """See `Provider`."""
         try:
             yield from self._provider.answer(questions)

@@ -58,6 +58,7 @@ def attempt(
     subset: Sequence[int],
     settings: SandboxSettings,
     how: Isolation,
+    note: str = "",
 ) -> Attempt:
     """Take the program out of an answer, run it, and check its plan.
 
@@ -67,8 +68,10 @@ def attempt(
         Place, round and sample.
     data
         Input of the program.
+    note
+        Why the answer is empty or may be incomplete, as the service reports it.
     """
-    source, problem = program_in(answer)
+    source, problem = program_in(answer, note)
     if source is None:
         return Attempt(*where, problem=problem)
     outcome = sandbox.run(source, data, settings, how)

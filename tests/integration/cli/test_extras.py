@@ -18,7 +18,7 @@ def relid_sumo(missing: str, *arguments: str) -> subprocess.CompletedProcess[str
 
 @pytest.mark.sumo
 def test_openai_is_named_where_it_is_asked(tmp_path: Path) -> None:
-    service = ("--set", "sed.llm.model=m", "--set", "sed.llm.base_url=http://127.0.0.1:1/v1")
+    service = ("--set", "llm.model=m", "--set", "llm.base_url=http://127.0.0.1:1/v1")
     done = relid_sumo("openai", "sed", "run", "town", "--llm", "openai", *service, "--out", str(tmp_path / "s"))
     assert done.returncode == 2
     last = done.stderr.strip().splitlines()[-1]

@@ -162,7 +162,7 @@ def server() -> Iterator[str]:
 
 def test_an_own_provider_writes_programs(run: Path, server: str) -> None:
     words = ["sed", "run", "town", "--llm", "examples/provider.py:Ollama", "--rounds", 1, "--samples", 1]
-    words += ["--set", "sed.llm.model=some-model", "--set", "sed.seeds=1", "--set", "sed.held_out=1"]
+    words += ["--set", "llm.model=some-model", "--set", "sed.seeds=1", "--set", "sed.held_out=1"]
     words += ["--set", "sed.simulator=micro", "--set", "seeds.training=[0]", "--set", "seeds.evaluation=[200]"]
     words += ["--unsafe-sandbox", "--workers", 2]
     relid_sumo(*words, "--out", "sed", cwd=run, OLLAMA_URL=server)

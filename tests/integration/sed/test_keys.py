@@ -218,7 +218,7 @@ def environment(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
 
 
 def words(small: Path, out: Path) -> list[str]:
-    return ["sed", "run", str(small), "--llm", "openai", "--out", str(out), *FEW, "--set", "sed.llm.model=m"]
+    return ["sed", "run", str(small), "--llm", "openai", "--out", str(out), *FEW, "--set", "llm.model=m"]
 
 
 def run(*arguments: str) -> int:
@@ -290,7 +290,7 @@ def test_a_run_that_fails_leaves_no_key(
     key, out = KEYS[name], tmp_path / "s"
     service.reply, said = FAILURES[failure]
     environment(f" {key}\n", service.url)
-    assert run(*words(small, out), "--set", "sed.llm.retries=0", "--debug") == 2
+    assert run(*words(small, out), "--set", "llm.retries=0", "--debug") == 2
     told = "".join(capfd.readouterr())
     assert said in " ".join(told.split())
     assert set(service.keys) == {key}
@@ -306,7 +306,7 @@ def test_a_redirect_takes_neither_key_nor_prompt_elsewhere(
         thread.start()
         service.reply = lambda h, _: h.send(308, "{}", Location=f"{other.url}/chat/completions")
         environment(KEYS["plain"], service.url)
-        assert run(*words(small, tmp_path / "s"), "--set", "sed.llm.retries=0") == 2
+        assert run(*words(small, tmp_path / "s"), "--set", "llm.retries=0") == 2
         other.shutdown()
         thread.join()
     assert set(service.keys) == {KEYS["plain"]}
@@ -337,7 +337,7 @@ def test_a_password_in_the_address_is_left_nowhere(
 ) -> None:
     address = service.url.replace("//", "//me:pass%5Bword%5D12@")
     environment(KEYS["plain"], address)
-    assert run(*words(small, tmp_path / "s"), "--set", f"sed.llm.base_url={address}") == 0
+    assert run(*words(small, tmp_path / "s"), "--set", f"llm.base_url={address}") == 0
     told = "".join(capfd.readouterr())
     assert f"asking m at {service.url}" in told
     settings = json.loads((tmp_path / "s" / "settings.json").read_text())

@@ -13,6 +13,7 @@ from relid_sumo.base.errors import InputError
 from relid_sumo.base.toml import validate
 from relid_sumo.batch.experiment import Experiment
 from relid_sumo.learn.settings import TrainSettings
+from relid_sumo.scenario.llm import LlmSettings
 from relid_sumo.scenario.settings import Demand, Meso, Place, Scenario, Trip
 from relid_sumo.sed.settings import SedSettings
 
@@ -24,12 +25,13 @@ SCENARIO = Scenario(
     meso=Meso(),
     trips=(Trip(id="a", origin=HERE, destination=HERE, depart_s=0),),
 )
-LLM = {"temperature": 1.0, "budget_usd": 1.0, "budget_tokens": 1}
+LLM = LlmSettings(temperature=1.0, top_p=1.0, seed=1, budget_usd=1.0, budget_tokens=1, budget_requests=1)
 ENTRY = {"agents": 1, "episodes": 1}  # a box is checked where the network is built
 CONTENTS: dict[type[BaseModel], dict[str, Any]] = {
     Scenario: SCENARIO.model_dump(mode="json"),
     TrainSettings: TrainSettings().model_dump(mode="json") | {"curriculum": [["micro", 1.0]]},
-    SedSettings: SedSettings().model_dump(mode="json") | {"llm": LLM},
+    SedSettings: SedSettings().model_dump(mode="json"),
+    LlmSettings: LLM.model_dump(mode="json"),
     Experiment: {
         **{"scenarios": {"a": ENTRY}, "algorithms": {"a": {}}, "seeds": [1], "episodes": 1},
         "evaluation": {"seeds": 1},

@@ -6,9 +6,17 @@ import pytest
 
 from relid_sumo.base import redact
 from relid_sumo.base.errors import InputError
-from relid_sumo.sed.ask.key import read_key, service
+from relid_sumo.scenario.llm import LlmSettings
+from relid_sumo.sed.ask.key import Service, read_key
+from relid_sumo.sed.ask.key import service as service_of
 
 KEY = "sk-very-secret-key"
+
+
+def service(base_url: str | None, key_env: str, *, allow_http: bool) -> Service:
+    return service_of(LlmSettings(base_url=base_url, key_env=key_env, allow_http=allow_http))
+
+
 PRIVATE, OTHER = "https://private.example/v1", "https://other.example/v1"
 
 
@@ -110,9 +118,7 @@ def test_a_key_goes_unencrypted_to_this_machine_alone(monkeypatch: pytest.Monkey
     if sent:
         assert service(url, "OPENAI_API_KEY", allow_http=False).key == KEY
         return
-    with pytest.raises(
-        InputError, match=r"sed\.llm\.base_url = http://.*the key in OPENAI_API_KEY would be sent there"
-    ):
+    with pytest.raises(InputError, match=r"llm\.base_url = http://.*the key in OPENAI_API_KEY would be sent there"):
         service(url, "OPENAI_API_KEY", allow_http=False)
     assert service(url, "OPENAI_API_KEY", allow_http=True).key == KEY
     assert service(url, "", allow_http=False).key == ""
@@ -127,7 +133,7 @@ def test_a_key_goes_unencrypted_to_this_machine_alone(monkeypatch: pytest.Monkey
 )
 def test_what_is_no_address_is_told(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
-    with pytest.raises(InputError, match=r"^sed\.llm\.base_url: no address of a service"):
+    with pytest.raises(InputError, match=r"^llm\.base_url: no address of a service"):
         service(url, "OPENAI_API_KEY", allow_http=False)
     if url:
         monkeypatch.setenv("OPENAI_BASE_URL", url)
@@ -138,7 +144,8 @@ def test_what_is_no_address_is_told(monkeypatch: pytest.MonkeyPatch, url: str) -
 def test_a_password_in_an_address_is_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
     url = "https://me:pass%2Fword12@gpu.example/v1?api-key=query-secret"
     found = service(url, "OPENAI_API_KEY", allow_http=False)
-    assert found.url == url
+    assert found.url == "https://me:pass%2Fword12@gpu.example/v1"
+    assert found.query == {"api-key": "query-secret"}
     assert found.shown == "https://gpu.example/v1"
     told = redact.redact(f"{found!r} {url} pass%2Fword12 pass/word12 bWU6cGFzcy93b3JkMTI= api-key=query-secret")
     assert "word12" not in told

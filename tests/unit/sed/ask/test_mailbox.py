@@ -13,7 +13,7 @@ import pytest
 from relid_sumo.base.errors import InputError
 from relid_sumo.sed import run_folder
 from relid_sumo.sed.ask.mailbox import Mailbox, Recorded, read_record, write_record
-from relid_sumo.sed.ask.provider import Question
+from relid_sumo.sed.ask.provider import Answer, Question
 
 
 def question(
@@ -50,7 +50,7 @@ def test_answers_that_are_there_are_taken_and_kept(tmp_path: Path) -> None:
         file.unlink()
     answer_file(box, QUESTIONS[2]).write_text("to write 3")
     answers = run_folder.ask(tmp_path / "run", Mailbox(box, 0.0), QUESTIONS, lambda _: None)
-    assert answers == ["to write 1", "to write 2", "to write 3"]
+    assert [answer.text for answer in answers] == ["to write 1", "to write 2", "to write 3"]
     assert [file.name for file in box.glob("*.prompt.md")] == [f"{QUESTIONS[2].place}-{QUESTIONS[2].key}.prompt.md"]
 
 
@@ -88,8 +88,8 @@ def test_a_mailbox_that_cannot_be_written_is_told(tmp_path: Path) -> None:
 
 def test_a_recorded_answer_comes_back_byte_for_byte(tmp_path: Path) -> None:
     text = "Here:\r\n---\n```python\nx = 'ö'\n```\n\n"
-    file = write_record(tmp_path, question(), text, "2026-01-02")
-    assert list(Recorded(tmp_path).answer([question()])) == [(question(), text)]
+    file = write_record(tmp_path, question(), Answer(text), "2026-01-02")
+    assert list(Recorded(tmp_path).answer([question()])) == [(question(), Answer(text))]
     header, _ = read_record(file)
     assert header == {
         "place": "subset1-round1-sample1",
@@ -102,17 +102,23 @@ def test_a_recorded_answer_comes_back_byte_for_byte(tmp_path: Path) -> None:
 def test_samples_of_one_prompt_have_their_own_answers(tmp_path: Path) -> None:
     both = [question(f"subset1-round1-sample{i}") for i in (1, 2)]
     for i, one in enumerate(both):
-        write_record(tmp_path, one, f"answer {i}", "2026-01-02")
-    assert [text for _, text in Recorded(tmp_path).answer(both)] == ["answer 0", "answer 1"]
+        write_record(tmp_path, one, Answer(f"answer {i}"), "2026-01-02")
+    assert [answer.text for _, answer in Recorded(tmp_path).answer(both)] == ["answer 0", "answer 1"]
+
+
+def test_a_recorded_answer_has_its_note(tmp_path: Path) -> None:
+    answer = Answer("", "the model refused: no (finish reason stop)")
+    write_record(tmp_path, question(), answer, "2026-01-02")
+    assert list(Recorded(tmp_path).answer([question()])) == [(question(), answer)]
 
 
 def test_where_figures_differ_the_answer_of_the_same_place_is_taken_and_told(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO, "relid_sumo")
-    write_record(tmp_path, question(prompt="write, 412 s"), "answer", "2026-01-02")
-    ((_, text),) = Recorded(tmp_path).answer([question(prompt="write, 413 s")])
-    assert text == "answer"
+    write_record(tmp_path, question(prompt="write, 412 s"), Answer("answer"), "2026-01-02")
+    ((_, answer),) = Recorded(tmp_path).answer([question(prompt="write, 413 s")])
+    assert answer.text == "answer"
     assert caplog.messages == [
         "1 of 1 recorded answers were given to prompts with other figures: subset1-round1-sample1"
     ]
@@ -120,7 +126,7 @@ def test_where_figures_differ_the_answer_of_the_same_place_is_taken_and_told(
 
 @pytest.mark.parametrize("other", [question(place="subset1-round2-sample1"), question(prompt="x", vehicles=("a", "c"))])
 def test_an_answer_that_is_not_recorded_is_told(tmp_path: Path, other: Question) -> None:
-    write_record(tmp_path, question(), "answer", "2026-01-02")
+    write_record(tmp_path, question(), Answer("answer"), "2026-01-02")
     with pytest.raises(InputError, match=rf"no answer is recorded for {other.place}.*--llm template.*sed record"):
         list(Recorded(tmp_path).answer([other]))
 

@@ -13,8 +13,11 @@ from typing import Any
 import pytest
 
 from relid_sumo.base.errors import InputError
+from relid_sumo.scenario.llm import LlmSettings
 from relid_sumo.sed import run_folder
-from relid_sumo.sed.ask.provider import USAGE, LlmSettings, OpenAi, Question
+from relid_sumo.sed.ask import service as asking
+from relid_sumo.sed.ask.provider import Question
+from relid_sumo.sed.ask.service import USAGE, OpenAi
 
 KEY = "sk-very-secret-key"
 ANSWER = "```python\ndef plan(network, trips, traffic):\n    return {}\n```\n"
@@ -71,6 +74,7 @@ def completion(text: str | None = ANSWER, *, reason: str = "stop", **more: objec
 @pytest.fixture
 def service(monkeypatch: pytest.MonkeyPatch) -> Iterator[Service]:
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    monkeypatch.setattr(asking, "FIRST_PAUSE_S", 0.001)
     with Service(("127.0.0.1", 0), Handler) as server:
         server.asked = []
         server.reply = lambda request, _: request.send(200, completion())
@@ -91,7 +95,7 @@ def ask(service: Service, tmp_path: Path) -> Callable[..., list[str]]:
             run_folder.open_run(tmp_path / "s", "openai", {"scenario": {}})
         provider = OpenAi(LlmSettings.model_validate(given), tmp_path / "s" / USAGE)
         questions = [Question(f"subset{i}-round1-sample1", prompt) for i in range(count)]
-        return run_folder.ask(tmp_path / "s", provider, questions, lambda _: None)
+        return [answer.text for answer in run_folder.ask(tmp_path / "s", provider, questions, lambda _: None)]
 
     return asked
 
@@ -107,11 +111,13 @@ def test_an_answer_comes_back_and_is_counted(service: Service, ask: Callable[...
     assert body == {
         "model": "m",
         "messages": [{"role": "user", "content": "write"}],
-        "max_completion_tokens": 16_000,
+        "max_tokens": 16_000,
         "temperature": 0.3,
     }
     assert authorization == f"Bearer {KEY}"
-    assert usage(tmp_path) == pytest.approx({"answers": 2, "tokens_in": 2000, "tokens_out": 1000, "usd": 0.012})
+    assert usage(tmp_path) == pytest.approx(
+        {"answers": 2, "requests": 2, "tokens_in": 2000, "tokens_out": 1000, "usd": 0.012}
+    )
 
 
 def test_temperature_is_the_models_own_unless_set(service: Service, ask: Callable[..., list[str]]) -> None:
@@ -122,11 +128,15 @@ def test_temperature_is_the_models_own_unless_set(service: Service, ask: Callabl
 @pytest.mark.parametrize(
     ("status", "content", "told"),
     [
-        (401, {"error": {"message": f"wrong key {KEY}"}}, r"refuses the key in OPENAI_API_KEY \(HTTP 401\)"),
-        (403, {"error": {"message": "no"}}, r"refuses the key in OPENAI_API_KEY \(HTTP 403\)"),
-        (404, {"error": {"message": "no model"}}, r"knows no model 'm' \(HTTP 404\)"),
-        (400, {"error": {"message": f"bad {KEY}"}}, r"failed with HTTP 400: .*bad \*\*\*"),
-        (429, {"error": {"message": "slow down"}}, r"limits the rate.*\(HTTP 429\), after 0 retries"),
+        (
+            401,
+            {"error": {"message": f"wrong key {KEY}"}},
+            r"refuses the key in OPENAI_API_KEY \(HTTP 401: wrong key \*\*\*\)",
+        ),
+        (403, {"error": {"message": "no"}}, r"refuses the key in OPENAI_API_KEY \(HTTP 403: no\)"),
+        (404, {"error": {"message": "no model"}}, r"knows no model 'm' \(HTTP 404: no model\)"),
+        (400, {"error": {"message": f"bad {KEY}"}}, r"failed with HTTP 400: bad \*\*\*"),
+        (429, {"error": {"message": "slow down"}}, r"limits the rate.*\(HTTP 429: slow down\), after 0 retries"),
         (500, b"<html>oops</html>", "failed with HTTP 500"),
         (200, b"<html>hello</html>", "no chat completion"),
         (200, b"", "no chat completion"),
@@ -158,7 +168,7 @@ def test_a_rubbish_page_with_a_content_type_of_its_own(service: Service, ask: Ca
 
 def test_a_service_that_does_not_answer(service: Service, ask: Callable[..., list[str]]) -> None:
     service.reply = lambda *_: time.sleep(2)
-    with pytest.raises(InputError, match=r"gave no answer within 0.3 s \(sed.llm.timeout_s\)"):
+    with pytest.raises(InputError, match=r"gave no answer within 0.3 s \(llm.timeout_s\)"):
         ask(timeout_s=0.3)
 
 

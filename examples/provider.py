@@ -1,7 +1,7 @@
 r"""A language-model provider: asks a server that speaks Ollama's protocol, one prompt at a time.
 
 OLLAMA_URL=http://localhost:11434 relid-sumo sed run town --llm examples/provider.py:Ollama \
-        --set sed.llm.model=qwen2.5-coder --out runs/sed
+        --model qwen2.5-coder --out runs/sed
 """
 
 from __future__ import annotations

@@ -35,11 +35,12 @@ if TYPE_CHECKING:
     from relid_sumo.scenario.make import load_scenario
     from relid_sumo.scenario.prepare import PreparedScenario
     from relid_sumo.scenario.settings import Scenario
-    from relid_sumo.sed.ask.provider import Asking, Question
+    from relid_sumo.sed.ask.provider import Answer, Asking, Question
 
 __version__ = "0.1.0"
 __all__ = [
     "AgentDecisions",
+    "Answer",
     "Asking",
     "Batch",
     "CollectedEpisode",
@@ -81,6 +82,7 @@ __all__ = [
 
 _HOME = {
     "AgentDecisions": "env.decisions",
+    "Answer": "sed.ask.provider",
     "Asking": "sed.ask.provider",
     "Batch": "learn.algos.gae",
     "CollectedEpisode": "env.decisions",

@@ -35,6 +35,7 @@ CHARACTERS_PER_TOKEN = 2.5  # lower bound; the highest cost of a prompt follows 
 MOST_MIB, MOST_PACKED_MIB = 32, 1  # size limits of a response as it comes in: plain, and compressed
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 1.0, 60.0  # before a retry; doubles each time
 AZURE = (".openai.azure.com", ".cognitiveservices.azure.com", ".services.ai.azure.com")
+TRANSPORTS = {"httpcore2", "httpx2", "h11", "socksio"}  # some of their errors reach us as they are
 PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy")
 
 
@@ -256,6 +257,10 @@ class OpenAi:
             return Fault(f"cannot be reached, or broke off: {cause}{hint}", retry=not hint)
         except (openai.OpenAIError, ValueError) as error:
             return Fault(f"sent an answer that is no chat completion: {self._clean(error)}")
+        except Exception as error:
+            if type(error).__module__.partition(".")[0] not in TRANSPORTS:
+                raise
+            return Fault(f"cannot be reached, or broke off: {self._clean(error)}", retry=True)
 
     @property
     def _name(self) -> str:

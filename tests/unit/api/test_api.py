@@ -14,6 +14,7 @@ from relid_sumo.learn.algorithms import ALGORITHMS
 ERRORS = {"InputError", "RelidSumoError", "SimulationError"}
 RECORDS = {
     "AgentDecisions",
+    "Answer",
     "Asking",
     "Batch",
     "CollectedEpisode",

@@ -24,6 +24,7 @@ from relid_sumo.learn import presets
 from relid_sumo.learn.settings import TrainSettings, check_provider, parse_curriculum, train_settings
 from relid_sumo.scenario import prepare as preparing
 from relid_sumo.scenario.files import override
+from relid_sumo.scenario.incidents import added
 from relid_sumo.scenario.make import load_scenario
 from relid_sumo.scenario.prepare import PreparedScenario
 from relid_sumo.scenario.settings import Scenario, Simulator
@@ -43,6 +44,7 @@ def prepare(
     simulators: Sequence[Simulator] = ("micro",),
     changes: Sequence[str] = (),
     closed: Sequence[str] = (),
+    incidents: Sequence[str] = (),
 ) -> PreparedScenario:
     """Prepare a scenario: build its network, and calibrate and measure its traffic.
 
@@ -58,6 +60,9 @@ def prepare(
         Settings to replace, such as ``"demand.level=0.4"``.
     closed
         Edges (SUMO's ids) that no vehicle may use.
+    incidents
+        Incidents in addition to those of the scenario, such as ``"EDGE@600-1200"``; vehicles do not know of them before
+        they see them.
 
     Raises
     ------
@@ -70,7 +75,7 @@ def prepare(
     >>> ready.task.n_agents  # doctest: +SKIP
     10
     """
-    return preparing.prepare(_loaded(scenario, changes), simulators=simulators, closed=closed)
+    return preparing.prepare(added(_loaded(scenario, changes), incidents), simulators=simulators, closed=closed)
 
 
 def train(
@@ -182,6 +187,7 @@ def evaluate(
     sampled: bool = False,
     changes: Sequence[str] = (),
     closed: Sequence[str] = (),
+    incidents: Sequence[str] = (),
     workers: int | None = None,
 ) -> Evaluation:
     """Compare policies on the same trips in the same traffic.
@@ -202,8 +208,8 @@ def evaluate(
         Share of the trained policy's decisions at which every other slot is tried too. Default: 0. Slow.
     sampled
         Draw the trained policy's actions instead of choosing the most probable ones.
-    changes, closed
-        What-if, for a run folder: settings of its scenario to replace, and edges to close.
+    changes, closed, incidents
+        What-if, for a run folder: settings of its scenario to replace, edges to close, and incidents as in `prepare`.
     workers
         Number of simulation processes. It does not change the results. Default: one per core.
 
@@ -220,14 +226,18 @@ def evaluate(
     own: dict[str, Policy] = {}
     compared = baselines() if policies is None else dict(policies)
     if isinstance(what, PreparedScenario):
-        if changes or closed or sampled:
-            raise InputError("evaluate: changes, closed and sampled are for a run folder; give them to prepare()")
+        if changes or closed or incidents or sampled:
+            raise InputError(
+                "evaluate: changes, closed, incidents and sampled are for a run folder; give them to prepare()"
+            )
         ready = what
     else:
         from relid_sumo.evaluation.trained import load_trained  # torch
 
-        ready, own["trained"] = load_trained(Path(what), greedy=not sampled, changes=changes, closed=closed)
-    what_if = [*changes, *(f"closed: {edge}" for edge in closed)]
+        ready, own["trained"] = load_trained(
+            Path(what), greedy=not sampled, changes=changes, closed=closed, incidents=incidents
+        )
+    what_if = evaluation.named_changes(changes, closed, incidents)
     every = {**own, **compared}
     result = evaluation.evaluate(
         ready, every, traffic=traffic, n_seeds=seeds, branches=branches, workers=workers, what_if=what_if

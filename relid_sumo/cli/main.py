@@ -58,9 +58,10 @@ def demo(
             raise typer.Exit(int(code))
 
 
-app.command(epilog="Examples: relid-sumo evaluate runs/o --seeds 3 --json | relid-sumo evaluate runs/o --close EDGE")(
-    trained.evaluate
-)
+app.command(
+    epilog="Examples: relid-sumo evaluate runs/o --seeds 3 --json | relid-sumo evaluate runs/o --close EDGE | "
+    "relid-sumo evaluate runs/o --incident 'EDGE@600-1200' --incident 'EDGE2:0@0-900=20%'"
+)(trained.evaluate)
 app.command(epilog="Examples: relid-sumo verify runs/o | relid-sumo verify runs/o --updates 10 --seeds 3 --json")(
     verify
 )

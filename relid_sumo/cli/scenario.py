@@ -74,6 +74,8 @@ def scenario_check(
     loaded = load_scenario(scenario, changes=changes or [], bbox=_box(bbox), fleet=fleet)
     ready = prepare(loaded)
     out.print(tables.trips_table(ready))
+    for line in tables.incidents_text(ready):
+        out.print(plain(line), highlight=False)
     _say("measuring the background traffic")
     measured = calibration.measure(ready.scenario, ready.network)
     demand = ready.scenario.demand

@@ -67,6 +67,9 @@ def evaluation_table(result: Evaluation) -> Table:
         "teleports",
     ):
         table.add_column(name, justify="left" if name == "policy" else "right")
+    met = any(row.diverted for row in result.policies.values())
+    if met:
+        table.add_column("closed edges met", justify="right")
     for name, row in result.policies.items():
         table.add_row(
             name,
@@ -76,6 +79,7 @@ def evaluation_table(result: Evaluation) -> Table:
             f"{100 * row.arrival_rate.mean:.1f} %",
             percent(row.background_over_shortest),
             str(row.teleports),
+            *([str(row.diverted)] if met else []),
             style="bold" if name == "trained" else None,
         )
     return table
@@ -123,6 +127,19 @@ def trips_table(ready: PreparedScenario) -> Table:
         shared = f"{shared_length(graph, routes[1], routes[0]):.0%}" if len(routes) > 1 else "no alternative"
         table.add_row(name, f"{task.depart_s[i]:.0f}", f"{np.hypot(*gap):.0f}", seconds, shared)
     return table
+
+
+def incidents_text(ready: PreparedScenario, seeds: int = 3) -> Iterator[str]:
+    """Yield the incidents of a scenario: those of all traffic seeds, and those drawn in the first ones of each set."""
+    incidents = ready.task.incidents
+    for one in incidents.fixed:
+        yield f"incident in all traffic seeds: {one.describe()}"
+    if not incidents.random:
+        return
+    for name, of_set in ready.scenario.seeds.model_dump().items():
+        for seed in of_set[:seeds]:
+            drawn = [one.describe() for one in incidents.of(seed) if one not in incidents.fixed]
+            yield f"incidents of {name} seed {seed}: {'; '.join(drawn)}"
 
 
 def traffic_text(traffic: TrafficLevel, wanted: float | None) -> str:

@@ -15,7 +15,17 @@ from relid_sumo.cli.console import say as _say
 from relid_sumo.runs import layout
 
 Close = Annotated[
-    list[str] | None, typer.Option("--close", metavar="EDGE", help="Close an edge to all vehicles. Repeatable.")
+    list[str] | None,
+    typer.Option("--close", metavar="EDGE", help="Close an edge for the whole episode, known to all. Repeatable."),
+]
+Incidents = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--incident",
+        metavar="EDGE@BEGIN-END",
+        help="Close an edge from BEGIN to END, s after the warm-up, unknown to vehicles until they see it. EDGE:0,1 "
+        "closes lanes 0 and 1; =3m/s or =20% at the end slows instead. Repeatable.",
+    ),
 ]
 Sampled = Annotated[bool, typer.Option("--sampled", help="Draw actions instead of choosing the most probable one.")]
 RunFolder = Annotated[Path, typer.Argument(metavar="DIR", help="Run folder.")]
@@ -43,6 +53,7 @@ def evaluate(
     ] = 0.0,
     changes: Set = None,
     close: Close = None,
+    incidents: Incidents = None,
     workers: Workers = None,
     trips: Annotated[
         Path | None,
@@ -52,8 +63,8 @@ def evaluate(
 ) -> None:
     """Compare a trained policy with baselines on the same trips in the same held-out traffic.
 
-    The result is stored in the run folder for `relid-sumo report`. With --set, --close, --sampled or another --traffic
-    it is only printed.
+    The result is stored in the run folder for `relid-sumo report`. With --set, --close, --incident, --sampled or
+    another --traffic it is only printed.
     """
     from relid_sumo.baseline import named as baselines_named
     from relid_sumo.cli import tables
@@ -70,10 +81,10 @@ def evaluate(
     from relid_sumo.evaluation.trips import write_trips
 
     ready, trained = evaluation_trained.load_trained(
-        folder, greedy=not sampled, changes=changes or [], closed=close or []
+        folder, greedy=not sampled, changes=changes or [], closed=close or [], incidents=incidents or []
     )
     policies = {"trained": trained, **named}
-    what_if = [*(changes or []), *(f"closed: {edge}" for edge in close or [])]
+    what_if = evaluation.named_changes(changes or [], close or [], incidents or [])
     result = evaluation.evaluate(
         ready, policies, traffic=traffic, n_seeds=seeds, branches=branches, workers=workers, what_if=what_if
     )
@@ -131,6 +142,7 @@ def view(
     sampled: Sampled = False,
     changes: Set = None,
     close: Close = None,
+    incidents: Incidents = None,
 ) -> None:
     """Show an episode of the trained policy in sumo-gui, with agents and destinations highlighted."""
     from relid_sumo.base.errors import InputError
@@ -148,7 +160,7 @@ def view(
     from relid_sumo.viewer import gui as viewing
 
     ready, policy = evaluation_trained.load_trained(
-        folder, greedy=not sampled, changes=changes or [], closed=close or []
+        folder, greedy=not sampled, changes=changes or [], closed=close or [], incidents=incidents or []
     )
     for other in named.plan_baselines(others, ready).values():
         policy = other
@@ -160,7 +172,7 @@ def view(
         return
     times, arrived = episode.travel_time.mean(), episode.arrival_rate
     _say(f"traffic seed {seed}: mean travel time {times:.0f} s, {arrived:.0%} of agents arrived")
-    known = None if changes or close or baseline else stored.read_stored(folder)
+    known = None if changes or close or incidents or baseline else stored.read_stored(folder)
     if known is not None:
         _say(tables.stored_text(known))
     if record is not None:
@@ -176,10 +188,11 @@ def export(
         typer.Option(metavar="NAME", help="Export the routes of a baseline (as in evaluate --baselines) instead."),
     ] = None,
     sampled: Sampled = False,
+    incidents: Incidents = None,
 ) -> None:
     """Write the learnt routes as a .rou.xml with a .sumocfg, which plain SUMO can run.
 
-    The .sumocfg refers to the network and the background traffic in the cache of this machine.
+    The .sumocfg refers to the network, the background traffic and the incidents in the cache of this machine.
     """
     from relid_sumo.base.errors import InputError
     from relid_sumo.baseline import named
@@ -193,7 +206,7 @@ def export(
     from relid_sumo.evaluation import trained as evaluation_trained
     from relid_sumo.viewer import export as exporting
 
-    ready, policy = evaluation_trained.load_trained(folder, greedy=not sampled)
+    ready, policy = evaluation_trained.load_trained(folder, greedy=not sampled, incidents=incidents or [])
     for other in named.plan_baselines(others, ready).values():
         policy = other
     seed = ready.scenario.seeds.evaluation[0] if traffic_seed is None else traffic_seed

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from relid_sumo.base.errors import InputError, SimulationError
+from relid_sumo.env.closures import Closures
 from relid_sumo.env.observation import Junction, observer
 from relid_sumo.env.records import ARRIVED, HORIZON, LOST, NEVER_INSERTED, Decision, EpisodeRecord
 from relid_sumo.env.reward import Leg, rewarder
@@ -51,6 +52,7 @@ class _Vehicle:
     teleports: int = 0
     crossed: int = 0
     one_way: int = 0
+    diverted: int = 0
 
 
 class Episode:
@@ -64,7 +66,7 @@ class Episode:
     task, bridge
         The task, and a simulation after its warm-up (see `warm_up`).
     traffic_seed
-        Traffic seed, for the record.
+        Traffic seed: its incidents, and for the record.
     observe
         Whether decisions contain observations. Without them the traffic is not read, which is faster.
     rerouting
@@ -89,6 +91,7 @@ class Episode:
         self.task, self.bridge = task, bridge
         self.traffic_seed, self.observe, self.rerouting = traffic_seed, observe, rerouting
         self.time = scenario.start_s
+        self.closures = Closures(task, traffic_seed)
         self._measure_until = scenario.start_s + min(BACKGROUND_S, scenario.horizon_s) if background else 0.0
         self._background_s = 0.0 if background else float("nan")
         self._observe, self._rewarded = observer(task), rewarder(task)
@@ -145,6 +148,9 @@ class Episode:
             now = bridge.step()
             self.time = now + step_s
             self._steps += 1
+            changed = self.closures.update(now)
+            if changed:
+                bridge.turn_away(self._names(sorted(self.closures.begun)))
             if self._waiting:
                 self._note_departures(bridge.departed())
             for name in bridge.teleported():
@@ -152,6 +158,8 @@ class Episode:
                     vehicles[live[name]].teleports += 1
                     self._look_again(live[name], self._steps)
             asked = self._look(now)
+            if changed:
+                asked = self._ask_again(asked, now)
             if now < self._measure_until:
                 self._measure_background(now)
             if asked:
@@ -179,6 +187,23 @@ class Episode:
                     asked.append(decision)
             self._look_again(i, again)
         return sorted(asked, key=lambda decision: decision.agent)
+
+    def _ask_again(self, asked: list[Decision], now: float) -> list[Decision]:
+        """Add decisions of the agents that stand before a closed edge on their route, as closed edges have changed."""
+        deciding = {decision.agent for decision in asked}
+        for i in sorted(set(self._live.values()) - deciding):
+            vehicle = self.vehicles[i]
+            edge = vehicle.on
+            if self.rerouting or edge < 0 or vehicle.road != str(self.task.graph.edge_ids[edge]):
+                continue
+            if self._next(vehicle) in self.closures.now and (decision := self._decide(i, edge, now)) is not None:
+                asked.append(decision)
+        return sorted(asked, key=lambda decision: decision.agent)
+
+    @staticmethod
+    def _next(vehicle: _Vehicle) -> int:
+        """Return the next edge on a vehicle's route; -1 at its end."""
+        return vehicle.route[vehicle.at + 1] if vehicle.at + 1 < len(vehicle.route) else -1
 
     def _look_again(self, agent: int, step: int) -> None:
         self.vehicles[agent].look = step
@@ -228,16 +253,28 @@ class Episode:
         again = self._steps + self._steps_on(edge, vehicle.speed_factor)
         if edge == vehicle.destination or self.rerouting:
             return None, again
-        mask = task.mask(agent, edge)
+        decision = self._decide(agent, edge, now)
+        vehicle.one_way += decision is None
+        return decision, again
+
+    def _decide(self, agent: int, edge: int, now: float) -> Decision | None:
+        """Return an agent's decision on its edge; None with less than two open slots, of which it takes the only one.
+
+        Without an open slot it keeps its route, and waits.
+        """
+        vehicle, task = self.vehicles[agent], self.task
+        mask = self.closures.look(agent, edge)
+        vehicle.diverted += self._next(vehicle) in self.closures.now
         if mask.sum() < 2:
-            vehicle.one_way += 1
-            return None, again
+            if self.closures.known(agent) and mask.any():
+                self._turn(agent, edge, int(np.flatnonzero(mask)[0]))
+            return None
         self._reward(agent, now, float(task.to_go[task.row[agent], edge]))
         nothing = np.zeros(task.observation_size, dtype=np.float32)
         decision = Decision(agent, len(vehicle.decisions), now, edge, mask, nothing)
         if self.observe:
             decision = replace(decision, observation=self._observe(self.junction(decision)))
-        return decision, again
+        return decision
 
     def _steps_on(self, edge: int, speed_factor: float) -> int:
         """Return the number of steps (at least 1) during which a vehicle that just entered an edge must be on it."""
@@ -274,7 +311,10 @@ class Episode:
         )
 
     def act(self, decision: Decision, slot: int) -> None:
-        """Route the agent over the edge in a slot, and from there on the free-flow fastest route."""
+        """Route the agent over the edge in a slot, and from there on the free-flow fastest route.
+
+        The route avoids closed edges that the agent has seen, where that is possible.
+        """
         i = decision.agent
         if self._asked.get(i) is not decision:
             raise RuntimeError(f"agent '{self.task.names[i]}' does not have this decision open")
@@ -282,16 +322,20 @@ class Episode:
             allowed = np.flatnonzero(decision.mask).tolist()
             raise InputError(f"agent '{self.task.names[i]}': slot {slot} is masked; use one of {allowed}")
         vehicle = self.vehicles[i]
-        successor = int(self.task.graph.slots[decision.edge, slot])
-        ahead = [decision.edge, *self.task.route(i, successor)]
-        if ahead != vehicle.route[vehicle.at :]:
-            self.bridge.set_route(vehicle.name, self._names(ahead))
-            vehicle.route[vehicle.at :] = ahead
+        self._turn(i, decision.edge, slot)
         vehicle.decisions.append(len(self._rows))
         self._rows.append((decision, slot))
         self._rewards.append(0.0)
         self._hash.update(f"{decision.time:g} {i} {decision.edge} {slot}\n".encode())
         del self._asked[i]
+
+    def _turn(self, agent: int, edge: int, slot: int) -> None:
+        vehicle = self.vehicles[agent]
+        successor = int(self.task.graph.slots[edge, slot])
+        ahead = [edge, *self.closures.route(agent, successor)]
+        if ahead != vehicle.route[vehicle.at :]:
+            self.bridge.set_route(vehicle.name, self._names(ahead))
+            vehicle.route[vehicle.at :] = ahead
 
     def _reward(self, agent: int, now: float, to_go: float) -> None:
         vehicle = self.vehicles[agent]
@@ -359,6 +403,7 @@ class Episode:
             teleports=np.array([v.teleports for v in vehicles], dtype=np.int32),
             crossed=np.array([v.crossed for v in vehicles], dtype=np.int32),
             one_way=np.array([v.one_way for v in vehicles], dtype=np.int32),
+            diverted=np.array([v.diverted for v in vehicles], dtype=np.int32),
             routes=tuple(np.array(_driven(v), dtype=np.int32) for v in vehicles),
             background_vehicle_s=self._background_s,
             simulated_s=self.time - self.task.scenario.start_s,

@@ -214,16 +214,31 @@ def probabilities(
 
 
 def _shortest(episode: Episode, decision: Decision) -> int:
-    nxt = episode.task.next_edge[episode.task.row[decision.agent], decision.edge]
-    return _slot(episode, decision, int(nxt))
+    to_go, next_edge = episode.closures.tables(decision.agent)
+    slots = episode.task.graph.slots[decision.edge]
+    slot = _slot(episode, decision, int(next_edge[decision.edge]))
+    if decision.mask[slot]:
+        return slot
+    through = np.where(decision.mask, to_go[slots] + episode.task.graph.free_flow_s[slots], np.inf)
+    return int(np.argmin(through))
 
 
 def _reactive(episode: Episode, decision: Decision) -> int:
-    task = episode.task
-    names = task.graph.edge_ids
-    goal = str(names[task.destination[decision.agent]])
-    route = episode.bridge.fastest_route(str(names[decision.edge]), goal)
-    successor = task.graph.index[route[1]] if len(route) > 1 else -1
+    """Choose by smoothed travel times of all edges.
+
+    SUMO's router knows closed edges. Agents know what they have seen, so that another router chooses while some are.
+    """
+    task, agent = episode.task, decision.agent
+    names, goal = task.graph.edge_ids, int(task.destination[agent])
+    if episode.closures.now or episode.closures.known(agent):
+        time = [episode.bridge.travel_time(str(name), task.names[agent], smoothed=True) for name in names]
+        cost = np.array(time)
+        cost[sorted(episode.closures.known(agent) | task.closed)] = np.inf
+        path = task.graph.path(decision.edge, goal, cost)
+        successor = path[1] if len(path) > 1 else -1
+    else:
+        route = episode.bridge.fastest_route(str(names[decision.edge]), str(names[goal]))
+        successor = task.graph.index[route[1]] if len(route) > 1 else -1
     allowed = task.graph.slots[decision.edge][decision.mask]
     return _slot(episode, decision, successor) if successor in allowed else _shortest(episode, decision)
 
@@ -248,17 +263,28 @@ def _own(path: str) -> Choose:
 
 
 def _fixed(routes: Mapping[int, Sequence[int]], otherwise: Choose) -> Choose:
-    """Return the choices that follow given routes. A route contains each edge at most once."""
+    """Return the choices that follow given routes. A route contains each edge at most once.
+
+    Where a closed edge that the agent has seen is ahead on its route, the agent drives around it as `shortest` does.
+    """
     following = {(i, edge): nxt for i, route in routes.items() for edge, nxt in pairwise(route)}
 
     def choose(episode: Episode, decision: Decision) -> int:
         if decision.agent not in routes:
             return otherwise(episode, decision)
         successor = following.get((decision.agent, decision.edge), -1)
+        known = episode.closures.known(decision.agent)
+        if known and known & set(_rest(routes[decision.agent], decision.edge)):
+            return _shortest(episode, decision)
         allowed = episode.task.graph.slots[decision.edge][decision.mask]
         return _slot(episode, decision, successor) if successor in allowed else _shortest(episode, decision)
 
     return choose
+
+
+def _rest(route: Sequence[int], edge: int) -> Sequence[int]:
+    """Return the part of a route after an edge; empty where the edge is not on it."""
+    return route[list(route).index(edge) + 1 :] if edge in route else ()
 
 
 def _slipping(choose: Choose, share: float, seed: int) -> Choose:

@@ -79,8 +79,9 @@ class EpisodeRecord:
     travel_time : array, shape (N,)
         From the scheduled departure to the arrival, s. For a vehicle that does not arrive: the time to the horizon plus
         the remaining free-flow time.
-    teleports, crossed, one_way : array of int, shape (N,)
-        Number of teleports; edges crossed within one step; edges with only one open successor.
+    teleports, crossed, one_way, diverted : array of int, shape (N,)
+        Number of teleports; edges crossed within one step; edges with less than two open successors; times at which the
+        next edge of the vehicle's route was closed.
     routes : tuple of arrays of int, length N
         Edges driven, per agent.
     background_vehicle_s : float
@@ -109,6 +110,7 @@ class EpisodeRecord:
     teleports: NDArray[np.int32]
     crossed: NDArray[np.int32]
     one_way: NDArray[np.int32]
+    diverted: NDArray[np.int32]
     routes: tuple[NDArray[np.int32], ...]
     background_vehicle_s: float
     simulated_s: float

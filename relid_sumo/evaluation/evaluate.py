@@ -54,8 +54,8 @@ class Result:
         under `shortest`, minus 1; None if `shortest` was not evaluated.
     travel_time_over_shortest
         Mean travel time relative to that of `shortest` in the same traffic, minus 1; None likewise.
-    teleports, lost, never_inserted
-        Counts over all agents and seeds.
+    teleports, lost, never_inserted, diverted
+        Counts over all agents and seeds; the last one of closed edges that were next on a vehicle's route.
     choices
         Quality of single choices; None by default.
     """
@@ -68,6 +68,7 @@ class Result:
     teleports: int
     lost: int
     never_inserted: int
+    diverted: int
     choices: Choices | None = None
 
 
@@ -173,6 +174,11 @@ def episodes(
     return dict(zip(policies, records, strict=True))
 
 
+def named_changes(changes: Sequence[str], closed: Sequence[str], incidents: Sequence[str]) -> list[str]:
+    """Return the names of the changes of a scenario, for `Evaluation.what_if`."""
+    return [*changes, *(f"closed: {edge}" for edge in closed), *(f"incident: {one}" for one in incidents)]
+
+
 def choose_seeds(ready: PreparedScenario, traffic: str, n_seeds: int | None) -> tuple[int, ...]:
     """Return the first `n_seeds` of a set of traffic seeds. Default: all.
 
@@ -214,6 +220,7 @@ def _result(rows: Sequence[EpisodeRecord], shortest: Sequence[EpisodeRecord] | N
         teleports=int(sum(row.teleports.sum() for row in rows)),
         lost=statuses.count(LOST),
         never_inserted=statuses.count(NEVER_INSERTED),
+        diverted=int(sum(row.diverted.sum() for row in rows)),
         choices=_choices(rows),
     )
 

@@ -14,6 +14,7 @@ from relid_sumo.base.errors import InputError
 from relid_sumo.env.policies import Policy, actor, check_weights, pick, probabilities
 from relid_sumo.learn import checkpoint, run_folder
 from relid_sumo.scenario.files import override
+from relid_sumo.scenario.incidents import added
 from relid_sumo.scenario.prepare import PreparedScenario, prepare
 from relid_sumo.scenario.settings import Scenario
 
@@ -24,6 +25,7 @@ def load_trained(
     greedy: bool = True,
     changes: Sequence[str] = (),
     closed: Sequence[str] = (),
+    incidents: Sequence[str] = (),
 ) -> tuple[PreparedScenario, Policy]:
     """Return the prepared scenario of a run, and its trained policy.
 
@@ -34,6 +36,9 @@ def load_trained(
     changes, closed
         What-if: replaced settings of the scenario, and edges closed to all vehicles. The mean travel times in
         observations (``observation.distance = "time"``) stay those of the training.
+    incidents
+        What-if: incidents in addition to those of the scenario, such as ``"EDGE@600-1200"``
+        (`relid_sumo.scenario.incidents.FORM`).
 
     Raises
     ------
@@ -42,7 +47,8 @@ def load_trained(
     """
     settings, scenario = run_folder.load(folder)
     state = checkpoint.load(folder)
-    ready = prepare(override(scenario, changes), closed=closed, known=scenario)
+    changed = added(override(scenario, changes), incidents)
+    ready = prepare(changed, closed=closed, known=scenario)
     run_folder.check_same(settings, ready, folder)
     weights, acts = _actor(state, folder, _networks(scenario), settings.m_out)
     if (scenario.fleet is None) != (ready.scenario.fleet is None):

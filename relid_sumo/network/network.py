@@ -21,6 +21,7 @@ from relid_sumo.base.errors import InputError
 from relid_sumo.network import account, catalogue, driving_side, netconvert, osm, signals, streets, sumo_net
 from relid_sumo.network.catalogue import NetworkSettings
 from relid_sumo.network.graph import RoadGraph
+from relid_sumo.network.lanes import Lane, read_lanes
 
 log = logging.getLogger(__name__)
 
@@ -114,6 +115,11 @@ class Network:
         """Return network coordinates (m) of longitudes and latitudes in degrees, both of shape (n, 2)."""
         lon, lat = np.asarray(lonlat, dtype=np.float64).T
         return np.column_stack(self._projection(lon, lat)) + self.graph.offset
+
+    @cached_property
+    def lanes(self) -> dict[int, list[Lane]]:
+        """The lanes for cars of each edge, by edge index; read from `net_file` at first use."""
+        return read_lanes(self.net_file, self.graph.index)
 
     @cached_property
     def _segments(self) -> tuple[Floats, Floats, Floats, Floats]:

@@ -26,6 +26,7 @@ FILE = "scenario.toml"
 ANSWERS = "answers"  # folder of recorded answers of a language model, in the scenario's folder
 LONGEST_ANSWER_MIB = 4  # size limit of a recorded answer
 OWN_FILES = ("route_file", "additional_file")  # of a scenario's demand
+INLINE = {"trips", "incidents"}  # written as short tables: only what is given, without explanations
 RECALIBRATE = {"level", "profile", "fringe_factor", "min_distance_m", "max_running"}
 
 
@@ -249,13 +250,17 @@ def _table(model: BaseModel, place: tuple[str, ...]) -> Iterator[str]:
         if isinstance(value, BaseModel) or (isinstance(value, tuple) and value and isinstance(value[0], BaseModel)):
             tables.append((name, value))
             continue
-        if info.description and not (place and place[0] == "trips"):
+        if place and place[0] in INLINE:
+            if value is not None and value != info.default:
+                yield f"{name} = {_literal(value)}"
+            continue
+        if info.description:
             yield from textwrap.wrap(info.description, 117, initial_indent="# ", subsequent_indent="# ")
         yield f"# {name} =" if value is None else f"{name} = {_literal(value)}"
     for name, value in tables:
         title = ".".join((*place, name))
         if isinstance(value, BaseModel):
-            if place and place[0] == "trips":
+            if place and place[0] in INLINE:
                 yield f"{name} = {_literal(value)}"
             else:
                 yield from ("", f"[{title}]", *_table(value, (*place, name)))

@@ -8,15 +8,25 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from relid_sumo.base import cache, sumo
+from relid_sumo.base.arrays import Floats
 from relid_sumo.base.errors import InputError, did_you_mean
 from relid_sumo.network import account, network
 from relid_sumo.network.catalogue import NetworkSettings
 from relid_sumo.network.network import Network
-from relid_sumo.scenario import kinds
+from relid_sumo.scenario import incidents, kinds
 from relid_sumo.scenario.files import own_roads
 from relid_sumo.scenario.settings import Place, Scenario, Simulator
 from relid_sumo.scenario.task import DailyTasks, Day, RoutingTask, make_task
-from relid_sumo.scenario.traffic import calibration, demand, edge_times, fleet, meso, own_traffic, sumo_options
+from relid_sumo.scenario.traffic import (
+    calibration,
+    demand,
+    edge_times,
+    fleet,
+    incident_file,
+    meso,
+    own_traffic,
+    sumo_options,
+)
 
 log = logging.getLogger(__name__)
 
@@ -58,7 +68,7 @@ class PreparedScenario:
         return [*content, sources] if sources else content
 
     def options(self, traffic_seed: int, simulator: Simulator = "micro") -> tuple[str, ...]:
-        """Return SUMO's options for a traffic seed; its demand is generated at first use.
+        """Return SUMO's options for a traffic seed, with its incidents; its demand is generated at first use.
 
         Raises
         ------
@@ -71,7 +81,12 @@ class PreparedScenario:
                 'simulators=("meso",), or give it a table [meso]'
             )
         _, file = self._traffic(traffic_seed)
-        return tuple(sumo_options.simulation_options(self.scenario, self.network, file, traffic_seed, simulator))
+        options = sumo_options.simulation_options(self.scenario, self.network, file, traffic_seed, simulator)
+        drawn = self.task.incidents.of(traffic_seed)
+        if drawn:
+            added = incident_file.incident_file(drawn, self.network, self.scenario.start_s, simulator, file)
+            options += ["-a", str(added)]
+        return tuple(options)
 
     def day(self, traffic_seed: int) -> Day:
         """Return what differs in a traffic seed: the trips of a fleet.
@@ -201,7 +216,13 @@ def prepare(
             "roads can be closed only with generated demand: own demand is not rerouted around them; remove "
             "demand.route_file or the closed roads"
         )
-    task = make_task(scenario, built.graph, ends(scenario, built), times, shut, layout)
+    where = ends(scenario, built)
+
+    def vehicles() -> Floats:
+        return edge_times.measured(scenario, built, own, scenario.seeds.training[:1]).edge_vehicles.sum(axis=0)
+
+    found_incidents = incidents.place(scenario, built, where, shut, vehicles)
+    task = make_task(scenario, built.graph, where, times, shut, layout, found_incidents)
     ready = PreparedScenario(scenario, built, task, own)
     ready.options(scenario.seeds.training[0])  # so that a fault of the demand is reported now
     return ready

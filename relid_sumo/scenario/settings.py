@@ -20,6 +20,8 @@ _ProfileTime = Annotated[float, Field(ge=-2 * WEEK_S, le=2 * WEEK_S)]
 _ProfileFactor = Annotated[float, Field(le=1000)]
 _Seed = Annotated[int, Field(le=MOST_SEED)]
 MOST_AGENTS = 10_000  # of a fleet
+_IncidentTime = Annotated[float, Field(ge=0, le=WEEK_S)]
+_Slower = Annotated[float, Field(ge=0.01, lt=1)]
 SEED_COUNTS = {"training": 16, "validation": 5, "evaluation": 20}
 
 
@@ -88,6 +90,80 @@ class Fleet(Settings):
             raise ValueError("fleet: both share and count are given; remove one")
         if self.end_s is not None and self.end_s <= self.begin_s:
             raise ValueError(f"fleet.end_s = {self.end_s:g}: not after begin_s = {self.begin_s:g}; set it higher")
+        return self
+
+
+class RandomIncidents(Settings):
+    """Incidents that are drawn in each traffic seed."""
+
+    count: Annotated[int, Field(ge=1, le=100)]
+    """Number of incidents."""
+    duration_s: Annotated[float, Field(gt=0, le=WEEK_S)] = 900.0
+    """Duration of each, s."""
+    begin_s: tuple[_IncidentTime, _IncidentTime] | None = None
+    """Earliest and latest begin, s after the warm-up. If absent: so that each ends within the horizon where it can."""
+    where: Literal["busy", "anywhere"] = "busy"
+    """Edges are drawn by their number of vehicles in training traffic (busy) or by length (anywhere)."""
+    closed: Annotated[float, Field(ge=0, le=1)] = 0.5
+    """Probability that an incident closes its edge."""
+    lane: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """Probability that it closes one lane. All others slow their edge."""
+    factor: tuple[_Slower, _Slower] = (0.1, 0.5)
+    """Lowest and highest speed on a slowed edge, relative to its limit."""
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Self:
+        if self.begin_s is not None and self.begin_s[0] > self.begin_s[1]:
+            raise ValueError("random.begin_s: the earliest begin is after the latest; swap them")
+        if self.factor[0] > self.factor[1]:
+            raise ValueError("random.factor: the lowest factor is above the highest; swap them")
+        if self.closed + self.lane > 1:
+            raise ValueError("random: the probabilities closed and lane add up to more than 1; lower one of them")
+        return self
+
+
+class Incident(Settings):
+    """An edge, or some of its lanes, closed or slowed for a time; or a number of such incidents drawn at random.
+
+    Vehicles do not know of an incident before they see it.
+    """
+
+    edge: Annotated[str, Field(min_length=1)] | None = None
+    """SUMO's name of the edge. Names change where the network is rebuilt with other options; `place` stays valid."""
+    place: Place | None = None
+    """A point on the edge and the direction of travel, instead of its name."""
+    lanes: tuple[Annotated[int, Field(ge=0, le=100)], ...] = ()
+    """Lanes by SUMO's numbers, from 0 at the kerb. Default: all."""
+    begin_s: _IncidentTime | None = None
+    end_s: _IncidentTime | None = None
+    """Begin, and end (no longer part of the incident), s after the warm-up."""
+    speed_mps: Annotated[float, Field(ge=0.1, le=100)] | None = None
+    """Speed limit during the incident, m/s. Without it and without `factor` the edge or lanes are closed."""
+    factor: _Slower | None = None
+    """Speed limit during the incident, relative to the usual one."""
+    random: RandomIncidents | None = None
+    """Draw incidents in each traffic seed, instead of one that is the same in all."""
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> Self:
+        given = [name for name in ("edge", "place", "random") if getattr(self, name) is not None]
+        if len(given) != 1:
+            said = f"{' and '.join(given)} are given" if given else "there is none"
+            raise ValueError(f"an incident has one of edge, place and random, but {said}; give one")
+        fixed = [name for name in ("begin_s", "end_s", "speed_mps", "factor") if getattr(self, name) is not None]
+        if self.random is not None:
+            if fixed or self.lanes:
+                name = (fixed or ["lanes"])[0]
+                raise ValueError(f"{name} is not for random incidents; remove it, or set it in random = {{ ... }}")
+            return self
+        if self.begin_s is None or self.end_s is None:
+            raise ValueError("an incident needs begin_s and end_s, s after the warm-up; give both")
+        if self.begin_s >= self.end_s:
+            raise ValueError(f"the incident ends at {self.end_s:g} s, not after its begin at {self.begin_s:g} s")
+        if self.speed_mps is not None and self.factor is not None:
+            raise ValueError("both speed_mps and factor are given; remove one")
+        if len(set(self.lanes)) != len(self.lanes):
+            raise ValueError("lanes: a lane is given twice; remove one")
         return self
 
 
@@ -264,6 +340,8 @@ class Scenario(Settings):
     seeds: Seeds = Seeds.default()
     fleet: Fleet | None = None
     """Agents drawn from the demand, instead of `trips`."""
+    incidents: Annotated[tuple[Incident, ...], Field(max_length=1000)] = ()
+    """Closed and slowed edges, which vehicles do not know of before they see them."""
     trips: tuple[Trip, ...] = ()
     llm: Annotated[LlmSettings, Field(exclude=True)] = LlmSettings()
     """The language-model service, for --llm openai. It is not part of the routing problem, and so not of its hashes."""
@@ -285,6 +363,14 @@ class Scenario(Settings):
         late = [trip.id for trip in self.trips if trip.depart_s >= self.horizon_s]
         if late:
             raise ValueError(f"horizon_s: {self.horizon_s:g} s ends before trip '{late[0]}' departs; make it longer")
+        for i, incident in enumerate(self.incidents):
+            random = incident.random
+            begin_s = (random.begin_s or (0.0, 0.0))[1] if random is not None else incident.begin_s
+            if begin_s is not None and begin_s >= self.horizon_s:
+                raise ValueError(
+                    f"incidents[{i}]: it begins at {begin_s:g} s, but the episode ends at horizon_s = "
+                    f"{self.horizon_s:g} s; begin earlier, or make the horizon longer"
+                )
         return self
 
     def _check_fleet(self, fleet: Fleet) -> None:
@@ -298,10 +384,11 @@ class Scenario(Settings):
             )
 
     @model_serializer(mode="wrap")
-    def _without_fleet(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+    def _without_absent(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
         content: dict[str, Any] = dump(self)
-        absent = "fleet" if self.fleet is None else "trips"
-        content.pop(absent, None)
+        content.pop("fleet" if self.fleet is None else "trips", None)
+        if not self.incidents:
+            content.pop("incidents", None)
         return content
 
     @property

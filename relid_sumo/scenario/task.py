@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from relid_sumo.base.arrays import Bools, Float32s, Floats
 from relid_sumo.base.errors import InputError
 from relid_sumo.network.graph import RoadGraph, follow
+from relid_sumo.scenario.incidents import Incidents
 from relid_sumo.scenario.kinds import Layout
 from relid_sumo.scenario.settings import Scenario
 
@@ -92,6 +93,8 @@ class RoutingTask:
         Mean travel time of each edge over the training traffic, s; for the distance ``time``.
     vehicles, types : tuple of str
         As in `Trips`.
+    incidents : Incidents
+        Incidents by traffic seed.
     """
 
     scenario: Scenario
@@ -109,6 +112,7 @@ class RoutingTask:
     edge_times: Floats | None = None
     vehicles: tuple[str, ...] = ()
     types: tuple[str, ...] = ()
+    incidents: Incidents = field(default_factory=Incidents)
 
     @property
     def n_agents(self) -> int:
@@ -140,6 +144,12 @@ class RoutingTask:
         to_go = self.to_go[self.row[agent]]
         return np.array([after >= 0 and bool(to_go[after] < np.inf) for after in self.graph.slots[edge].tolist()])
 
+    def fastest_open(self, agent: int, edge: int, mask: Bools) -> int:
+        """Return the slot of an edge, among those in a mask, with the least free-flow time to the destination."""
+        slots = self.graph.slots[edge]
+        through = self.free_to_go[self.row[agent], slots] + self.graph.free_flow_s[slots]
+        return int(np.argmin(np.where(mask, through, np.inf)))
+
     def route(self, agent: int, edge: int) -> list[int]:
         """Return the free-flow fastest route of an agent from an edge, both ends included."""
         return follow(self.next_edge[self.row[agent]], edge, int(self.destination[agent]))
@@ -152,6 +162,7 @@ def make_task(
     edge_times: Floats | None = None,
     closed: frozenset[int] = frozenset(),
     layout: Layout = Layout(),  # noqa: B008 - frozen
+    incidents: Incidents = Incidents(),  # noqa: B008 - frozen
 ) -> RoutingTask:
     """Build the task of a scenario; that of a fleet has no agents yet (see `DailyTasks`).
 
@@ -165,11 +176,14 @@ def make_task(
         Edges closed to the agents.
     layout
         Widths of an observation.
+    incidents
+        Incidents by traffic seed.
 
     Raises
     ------
     InputError
-        A trip starts where it ends or cannot reach its destination, or the horizon is too short for it.
+        A trip starts where it ends or cannot reach its destination, the horizon is too short for it, or an incident
+        closes its only route.
     """
     base = RoutingTask(
         scenario=scenario,
@@ -182,6 +196,7 @@ def make_task(
         closed=closed,
         layout=layout,
         edge_times=edge_times,
+        incidents=incidents,
     )
     if scenario.fleet is not None:
         return base
@@ -190,6 +205,7 @@ def make_task(
     trips = Trips(names, origin, destination, np.array([trip.depart_s for trip in scenario.trips]))
     task = DailyTasks(base).of(Day(trips))
     _check(task)
+    _check_incidents(task)
     return task
 
 
@@ -291,3 +307,29 @@ def _check(task: RoutingTask) -> None:
                 f"{where}: horizon_s = {task.scenario.horizon_s:g} is too short: trip '{name}' needs {free:.0f} s at "
                 f"free flow after its departure at {task.depart_s[i]:.0f} s; set it higher"
             )
+
+
+def _check_incidents(task: RoutingTask) -> None:
+    """Check that no incident of all traffic seeds closes the only route of a trip that is under way."""
+    shut = [one for one in task.incidents.fixed if one.shut]
+    for begin_s in sorted({one.begin_s for one in shut}):
+        now = [one for one in shut if one.begin_s <= begin_s < one.end_s]
+        cost = task.graph.free_flow_s.copy()
+        cost[[*sorted(task.closed), *(edge for one in now for edge in one.shut)]] = np.inf
+        for i, name in enumerate(task.names):
+            if max(one.end_s for one in now) <= task.depart_s[i]:
+                continue
+            origin, destination = int(task.origin[i]), int(task.destination[i])
+            ends = [one for one in now if one.edge in (origin, destination)]
+            if ends:
+                what = "starts" if ends[0].edge == origin else "ends"
+                raise InputError(
+                    f"scenario '{task.scenario.name}': edge {ends[0].describe()}, but trip '{name}' {what} there; "
+                    "choose another edge, or another time"
+                )
+            if not np.isfinite(task.graph.to_destination(destination, cost)[0][origin]):
+                edges = ", ".join(one.describe() for one in now)
+                raise InputError(
+                    f"scenario '{task.scenario.name}': trip '{name}' has no other route while incidents close its only "
+                    f"one: edge {edges}; close another edge, slow it instead (factor), or move it in time"
+                )

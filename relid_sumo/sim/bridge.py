@@ -84,6 +84,9 @@ class Bridge(Protocol):
     def fastest_route(self, edge: str, destination: str) -> Sequence[str]:
         """Return the fastest route by smoothed travel times, including both ends."""
 
+    def turn_away(self, closed: Sequence[str]) -> None:
+        """Give vehicles that stand before edges which close in this step a route around them, where SUMO does not."""
+
     def fingerprint(self) -> str:
         """Return a text that describes every vehicle's position. Equal states give equal texts."""
 
@@ -134,6 +137,8 @@ class SumoBridge:
     ) -> None:
         sumo.home()
         self.in_process = program == "libsumo"
+        self._meso = "--mesosim" in options
+        self._choosing: set[str] = set()  # vehicles whose route only their agent changes
         name = "libsumo" if program == "libsumo" else "traci"
         sumo.check_not_hidden("sumolib", "traci", name)  # libsumo imports traci, and traci imports sumolib
         module: Any = importlib.import_module(name)
@@ -229,6 +234,8 @@ class SumoBridge:
     ) -> None:
         """See `Bridge.add`."""
         own = self._type(kind, rerouting=rerouting)
+        if not rerouting:
+            self._choosing.add(vehicle)
         self.api.route.add(f"route of {vehicle}", route)
         self._vehicle.add(
             vehicle, f"route of {vehicle}", own, depart=str(depart_s), departLane="best", departSpeed="max"
@@ -287,6 +294,21 @@ class SumoBridge:
     def fastest_route(self, edge: str, destination: str) -> Sequence[str]:
         """See `Bridge.fastest_route`."""
         return tuple(self._simulation.findRoute(edge, destination, routingMode=SMOOTHED).edges)
+
+    @_convert_errors
+    def turn_away(self, closed: Sequence[str]) -> None:
+        """See `Bridge.turn_away`. Agents choose themselves."""
+        if not closed or not self._meso:  # SUMO's rerouters turn them in the microscopic simulation
+            return
+        vehicle = self._vehicle
+        for name in sorted(set(vehicle.getIDList()) - self._choosing):
+            route, at = vehicle.getRoute(name), vehicle.getRouteIndex(name)
+            here, ahead = route[at], route[at + 1 : at + 2]
+            if ahead and ahead[0] in closed and vehicle.getRoadID(name) == here:
+                last = here if route[-1] in closed else route[-1]
+                around = self._simulation.findRoute(here, last).edges
+                if around:
+                    vehicle.setRoute(name, around)
 
     @_convert_errors
     def fingerprint(self) -> str:

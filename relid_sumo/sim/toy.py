@@ -119,6 +119,9 @@ class ToyBridge:
         cost = np.array([self._seconds(e) for e in range(graph.n_edges)])
         return [str(graph.edge_ids[e]) for e in graph.path(graph.index[edge], graph.index[destination], cost)]
 
+    def turn_away(self, closed: Sequence[str]) -> None:
+        """See `Bridge.turn_away`. There is no background traffic."""
+
     def fingerprint(self) -> str:
         """See `Bridge.fingerprint`."""
         return "\n".join(f"{name} {car.route[max(car.at, 0)]} {car.leaves_s!r}" for name, car in self._cars.items())

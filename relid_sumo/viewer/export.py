@@ -31,7 +31,7 @@ def export_routes(ready: PreparedScenario, policy: Policy, traffic_seed: int, fi
 
     For each agent the files contain the departure, the vehicle type, the insertion lane, the driver's speed factor and
     the edges driven. An agent that was still driving at the horizon gets the free-flow route from there to its
-    destination. The network and the background traffic are referenced by path, not copied.
+    destination. The network, the background traffic and the incidents are referenced by path, not copied.
 
     In plain SUMO the travel times equal the episode's if the agents follow their initial routes (always under
     `shortest`). Otherwise they may differ by some seconds: in the episode a vehicle receives its next edge at each
@@ -134,6 +134,8 @@ def _configuration(ready: PreparedScenario, options: Sequence[str], file: Path) 
         value = "true" if not left or sumo_options.is_option(left[0]) else left.pop(0)
         if name == "route-files":
             value = f"{Path(value).resolve()},{file.name}"
+        if name == "additional-files":
+            value = str(Path(value).resolve())
         ET.SubElement(root, name, value=value)
     ET.SubElement(root, "end", value=f"{ready.scenario.end_s}")
     return root

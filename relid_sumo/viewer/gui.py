@@ -20,6 +20,7 @@ from relid_sumo.env.episode import warm_up
 from relid_sumo.env.play import Job, bridge_settings, drive, play
 from relid_sumo.env.policies import Policy
 from relid_sumo.env.records import NEVER_INSERTED, EpisodeRecord
+from relid_sumo.scenario.incidents import Placed
 from relid_sumo.scenario.prepare import PreparedScenario
 from relid_sumo.scenario.task import RoutingTask
 from relid_sumo.sim.bridge import SumoBridge
@@ -34,6 +35,7 @@ WINDOW, SCREEN = (
     (1280, 960),
     (1920, 1440),
 )  # pixels: on the user's screen, and on a recording's virtual screen
+INCIDENT = (200, 30, 30, 255)
 MARGIN = 0.06  # around the trips, as a share of the longer side of their bounding box
 ROADS_TO_SCALE_M = 800.0  # in a larger area, edges are drawn wider than they are
 ON_TOP = 200  # drawing layer above the vehicles
@@ -83,8 +85,10 @@ class _Window(SumoBridge):
     delay_s = 0.0
     picture: tuple[float, Path] | None = None
 
-    def frame(self, task: RoutingTask, attribution: str, low: Floats, high: Floats) -> None:
-        """Show the network between two corners (x, y), m, and mark the destinations."""
+    def frame(
+        self, task: RoutingTask, attribution: str, low: Floats, high: Floats, incidents: Sequence[Placed]
+    ) -> None:
+        """Show the network between two corners (x, y), m, and mark the destinations and the incidents."""
         graph, gui, mark = task.graph, self.api.gui, self.api.poi.add
         self._colour = {name: COLOURS[i % len(COLOURS)] for i, name in enumerate(task.names)}
         gui.setSchema(VIEW, SCHEME)
@@ -95,6 +99,9 @@ class _Window(SumoBridge):
             there = np.flatnonzero(task.destination == task.destination[i]).tolist()  # marks lie side by side
             x, y, _ = graph.point_along(int(task.destination[i]), (there.index(i) + 1) / (len(there) + 1))
             mark(name, x, y, (*self._colour[name], 255), layer=ON_TOP)
+        for one in incidents:
+            x, y, _ = graph.point_along(one.edge, 0.5)
+            mark(one.describe(), x, y, INCIDENT, layer=ON_TOP)
 
     def add(
         self, vehicle: str, route: Sequence[str], depart_s: float, *, rerouting: bool = False, kind: str = ""
@@ -139,8 +146,8 @@ def view(
     """Play an episode in sumo-gui and return its record; None if the user closed the window before the end.
 
     Agents are coloured and keep their size when zoomed out. A mark of the same colour with the agent's name shows its
-    destination. Other vehicles are dark and drawn to scale. Fuller lanes are darker. The episode equals the one of
-    `relid_sumo.env.play.drive`, which needs no screen.
+    destination. Incidents are marked in red. Other vehicles are dark and drawn to scale. Fuller lanes are darker. The
+    episode equals the one of `relid_sumo.env.play.drive`, which needs no screen.
 
     Parameters
     ----------
@@ -189,7 +196,7 @@ def view(
         window = _Window([*job.options, *options], **bridge_settings(task), program="sumo-gui")
         stack.callback(window.close)
         try:
-            window.frame(task, ready.network.attribution, low, high)
+            window.frame(task, ready.network.attribution, low, high, task.incidents.of(traffic_seed))
             warm_up(window, scenario)
             if record_at_s is None:
                 window.delay_s = delay_ms / 1000

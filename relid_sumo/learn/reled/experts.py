@@ -222,7 +222,8 @@ class Experts:
             successor = following[agent].get(edge, -1)
             if successor not in slots[mask]:
                 successor = int(task.next_edge[task.row[agent], edge])
-            labels[n] = int(np.flatnonzero(slots == successor)[0])
+            slot = int(np.flatnonzero(slots == successor)[0])
+            labels[n] = slot if mask[slot] else task.fastest_open(agent, edge, mask)
         return labels
 
     def _line(self, route: Sequence[int] | np.ndarray[Any, np.dtype[np.int32]]) -> Floats:

@@ -22,8 +22,9 @@ from relid_sumo.scenario.traffic.sumo_options import simulation_options
 log = logging.getLogger(__name__)
 
 BIN_S = 300.0
-# Settings that do not change these measurements; the key of the network represents the network.
-NOT_TRAFFIC = {"trips", "fleet", "network", "seeds", "observation", "reward", "name", "simulator", "meso"}
+# Settings that do not change these measurements, which are of traffic without incidents. The key of the network
+# represents the network.
+NOT_TRAFFIC = {"trips", "fleet", "network", "seeds", "observation", "reward", "name", "simulator", "meso", "incidents"}
 FORMAT = 2  # part of the cache key: raise it when the meaning of the cached values changes
 
 

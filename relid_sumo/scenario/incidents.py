@@ -181,7 +181,7 @@ def _components(graph: RoadGraph, gone: set[int]) -> np.ndarray:  # type: ignore
     stays: Bools = ~(np.isin(source, sorted(gone)) | np.isin(target, sorted(gone)))
     shape = (graph.n_edges, graph.n_edges)
     matrix = csr_array((np.ones(int(stays.sum())), (source[stays], target[stays])), shape=shape)
-    return connected_components(matrix, directed=True, connection="strong")[1]  # type: ignore[no-any-return]
+    return connected_components(matrix, directed=True, connection="strong")[1]
 
 
 def _spare_lanes(lanes: list[Lane]) -> list[int]:

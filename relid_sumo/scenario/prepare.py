@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+import numpy as np
+
 from relid_sumo.base import cache, sumo
 from relid_sumo.base.arrays import Floats
 from relid_sumo.base.errors import InputError, did_you_mean
@@ -219,7 +221,8 @@ def prepare(
     where = ends(scenario, built)
 
     def vehicles() -> Floats:
-        return edge_times.measured(scenario, built, own, scenario.seeds.training[:1]).edge_vehicles.sum(axis=0)
+        took = edge_times.measured(scenario, built, own, scenario.seeds.training[:1])
+        return np.asarray(took.edge_vehicles.sum(axis=0))
 
     found_incidents = incidents.place(scenario, built, where, shut, vehicles)
     task = make_task(scenario, built.graph, where, times, shut, layout, found_incidents)

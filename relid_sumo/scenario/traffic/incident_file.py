@@ -76,9 +76,8 @@ def incident_file(
 def before(network: Network, one: Placed) -> list[str]:
     """Return the names of the edges that lead to the edges of an incident."""
     graph, edges = network.graph, one.shut or (one.edge,)
-    leading = np.isin(graph.slots, edges).any(axis=1)
-    leading[list(one.shut)] = False
-    return [str(name) for name in graph.edge_ids[leading]]
+    leading = np.flatnonzero(np.isin(graph.slots, edges).any(axis=1)).tolist()
+    return [str(graph.edge_ids[edge]) for edge in leading if edge not in one.shut]
 
 
 def _limits(one: Placed, network: Network, simulator: Simulator) -> Iterable[tuple[int, float]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import xml.etree.ElementTree as ET
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 
@@ -30,7 +30,7 @@ SIMULATORS = pytest.mark.parametrize("simulator", ["micro", "meso"])
 RANDOM = {"random": {"count": 4, "duration_s": 300.0, "begin_s": [0.0, 120.0], "closed": 0.5, "lane": 0.25}}
 
 
-def with_incidents(ready: PreparedScenario, *incidents: dict[str, object]) -> Scenario:
+def with_incidents(ready: PreparedScenario, *incidents: Mapping[str, object]) -> Scenario:
     return Scenario.model_validate({**ready.scenario.model_dump(), "incidents": incidents})
 
 
@@ -127,7 +127,7 @@ def test_a_slowed_edge_is_slow_and_open_again(town_ready: PreparedScenario, simu
     edge = town_ready.task.graph.index[name]
     slow = prepare(added(town_ready.scenario, [f"{name}@0-240=10%"]))
     _, roads = watched(slow, Policy("shortest"), simulator)
-    during, after = [], []
+    during, after = list[float](), list[float]()
     for visits in roads.values():
         for (now, road), (left, _) in pairwise(visits):
             if road == name:

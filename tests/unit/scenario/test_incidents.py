@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from relid_sumo.base.arrays import Floats
 from relid_sumo.base.errors import InputError
 from relid_sumo.base.toml import load_toml, validate
 from relid_sumo.network.graph import RoadGraph
@@ -27,7 +28,7 @@ def scenario(**changes: Any) -> Scenario:  # noqa: ANN401 - as Scenario
 
 def draws(graph: RoadGraph, table: dict[str, Any], **more: Any) -> Incidents:  # noqa: ANN401 - as Incidents
     every = RandomIncidents(**table)
-    weight = {every.where: graph.length * np.linspace(1.0, 3.0, graph.n_edges)}
+    weight: dict[str, Floats] = {every.where: graph.length * np.linspace(1.0, 3.0, graph.n_edges)}
     return Incidents(graph=graph, random=((0, every),), weight=weight, horizon_s=1800.0, **more)
 
 

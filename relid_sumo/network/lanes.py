@@ -29,8 +29,17 @@ class Lane:
     leads_to: frozenset[str]
 
 
-def read_lanes(file: Path, index: Mapping[str, int]) -> dict[int, list[Lane]]:
-    """Read the lanes for cars of a .net.xml, by edge index and in order; edges that are not in `index` are left out."""
+def read_lanes(file: Path, index: Mapping[str, int]) -> tuple[dict[int, list[Lane]], dict[int, frozenset[str]]]:
+    """Read the lanes for cars of a .net.xml.
+
+    Returns
+    -------
+    lanes : dict
+        The lanes of each edge in `index`, by edge index and in order.
+    before : dict
+        Names of all edges that lead to each of them, also of edges that are not in `index`.
+    """
+    before: dict[int, set[str]] = {}
     speeds: dict[int, dict[int, float]] = {}
     leads: dict[tuple[int, int], set[str]] = {}
     for _, element in ET.iterparse(file):
@@ -42,10 +51,13 @@ def read_lanes(file: Path, index: Mapping[str, int]) -> dict[int, list[Lane]]:
             element.clear()
         elif element.tag == "connection":
             edge, after = index.get(element.get("from", "")), element.get("to", "")
+            if after in index and not element.get("from", "").startswith(":"):
+                before.setdefault(index[after], set()).add(element.get("from", ""))
             if edge is not None and after in index and for_cars(dict(element.attrib)):
                 leads.setdefault((edge, int(element.get("fromLane", "0"))), set()).add(after)
-    return {
+    lanes = {
         edge: [Lane(i, limit, frozenset(leads.get((edge, i), ()))) for i, limit in sorted(of_lanes.items())]
         for edge, of_lanes in speeds.items()
         if of_lanes
     }
+    return lanes, {edge: frozenset(names) for edge, names in before.items()}

@@ -117,9 +117,18 @@ class Network:
         return np.column_stack(self._projection(lon, lat)) + self.graph.offset
 
     @cached_property
+    def _lanes(self) -> tuple[dict[int, list[Lane]], dict[int, frozenset[str]]]:
+        return read_lanes(self.net_file, self.graph.index)
+
+    @property
     def lanes(self) -> dict[int, list[Lane]]:
         """The lanes for cars of each edge, by edge index; read from `net_file` at first use."""
-        return read_lanes(self.net_file, self.graph.index)
+        return self._lanes[0]
+
+    @property
+    def before(self) -> dict[int, frozenset[str]]:
+        """Names of the edges that lead to each edge, by edge index, also of those that are not in the graph."""
+        return self._lanes[1]
 
     @cached_property
     def _segments(self) -> tuple[Floats, Floats, Floats, Floats]:

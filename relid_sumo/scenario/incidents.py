@@ -13,6 +13,7 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.sparse import csr_array
 from scipy.sparse.csgraph import connected_components
 
@@ -174,14 +175,14 @@ def shut_with(graph: RoadGraph, edge: int, spared: Collection[int]) -> tuple[int
     return (edge, *sorted(found - {edge}))
 
 
-def _components(graph: RoadGraph, gone: set[int]) -> np.ndarray:  # type: ignore[type-arg] # of int
+def _components(graph: RoadGraph, gone: set[int]) -> NDArray[np.int32]:
     """Return the strongly connected part of each edge without some edges, shape (E,)."""
     source, slot = np.nonzero(graph.slots >= 0)
     target = graph.slots[source, slot]
     stays: Bools = ~(np.isin(source, sorted(gone)) | np.isin(target, sorted(gone)))
     shape = (graph.n_edges, graph.n_edges)
     matrix = csr_array((np.ones(int(stays.sum())), (source[stays], target[stays])), shape=shape)
-    return connected_components(matrix, directed=True, connection="strong")[1]
+    return np.asarray(connected_components(matrix, directed=True, connection="strong")[1])
 
 
 def _spare_lanes(lanes: list[Lane]) -> list[int]:
@@ -307,13 +308,14 @@ def place(
 
 def _placed(scenario: Scenario, network: Network, number: int, one: Incident, spared: Collection[int]) -> Placed:
     graph, where = network.graph, f"incidents[{number}]"
-    if one.place is not None:
+    name = one.edge if one.place is None else one.place.edge
+    if one.place is not None and one.place.lon is not None and one.place.lat is not None:
         try:
-            edge = match_edge(network, one.place.lon, one.place.lat, one.place.bearing)
+            edge = match_edge(network, one.place.lon, one.place.lat, one.place.bearing or 0.0)
         except InputError as error:
             raise InputError(f"{where}.place: {error}") from None
     else:
-        name = str(one.edge)
+        name = str(name)
         if name not in graph.index:
             raise InputError(
                 f"{where}: network '{network.name}' has no edge '{name}'{did_you_mean(name, graph.index)}; edges have "

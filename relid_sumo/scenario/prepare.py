@@ -86,8 +86,13 @@ class PreparedScenario:
         options = sumo_options.simulation_options(self.scenario, self.network, file, traffic_seed, simulator)
         drawn = self.task.incidents.of(traffic_seed)
         if drawn:
-            added = incident_file.incident_file(drawn, self.network, self.scenario.start_s, simulator, file)
-            options += ["-a", str(added)]
+            own = options[options.index("-a") + 1] if "-a" in options else ""
+            traffic = [file, Path(own)] if own else [file]
+            added = str(incident_file.incident_file(drawn, self.network, self.scenario.start_s, simulator, traffic))
+            if own:
+                options[options.index("-a") + 1] = f"{own},{added}"
+            else:
+                options += ["-a", added]
         return tuple(options)
 
     def day(self, traffic_seed: int) -> Day:

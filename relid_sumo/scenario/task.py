@@ -310,7 +310,7 @@ def _check(task: RoutingTask) -> None:
 
 
 def _check_incidents(task: RoutingTask) -> None:
-    """Check that no incident of all traffic seeds closes the only route of a trip that is under way."""
+    """Check that no incident of all traffic seeds closes the only route of a trip that has begun."""
     shut = [one for one in task.incidents.fixed if one.shut]
     for begin_s in sorted({one.begin_s for one in shut}):
         now = [one for one in shut if one.begin_s <= begin_s < one.end_s]

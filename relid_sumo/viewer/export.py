@@ -135,7 +135,7 @@ def _configuration(ready: PreparedScenario, options: Sequence[str], file: Path) 
         if name == "route-files":
             value = f"{Path(value).resolve()},{file.name}"
         if name == "additional-files":
-            value = str(Path(value).resolve())
+            value = ",".join(str(Path(one).resolve()) for one in value.split(","))
         ET.SubElement(root, name, value=value)
     ET.SubElement(root, "end", value=f"{ready.scenario.end_s}")
     return root

@@ -22,8 +22,6 @@ from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from pathlib import Path
 
-import numpy as np
-
 from relid_sumo.base import files
 from relid_sumo.base.cache import cache_file, once
 from relid_sumo.network.network import Network
@@ -35,7 +33,7 @@ OWN_TYPES = ("DEFAULT_VEHTYPE", "DEFAULT_TAXITYPE", "DEFAULT_BIKETYPE", "DEFAULT
 
 
 def incident_file(
-    incidents: Sequence[Placed], network: Network, start_s: float, simulator: Simulator, route_file: Path
+    incidents: Sequence[Placed], network: Network, start_s: float, simulator: Simulator, traffic: Sequence[Path]
 ) -> Path:
     """Return the additional file of some incidents, cached by its content.
 
@@ -43,11 +41,11 @@ def incident_file(
     ----------
     start_s
         Simulation time of the agents' time 0, s.
-    route_file
-        The background traffic, whose vehicle types are rerouted. Agents are not: they choose.
+    traffic
+        Files of the background traffic, whose vehicle types are rerouted. Agents are not: they choose.
     """
     root = ET.Element("additional")
-    own = {*OWN_TYPES, *vehicle_types(route_file)}
+    own = {*OWN_TYPES, *(kind for file in traffic for kind in vehicle_types(file))}
     types = " ".join(sorted({*own, REROUTING_TYPE, *(f"{REROUTING_TYPE}@{kind}" for kind in own)}))
     for number, one in enumerate(incidents):
         begin, end = (f"{start_s + at_s:.3f}" for at_s in (one.begin_s, one.end_s))
@@ -75,9 +73,8 @@ def incident_file(
 
 def before(network: Network, one: Placed) -> list[str]:
     """Return the names of the edges that lead to the edges of an incident."""
-    graph, edges = network.graph, one.shut or (one.edge,)
-    leading = np.flatnonzero(np.isin(graph.slots, edges).any(axis=1)).tolist()
-    return [str(graph.edge_ids[edge]) for edge in leading if edge not in one.shut]
+    leading = set[str]().union(*(network.before.get(edge, ()) for edge in one.shut or (one.edge,)))
+    return sorted(leading - {str(network.graph.edge_ids[edge]) for edge in one.shut})
 
 
 def _limits(one: Placed, network: Network, simulator: Simulator) -> Iterable[tuple[int, float]]:
@@ -94,10 +91,10 @@ def _limits(one: Placed, network: Network, simulator: Simulator) -> Iterable[tup
 
 
 @lru_cache(maxsize=8)
-def vehicle_types(route_file: Path) -> frozenset[str]:
-    """Return the ids of the vehicle types in a route file."""
+def vehicle_types(file: Path) -> frozenset[str]:
+    """Return the ids of the vehicle types in a route file or an additional file."""
     found = set()
-    for _, element in ET.iterparse(route_file):
+    for _, element in ET.iterparse(file):
         if element.tag == "vType":
             found.add(element.get("id", ""))
         if element.tag in {"vehicle", "trip", "flow", "person"}:

@@ -293,7 +293,7 @@ def test_an_incident_that_cuts_the_only_route_of_a_trip_is_refused(town_ready: P
         prepare(added(scenario, [f"{names[0]}@0-500"]))
     late = f"{names[0]}@{scenario.horizon_s - 1:g}-{scenario.horizon_s:g}"
     with pytest.raises(InputError, match="slow it instead"):
-        prepare(added(scenario, [late]))  # the trip is under way until it ends, at the horizon at the latest
+        prepare(added(scenario, [late]))  # the trip goes on until it ends, at the horizon at the latest
 
 
 def test_too_narrow_a_lane_closing_is_refused(town_ready: PreparedScenario) -> None:

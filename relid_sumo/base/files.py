@@ -7,6 +7,7 @@ import io
 import json
 import logging
 import os
+import re
 import socket
 import threading
 from collections.abc import Iterator, Mapping
@@ -23,6 +24,7 @@ from relid_sumo.base.errors import InputError
 
 log = logging.getLogger(__name__)
 
+PART = re.compile(r"\.\d+-\d+\.part$")  # end of the name of an unfinished file
 COUNTS = {"update", "episodes", "round"}  # whole numbers
 
 Columns = dict[str, list[float]]
@@ -165,7 +167,21 @@ def locked_folder(folder: Path, name: str, in_use: str, another: str = "--out") 
             raise InputError(f"{folder}: {reason}; wait for it, end it, or choose another {another}") from None
         except OSError as error:
             raise InputError(f"{folder} cannot be written: {error.strerror}; choose another {another}") from None
+        _remove_parts(folder)
         yield
+
+
+def _remove_parts(folder: Path) -> None:
+    """Remove the unfinished files (`whole`) of processes that were killed, in a folder that this process has locked."""
+    for pattern in ("*.part", "*/*.part"):
+        for part in folder.glob(pattern):
+            if is_part(part):
+                part.unlink(missing_ok=True)
+
+
+def is_part(file: Path) -> bool:
+    """Return whether a file is an unfinished one of `whole`."""
+    return PART.search(file.name) is not None and file.is_file()
 
 
 def is_locked(file: Path) -> bool:

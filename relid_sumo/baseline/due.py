@@ -11,13 +11,12 @@ from __future__ import annotations
 import logging
 import subprocess
 import sys
-import tempfile
 import xml.etree.ElementTree as ET
 from collections import Counter
 from pathlib import Path
 from xml.sax.saxutils import quoteattr
 
-from relid_sumo.base import cache, interpreter, sumo
+from relid_sumo.base import cache, interpreter, sumo, temporary
 from relid_sumo.base.errors import InputError, SimulationError
 from relid_sumo.scenario.prepare import PreparedScenario
 from relid_sumo.scenario.traffic import demand, edge_times, sumo_options
@@ -55,7 +54,7 @@ def equilibrium(ready: PreparedScenario) -> list[list[int]]:
 def _one(ready: PreparedScenario, seed: int) -> dict[str, str]:
     """Return the edges of each agent's quickest route in a traffic seed after the last step."""
     scenario, background = ready.scenario, demand.routes(ready.scenario, ready.network, seed)
-    with tempfile.TemporaryDirectory(prefix="relid-sumo-") as name:
+    with temporary.folder("relid-sumo-") as name:
         folder = Path(name)
         (folder / "agents.trips.xml").write_text(_trips(ready), encoding="utf-8")
         words = [sys.executable, str(sumo.home() / "tools" / "assign" / "duaIterate.py")]

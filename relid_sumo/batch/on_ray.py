@@ -9,13 +9,13 @@ from __future__ import annotations
 import logging
 import os
 import socket
-import tempfile
 import time
 from collections import Counter
 from collections.abc import Generator, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from relid_sumo.base import temporary
 from relid_sumo.base.errors import InputError, RelidSumoError, SimulationError, missing_extra
 from relid_sumo.base.process import free_memory_mib
 from relid_sumo.batch import cell, parcel
@@ -120,7 +120,7 @@ def drive(
     task: Cell, workers: int, every_s: float, scenario: dict[str, bytes], begun: bytes | None
 ) -> Iterator[Message]:
     """Run a cell on a node in a temporary folder; yield messages, at intervals together with the run folder."""
-    with tempfile.TemporaryDirectory(prefix="relid_sumo-cell-") as scratch:
+    with temporary.folder("relid_sumo-cell-") as scratch:
         home = Path(scratch)
         parcel.unpack_scenario(scenario, home / "scenario")
         if begun is not None:

@@ -9,13 +9,12 @@ from __future__ import annotations
 
 import csv
 import shutil
-import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from relid_sumo.base import cache, files
+from relid_sumo.base import cache, files, temporary
 from relid_sumo.base.errors import InputError
 from relid_sumo.base.progress import counting
 from relid_sumo.base.toml import validate
@@ -149,7 +148,7 @@ def _trained(
     folder: Path, ready: PreparedScenario, settings: RunSettings, rows: list[str], n: int, workers: int | None
 ) -> list[str]:
     """Train n updates again, with a resume halfway, and return the differences."""
-    with tempfile.TemporaryDirectory(prefix="relid-sumo-verify-") as place:
+    with temporary.folder("relid-sumo-verify-") as place:
         again = Path(place)
         if (folder / layout.DEMONSTRATIONS).is_file():
             shutil.copyfile(folder / layout.DEMONSTRATIONS, again / layout.DEMONSTRATIONS)

@@ -72,11 +72,17 @@ class RunSettings(Settings):
 
 def check_free(folder: Path) -> None:
     """Raise InputError where a run folder exists and is not empty, or cannot be made."""
-    if folder.exists() and (not folder.is_dir() or any(one.name != layout.LOCK for one in folder.iterdir())):
+    if folder.exists() and (not folder.is_dir() or not all(_is_early(one) for one in folder.iterdir())):
         raise InputError(f"{folder} exists; choose another --out, continue with --resume {folder}, or delete it")
     above = files.nearest(folder)
     if not above.is_dir() or not os.access(above, os.W_OK):
         raise InputError(f"cannot make {folder}: {above} is not a folder that you may write to; choose another --out")
+
+
+def _is_early(one: Path) -> bool:
+    """Return whether a run that was killed before it had its settings leaves this."""
+    ours = one.name == FILE and one.read_bytes().startswith(f"# {HEADING}".encode())
+    return ours or one.name == layout.LOCK or files.is_part(one)
 
 
 @contextlib.contextmanager

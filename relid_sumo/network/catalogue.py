@@ -10,14 +10,13 @@ import datetime
 import json
 import os
 import re
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-from relid_sumo.base import files
+from relid_sumo.base import files, temporary
 from relid_sumo.base.cache import cache_folder, once, sha256
 from relid_sumo.base.errors import InputError, did_you_mean, missing_extra
 from relid_sumo.base.safe_paths import LONGEST_NAME, PLAIN, check_name, printable
@@ -243,7 +242,7 @@ def _download(entry: ExtractEntry, file: Path) -> None:
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         graph = osmnx.graph_from_bbox(entry.area, network_type="drive", simplify=False, retain_all=True)
-        with tempfile.TemporaryDirectory(prefix=".fetch-", dir=file.parent) as scratch:
+        with temporary.folder(".fetch-", file.parent) as scratch:
             whole = Path(scratch) / file.name
             osmnx.save_graph_xml(graph, filepath=whole)
             files.put(whole, file)

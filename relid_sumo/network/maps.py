@@ -6,7 +6,6 @@ import relid_sumo.base.own_matplotlib  # noqa: F401 - before matplotlib
 
 # isort: split
 import math
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,7 +17,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patheffects import withStroke
 
-from relid_sumo.base import files, safe_paths
+from relid_sumo.base import files, safe_paths, temporary
 from relid_sumo.network import streets
 from relid_sumo.network.network import Network
 
@@ -161,7 +160,7 @@ def new_map(network: Network) -> tuple[Figure, Axes]:
 def save_map(fig: Figure, file: Path) -> None:
     """Write a figure to a temporary file that is then renamed."""
     file.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".map-", dir=file.parent) as scratch:
+    with temporary.folder(".map-", file.parent) as scratch:
         whole = Path(scratch) / file.name
         fig.savefig(whole, dpi=150, bbox_inches="tight", pad_inches=0.15)
         files.put(whole, file)

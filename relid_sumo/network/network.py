@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import tempfile
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -15,7 +14,7 @@ import numpy as np
 from pyproj import Proj
 from pyproj.exceptions import CRSError
 
-from relid_sumo.base import cache, files, safe_paths, sumo, trusted
+from relid_sumo.base import cache, files, safe_paths, sumo, temporary, trusted
 from relid_sumo.base.arrays import Floats
 from relid_sumo.base.errors import InputError
 from relid_sumo.network import account, catalogue, driving_side, netconvert, osm, signals, streets, sumo_net
@@ -246,7 +245,7 @@ def build(source: Path, settings: NetworkSettings | None = None, *, name: str) -
     folder = cache.cache_folder() / "networks" / f"{name}-{_key(FORMAT, digest, settings)[:12]}"
 
     def make() -> None:
-        with tempfile.TemporaryDirectory(prefix=f".{name}-", dir=folder.parent) as scratch:
+        with temporary.folder(f".{name}-", folder.parent) as scratch:
             whole = Path(scratch) / "whole"
             whole.mkdir()
             summary = _use(source, digest, whole) if given else _make(source, digest, settings, Path(scratch), whole)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from relid_sumo.base import temporary
 from relid_sumo.env.play import Job
 from relid_sumo.env.policies import Policy
 from relid_sumo.env.records import EpisodeRecord
@@ -75,7 +75,7 @@ class Bench:
         others = [] if policy.name == "shortest" else [policy]
         shortest, reactive, *rest = self.drive([Policy("shortest"), Policy("reactive"), *others], self.seeds, simulator)
         present = rest[0] if rest else shortest
-        with tempfile.TemporaryDirectory(prefix="relid-sumo-placebo-") as name:
+        with temporary.folder("relid-sumo-placebo-") as name:
             jobs = []
             for seed in self.seeds:
                 folder = Path(name) / str(seed)

@@ -52,8 +52,13 @@ def locked(folder: Path) -> Iterator[None]:
 
 
 def _check_free(folder: Path) -> None:
-    if folder.exists() and (not folder.is_dir() or any(one.name != LOCK for one in folder.iterdir())):
+    if folder.exists() and (not folder.is_dir() or not all(_is_early(one) for one in folder.iterdir())):
         raise InputError(f"{folder} exists and is not a SED run; choose another --out, or delete it")
+
+
+def _is_early(one: Path) -> bool:
+    """Return whether a run that was killed before its first file leaves this."""
+    return one.name == LOCK or files.is_part(one)
 
 
 def open_run(folder: Path, provider: str, settings: dict[str, Any]) -> None:
@@ -76,9 +81,9 @@ def open_run(folder: Path, provider: str, settings: dict[str, Any]) -> None:
     else:
         _check_free(folder)
     try:
+        write_json(file, content)  # first: it makes the folder one of a run
         for name in (PROMPTS, ANSWERS, PROGRAMS):
             (folder / name).mkdir(parents=True, exist_ok=True)
-        write_json(file, content)
     except OSError as error:
         raise InputError(f"cannot write {folder}: {error.strerror}; choose another --out") from None
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import math
-import tempfile
 import xml.etree.ElementTree as ET
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from relid_sumo.base import sumo
+from relid_sumo.base import sumo, temporary
 from relid_sumo.base.cache import cached_json
 from relid_sumo.base.errors import InputError
 from relid_sumo.network.network import Network
@@ -149,7 +148,7 @@ def trip_times(
         options = simulation_options(scenario, network, file, traffic_seed, simulator, again=again)
         return _travel_times([*options, *(own_traffic.record(out) if own else ())], end_s, out)
 
-    with tempfile.TemporaryDirectory(prefix="relid-sumo-") as name:
+    with temporary.folder("relid-sumo-") as name:
         folder = Path(name)
         loaded, departed, teleports = times(file, scenario.end_s, folder / "loaded")
         vehicles = own_traffic.driven(folder / "loaded") if own else ET.parse(file).getroot().findall("vehicle")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import tempfile
 import xml.etree.ElementTree as ET
 from pathlib import Path
 
@@ -12,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import ConvexHull
 
-from relid_sumo.base import files, seeding, sumo
+from relid_sumo.base import files, seeding, sumo, temporary
 from relid_sumo.base.cache import cache_folder, once
 from relid_sumo.base.errors import InputError
 from relid_sumo.network.graph import RoadGraph
@@ -111,7 +110,7 @@ def cache_key(network: Network, *parts: object) -> str:
 def _route(trips: list[str], network: Network, seed: int, closed: list[str], file: Path) -> None:
     """Route trips once with duarouter, and write the result as a complete file."""
     file.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=file.parent, prefix=".tmp-") as folder:
+    with temporary.folder(".tmp-", file.parent) as folder:
         source, weights, result = (Path(folder) / name for name in ("trips.xml", "weights.xml", "out.rou.xml"))
         source.write_text("\n".join(["<routes>", VEHICLE_TYPE, *trips, "</routes>"]), encoding="utf-8")
         options = ["--weights.random-factor", ROUTE_SPREAD, "--seed", seed, "--ignore-errors", "--no-warnings"]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import tempfile
 import xml.etree.ElementTree as ET
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -11,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from relid_sumo.base import cache, files, sumo
+from relid_sumo.base import cache, files, sumo, temporary
 from relid_sumo.base.arrays import Floats
 from relid_sumo.network.graph import RoadGraph
 from relid_sumo.network.network import Network
@@ -107,7 +106,7 @@ def identity(scenario: Scenario, network: Network, own: str | None, seeds: Seque
 
 def _one(scenario: Scenario, network: Network, seed: int) -> Measured:
     """Return the times of one traffic seed."""
-    with tempfile.TemporaryDirectory(prefix="relid-sumo-") as name:
+    with temporary.folder("relid-sumo-") as name:
         edges, vehicles, wanted = (Path(name) / file for file in ("edges.xml", "driven.xml", "wanted.add.xml"))
         wanted.write_text(
             f'<additional><edgeData id="times" file="{edges}" begin="{scenario.start_s}" period="{BIN_S}" '

@@ -7,7 +7,6 @@ contains the smaller one. Flows are written as single vehicles first, so that on
 from __future__ import annotations
 
 import json
-import tempfile
 import xml.etree.ElementTree as ET
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from relid_sumo.base import cache, files, seeding
+from relid_sumo.base import cache, files, seeding, temporary
 from relid_sumo.base.errors import InputError, did_you_mean
 from relid_sumo.network.graph import RoadGraph
 from relid_sumo.network.network import Network
@@ -71,7 +70,7 @@ def drawn(scenario: Scenario, network: Network, traffic_seed: int, closed: froze
         chosen = choose(found, scenario, network.graph, traffic_seed, closed)
         rest = root if remaining == every else ET.parse(remaining).getroot()
         leave_out(rest, {one.vehicle for one in chosen})
-        with tempfile.TemporaryDirectory(dir=_made(file.parent), prefix=".tmp-") as folder:
+        with temporary.folder(".tmp-", _made(file.parent)) as folder:
             part = Path(folder) / "background.rou.xml"
             ET.ElementTree(rest).write(part, encoding="utf-8")
             files.put(part, background)

@@ -10,7 +10,6 @@ from __future__ import annotations
 import gzip
 import re
 import shutil
-import tempfile
 import zlib
 from collections.abc import Mapping
 from functools import lru_cache
@@ -19,7 +18,7 @@ from typing import IO, cast
 from xml.parsers import expat
 from xml.sax.saxutils import quoteattr
 
-from relid_sumo.base import cache, files
+from relid_sumo.base import cache, files, temporary
 from relid_sumo.base.errors import InputError, did_you_mean
 from relid_sumo.base.safe_paths import printable
 
@@ -214,7 +213,7 @@ def cleaned(file: Path) -> Path:
     target = cache.cache_file("demand", "own", [FORMAT, digest(file)], ".rou.xml")
     if not target.is_file():
         target.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=target.parent, prefix=".tmp-") as folder:
+        with temporary.folder(".tmp-", target.parent) as folder:
             part = Path(folder) / "own.rou.xml"
             with part.open("w", encoding="utf-8") as out:
                 _Rewriter(file, out).run()

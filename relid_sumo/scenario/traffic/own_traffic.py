@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import math
 import re
-import tempfile
 import xml.etree.ElementTree as ET
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from relid_sumo.base import cache, sumo
+from relid_sumo.base import cache, sumo, temporary
 from relid_sumo.base.errors import InputError, SimulationError
 from relid_sumo.network.network import Network
 from relid_sumo.scenario.given.times import seconds
@@ -86,7 +85,7 @@ def measured(scenario: Scenario, network: Network, checksum: str) -> OwnTraffic:
     def make() -> dict[str, object]:
         file = routes(scenario, network, seed)
         options = [o for o in simulation_options(scenario, network, file, seed) if o != "--no-warnings"]
-        with tempfile.TemporaryDirectory(prefix="relid-sumo-") as name:
+        with temporary.folder("relid-sumo-") as name:
             driven_file, statistics = Path(name) / "driven.xml", Path(name) / "statistics.xml"
             arguments = ["--end", str(scenario.end_s), "--aggregate-warnings", "1", "--no-step-log"]
             arguments += [*record(driven_file), "--statistic-output", str(statistics)]

@@ -7,19 +7,18 @@ nothing in them but what the program may read.
 
 from __future__ import annotations
 
-import atexit
 import base64
 import os
 import shutil
 import sys
 import sysconfig
-import tempfile
 from collections.abc import Iterator, Sequence
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
 
+from relid_sumo.base.temporary import process_folder
 from relid_sumo.sed.programs import program, runner, system_calls
 
 Layer = Literal["calls", "landlock", "bubblewrap"]
@@ -65,8 +64,7 @@ def module_path() -> Path:
     It stands in for the standard library's own folder, in which there may be site-packages. It is made once and removed
     when this process ends.
     """
-    folder = Path(tempfile.mkdtemp(prefix="relid-sumo-sandbox-"))
-    atexit.register(_remove, folder, os.getpid())
+    folder = process_folder("relid-sumo-sandbox-")
     modules = [entry for root in standard_library() for entry in without_other_packages(root)]
     for target in (*modules, *_packages("landlock"), Path(program.__file__), Path(runner.__file__)):
         link = folder / target.name
@@ -74,11 +72,6 @@ def module_path() -> Path:
             link.symlink_to(target)
     (folder / "start.py").write_text(START, encoding="utf-8")
     return folder
-
-
-def _remove(folder: Path, maker: int) -> None:
-    if os.getpid() == maker:  # not in a fork of it
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def walls(layers: Sequence[Layer], limits: Sequence[int]) -> dict[str, Any]:

@@ -4,21 +4,27 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
+import shutil
 from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import platformdirs
+from pydantic import TypeAdapter
 
-from relid_sumo.base import files
+from relid_sumo.base import files, safe_paths
+from relid_sumo.base.errors import InputError
+
+log = logging.getLogger(__name__)
 
 Made = TypeVar("Made")
 Result = TypeVar("Result")
 
 CACHE_VARIABLE = "RELID_SUMO_CACHE"
-LOCKS = "locks"  # folder of the locks of files being made
+LOCKS, CHECKSUMS = "locks", "checksums"  # folders: locks of entries being made, checksums of entries
 DECIDE_RESULTS = ("base", "network", "scenario", "sim", "env", "baseline", "sed", "learn")
 
 
@@ -34,13 +40,36 @@ def cache_file(kind: str, name: str, content: object, ending: str) -> Path:
 
 
 def once(path: Path, make: Callable[[], None]) -> None:
-    """Make a file or folder of the cache if it is missing. Only one process makes it; others wait."""
-    if path.exists():
+    """Make a file or folder of the cache if it is missing or damaged. Only one process makes it; others wait.
+
+    Its checksum is stored, so that damage is noticed; a damaged entry is deleted first.
+    """
+    if path.exists() and not _differs(path):
         return
-    lock = cache_folder() / LOCKS / f"{'-'.join(path.relative_to(cache_folder()).parts)}.lock"
+    lock = cache_folder() / LOCKS / f"{_joined(path)}.lock"
     with files.locked(lock, wait=True):
-        if not path.exists():
-            make()
+        if path.exists() and not _differs(path):
+            return
+        if path.exists():
+            _delete(path, "its checksum differs")
+        make()
+        files.write(_seal(path), f"{_checksum(path)}\n".encode())
+
+
+def sound(path: Path, make: Callable[[], None], load: Callable[[Path], Result]) -> Result:
+    """Return the content of an entry of the cache, as `once` makes it; an entry that cannot be read is made again.
+
+    An entry of an earlier version has no checksum, so that only its reader notices the damage.
+    """
+    once(path, make)
+    try:
+        return load(path)
+    except (InputError, OSError) as error:
+        with files.locked(cache_folder() / LOCKS / f"{_joined(path)}.lock", wait=True):
+            if path.exists():
+                _delete(path, str(error))
+    once(path, make)
+    return load(path)
 
 
 def cached(
@@ -52,7 +81,7 @@ def cached(
     save: Callable[[Path, Made], None],
     load: Callable[[Path], Result],
 ) -> Result:
-    """Return a result from the cache. A missing result is computed and saved first.
+    """Return a result from the cache. A missing or damaged result is computed and saved first.
 
     Parameters
     ----------
@@ -63,24 +92,68 @@ def cached(
     make
         Computes the result.
     save, load
-        Write the result as a complete file (`relid_sumo.base.files`), and read it. The returned result is always read.
+        Write the result as a complete file (`relid_sumo.base.files`), and read it; `load` raises InputError where the
+        file is damaged. The returned result is always read.
     """
-    file = cache_file(kind, name, content, ending)
-    once(file, lambda: save(file, make()))
-    return load(file)
+    return sound(file := cache_file(kind, name, content, ending), lambda: save(file, make()), load)
 
 
-def cached_json(kind: str, name: str, content: object, make: Callable[[], Result]) -> Result:
-    """Return a JSON result from the cache; see `cached`."""
-
-    def save(file: Path, made: Result) -> None:
-        files.write_json(file, made)
+def cached_json(kind: str, name: str, content: object, make: Callable[[], Any], shape: type[Result]) -> Result:
+    """Return a JSON result of a type from the cache; see `cached`."""
+    adapter = TypeAdapter(shape)
 
     def load(file: Path) -> Result:
-        found: Result = json.loads(file.read_text(encoding="utf-8"))
-        return found
+        try:
+            return adapter.validate_json(safe_paths.read_text(file))
+        except ValueError as error:
+            raise InputError(f"{file}: not a result of this version: {error}") from None
 
-    return cached(kind, name, content, ".json", make, save, load)
+    return cached(kind, name, content, ".json", make, files.write_json, load)
+
+
+def _joined(path: Path) -> str:
+    """Return the name of an entry's lock and checksum."""
+    return "-".join(path.relative_to(cache_folder()).parts)
+
+
+def _seal(path: Path) -> Path:
+    return cache_folder() / CHECKSUMS / f"{_joined(path)}.sha256"
+
+
+def _differs(path: Path) -> bool:
+    """Return whether an entry differs from its checksum. An entry without one, of an earlier version, does not."""
+    try:
+        return _seal(path).read_bytes().decode("ascii", "replace").strip() != _checksum(path)
+    except FileNotFoundError:
+        return False
+
+
+def _checksum(path: Path) -> str:
+    """Return the checksum of a file, or of a folder with the names of its files."""
+    if path.is_file():
+        return _file_checksum(path)
+    found = sorted(file for file in path.rglob("*") if file.is_file())
+    lines = (f"{file.relative_to(path)} {_file_checksum(file)}\n" for file in found)
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
+def _file_checksum(file: Path) -> str:
+    about = file.stat()
+    return _read_checksum(file, about.st_size, about.st_mtime_ns, about.st_ino)
+
+
+@lru_cache(maxsize=4096)
+def _read_checksum(file: Path, *_: int) -> str:
+    return sha256(file)
+
+
+def _delete(path: Path, why: str) -> None:
+    log.warning(f"{path} is damaged ({why}); it is deleted and made again")
+    _seal(path).unlink(missing_ok=True)
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink()
 
 
 @lru_cache(maxsize=1)

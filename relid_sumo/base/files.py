@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import errno
 import io
 import json
 import logging
@@ -25,6 +26,16 @@ from relid_sumo.base.errors import InputError
 log = logging.getLogger(__name__)
 
 PART = re.compile(r"\.\d+-\d+\.part$")  # end of the name of an unfinished file
+ROOM = "; free some space, or raise the quota, and run the same command again"
+RIGHTS = "; choose another place, or change its permissions"
+FIXES = {  # by error of the system
+    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT, errno.EFBIG), ROOM),
+    **dict.fromkeys((errno.EROFS, errno.EACCES, errno.EPERM), RIGHTS),
+    **dict.fromkeys((errno.EISDIR, errno.ENOTDIR), "; remove it, or choose another place"),
+    **dict.fromkeys((errno.EMFILE, errno.ENFILE), "; raise the limit of open files: ulimit -n"),
+    errno.EIO: "; the disk reports a fault: check it, and restore the file from a copy",
+}
+
 COUNTS = {"update", "episodes", "round"}  # whole numbers
 
 Columns = dict[str, list[float]]
@@ -49,21 +60,51 @@ def whole(file: Path) -> Iterator[Path]:
     Readers see the old file or the new one, never a part, and two processes may write the same file. If the block
     raises, the file does not change.
     """
-    file.parent.mkdir(parents=True, exist_ok=True)
     part = file.with_name(f"{file.name}.{os.getpid()}-{threading.get_ident()}.part")
-    try:
-        yield part
-        put(part, file)
-    finally:
-        part.unlink(missing_ok=True)
+    with naming(file):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            yield part
+            put(part, file)
+        finally:
+            part.unlink(missing_ok=True)
 
 
 def put(made: Path, place: Path) -> None:
     """Flush a file, or a folder of files, to disk and rename it to `place`, on the same disk."""
-    for file in [made] if made.is_file() else [one for one in made.rglob("*") if one.is_file()]:
-        with file.open("rb+") as written:
-            os.fsync(written.fileno())
+    for path in [made] if made.is_file() else [*made.rglob("*"), made]:
+        _flush(path)
     made.replace(place)
+    _flush(place.parent)
+
+
+def _flush(path: Path) -> None:
+    """Flush a file's content, or a folder's names, to disk."""
+    number = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
+    try:
+        os.fsync(number)
+    except OSError as error:
+        if error.errno != errno.EINVAL or not path.is_dir():  # some network disks flush no folders
+            raise
+    finally:
+        os.close(number)
+
+
+@contextmanager
+def naming(file: Path) -> Iterator[None]:
+    """Name a file in an error of the system that names none, such as that of a full disk."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is not None or error.errno is None:
+            raise
+        raise OSError(error.errno, error.strerror, str(file)) from None
+
+
+def explained(error: OSError) -> str:
+    """Return an error of the system as a message for users: the path, the reason and what to do."""
+    where = f"{error.filename}: " if error.filename else ""
+    return f"{where}{error.strerror or error}{FIXES.get(error.errno or 0, '')}"
 
 
 def write(file: Path, content: bytes, *, binary: bool = False) -> None:
@@ -79,11 +120,17 @@ def write(file: Path, content: bytes, *, binary: bool = False) -> None:
 
 
 def append(file: Path, content: bytes) -> None:
-    """Append text to a file and flush it to disk; keys are hidden."""
-    with file.open("ab") as out:
-        out.write(redact.redact_bytes(content))
-        out.flush()
-        os.fsync(out.fileno())
+    """Append text to a file completely or not at all, and flush it to disk; keys are hidden."""
+    with naming(file), file.open("ab", buffering=0) as out:
+        size = os.fstat(out.fileno()).st_size
+        try:
+            rest = memoryview(redact.redact_bytes(content))
+            while rest:
+                rest = rest[out.write(rest) :]
+            os.fsync(out.fileno())
+        except OSError:
+            os.ftruncate(out.fileno(), size)
+            raise
 
 
 def write_npz(file: Path, arrays: Mapping[str, NDArray[Any]], *, compressed: bool = True) -> None:

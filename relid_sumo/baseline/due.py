@@ -47,7 +47,7 @@ def equilibrium(ready: PreparedScenario) -> list[list[int]]:
         return [max(sorted(vote), key=vote.__getitem__).split() for vote in votes]
 
     content, index = [STEPS, ready.identity("observation", "reward")], ready.task.graph.index
-    routes = cache.cached_json("due", ready.network.name, content, make)
+    routes = cache.cached_json("due", ready.network.name, content, make, list[list[str]])
     return [[index[edge] for edge in route] for route in routes]
 
 

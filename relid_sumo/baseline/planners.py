@@ -87,5 +87,5 @@ def bestroute(ready: PreparedScenario, workers: int | None = None) -> list[list[
         times = np.array([[record.travel_time for record in records] for records in driven]).mean(axis=1)
         return [int(np.argmin(times[: len(routes), i])) for i, routes in enumerate(candidates)]
 
-    chosen = cache.cached_json("bestroute", ready.network.name, content, make)
+    chosen = cache.cached_json("bestroute", ready.network.name, content, make, list[int])
     return [routes[k] for routes, k in zip(candidates, chosen, strict=True)]

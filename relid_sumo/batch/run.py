@@ -181,14 +181,15 @@ def retry(out: Path, settings: BatchSettings, watch: BatchWatch) -> list[Standin
     plan = store.load(out)
     _check_named(plan, out)
     with store.locked(out):
-        for cell in plan.cells:
-            store.forget(out, cell)
-        return _run(plan, out, settings, watch)
+        return _run(plan, out, settings, watch, again=True)
 
 
-def _run(plan: Plan, out: Path, settings: BatchSettings, watch: BatchWatch) -> list[Standing]:
+def _run(plan: Plan, out: Path, settings: BatchSettings, watch: BatchWatch, *, again: bool = False) -> list[Standing]:
+    """Run the cells that are not done; with `again`, failed ones too, once the files of the batch have been read."""
     store.write_missing_summaries(out, plan)
-    grid = _grid(plan, out, settings, watch, keep=True)
+    grid = _grid(plan, out, settings, watch, keep=True, again=again)
+    for standing in _todo(grid.standings):
+        store.forget(out, standing.cell)
     cells = {standing.cell.name: standing.cell for standing in _todo(grid.standings)}
     orders = [
         Order(cell, store.scenario_folder(out, cell), store.part(out, cell), store.log(out, cell), grid.workers)
@@ -218,13 +219,20 @@ def _todo(standings: Sequence[Standing]) -> list[Standing]:
 
 
 def _grid(
-    plan: Plan, out: Path, settings: BatchSettings, watch: BatchWatch, *, keep: bool, changed: Collection[str] = ()
+    plan: Plan,
+    out: Path,
+    settings: BatchSettings,
+    watch: BatchWatch,
+    *,
+    keep: bool,
+    changed: Collection[str] = (),
+    again: bool = False,
 ) -> Grid:
     """Prepare the scenarios, estimate the time and report both; with `keep`, store them in the batch's folder.
 
     Stored files of `changed` scenarios are not read.
     """
-    standings = store.standings(out, plan)
+    standings = store.standings(out, plan, again=again)
     todo = _todo(standings)
     slots: int | None
     slots, workers = local.room(len(todo), settings.workers)

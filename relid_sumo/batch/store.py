@@ -162,12 +162,12 @@ def remove_scenarios(folder: Path, labels: Iterable[str]) -> None:
         shutil.rmtree(folder / SCENARIOS / safe_paths.check_name(label), ignore_errors=True)
 
 
-def standings(folder: Path, plan: Plan) -> list[Standing]:
-    """Return the state of each cell of a grid."""
-    return [_standing(folder, cell) for cell in plan.cells]
+def standings(folder: Path, plan: Plan, *, again: bool = False) -> list[Standing]:
+    """Return the state of each cell of a grid; with `again`, errors of failed cells are ignored."""
+    return [_standing(folder, cell, again=again) for cell in plan.cells]
 
 
-def _standing(folder: Path, cell: Cell) -> Standing:
+def _standing(folder: Path, cell: Cell, *, again: bool) -> Standing:
     file = _summary(folder, cell)
     if file.is_file():
         metrics = runs_summary.read_summary(file).metrics
@@ -179,7 +179,7 @@ def _standing(folder: Path, cell: Cell) -> Standing:
     table = begun / layout.METRICS
     episodes = (files.read_columns(table).get("episodes") if table.is_file() else None) or [0]
     where = int(episodes[-1]), last_return(begun)
-    if failure.is_file():
+    if failure.is_file() and not again:
         return Standing(cell, "failed", *where, str(files.read_json(failure).get("error")))
     return Standing(cell, "unfinished" if begun.exists() else "waiting", *where)
 

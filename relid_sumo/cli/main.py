@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from relid_sumo.base import redact
+from relid_sumo.base import files, redact
 from relid_sumo.base.errors import RelidSumoError
 from relid_sumo.cli import notes, sed, trained
 from relid_sumo.cli import train as train_command
@@ -128,7 +128,8 @@ def main(arguments: list[str] | None = None) -> None:
     except (RelidSumoError, OSError) as error:
         if debug:
             print(clean(traceback.format_exc()), end="", file=sys.stderr)
-        errors.print(f"[bold red]Error:[/] {plain(error)}", highlight=False, soft_wrap=True)
+        message = files.explained(error) if isinstance(error, OSError) else error
+        errors.print(f"[bold red]Error:[/] {plain(message)}", highlight=False, soft_wrap=True)
         code = EXIT_ERROR
     finally:
         sys.stdout, sys.stderr = streams

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,9 +12,11 @@ import torch
 
 from relid_sumo.base import files
 from relid_sumo.base.errors import InputError
+from relid_sumo.base.settings import MOST_COUNT
 from relid_sumo.learn.run_folder import CHECKPOINT
 
 FORMAT = 2
+FIX = "put back a copy, or train again"
 
 
 def save(folder: Path, state: Mapping[str, Any]) -> None:
@@ -35,14 +38,21 @@ def load(folder: Path) -> dict[str, Any]:
     if not file.is_file():
         raise InputError(f"{folder} has no {CHECKPOINT}: the run ended before its first update; train again")
     try:
+        with zipfile.ZipFile(file) as packed:
+            if damaged := packed.testzip():  # torch does not compare the checksums in the file
+                raise ValueError(f"it is damaged: the checksum of {damaged} differs")
         state = torch.load(file, weights_only=True)
     except OSError as error:
-        raise InputError(f"{file} cannot be read: {error}") from None
+        raise InputError(f"{file} cannot be read: {error.strerror or error}; {FIX}") from None
     except Exception as error:  # torch's unpickler may raise any exception on another file
-        raise InputError(f"{file} cannot be read: {str(error)[:300]}") from None
-    if not isinstance(state, dict) or not all(isinstance(state.get(name), int) for name in ("update", "episodes")):
-        raise InputError(f"{file}: no checkpoint of a run; train again")
+        raise InputError(f"{file} cannot be read: {str(error)[:300] or type(error).__name__}; {FIX}") from None
+    if not isinstance(state, dict) or not all(_is_count(state.get(name)) for name in ("update", "episodes")):
+        raise InputError(f"{file}: no checkpoint of a run; {FIX}")
     return state
+
+
+def _is_count(value: object) -> bool:
+    return isinstance(value, int) and 0 < value <= MOST_COUNT
 
 
 def episodes(folder: Path) -> int:

@@ -7,7 +7,6 @@ repository: they are found by file name and checksum in the folders of RELID_SUM
 from __future__ import annotations
 
 import datetime
-import json
 import os
 import re
 from dataclasses import dataclass
@@ -156,6 +155,13 @@ def remember(name: str, source: Path, settings: NetworkSettings) -> None:
     files.write_json(file, content)
 
 
+class _Named(BaseModel):
+    """Content of a note of `remember`."""
+
+    source: Annotated[str, Field(pattern=r"^[^\x00]+$")]
+    settings: NetworkSettings
+
+
 def locate(name_or_path: str) -> Located:
     """Return a network by its name, or by the path of an OSM file.
 
@@ -173,9 +179,12 @@ def locate(name_or_path: str) -> Located:
         return Located(name_or_path, source, entry.options, entry.title, f"{entry.description} {note}".strip())
     noted = cache_folder() / "names" / f"{name_or_path}.json"
     if len(path.parts) == 1 and noted.is_file():
-        content = json.loads(noted.read_text(encoding="utf-8"))
-        settings = validate(content["settings"], NetworkSettings, str(noted))
-        return Located(name_or_path, Path(content["source"]), settings, name_or_path)
+        try:
+            content = validate(files.read_json(noted), _Named, str(noted))
+        except InputError as error:
+            fix = f"delete it, and build the network again: relid-sumo network build FILE --name {name_or_path}"
+            raise InputError(f"{error}; {fix}") from None
+        return Located(name_or_path, Path(content.source), content.settings, name_or_path)
     if osm.is_osm(path) or path.exists() or len(path.parts) > 1:
         return Located(plain_name(path), path, NetworkSettings(), plain_name(path))
     names = sorted({*networks, *(file.stem for file in noted.parent.glob("*.json"))})

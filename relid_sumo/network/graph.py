@@ -18,6 +18,7 @@ from scipy.sparse.csgraph import connected_components, dijkstra
 
 from relid_sumo.base import files
 from relid_sumo.base.arrays import Floats
+from relid_sumo.base.npz import read_npz
 
 Ints = NDArray[np.int32]
 
@@ -205,9 +206,14 @@ class RoadGraph:
 
     @classmethod
     def load(cls, file: Path) -> RoadGraph:
-        """Read what `save` wrote."""
-        with np.load(file, allow_pickle=False) as data:
-            return cls(**{f.name: data[f.name] for f in fields(cls)})
+        """Return the graph in a file of `save`.
+
+        Raises
+        ------
+        InputError
+            The file is missing or damaged.
+        """
+        return cls(**read_npz(file, {f.name for f in fields(cls)}, "a road graph", "build the network again"))
 
 
 def follow(next_edge: Ints, origin: int, destination: int) -> list[int]:

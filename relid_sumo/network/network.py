@@ -17,6 +17,7 @@ from pyproj.exceptions import CRSError
 from relid_sumo.base import cache, files, safe_paths, sumo, temporary, trusted
 from relid_sumo.base.arrays import Floats
 from relid_sumo.base.errors import InputError
+from relid_sumo.base.npz import read_npz
 from relid_sumo.network import account, catalogue, driving_side, netconvert, osm, signals, streets, sumo_net
 from relid_sumo.network.catalogue import NetworkSettings
 from relid_sumo.network.graph import RoadGraph
@@ -98,8 +99,8 @@ class Network:
         file = self.folder / LEFT_OUT
         if not file.is_file():
             return []
-        with np.load(file, allow_pickle=False) as lines:
-            return [self.xy(line) for line in np.split(lines["lonlat"], lines["starts"][1:-1]) if len(line) > 1]
+        lines = read_npz(file, ("lonlat", "starts"), "lines of roads", "delete its folder, and build the network again")
+        return [self.xy(line) for line in np.split(lines["lonlat"], lines["starts"][1:-1]) if len(line) > 1]
 
     @cached_property
     def _projection(self) -> Proj:
@@ -252,11 +253,15 @@ def build(source: Path, settings: NetworkSettings | None = None, *, name: str) -
             (whole / SUMMARY).write_text(json.dumps(summary, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
             files.put(whole, folder)
 
+    def load(folder: Path) -> Network:
+        summary = files.read_json(folder / SUMMARY)
+        if not (folder / NET).is_file() or "key" not in summary:
+            raise InputError(f"{folder}: not a complete network")
+        return Network(name, folder, RoadGraph.load(folder / GRAPH), summary, title=name)
+
     if not folder.is_dir():
         _make_folder(folder.parent)
-    cache.once(folder, make)
-    summary = json.loads((folder / SUMMARY).read_text(encoding="utf-8"))
-    return Network(name, folder, RoadGraph.load(folder / GRAPH), summary, title=name)
+    return cache.sound(folder, make, load)
 
 
 def _key(number: int, digest: str, settings: NetworkSettings) -> str:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import zipfile
-import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -18,14 +16,13 @@ from pydantic import BaseModel
 from relid_sumo.base import files
 from relid_sumo.base.arrays import Bools, Float32s, Floats
 from relid_sumo.base.errors import InputError
-from relid_sumo.base.safe_paths import open_file
+from relid_sumo.base.npz import read_npz
 from relid_sumo.base.toml import validate
 from relid_sumo.env.records import EpisodeRecord
 from relid_sumo.scenario.settings import Simulator
 from relid_sumo.scenario.task import RoutingTask
 
 FORMAT = 2  # 1: until 0.1.0; trips that reached the horizon had no credit for distance
-MOST_MIB = 4096  # of all arrays of a file
 WHOLE = {"episode", "agent", "edge", "action", "traffic_seed"}  # arrays of whole numbers
 
 
@@ -88,29 +85,16 @@ class Demonstrations:
         InputError
             The file does not exist, or was not written by this version.
         """
+        fix = "make it with: relid-sumo sed run SCENARIO --out DIR"
+        arrays = read_npz(file, {f.name for f in fields(cls)}, "a file of demonstrations", fix)
         try:
-            with open_file(file) as source, zipfile.ZipFile(source) as packed:
-                if sum(one.file_size for one in packed.infolist()) > MOST_MIB * 2**20:
-                    raise InputError(
-                        f"{file}: more than {MOST_MIB} MiB of arrays, so not demonstrations; make it again"
-                    )
-            with open_file(file) as source, np.load(source, allow_pickle=False) as data:
-                meta = json.loads(str(data["meta"]))
-                if meta.pop("format") != FORMAT:
-                    raise InputError(f"{file}: its returns are those of another version of relid_sumo; make it again")
-                read = cls(meta=meta, **{f.name: data[f.name] for f in fields(cls) if f.name != "meta"})
-                read._check()
-                return read
-        except FileNotFoundError:
-            raise InputError(
-                f"{file}: there is no such file; make it with: relid-sumo sed run SCENARIO --out DIR"
-            ) from None
-        except InputError:
-            raise
-        except (
-            *(OSError, EOFError, ValueError, TypeError, KeyError, AttributeError, MemoryError, NotImplementedError),
-            *(RecursionError, zipfile.BadZipFile, zlib.error),
-        ) as error:
+            meta = json.loads(str(arrays.pop("meta")))
+            if meta.pop("format") != FORMAT:
+                raise InputError(f"{file}: its returns are those of another version of relid_sumo; make it again")
+            read = cls(meta=meta, **arrays)
+            read._check()
+            return read
+        except (ValueError, TypeError, KeyError, AttributeError, IndexError, RecursionError) as error:
             raise InputError(f"{file}: not a file of demonstrations: {error}; make it again") from None
 
     def _check(self) -> None:

@@ -163,7 +163,27 @@ class Ippo(Learner):
         """Continue from what `state` returned."""
         self.actor.load_state_dict(state["actor"])
         self.critic.load_state_dict(state["critic"])
-        self.optimiser.load_state_dict(state["optimiser"])
+        restore_optimiser(self.optimiser, state["optimiser"])
+
+
+def restore_optimiser(optimiser: torch.optim.Adam, state: Mapping[str, Any]) -> None:
+    """Continue from the state of an optimiser.
+
+    Raises
+    ------
+    ValueError
+        The state is of other settings or other parameters, or not finite.
+    """
+    own = [{k: v for k, v in group.items() if k not in {"params", "lr"}} for group in optimiser.param_groups]
+    optimiser.load_state_dict(dict(state))
+    for before, group in zip(own, optimiser.param_groups, strict=True):
+        if before != {k: v for k, v in group.items() if k not in {"params", "lr"}}:
+            raise ValueError("the optimiser has other settings")
+        for parameter in group["params"]:
+            for name, value in optimiser.state.get(parameter, {}).items():
+                wanted = () if name == "step" else parameter.shape
+                if not isinstance(value, Tensor) or value.shape != wanted or not bool(torch.isfinite(value).all()):
+                    raise ValueError(f"the optimiser's {name} does not fit, or is not finite")
 
 
 def build(setup: LearnerSetup, checkpoint: Mapping[str, Any] | None) -> Ippo:

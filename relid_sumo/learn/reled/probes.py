@@ -52,10 +52,9 @@ def probe(ready: PreparedScenario, demonstrated: Sequence[Route], rollouts: Roll
         The demonstrated route of every agent, edges.
     """
     content = [ready.identity("observation", "reward"), [list(map(int, route)) for route in demonstrated]]
-    found = cache.cached_json(
-        "probes", ready.network.name, content, lambda: asdict(_probed(ready, demonstrated, rollouts))
+    return cache.cached_json(
+        "probes", ready.network.name, content, lambda: asdict(_probed(ready, demonstrated, rollouts)), Probed
     )
-    return Probed(tuple(map(tuple, found["routes"])), tuple(found["gain_s"]), found["episodes"])
 
 
 def _probed(ready: PreparedScenario, demonstrated: Sequence[Route], rollouts: Rollouts) -> Probed:

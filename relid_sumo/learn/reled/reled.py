@@ -81,7 +81,9 @@ class Reled(Learner):
         self._shown: set[Simulator] = set()
         if checkpoint is not None and state is not None:
             self.hpo.restore(checkpoint["learner"])
-            self._driven, self._n_rounds, self._shown = state["driven"], state["rounds"], set(state["shown"])
+            self._driven, self._n_rounds, self._shown = int(state["driven"]), int(state["rounds"]), set(state["shown"])
+            if not self._shown <= {"micro", "meso"}:
+                raise ValueError(f"the experts' simulators are {state['shown']}")
             self.hpo.expert = self.experts.stacked()
         self._rounds = run_folder.Table(setup.folder / layout.ROUNDS, keep=self._n_rounds)
 

@@ -146,10 +146,10 @@ def merge(
         own_demand.note_clean(places[0])
         return asdict(merged.result(places[0], places[1] if has_other else None))
 
-    result = Merged(**cache.cached_json("merged", name, content, make))  # type: ignore[arg-type] # JSON
+    result = cache.cached_json("merged", name, content, make, Merged)
     if not Path(result.routes).is_file() or (result.additional and not Path(result.additional).is_file()):
         cache.cache_file("merged", name, content, ".json").unlink(missing_ok=True)
-        result = Merged(**cache.cached_json("merged", name, content, make))  # type: ignore[arg-type] # JSON
+        result = cache.cached_json("merged", name, content, make, Merged)
     return result
 
 

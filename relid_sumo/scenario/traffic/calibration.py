@@ -220,7 +220,7 @@ def calibrate(scenario: Scenario, network: Network) -> TrafficLevel:
     def make() -> dict[str, Any]:
         return asdict(_bisect(scenario, network) if demand.level > 0 else TrafficLevel(0.0, 0.0, 0.0, 0.0, 0.0, 0))
 
-    return TrafficLevel(**cached_json("level", network.name, content, make))
+    return cached_json("level", network.name, content, make, TrafficLevel)
 
 
 def _bisect(scenario: Scenario, network: Network) -> TrafficLevel:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import logging
 import xml.etree.ElementTree as ET
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 import numpy as np
 
 from relid_sumo.base import cache, files, sumo, temporary
 from relid_sumo.base.arrays import Floats
+from relid_sumo.base.npz import read_npz
 from relid_sumo.network.graph import RoadGraph
 from relid_sumo.network.network import Network
 from relid_sumo.scenario.settings import Scenario
@@ -72,8 +73,7 @@ def measured(
         return {name: np.sum([part[name] for part in parts], axis=0) for name in parts[0]}
 
     def load(file: Path) -> Measured:
-        with np.load(file) as data:
-            return Measured(**data)
+        return Measured(**read_npz(file, {f.name for f in fields(Measured)}, "measured times", "measure again"))
 
     def save(file: Path, arrays: dict[str, Floats]) -> None:
         files.write_npz(file, arrays, compressed=False)

@@ -135,10 +135,9 @@ def calibrate(scenario: Scenario, network: Network, own: str | None) -> Meso:
     settings = scenario.demand.model_dump(mode="json")
     timing = [scenario.horizon_s, scenario.step_length_s, scenario.teleport_after_s]
     content = [FORMAT, network.key, sumo.version(), settings, timing, own, seeds]
-    found = cache.cached_json(
-        "meso", network.name, content, lambda: _search(scenario, network, seeds).model_dump(mode="json")
+    return cache.cached_json(
+        "meso", network.name, content, lambda: _search(scenario, network, seeds).model_dump(mode="json"), Meso
     )
-    return Meso.model_validate(found)
 
 
 def _search(scenario: Scenario, network: Network, seeds: Sequence[int]) -> Meso:

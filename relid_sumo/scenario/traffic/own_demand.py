@@ -211,13 +211,16 @@ def cleaned(file: Path) -> Path:
         It is not XML or too large, or a part of it is not on the lists; the message names the part and its line.
     """
     target = cache.cache_file("demand", "own", [FORMAT, digest(file)], ".rou.xml")
-    if not target.is_file():
+
+    def make() -> None:
         target.parent.mkdir(parents=True, exist_ok=True)
         with temporary.folder(".tmp-", target.parent) as folder:
             part = Path(folder) / "own.rou.xml"
             with part.open("w", encoding="utf-8") as out:
                 _Rewriter(file, out).run()
-            part.replace(target)
+            files.put(part, target)
+
+    cache.once(target, make)
     return target
 
 

@@ -109,7 +109,7 @@ def measured(scenario: Scenario, network: Network, checksum: str) -> OwnTraffic:
         )
         return asdict(result)
 
-    return OwnTraffic(**cache.cached_json("own", network.name, content, make))  # type: ignore[arg-type] # JSON
+    return cache.cached_json("own", network.name, content, make, OwnTraffic)
 
 
 def check(scenario: Scenario, network: Network, checksum: str) -> OwnTraffic:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -46,14 +47,15 @@ def test_what_is_written_is_on_the_disk_before_it_has_its_name(tmp_path: Path, m
     sync = os.fsync
 
     def noted(number: int) -> None:
-        flushed.append(Path(f"/proc/self/fd/{number}").readlink().name)
-        assert not (tmp_path / "a.npz").exists()
+        path = Path(f"/proc/self/fd/{number}").readlink()
+        flushed.append(path.name)
+        assert (tmp_path / "a.npz").exists() == (path == tmp_path)
         sync(number)
 
     monkeypatch.setattr(os, "fsync", noted)
     files.write_npz(tmp_path / "a.npz", {"x": np.arange(3)})
-    assert len(flushed) == 1
     assert flushed[0].startswith("a.npz.")
+    assert flushed[1:] == [tmp_path.name], "then the name itself, in its folder"
     assert np.load(tmp_path / "a.npz")["x"].tolist() == [0, 1, 2]
 
 
@@ -120,7 +122,7 @@ def make():
     time.sleep(0.5)
     return {"x": list(range(100_000))}
 
-found = cache.cached_json("kind", "name", ["content"], make)
+found = cache.cached_json("kind", "name", ["content"], make, dict)
 print(len(found["x"]))
 """
 
@@ -142,7 +144,26 @@ def test_a_result_that_cannot_be_made_is_made_by_the_next(tmp_path: Path, monkey
         raise ValueError("no")
 
     with pytest.raises(ValueError, match="no"):
-        cache.cached_json("kind", "name", 1, fail)
-    assert cache.cached_json("kind", "name", 1, lambda: 7) == 7
-    assert cache.cached_json("kind", "name", 1, fail) == 7
-    assert cache.cached_json("kind", "name", 2, lambda: 8) == 8
+        cache.cached_json("kind", "name", 1, fail, int)
+    assert cache.cached_json("kind", "name", 1, lambda: 7, int) == 7
+    assert cache.cached_json("kind", "name", 1, fail, int) == 7
+    assert cache.cached_json("kind", "name", 2, lambda: 8, int) == 8
+
+
+def test_a_failed_append_leaves_the_file_as_it_was(tmp_path: Path) -> None:
+    """The limit of a file's size stands for a full disk: the system writes a part and refuses the rest."""
+    file = tmp_path / "metrics.csv"
+    file.write_bytes(b"x" * 4000)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, before[1]))
+    try:
+        for change in (files.append, files.write):
+            with pytest.raises(OSError, match="File too large") as raised:
+                change(file, b"y" * 5000)
+            assert files.explained(raised.value).startswith(f"{file}: File too large; free some space")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert file.read_bytes() == b"x" * 4000
+    assert [one.name for one in tmp_path.iterdir()] == ["metrics.csv"]
+    files.append(file, b"y")
+    assert file.stat().st_size == 4001

@@ -144,6 +144,7 @@ def train(
     loaded = _loaded(scenario, changes)
     if loaded.fleet is not None:
         plan, folder = planned(of_fleet=True)
+    plan.check_agents(loaded)
     check_provider(plan, loaded)
     from relid_sumo.learn import train as training  # torch, once all else fits
 

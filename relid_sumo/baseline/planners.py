@@ -16,6 +16,7 @@ from dataclasses import replace
 import numpy as np
 
 from relid_sumo.base import cache
+from relid_sumo.base.errors import InputError
 from relid_sumo.baseline import due
 from relid_sumo.env.policies import Policy
 from relid_sumo.env.workers import Rollouts, in_traffic
@@ -51,8 +52,17 @@ def by_turns(ready: PreparedScenario, workers: int | None = None) -> list[list[i
 def by_equilibrium(ready: PreparedScenario, workers: int | None = None) -> list[list[int]]:
     """Return every agent's route in user equilibrium, on the calibrated mesoscopic simulation."""
     del workers
+    _check_trips(ready, "due")
     calibrated = meso.calibrated(ready.scenario, ready.network, ready.demand)
     return due.equilibrium(replace(ready, scenario=calibrated))
+
+
+def _check_trips(ready: PreparedScenario, name: str) -> None:
+    if ready.scenario.fleet is not None:
+        raise InputError(
+            f"baseline '{name}' drives the same trips in all training traffic seeds, and a fleet has other trips in each; "
+            "leave it out, or use hist or turns"
+        )
 
 
 def options(ready: PreparedScenario) -> list[list[list[int]]]:
@@ -75,6 +85,7 @@ def in_turn(routes: Sequence[Sequence[Route]]) -> list[Policy]:
 
 def bestroute(ready: PreparedScenario, workers: int | None = None) -> list[list[int]]:
     """Return every agent's best of `K_ROUTES` routes by mean travel time in training traffic, microscopic; cached."""
+    _check_trips(ready, "bestroute")
     task, scenario, candidates = ready.task, ready.scenario, options(ready)
     own = scenario.model_dump(mode="json", exclude={"name", "meso", "observation", "reward"})
     content = [FORMAT, ready.network.key, own, ready.demand, sorted(task.closed), candidates]

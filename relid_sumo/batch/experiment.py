@@ -176,6 +176,7 @@ def read(file: Path, changes: Sequence[str] = ()) -> Plan:
             lambda n=name, e=own, w=where: _train(experiment, n, e, w, file.parent),  # type: ignore[misc]
         )
         if scenario is not None and train is not None:
+            _or_fault(faults, where, lambda t=train, s=scenario: t.check_agents(s))  # type: ignore[misc]
             _or_fault(faults, where, lambda t=train, s=scenario: check_provider(t, s))  # type: ignore[misc]
             for seed in experiment.seeds:
                 settings = train.model_copy(update={"seed": seed})

@@ -43,7 +43,7 @@ def partition(
 
     own, rest = llm_options.split(changes, "sed")
     loaded = load_scenario(scenario, changes=rest, bbox=box(bbox), agents=agents)
-    ready = prepare(loaded)
+    ready = prepare(loaded).on(loaded.seeds.training[0])
     found = parts.partition(ready.task, settings_from(own).partition)
     out.print(sed_tables.partition_table(found, ready.task))
     file = picture or Path(f"{loaded.name}-subsets.png")

@@ -30,6 +30,7 @@ from relid_sumo.scenario.traffic.meso import Gap, describe
 
 COLOURS = {"ok": "green", "warn": "yellow", "fail": "red"}
 DRAWN_EVERY_S = 0.5
+SHOWN_TRIPS = 20  # of a fleet
 
 
 def percent(estimate: Estimate | None) -> str:
@@ -98,7 +99,7 @@ def choices_text(result: Evaluation) -> Iterator[str]:
 
 def stored_text(stored: StoredEvaluation) -> str:
     """Return the stored evaluation of a run in one line: mean travel time of its policy and of each baseline."""
-    means = {name: np.mean(policy.travel_time_s) for name, policy in stored.policies.items()}
+    means = {name: policy.travel_times.mean() for name, policy in stored.policies.items()}
     listed = ", ".join(f"{name} {mean:.0f} s" for name, mean in means.items())
     return f"stored evaluation, {len(stored.traffic_seeds)} traffic seeds, mean travel time: {listed}"
 
@@ -114,12 +115,16 @@ def doctor_table(checks: list[Check]) -> Table:
 
 
 def trips_table(ready: PreparedScenario) -> Table:
-    """Return the trips of a scenario with their alternative routes."""
-    task, graph = ready.task, ready.task.graph
-    table = Table(title=f"{ready.scenario.name}: {task.n_agents} agents, horizon {ready.scenario.horizon_s:g} s")
+    """Return the trips of a scenario with their alternative routes; of a fleet, the first ones of a traffic seed."""
+    seed = ready.scenario.seeds.training[0]
+    task, graph = ready.on(seed).task, ready.task.graph
+    title = f"{ready.scenario.name}: {task.n_agents} agents, horizon {ready.scenario.horizon_s:g} s"
+    if ready.scenario.fleet is not None:
+        title += f"; the first {min(SHOWN_TRIPS, task.n_agents)} trips of traffic seed {seed}"
+    table = Table(title=title)
     for name in ("agent", "departs, s", "straight line, m", "routes: free-flow time, s", "shared by the first two"):
         table.add_column(name, justify="left" if name == "agent" else "right")
-    for i, name in enumerate(task.names):
+    for i, name in enumerate(task.names[: SHOWN_TRIPS if ready.scenario.fleet is not None else None]):
         origin, destination = int(task.origin[i]), int(task.destination[i])
         gap = graph.end_xy[origin] - graph.end_xy[destination]
         routes = alternatives(graph, origin, destination)

@@ -174,8 +174,9 @@ def train(
         if simulator is not None:
             chosen.append(f"simulator={simulator}")
         stages = None if curriculum is None else learn_settings.parse_curriculum(curriculum)
+        has_fleet = fleet is not None or any(change.startswith("fleet") for change in chosen)
         values = {
-            "algo": algo,
+            "algo": "ippo" if algo is None and has_fleet else algo,
             "seed": seed,
             "episodes": episodes,
             "curriculum": () if stages is None and simulator is not None else stages,
@@ -201,6 +202,7 @@ def train(
         )
         if loaded.fleet is not None:
             plan, folder = planned(of_fleet=True)
+        plan.check_agents(loaded)
         evaluation_set = len(loaded.seeds.evaluation)
         if evaluation_seeds is not None and evaluation_seeds > evaluation_set:
             raise InputError(f"--evaluate {evaluation_seeds}: the scenario has {evaluation_set} evaluation seeds")

@@ -145,7 +145,7 @@ def collect_episode(
     """
     options = None if traffic_seed is None else {"traffic_seed": traffic_seed}
     seen, infos = env.reset(options=options)
-    rows = {name: _Rows() for name in env.possible_agents}
+    rows = {name: _Rows() for name in env.task.names}
     while env.agents:
         actions = {name: choose(name, seen[name]) for name in env.agents if infos[name]["decides"]}
         before = seen

@@ -15,11 +15,13 @@ SPEEDS_KMH = (35.0, 55.0, 75.0, 95.0)  # limits of the speed classes of maps, as
 def outcome(ready: PreparedScenario, records: dict[str, list[EpisodeRecord]]) -> dict[str, Any]:
     """Return the content of evaluation.json. Lists are by traffic seed, then by agent. Times and returns are in s."""
     some = next(iter(records.values()))
+    has_fleet = ready.scenario.fleet is not None
     return {
         "scenario": ready.scenario.name,
         "horizon_s": ready.scenario.horizon_s,
         "traffic_seeds": [record.traffic_seed for record in some],
-        "agents": list(ready.task.names),
+        "agents": list(max((ready.on(record.traffic_seed).task.names for record in some), key=len)),
+        **({"fleet": True} if has_fleet else {}),
         "policies": {
             name: {
                 "return_s": [np.round(r.returns, 3).tolist() for r in rows],
@@ -36,14 +38,15 @@ def outcome(ready: PreparedScenario, records: dict[str, list[EpisodeRecord]]) ->
 
 def routes(ready: PreparedScenario, records: dict[str, list[EpisodeRecord]]) -> dict[str, Any]:
     """Return the content of routes.json: edges as x, y, x, y, ... [m], and the edges driven per policy and agent."""
-    graph, task = ready.network.graph, ready.task
+    seed = next(iter(records.values()))[0].traffic_seed
+    graph, task = ready.network.graph, ready.on(seed).task
     return {
         "network": ready.network.title or ready.network.name,
         "network_key": ready.network.key,
         "attribution": ready.network.attribution,
         "roads": [np.round(graph.shape(edge)).astype(int).ravel().tolist() for edge in range(graph.n_edges)],
         "speed_class": np.searchsorted(SPEEDS_KMH, graph.speed * 3.6).tolist(),
-        "traffic_seed": next(iter(records.values()))[0].traffic_seed,
+        "traffic_seed": seed,
         "agents": list(task.names),
         "origin": task.origin.tolist(),
         "destination": task.destination.tolist(),

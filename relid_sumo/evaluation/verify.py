@@ -225,7 +225,7 @@ def _evaluated(folder: Path, seeds: tuple[int, ...], workers: int | None) -> lis
     for k, seed in enumerate(seeds):
         for name in (name for name in PER_SEED if name in was):
             if was[name][k] != now[name][k]:
-                where = f"evaluation, traffic seed {seed}: {name} {_values(ready, was[name][k], now[name][k])}"
+                where = f"evaluation, traffic seed {seed}: {name} {_values(ready.on(seed), was[name][k], now[name][k])}"
                 return [f"{where}{_other_road(folder, ready, table, seed)}"]
     return []
 
@@ -245,7 +245,7 @@ def _other_road(folder: Path, ready: PreparedScenario, table: dict[str, list[Epi
     if drawn.get("traffic_seed") != seed or drawn.get("network_key") != ready.network.key:
         return ""
     now = routes(ready, table)["routes"][TRAINED]
-    for name, one, other in zip(ready.task.names, drawn["routes"].get(TRAINED, []), now, strict=False):
+    for name, one, other in zip(ready.on(seed).task.names, drawn["routes"].get(TRAINED, []), now, strict=False):
         for place, (a, b) in enumerate(zip(one, other, strict=False)):
             if a != b:
                 edges = ready.network.graph.edge_ids

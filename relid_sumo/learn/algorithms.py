@@ -34,12 +34,15 @@ class Algorithm:
         Default of `TrainSettings.elite` and `probes`: whether better routes replace demonstrations.
     unread : frozenset of str
         Settings of a training run that the algorithm does not read.
+    not_a_fleet : str
+        Why the algorithm cannot train a fleet; empty where it can.
     """
 
     build: str
     alpha: str | None = None
     whole: bool = True
     unread: frozenset[str] = frozenset({"ippo"})
+    not_a_fleet: str = "follows one demonstration for each agent, made before training"
 
     @property
     def experts(self) -> bool:
@@ -49,8 +52,12 @@ class Algorithm:
 
 RELED = "relid_sumo.learn.reled.reled:build"
 ALGORITHMS: Mapping[str, Algorithm] = {
-    "ippo": Algorithm("relid_sumo.learn.algos.ippo:build", unread=OF_EXPERTS),
-    "mappo": Algorithm("relid_sumo.learn.algos.mappo:build", unread=OF_EXPERTS),
+    "ippo": Algorithm("relid_sumo.learn.algos.ippo:build", unread=OF_EXPERTS, not_a_fleet=""),
+    "mappo": Algorithm(
+        "relid_sumo.learn.algos.mappo:build",
+        unread=OF_EXPERTS,
+        not_a_fleet="has a value function of a fixed number of agents, each with its own trip",
+    ),
     "reled": Algorithm(RELED, alpha="dtw+gate"),
     "decaying-imitation": Algorithm(RELED, alpha="decay", whole=False),
     "bc": Algorithm(RELED, alpha="fixed:1", whole=False),
@@ -68,7 +75,7 @@ def find(name: str) -> Algorithm:
         There is none of that name.
     """
     if extension.is_path(name):
-        return Algorithm(name, unread=frozenset())
+        return Algorithm(name, unread=frozenset(), not_a_fleet="")
     if name not in ALGORITHMS:
         raise InputError(
             f"there is no algorithm '{name}'{did_you_mean(name, ALGORITHMS)}; known are {', '.join(ALGORITHMS)}, and "

@@ -115,6 +115,15 @@ class TrainSettings(Settings):
             raise ValueError("each simulator may occur once, as in meso:0.8,micro:0.2")
         return curriculum
 
+    def check_agents(self, scenario: Scenario) -> None:
+        """Raise InputError where the algorithm cannot train the agents of a scenario."""
+        why = self.algorithm.not_a_fleet
+        if scenario.fleet is not None and why:
+            raise InputError(
+                f"{self.algo} cannot train a fleet: it {why}, and a fleet has other trips in each traffic seed; use "
+                "--algo ippo, in which all agents share one policy, or a scenario with trips"
+            )
+
     def stages(self, scenario: Scenario) -> tuple[tuple[Simulator, float], ...]:
         """Return the curriculum of a scenario: (simulator, share of the episodes)."""
         return self.curriculum or ((scenario.simulator, 1.0),)

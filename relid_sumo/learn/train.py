@@ -74,6 +74,7 @@ def train(
     SimulationError
         SUMO failed, or a loss is not finite; the last checkpoint is complete.
     """
+    settings.check_agents(ready.scenario)
     if settings.algorithm.experts:
         reled.check(ready, settings)
     run_folder.check_free(folder)
@@ -267,7 +268,7 @@ def _learn(
     try:
         return learner.update(batch, progress)
     except NotFiniteError as error:
-        names = ", ".join(ready.task.names[i] for i in error.agents)
+        names = "all agents" if learner.shared else ", ".join(ready.task.names[i] for i in error.agents)
         raise SimulationError(
             f"update {update}: the loss of {names} is not finite; the last good checkpoint is in {folder}; lower the "
             "learning rate"

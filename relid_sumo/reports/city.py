@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 from relid_sumo.base import files
 from relid_sumo.base.errors import InputError
-from relid_sumo.reports.compare import ARRIVED
 from relid_sumo.reports.read import Run
 from relid_sumo.runs import layout
+from relid_sumo.runs.summary import ARRIVED
 
 AGENTS = 30  # at most, on the map
 

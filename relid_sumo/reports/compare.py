@@ -16,7 +16,6 @@ from relid_sumo.runs.summary import StoredEvaluation
 
 Floats = NDArray[np.float64]
 
-ARRIVED = "arrived"
 SIGNIFICANT = 0.05
 
 
@@ -133,6 +132,8 @@ def _scenario(name: str, runs: list[Run]) -> Comparison:
     if any(one.learned and len(one.seeds) == 1 for one in driven):
         notes.append("With one training seed there is neither an interval nor a test.")
     some = _of(runs[0])
+    if some.fleet:
+        notes.append(f"The agents are a fleet, with other trips in each traffic seed: up to {len(some.agents)} agents.")
     return Comparison(
         scenario=name,
         horizon_s=some.horizon_s,
@@ -160,17 +161,16 @@ def _learned(name: str, runs: list[Run]) -> PooledOutcome:
 
 
 def _driven(name: str, seeds: tuple[int, ...], found: list[summary.PolicyOutcome]) -> PooledOutcome:
-    statuses = [np.array(result.status) for result in found]
     return PooledOutcome(
         name=name,
         learned=bool(seeds),
         seeds=seeds,
-        mean_return=np.array([np.mean(result.return_s) for result in found]),
-        travel_time_s=np.array([np.mean(result.travel_time_s) for result in found]),
-        arrival_rate=np.array([float((status == ARRIVED).mean()) for status in statuses]),
+        mean_return=np.array([result.returns.mean() for result in found]),
+        travel_time_s=np.array([result.travel_times.mean() for result in found]),
+        arrival_rate=np.array([result.arrived for result in found]),
         teleports=np.array([float(np.sum(result.teleports)) for result in found]),
         background_vehicle_s=np.array([np.sum(result.background_vehicle_s) for result in found]),
-        times=np.concatenate([np.asarray(result.travel_time_s, dtype=float).ravel() for result in found]),
+        times=np.concatenate([result.travel_times for result in found]),
     )
 
 

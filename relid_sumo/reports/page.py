@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from jinja2 import Environment, FileSystemLoader
 from markupsafe import Markup
 
@@ -72,7 +71,7 @@ class _Shown:
 
 
 def _run(run: Run) -> _Shown:
-    times = None if run.evaluation is None else float(np.mean(run.evaluation.policies["trained"].travel_time_s))
+    times = None if run.evaluation is None else float(run.evaluation.policies["trained"].travel_times.mean())
     return _Shown(
         name=run.name,
         scenario=run.scenario,

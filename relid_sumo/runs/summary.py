@@ -29,9 +29,11 @@ import re
 from pathlib import Path
 from typing import Annotated, Any, Self
 
+import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from relid_sumo.base import safe_paths
+from relid_sumo.base.arrays import Floats
 from relid_sumo.base.errors import InputError
 from relid_sumo.base.files import Columns, read_columns, read_json
 from relid_sumo.base.safe_paths import Name
@@ -39,6 +41,7 @@ from relid_sumo.base.toml import read_toml, validate
 from relid_sumo.runs.layout import EVALUATION, METRICS, ROUNDS, RUN_ADVICE, RUN_FORMAT, SCENARIO, SETTINGS, TIMING
 from relid_sumo.scenario.settings import ID
 
+ARRIVED = "arrived"
 SUMMARY_FORMAT = 1
 ALGORITHM = re.compile(r"[^=+@\x00-\x1f\x7f-\x9f-][^\x00-\x1f\x7f-\x9f]{0,1000}")  # no formula, no control characters
 
@@ -61,6 +64,21 @@ class PolicyOutcome(Read):
     background_vehicle_s: list[float]
     """Vehicle-seconds of the background traffic after the warm-up (for 900 s, or to the horizon), by traffic seed."""
 
+    @property
+    def returns(self) -> Floats:
+        """Returns of all trips, s."""
+        return np.concatenate(self.return_s)
+
+    @property
+    def travel_times(self) -> Floats:
+        """Travel times of all trips, s."""
+        return np.concatenate(self.travel_time_s)
+
+    @property
+    def arrived(self) -> float:
+        """Share of all trips that arrive."""
+        return float((np.concatenate(self.status) == ARRIVED).mean())
+
 
 class StoredEvaluation(Read):
     """Content of evaluation.json. The policy of the run is named ``trained``."""
@@ -68,6 +86,8 @@ class StoredEvaluation(Read):
     horizon_s: float
     traffic_seeds: Annotated[list[int], Field(min_length=1)]
     agents: Annotated[list[Annotated[str, Field(pattern=ID)]], Field(min_length=1)]
+    fleet: bool = False
+    """Whether the agents are a fleet, of which each traffic seed has its own first part of `agents`."""
     policies: dict[Name, PolicyOutcome]
 
     @model_validator(mode="after")
@@ -76,9 +96,16 @@ class StoredEvaluation(Read):
             raise ValueError("policies: the run's own policy, 'trained', is missing")
         for name, driven in self.policies.items():
             for rows in (driven.return_s, driven.travel_time_s, driven.status):
-                if [len(row) for row in rows] != [len(self.agents)] * len(self.traffic_seeds):
+                if [len(row) for row in rows] != self._counts():
                     raise ValueError(f"policies.{name}: give a value for each traffic seed and agent")
         return self
+
+    def _counts(self) -> list[int]:
+        """Return the number of agents in each traffic seed."""
+        if not self.fleet:
+            return [len(self.agents)] * len(self.traffic_seeds)
+        counts = [len(row) for row in self.policies["trained"].return_s]
+        return counts if len(counts) == len(self.traffic_seeds) and max(counts) == len(self.agents) else []
 
 
 class StoredSettings(Read):

@@ -76,6 +76,11 @@ def check(ask: Ask, settings: SedSettings, scenario: Scenario) -> tuple[str, Iso
     InputError
         There is no such provider, it lacks a setting that it needs, or a model's programs cannot be isolated here.
     """
+    if scenario.fleet is not None:
+        raise InputError(
+            f"scenario '{scenario.name}' has a fleet: its trips differ between traffic seeds, and SED plans one route for "
+            "each agent over several traffic seeds; use a scenario with trips"
+        )
     recorded = scenario.folder / ANSWERS
     name = ask.name or ("recorded" if recorded.is_dir() else "template")
     known = providers.find(name)

@@ -60,8 +60,8 @@ def by_equilibrium(ready: PreparedScenario, workers: int | None = None) -> list[
 def _check_trips(ready: PreparedScenario, name: str) -> None:
     if ready.scenario.fleet is not None:
         raise InputError(
-            f"baseline '{name}' drives the same trips in all training traffic seeds, and a fleet has other trips in each; "
-            "leave it out, or use hist or turns"
+            f"baseline '{name}' drives the same trips in all training traffic seeds, and a fleet has other trips in "
+            "each; leave it out, or use hist or turns"
         )
 
 

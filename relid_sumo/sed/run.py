@@ -78,8 +78,8 @@ def check(ask: Ask, settings: SedSettings, scenario: Scenario) -> tuple[str, Iso
     """
     if scenario.fleet is not None:
         raise InputError(
-            f"scenario '{scenario.name}' has a fleet: its trips differ between traffic seeds, and SED plans one route for "
-            "each agent over several traffic seeds; use a scenario with trips"
+            f"scenario '{scenario.name}' has a fleet: its trips differ between traffic seeds, and SED plans one route "
+            "for each agent over several traffic seeds; use a scenario with trips"
         )
     recorded = scenario.folder / ANSWERS
     name = ask.name or ("recorded" if recorded.is_dir() else "template")

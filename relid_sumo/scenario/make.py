@@ -20,7 +20,7 @@ from relid_sumo.scenario.given import source as source_files
 from relid_sumo.scenario.given.source import Inputs
 from relid_sumo.scenario.settings import Scenario, Trip
 from relid_sumo.scenario.task import make_task
-from relid_sumo.scenario.traffic import calibration, edge_times, meso, own_traffic
+from relid_sumo.scenario.traffic import calibration, edge_times, equilibrium, meso, own_traffic
 from relid_sumo.scenario.traffic.demand import own_demand
 
 log = logging.getLogger(__name__)
@@ -185,6 +185,7 @@ def new_scenario(  # noqa: PLR0913 - options of the command
         **given.settings,
     )
     draft = calibration.calibrated(override(draft, changes), roads)
+    equilibrium.settle(draft, roads)
     own = own_demand(draft)
     watched = draft if own is None else draft.model_copy(update={"horizon_s": min(BUSY_S, draft.horizon_s)})
     try:

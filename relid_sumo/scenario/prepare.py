@@ -23,6 +23,7 @@ from relid_sumo.scenario.traffic import (
     calibration,
     demand,
     edge_times,
+    equilibrium,
     fleet,
     incident_file,
     meso,
@@ -212,6 +213,7 @@ def prepare(
         found = own_traffic.check(scenario, built, own)
         (log.warning if found.dropped or found.waiting else log.info)(found.describe())
     scenario = calibration.calibrated(scenario, built)
+    equilibrium.settle(scenario, built)
     if "meso" in simulators:
         scenario = meso.calibrated(scenario, built, own)
     times = None

@@ -197,6 +197,11 @@ class Demand(Settings):
     """Simulation time at which the warm-up begins, s; only with a route_file, whose departures are in this time."""
     sumo: Annotated[dict[str, SumoValue], Field(max_length=200)] = Field(default_factory=dict)
     """SUMO's options that change traffic, such as "time-to-teleport.highways" = 30; only with a route_file."""
+    route_choice: Literal["free-flow", "equilibrium"] = "free-flow"
+    """Routes of the generated vehicles, with random factors on travel times: those at free flow, or those that drivers
+    learn day by day. The rate stays that of free flow, so that both are the same demand."""
+    rerouting: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """Share of the background vehicles that SUMO's rerouting device guides around congestion while they drive."""
 
     @model_validator(mode="after")
     def _own(self) -> Self:
@@ -204,6 +209,8 @@ class Demand(Settings):
         if self.route_file is None and (needless := [name for name, value in given.items() if value]):
             raise ValueError(f"{', '.join(needless)}: only with a route_file; remove it, or name the route_file")
         sumo_allowed.check(self.sumo)
+        if self.rerouting and "device.rerouting.probability" in self.sumo:
+            raise ValueError("rerouting: sumo sets device.rerouting.probability too; remove one of the two")
         return self
 
     @model_serializer(mode="wrap")
@@ -212,6 +219,9 @@ class Demand(Settings):
         for name in ("additional_file", "begin_s", "sumo"):
             if not content.get(name):
                 content.pop(name, None)
+        for name in ("route_choice", "rerouting"):
+            if content.get(name) == type(self).model_fields[name].default:
+                del content[name]
         return content
 
     @model_validator(mode="after")

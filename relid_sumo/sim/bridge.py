@@ -10,7 +10,6 @@ import contextlib
 import functools
 import importlib
 import io
-import math
 import os
 import subprocess
 import sys
@@ -20,11 +19,9 @@ from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar, cast
 
 from relid_sumo.base import sumo
 from relid_sumo.base.errors import SimulationError
-from relid_sumo.scenario.traffic.sumo_options import AGENT_TYPE, REROUTING_TYPE
+from relid_sumo.scenario.traffic.sumo_options import ADAPTATION, AGENT_TYPE, REROUTE_EVERY_S, REROUTING_TYPE, adaptation
 
-ADAPT_EVERY_S = 10.0  # interval at which SUMO updates its smoothed travel times
 SMOOTHED = 1  # SUMO's routing mode "aggregated"
-REROUTE_EVERY_S = 30.0
 NEVER = {"period": 0.0, "pre-period": 0.0}
 LAST_WORD_S = 5.0  # time limit for the error line of a SUMO that stopped
 
@@ -149,12 +146,9 @@ class SumoBridge:
         self._now_ms = self._step_ms = 0
         self._process: subprocess.Popen[bytes] | None = None
         self._log = tempfile.TemporaryFile()  # noqa: SIM115 - SUMO's messages; deleted when this process ends
-        adaptation = [
-            *("--device.rerouting.adaptation-interval", str(ADAPT_EVERY_S)),
-            *("--device.rerouting.adaptation-weight", str(math.exp(-ADAPT_EVERY_S / window_s))),
-        ]
+        smoothing = [] if ADAPTATION in options else adaptation(window_s)
         try:
-            self._start(module, program, [*options, *adaptation, "--no-step-log"])
+            self._start(module, program, [*options, *smoothing, "--no-step-log"])
             self._close_edges(closed)
         except SimulationError:
             self.close()

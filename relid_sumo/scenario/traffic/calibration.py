@@ -200,7 +200,8 @@ def calibrated(scenario: Scenario, network: Network) -> Scenario:
     """Return the scenario with a demand rate: unchanged where it has one, else calibrated (and cached)."""
     if scenario.demand.rate_vph is not None or scenario.demand.route_file is not None:
         return scenario
-    traffic = calibrate(scenario, network)
+    at_free_flow = scenario.demand.model_copy(update={"route_choice": "free-flow"})
+    traffic = calibrate(scenario.model_copy(update={"demand": at_free_flow}), network)
     if traffic.note:
         log.info(f"background traffic: {traffic.note}; the level is +{traffic.level:.0%}")
     return scenario.model_copy(update={"demand": scenario.demand.model_copy(update={"rate_vph": traffic.rate_vph})})

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from scipy.spatial import ConvexHull
 
 from relid_sumo.base import files, seeding, sumo, temporary
-from relid_sumo.base.cache import cache_folder, once
+from relid_sumo.base.cache import cache_file, cache_folder, once
 from relid_sumo.base.errors import InputError
 from relid_sumo.network.graph import RoadGraph
 from relid_sumo.network.network import Network
@@ -24,6 +24,7 @@ ROUTE_SPREAD = 2.0  # for each vehicle the time of each edge is multiplied by a 
 CLOSED_S = 1e6  # cost of a closed road for background traffic
 MOST_TRIPS = 10_000_000  # background vehicles of an episode, so that they fit into memory
 FORMAT = 1  # part of the cache key: raise it when the meaning of the cached values changes
+LEARNED_FORMAT = 1  # the same for the travel times that drivers learn
 VEHICLE_TYPE = '<vType id="background" vClass="passenger"/>'
 
 
@@ -44,7 +45,31 @@ def routes(scenario: Scenario, network: Network, traffic_seed: int, closed: froz
         return route_files.cleaned(own)
     if demand.rate_vph is None:
         raise InputError(f"scenario '{scenario.name}': demand.rate_vph is missing; calibrate it first")
-    return _routes(demand, demand.rate_vph, network, traffic_seed, scenario.end_s, closed)
+    learned = None
+    if demand.route_choice == "equilibrium":
+        learned = learned_file(scenario, network)
+        if not learned.is_file():
+            raise InputError(f"scenario '{scenario.name}': its drivers have not learned their routes; prepare it first")
+    return _routes(demand, demand.rate_vph, network, traffic_seed, scenario.end_s, closed, learned)
+
+
+def learned_file(scenario: Scenario, network: Network) -> Path:
+    """Return the file of the travel times that drivers have learned (see `relid_sumo.scenario.traffic.equilibrium`)."""
+    timing = [scenario.end_s, scenario.step_length_s, scenario.teleport_after_s, *_window(scenario)]
+    content = [LEARNED_FORMAT, network.key, sumo.version(), scenario.demand.model_dump(mode="json"), timing]
+    return cache_file("equilibrium", network.name, [*content, list(scenario.seeds.training[:2])], ".xml")
+
+
+def _window(scenario: Scenario) -> list[float]:
+    return [scenario.observation.window_s] if scenario.demand.rerouting else []
+
+
+def routed(scenario: Scenario, network: Network, traffic_seed: int, learned: Path, file: Path) -> Path:
+    """Write the vehicles of a traffic seed, routed on given travel times (SUMO's edge data), and return the file."""
+    demand = scenario.demand
+    trips = _trips(demand, demand.rate_vph or 0.0, network, traffic_seed, scenario.end_s)
+    _route(trips, network, traffic_seed, [], file, learned)
+    return file
 
 
 def own_file(scenario: Scenario) -> Path | None:
@@ -79,26 +104,35 @@ def own_demand(scenario: Scenario) -> str | None:
 
 
 def _routes(
-    demand: Demand, rate_vph: float, network: Network, traffic_seed: int, end_s: float, closed: frozenset[int]
+    demand: Demand,
+    rate_vph: float,
+    network: Network,
+    traffic_seed: int,
+    end_s: float,
+    closed: frozenset[int],
+    learned: Path | None,
 ) -> Path:
-    settings = demand.model_dump(mode="json", exclude={"level", "rate_vph", "max_running", "warmup_s"})
-    key = cache_key(network, settings, round(rate_vph, 3), end_s, sorted(closed))
+    settings = demand.model_dump(mode="json", exclude={"level", "rate_vph", "max_running", "warmup_s", "rerouting"})
+    parts = [settings, round(rate_vph, 3), end_s, sorted(closed)]
+    key = cache_key(network, *parts, *([] if learned is None else [learned.name]))
     file = cache_folder() / "demand" / key / f"{traffic_seed}.rou.xml"
 
     def make() -> None:
-        graph = network.graph
-        depart, origin, destination = sample(demand, rate_vph, graph, traffic_seed, end_s)
-        trips = [
-            f'<trip id="b{i}" type="background" depart="{t:.2f}" from="{graph.edge_ids[o]}" to="{graph.edge_ids[d]}"'
-            ' departLane="best" departSpeed="max"/>'
-            for i, (t, o, d) in enumerate(zip(depart, origin, destination, strict=True))
-        ]
-        _route(
-            trips, network, seeding.sumo_seed(traffic_seed, "routing"), [str(graph.edge_ids[e]) for e in closed], file
-        )
+        shut = [str(network.graph.edge_ids[e]) for e in closed]
+        _route(_trips(demand, rate_vph, network, traffic_seed, end_s), network, traffic_seed, shut, file, learned)
 
     once(file, make)
     return file
+
+
+def _trips(demand: Demand, rate_vph: float, network: Network, traffic_seed: int, end_s: float) -> list[str]:
+    graph = network.graph
+    depart, origin, destination = sample(demand, rate_vph, graph, traffic_seed, end_s)
+    return [
+        f'<trip id="b{i}" type="background" depart="{t:.2f}" from="{graph.edge_ids[o]}" to="{graph.edge_ids[d]}"'
+        ' departLane="best" departSpeed="max"/>'
+        for i, (t, o, d) in enumerate(zip(depart, origin, destination, strict=True))
+    ]
 
 
 def cache_key(network: Network, *parts: object) -> str:
@@ -107,23 +141,38 @@ def cache_key(network: Network, *parts: object) -> str:
     return f"{network.name}-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
 
 
-def _route(trips: list[str], network: Network, seed: int, closed: list[str], file: Path) -> None:
-    """Route trips once with duarouter, and write the result as a complete file."""
+def _route(
+    trips: list[str], network: Network, traffic_seed: int, closed: list[str], file: Path, learned: Path | None
+) -> None:
+    """Route trips once with duarouter, on learned travel times if given, and write the result as a complete file."""
+    seed = seeding.sumo_seed(traffic_seed, "routing")
     file.parent.mkdir(parents=True, exist_ok=True)
     with temporary.folder(".tmp-", file.parent) as folder:
         source, weights, result = (Path(folder) / name for name in ("trips.xml", "weights.xml", "out.rou.xml"))
         source.write_text("\n".join(["<routes>", VEHICLE_TYPE, *trips, "</routes>"]), encoding="utf-8")
         options = ["--weights.random-factor", ROUTE_SPREAD, "--seed", seed, "--ignore-errors", "--no-warnings"]
-        if closed:
-            edges = "".join(f'<edge id="{edge}" traveltime="{CLOSED_S}"/>' for edge in closed)
-            interval = f'<interval id="closed" begin="0" end="{CLOSED_S}">{edges}</interval>'
-            weights.write_text(f"<meandata>{interval}</meandata>", encoding="utf-8")
+        if closed or learned is not None:
+            weights.write_text(_weights(closed, learned), encoding="utf-8")
             options += ["--weight-files", weights, "--weight-attribute", "traveltime"]
         arguments = ["-n", network.net_file, "-r", source, "-o", result, "--no-step-log", *options]
         sumo.run("duarouter", [str(a) for a in arguments])
         if closed:
             _leave_out(result, set(closed))
         files.put(result, file)
+
+
+def _weights(closed: list[str], learned: Path | None) -> str:
+    """Return learned travel times as SUMO's edge data, with closed edges at a prohibitive time."""
+    root = ET.Element("meandata") if learned is None else ET.parse(learned).getroot()
+    shut = set(closed)
+    for interval in root:
+        for edge in [one for one in interval if one.get("id") in shut]:
+            interval.remove(edge)
+    if closed:
+        interval = ET.SubElement(root, "interval", id="closed", begin="0", end=f"{CLOSED_S}")
+        for name in closed:
+            ET.SubElement(interval, "edge", id=name, traveltime=f"{CLOSED_S}")
+    return ET.tostring(root, encoding="unicode")
 
 
 def _leave_out(file: Path, closed: set[str]) -> None:

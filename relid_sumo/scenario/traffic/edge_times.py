@@ -101,6 +101,8 @@ def edge_times(
 def identity(scenario: Scenario, network: Network, own: str | None, seeds: Sequence[int]) -> list[object]:
     """Return the inputs of the microscopic background traffic of some seeds, without the agents, as JSON."""
     settings = scenario.model_dump(mode="json", exclude=NOT_TRAFFIC)
+    if scenario.demand.rerouting:
+        settings["window_s"] = scenario.observation.window_s  # of the smoothed travel times that vehicles reroute on
     return [network.key, settings, own, list(seeds), sumo.version()]
 
 

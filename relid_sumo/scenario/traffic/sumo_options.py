@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,6 +11,9 @@ from relid_sumo.network.network import Network
 from relid_sumo.scenario.given import additional, allowed
 from relid_sumo.scenario.settings import Meso, Scenario, Simulator
 
+ADAPT_EVERY_S = 10.0  # interval at which SUMO updates its smoothed travel times
+ADAPTATION = "--device.rerouting.adaptation-weight"
+REROUTE_EVERY_S = 30.0
 JAM = "tls.actuated.jam-threshold"
 AGENT_TYPE, REROUTING_TYPE = "agent", "agent_rerouting"  # vehicle types of the agents
 
@@ -38,6 +42,23 @@ def simulation_options(
         # Load all vehicles first: a request for a route draws from the same random numbers as the drivers of vehicles
         # that are loaded after it, and traffic must not depend on such requests.
         *("--route-steps", "0", "--xml-validation", "never"),
+        *(_rerouting(scenario) if scenario.demand.rerouting else ()),
+    ]
+
+
+def _rerouting(scenario: Scenario) -> list[str]:
+    """Return the options of a share of vehicles with SUMO's rerouting device."""
+    device = ["--device.rerouting.probability", str(scenario.demand.rerouting)]
+    if "device.rerouting.period" not in scenario.demand.sumo:
+        device += ["--device.rerouting.period", str(REROUTE_EVERY_S)]
+    return [*device, *adaptation(scenario.observation.window_s)]
+
+
+def adaptation(window_s: float) -> list[str]:
+    """Return the options of SUMO's smoothed travel times; `window_s` is their time constant, s."""
+    return [
+        *("--device.rerouting.adaptation-interval", str(ADAPT_EVERY_S)),
+        *(ADAPTATION, str(math.exp(-ADAPT_EVERY_S / window_s))),
     ]
 
 

@@ -1,0 +1,122 @@
+"""Training on a fleet: one policy for all agents, whatever their number, from training to report."""
+
+from __future__ import annotations
+
+import csv
+import json
+import xml.etree.ElementTree as ET
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import relid_sumo
+from relid_sumo.base import sumo
+from relid_sumo.base.errors import InputError
+from relid_sumo.evaluation import evaluate, stored
+from relid_sumo.evaluation.trained import load_policy, load_trained
+from relid_sumo.evaluation.trips import write_trips
+from relid_sumo.learn import train as training
+from relid_sumo.learn.settings import TrainSettings
+from relid_sumo.learn.train import TrainingWatch
+from relid_sumo.scenario.prepare import PreparedScenario, prepare
+from relid_sumo.scenario.settings import Fleet
+from relid_sumo.viewer.export import export_routes
+
+pytestmark = pytest.mark.sumo
+
+SETTINGS = TrainSettings(algo="ippo", episodes=4, episodes_per_update=2)
+
+
+class Interrupt:
+    """Ends training after its first update."""
+
+    def __call__(self, row: dict[str, float]) -> None:
+        if row["update"] == 1:
+            raise KeyboardInterrupt
+
+
+@pytest.fixture(scope="module")
+def fleet(town_ready: PreparedScenario) -> PreparedScenario:
+    """Return the small town in which a fifth of the demand's vehicles are agents."""
+    seeds = town_ready.scenario.seeds.model_copy(update={"training": (0, 1, 2, 3)})
+    return prepare(town_ready.scenario.model_copy(update={"trips": (), "fleet": Fleet(share=0.2), "seeds": seeds}))
+
+
+@pytest.fixture(scope="module")
+def run(fleet: PreparedScenario, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a run folder: two updates in one sitting."""
+    folder = tmp_path_factory.mktemp("fleet") / "run"
+    training.train(fleet, folder, SETTINGS, workers=2)
+    return folder
+
+
+def test_a_killed_training_on_a_fleet_resumes_to_the_same_bytes(
+    fleet: PreparedScenario, run: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "run"
+    with pytest.raises(KeyboardInterrupt):
+        training.train(fleet, folder, SETTINGS, workers=1, watch=TrainingWatch(update=Interrupt()))
+    training.resume(folder, workers=1, fork=False)
+    for name in ("metrics.csv", "checkpoint.pt", "scenario.toml"):
+        assert (folder / name).read_bytes() == (run / name).read_bytes(), name
+
+
+def test_a_fleet_is_evaluated_stored_and_reported(run: Path, tmp_path: Path) -> None:
+    ready, trained = load_trained(run)
+    policies = {"trained": trained, **relid_sumo.baselines("shortest,hist")}
+    result = evaluate.evaluate(ready, policies, n_seeds=2)
+    counts = [ready.on(seed).task.n_agents for seed in result.seeds]
+    assert [len(record.status) for record in result.records["trained"]] == counts
+    assert stored.store(run, ready, result.records) == "new"
+    assert stored.store(run, ready, result.records) == "added"
+    kept = stored.read_stored(run)
+    assert kept is not None
+    assert kept.fleet
+    assert [len(times) for times in kept.policies["hist"].travel_time_s] == counts
+    routes = json.loads((run / "routes.json").read_text(encoding="utf-8"))
+    assert len(routes["agents"]) == len(routes["origin"]) == counts[0]
+    relid_sumo.report(run, tmp_path / "report.html")
+    assert "The agents are a fleet" in (tmp_path / "report.html").read_text(encoding="utf-8")
+    write_trips(tmp_path / "trips.csv", ready, result.records)
+    with (tmp_path / "trips.csv").open(encoding="utf-8") as lines:
+        rows = list(csv.DictReader(lines))
+    assert len(rows) == 3 * sum(counts)
+
+
+def test_plain_sumo_runs_the_exported_routes_of_a_fleet(run: Path, tmp_path: Path) -> None:
+    ready, trained = load_trained(run)
+    config = export_routes(ready, trained, 200, tmp_path / "fleet.rou.xml")
+    driven = tmp_path / "driven.xml"
+    options = ["--vehroute-output", str(driven), "--vehroute-output.write-unfinished", "--no-step-log"]
+    sumo.run("sumo", ["-c", str(config), *options])
+    agents = {str(one.get("id")) for one in ET.parse(tmp_path / "fleet.rou.xml").getroot().iter("vehicle")}
+    every = {str(one.get("id")) for one in ET.parse(driven).getroot().iter("vehicle")}
+    trips = ready.day(200).trips
+    assert trips is not None
+    assert agents == set(trips.names)
+    assert agents <= every
+    assert not every & set(trips.vehicles)
+
+
+def test_a_policy_of_a_fleet_acts_for_any_agent_and_any_size_of_fleet(run: Path) -> None:
+    act = load_policy(run)
+    ready, _ = load_trained(run, changes=["fleet.count=3"])
+    assert len(ready.day(0).trips.names) == 3  # type: ignore[union-attr]
+    size, slots = ready.task.observation_size, ready.task.graph.m_out
+    seen = {"observation": [0.1] * size, "action_mask": [1] + [0] * (slots - 1)}
+    assert act("agent999", {name: np.array(value, dtype=np.float32) for name, value in seen.items()}) == 0
+
+
+@pytest.mark.parametrize("algo", ["mappo", "reled", "bc"])
+def test_algorithms_with_one_network_or_demonstration_per_agent_refuse_a_fleet(
+    fleet: PreparedScenario, tmp_path: Path, algo: str
+) -> None:
+    with pytest.raises(InputError, match=f"{algo} cannot train a fleet: .*use --algo ippo"):
+        training.train(fleet, tmp_path / "run", TrainSettings(algo=algo))
+
+
+@pytest.mark.parametrize("name", ["bestroute", "due"])
+def test_baselines_that_drive_the_same_trips_every_day_refuse_a_fleet(fleet: PreparedScenario, name: str) -> None:
+    with pytest.raises(InputError, match=f"baseline '{name}' drives the same trips.*use hist or turns"):
+        evaluate.evaluate(fleet, relid_sumo.baselines(name), n_seeds=1)

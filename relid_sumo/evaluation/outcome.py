@@ -20,7 +20,7 @@ def outcome(ready: PreparedScenario, records: dict[str, list[EpisodeRecord]]) ->
         "scenario": ready.scenario.name,
         "horizon_s": ready.scenario.horizon_s,
         "traffic_seeds": [record.traffic_seed for record in some],
-        "agents": list(max((ready.on(record.traffic_seed).task.names for record in some), key=len)),
+        "agents": max(([*ready.on(record.traffic_seed).task.names] for record in some), key=len),
         **({"fleet": True} if has_fleet else {}),
         "policies": {
             name: {

@@ -12,6 +12,8 @@ from __future__ import annotations
 
 import logging
 import xml.etree.ElementTree as ET
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -64,18 +66,16 @@ def _learn(scenario: Scenario, network: Network, file: Path) -> None:
         temporary.folder(".tmp-", file.parent) as name,
         counting("learning routes, day", MOST_DAYS) as tick,
     ):
-        folder = Path(name)
+        folder, weights = Path(name), Path(name) / "times.xml"
         while len(means) < MOST_DAYS and not _stable(means):
-            weights = folder / "times.xml"
             weights.write_text(_weights(times, graph), encoding="utf-8")
-            routed = [demand.routed(scenario, network, seed, weights, folder / f"{seed}.rou.xml") for seed in seeds]
-            parts = sumo.each(lambda k, routed=routed: _day(scenario, network, routed[k], seeds[k]), range(len(seeds)))
-            seconds, vehicles = (np.sum(part, axis=0) for part in list(zip(*parts, strict=True))[:2])
+            parts = sumo.each(partial(_day, scenario, network, weights, folder), seeds)
+            seconds, vehicles = sum(part.seconds for part in parts), sum(part.vehicles for part in parts)
             measured = np.where(vehicles > 0, seconds / np.maximum(vehicles, 1e-9), graph.free_flow_s)
             times += (np.maximum(measured, graph.free_flow_s) - times) / (len(means) + 1)
-            means.append(float(np.mean([part[2] for part in parts])))
+            means.append(float(np.mean([part.mean_s for part in parts])))
             log.info(f"route choice, day {len(means)}: {means[-1]:.1f} s of travel per vehicle")
-            tick()
+            tick(None)
         if not _stable(means):
             log.info(f"route choice: not stable after {MOST_DAYS} days; the mean of all days is used")
         weights.write_text(_weights(times, graph), encoding="utf-8")
@@ -88,8 +88,18 @@ def _stable(means: list[float]) -> bool:
     return len(changes) == 2 and bool((changes < STABLE).all())
 
 
-def _day(scenario: Scenario, network: Network, file: Path, seed: int) -> tuple[Floats, Floats, float]:
-    """Return seconds and vehicles by bin and edge of a day in one traffic seed, and its mean travel time, s."""
+@dataclass(frozen=True, eq=False)
+class _Day:
+    """Seconds spent and vehicles by bin and edge, each of shape (bins, E), and the mean travel time per vehicle, s."""
+
+    seconds: Floats
+    vehicles: Floats
+    mean_s: float
+
+
+def _day(scenario: Scenario, network: Network, weights: Path, folder: Path, seed: int) -> _Day:
+    """Drive a day in one traffic seed, with routes on given travel times."""
+    file = demand.routed(scenario, network, seed, weights, folder / f"{seed}.rou.xml")
     graph, bins = network.graph, int(np.ceil(scenario.end_s / BIN_S))
     seconds, vehicles = np.zeros((bins, graph.n_edges)), np.zeros((bins, graph.n_edges))
     with temporary.folder("relid-sumo-") as name:
@@ -114,7 +124,7 @@ def _day(scenario: Scenario, network: Network, file: Path, seed: int) -> tuple[F
                     vehicles[at, e] += spent / max(float(edge.get("traveltime", "1")), 1e-3)
         inserted = ET.parse(totals).getroot().find("vehicles")
         count = 0 if inserted is None else int(inserted.get("inserted", "0"))
-    return seconds, vehicles, float(seconds.sum()) / max(1, count)
+    return _Day(seconds, vehicles, float(seconds.sum()) / max(1, count))
 
 
 def _weights(times: Floats, graph: RoadGraph) -> str:

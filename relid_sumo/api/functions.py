@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel
 
-from relid_sumo.base import extension
+from relid_sumo.base import extension, sumo
 from relid_sumo.base.errors import InputError
 from relid_sumo.baseline.named import baselines, plan_baselines
 from relid_sumo.env.policies import Policy
@@ -141,15 +141,16 @@ def train(
         return plan, folder
 
     plan, folder = planned(of_fleet=False)
-    loaded = _loaded(scenario, changes)
-    if loaded.fleet is not None:
-        plan, folder = planned(of_fleet=True)
-    plan.check_agents(loaded)
-    check_provider(plan, loaded)
-    from relid_sumo.learn import train as training  # torch, once all else fits
+    with sumo.limited(workers):
+        loaded = _loaded(scenario, changes)
+        if loaded.fleet is not None:
+            plan, folder = planned(of_fleet=True)
+        plan.check_agents(loaded)
+        check_provider(plan, loaded)
+        from relid_sumo.learn import train as training  # torch, once all else fits
 
-    ready = prepare(loaded, simulators=plan.simulators(loaded))
-    training.train(ready, folder, plan, workers=workers)
+        ready = prepare(loaded, simulators=plan.simulators(loaded))
+        training.train(ready, folder, plan, workers=workers)
     return folder
 
 

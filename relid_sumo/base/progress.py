@@ -1,16 +1,20 @@
-"""Progress of a long step as log records, which a program can show as a bar.
+"""Progress of a long step as log records, which a program can show as a bar; and the time of each phase.
 
-Each record of the logger ``relid_sumo.progress`` (level DEBUG) has an attribute `progress`: a `Progress`.
+Each record of the logger ``relid_sumo.progress`` (level DEBUG) has an attribute `progress`: a `Progress`. The record at
+the end of a phase has an attribute `phase`: a `PhaseTime`.
 """
 
 from __future__ import annotations
 
 import logging
+import os
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 log = logging.getLogger("relid_sumo.progress")
+NOTED_S = 1.0  # shorter phases are logged at level DEBUG only
 
 
 @dataclass(frozen=True)
@@ -47,3 +51,22 @@ def counting(what: str, total: int) -> Iterator[Callable[[object], None]]:
         yield tick
     finally:
         tell(ended=True)
+
+
+@dataclass(frozen=True)
+class PhaseTime:
+    """Time of a phase: wall time, and CPU time of this process and of its ended children, s."""
+
+    what: str
+    wall_s: float
+    cpu_s: float
+
+
+@contextmanager
+def phase(what: str) -> Iterator[None]:
+    """Log the time of a phase at its end, unless it fails."""
+    start, start_cpu = time.perf_counter(), sum(os.times()[:4])
+    yield
+    spent = PhaseTime(what, time.perf_counter() - start, sum(os.times()[:4]) - start_cpu)
+    level = logging.INFO if spent.wall_s >= NOTED_S else logging.DEBUG
+    log.log(level, "%s: %.0f s (CPU %.0f s)", what, spent.wall_s, spent.cpu_s, extra={"phase": spent})

@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from contextvars import ContextVar
 from functools import cache
 from importlib.metadata import PackageNotFoundError, distribution
 from importlib.metadata import version as package_version
@@ -18,6 +20,7 @@ from relid_sumo.base.errors import InputError, SimulationError
 from relid_sumo.base.progress import counting
 
 Measured = TypeVar("Measured")
+_WORKERS: ContextVar[int | None] = ContextVar("workers", default=None)
 
 
 @cache
@@ -100,14 +103,38 @@ def run(program: str, arguments: Sequence[str | Path], *, timeout_s: float = 360
     return log
 
 
-def each(measure: Callable[[int], Measured], traffic_seeds: Sequence[int]) -> list[Measured]:
-    """Return the measurement of each traffic seed; one SUMO process per core runs at a time."""
+@contextmanager
+def limited(workers: int | None) -> Iterator[None]:
+    """Limit the SUMO processes that `each` runs at a time inside this context. Default: one per core."""
+    token = _WORKERS.set(workers)
+    try:
+        yield
+    finally:
+        _WORKERS.reset(token)
+
+
+def each(
+    measure: Callable[[int], Measured], traffic_seeds: Sequence[int], what: str = "samples of traffic"
+) -> list[Measured]:
+    """Return the measurement of each traffic seed; one SUMO process per core runs at a time (see `limited`).
+
+    After an error or Ctrl-C, measurements that have not begun are left out.
+
+    Parameters
+    ----------
+    what
+        Title of the progress bar.
+    """
     measured = []
     with (
-        ThreadPoolExecutor(max_workers=os.cpu_count()) as pool,
-        counting("samples of traffic", len(traffic_seeds)) as tick,
+        ThreadPoolExecutor(max_workers=_WORKERS.get() or os.cpu_count()) as pool,
+        counting(what, len(traffic_seeds)) as tick,
     ):
-        for one in pool.map(measure, traffic_seeds):
-            measured.append(one)
-            tick(one)
+        try:
+            for one in pool.map(measure, traffic_seeds):
+                measured.append(one)
+                tick(one)
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
     return measured

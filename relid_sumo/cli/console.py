@@ -86,8 +86,21 @@ Set = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Replace a setting, e.g. demand.level=0.4. Repeatable."),
 ]
+
+
+def _limited(context: typer.Context, workers: int | None) -> int | None:
+    """Limit the SUMO processes that prepare a scenario too."""
+    from relid_sumo.base import sumo
+
+    context.with_resource(sumo.limited(workers))
+    return workers
+
+
 Workers = Annotated[
-    int | None, typer.Option(min=1, help="Simulation processes (default: one per core); results do not depend on it.")
+    int | None,
+    typer.Option(
+        min=1, callback=_limited, help="Simulation processes (default: one per core); results do not depend on it."
+    ),
 ]
 
 

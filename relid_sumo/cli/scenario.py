@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from relid_sumo.cli import given
-from relid_sumo.cli.console import Allow, Bbox, FleetSize, Routes, Set, err, out, plain
+from relid_sumo.cli.console import Allow, Bbox, FleetSize, Routes, Set, Workers, err, out, plain
 from relid_sumo.cli.console import box as _box
 from relid_sumo.cli.console import say as _say
 
@@ -33,9 +33,14 @@ def scenario_new(
     fleet: FleetSize = None,
     seed: Annotated[int, typer.Option(help="Seed of the trips.")] = 0,
     folder: Annotated[Path, typer.Option(help="Folder in which the scenario's folder is made.")] = Path("scenarios"),
+    workers: Workers = None,
     changes: Set = None,
 ) -> None:
-    """Write a complete scenario: trips with several good routes, and traffic that is calibrated or your own."""
+    """Write a complete scenario: trips with several good routes, and traffic that is calibrated or your own.
+
+    After Ctrl-C, the same command continues from the last finished measurement.
+    """
+    del workers  # its callback sets the limit
     from relid_sumo.base.errors import InputError
     from relid_sumo.scenario import files, make
 
@@ -63,9 +68,11 @@ def scenario_check(
     scenario: Annotated[str, typer.Argument(help="Scenario's name or folder, or an OSM file.")],
     bbox: Bbox = None,
     fleet: FleetSize = None,
+    workers: Workers = None,
     changes: Set = None,
 ) -> None:
     """Check a scenario and print its trips and its traffic."""
+    del workers  # its callback sets the limit
     from relid_sumo.cli import tables
     from relid_sumo.scenario.make import load_scenario
     from relid_sumo.scenario.prepare import prepare

@@ -25,7 +25,7 @@ from relid_sumo.runs.summary import StoredEvaluation
 from relid_sumo.scenario.prepare import PreparedScenario
 from relid_sumo.scenario.routes import alternatives
 from relid_sumo.scenario.routes import shared as shared_length
-from relid_sumo.scenario.traffic.calibration import TrafficLevel
+from relid_sumo.scenario.traffic.level import TrafficLevel
 from relid_sumo.scenario.traffic.meso import Gap, describe
 
 COLOURS = {"ok": "green", "warn": "yellow", "fail": "red"}

@@ -37,6 +37,8 @@ NOT_WITH_RESUME = (
     *("llm", "model", "base_url", "demonstrations", "preset", "routes", "allow"),
 )
 
+PREPARING = "the same command continues from the last finished measurement"
+
 Fork = Annotated[
     bool,
     typer.Option(
@@ -192,22 +194,23 @@ def train(
             return plan, folder
 
         plan, folder = planned(of_fleet=fleet is not None)
-        loaded = load_scenario(
-            str(scenario),
-            changes=chosen,
-            bbox=_box(bbox),
-            agents=agents,
-            fleet=fleet,
-            inputs=given.inputs(routes, allow),
-        )
-        if loaded.fleet is not None:
-            plan, folder = planned(of_fleet=True)
-        plan.check_agents(loaded)
-        evaluation_set = len(loaded.seeds.evaluation)
-        if evaluation_seeds is not None and evaluation_seeds > evaluation_set:
-            raise InputError(f"--evaluate {evaluation_seeds}: the scenario has {evaluation_set} evaluation seeds")
-        learn_settings.check_provider(plan, loaded)
-        ready = prepare(loaded, simulators=plan.simulators(loaded))
+        with _report_interrupt(PREPARING):
+            loaded = load_scenario(
+                str(scenario),
+                changes=chosen,
+                bbox=_box(bbox),
+                agents=agents,
+                fleet=fleet,
+                inputs=given.inputs(routes, allow),
+            )
+            if loaded.fleet is not None:
+                plan, folder = planned(of_fleet=True)
+            plan.check_agents(loaded)
+            evaluation_set = len(loaded.seeds.evaluation)
+            if evaluation_seeds is not None and evaluation_seeds > evaluation_set:
+                raise InputError(f"--evaluate {evaluation_seeds}: the scenario has {evaluation_set} evaluation seeds")
+            learn_settings.check_provider(plan, loaded)
+            ready = prepare(loaded, simulators=plan.simulators(loaded))
         from relid_sumo.learn import train as training
 
         bar = tables.TrainingBar(err, plan.episodes)

@@ -18,6 +18,7 @@ from relid_sumo.base import cache, files, safe_paths, sumo, temporary, trusted
 from relid_sumo.base.arrays import Floats
 from relid_sumo.base.errors import InputError
 from relid_sumo.base.npz import read_npz
+from relid_sumo.base.progress import phase
 from relid_sumo.network import account, catalogue, driving_side, netconvert, osm, signals, streets, sumo_net
 from relid_sumo.network.catalogue import NetworkSettings
 from relid_sumo.network.graph import RoadGraph
@@ -249,7 +250,10 @@ def build(source: Path, settings: NetworkSettings | None = None, *, name: str) -
         with temporary.folder(f".{name}-", folder.parent) as scratch:
             whole = Path(scratch) / "whole"
             whole.mkdir()
-            summary = _use(source, digest, whole) if given else _make(source, digest, settings, Path(scratch), whole)
+            with phase("network built"):
+                summary = (
+                    _use(source, digest, whole) if given else _make(source, digest, settings, Path(scratch), whole)
+                )
             (whole / SUMMARY).write_text(json.dumps(summary, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
             files.put(whole, folder)
 

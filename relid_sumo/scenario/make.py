@@ -9,6 +9,7 @@ from pathlib import Path
 
 from relid_sumo.base import safe_paths, trusted
 from relid_sumo.base.errors import InputError, SimulationError, did_you_mean
+from relid_sumo.base.progress import phase
 from relid_sumo.base.settings import WEEK_S
 from relid_sumo.base.toml import changed, validate
 from relid_sumo.network import catalogue, network, osm
@@ -38,7 +39,7 @@ BUSY_S = 600.0  # ... over this time from the agents' time 0
 ENOUGH_FACTOR = 1.5  # shortest horizon of a given demand, in free-flow times of the longest trip
 
 
-HORIZON_FACTOR, HORIZON_STEP_S, SHORTEST_HORIZON_S = 3.0, 300.0, 900.0
+HORIZON_FACTOR, KEPT_FACTOR, HORIZON_STEP_S, SHORTEST_HORIZON_S = 3.0, 2.5, 300.0, 900.0
 
 
 def load_scenario(
@@ -142,7 +143,7 @@ def new_scenario(  # noqa: PLR0913 - options of the command
 
     The background demand is that of the configuration, or generated and calibrated. Trips are chosen whose fastest
     route in traffic (mean travel times over some of the training traffic) differs from that at free flow. The horizon
-    is that of the configuration, or three times the longest free-flow trip.
+    is that of the configuration, or about three times the longest free-flow trip.
 
     Parameters
     ----------
@@ -175,7 +176,8 @@ def new_scenario(  # noqa: PLR0913 - options of the command
         raise InputError(NO_INPUTS)
     roads = prepare.roads(name, given.net, options)
     log.info(f"choosing {agents} trips")
-    chosen = trips.choose(roads, agents, seed, prefix=given.prefix)
+    with phase("trips drafted"):
+        chosen = trips.choose(roads, agents, seed, prefix=given.prefix)
     draft = Scenario(
         name=name,
         network=str(given.net.resolve()) if given.net.is_file() else str(given.net),
@@ -195,9 +197,12 @@ def new_scenario(  # noqa: PLR0913 - options of the command
             raise
         raise InputError(f"{source}: {own_traffic.CANNOT_RUN}: {error}") from None
     busy = times[: max(1, round(BUSY_S / edge_times.BIN_S))].mean(axis=0)
-    chosen = trips.choose(roads, agents, seed, busy, prefix=given.prefix)
+    with phase("trips chosen"):
+        chosen = trips.choose(roads, agents, seed, busy, prefix=given.prefix)
     wanted = any(change.partition("=")[0].strip() == "horizon_s" for change in changes)
-    horizon = draft.horizon_s if wanted else _horizon(roads, chosen, name, given.left_s)
+    # The horizon of the draft, for which traffic is measured, unless the trips need a longer one.
+    fits = wanted or (given.left_s is None and _horizon(roads, chosen, name, None, KEPT_FACTOR) <= draft.horizon_s)
+    horizon = draft.horizon_s if fits else _horizon(roads, chosen, name, given.left_s)
     made = with_fleet(draft.model_copy(update={"trips": chosen, "horizon_s": horizon}), fleet)
     return meso.calibrated(made, roads, own) if with_meso else made
 
@@ -219,7 +224,9 @@ def _options(source: Path, bbox: tuple[float, float, float, float] | None, chang
     return validate(content, NetworkSettings, "--set network_options")
 
 
-def _horizon(roads: Network, chosen: tuple[Trip, ...], name: str, given_s: float | None) -> float:
+def _horizon(
+    roads: Network, chosen: tuple[Trip, ...], name: str, given_s: float | None, factor: float = HORIZON_FACTOR
+) -> float:
     """Return the horizon, s: that of a given demand, or by the longest trip.
 
     A given demand that is too short for the trips gets a longer horizon.
@@ -228,7 +235,7 @@ def _horizon(roads: Network, chosen: tuple[Trip, ...], name: str, given_s: float
     task = make_task(draft, roads.graph, prepare.ends(draft, roads))
     free = task.depart_s + roads.graph.free_flow_s[task.origin] + task.free_to_go[task.row, task.origin]
     if given_s is None:
-        return max(SHORTEST_HORIZON_S, math.ceil(HORIZON_FACTOR * float(free.max()) / HORIZON_STEP_S) * HORIZON_STEP_S)
+        return max(SHORTEST_HORIZON_S, math.ceil(factor * float(free.max()) / HORIZON_STEP_S) * HORIZON_STEP_S)
     needed = math.ceil(ENOUGH_FACTOR * float(free.max()))
     if needed > given_s:
         log.warning(

@@ -1,4 +1,7 @@
-"""Travel times of every edge and turn in background traffic, over samples of traffic."""
+"""Travel times of every vehicle, edge and turn in background traffic, over samples of traffic.
+
+Each traffic seed is driven once. Calibration, the choice of trips and the turn times all read the cached result.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +16,7 @@ import numpy as np
 from relid_sumo.base import cache, files, sumo, temporary
 from relid_sumo.base.arrays import Floats
 from relid_sumo.base.npz import read_npz
+from relid_sumo.base.progress import phase
 from relid_sumo.network.graph import RoadGraph
 from relid_sumo.network.network import Network
 from relid_sumo.scenario.settings import Scenario
@@ -22,10 +26,11 @@ from relid_sumo.scenario.traffic.sumo_options import simulation_options
 log = logging.getLogger(__name__)
 
 BIN_S = 300.0
+TRIPS, STATISTICS = "trips.xml", "statistics.xml"
 # Settings that do not change these measurements, which are of traffic without incidents. The key of the network
 # represents the network.
 NOT_TRAFFIC = {"trips", "fleet", "network", "seeds", "observation", "reward", "name", "simulator", "meso", "incidents"}
-FORMAT = 2  # part of the cache key: raise it when the meaning of the cached values changes
+FORMAT, SAMPLE_FORMAT = 2, 1  # part of the cache key: raise one when the meaning of its cached values changes
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,6 +55,26 @@ class Measured:
     turn_vehicles: Floats
 
 
+@dataclass(frozen=True, eq=False)
+class Sample:
+    """The microscopic background traffic of one traffic seed.
+
+    Attributes
+    ----------
+    trips : dict
+        Travel time by vehicle, departure delay included, s; of an unfinished trip, its time so far.
+    departed, teleports : int
+        Vehicles that departed; jam and yield teleports.
+    times : Measured
+        Times of edges and turns.
+    """
+
+    trips: dict[str, float]
+    departed: int
+    teleports: int
+    times: Measured
+
+
 def measured(
     scenario: Scenario,
     network: Network,
@@ -69,8 +94,9 @@ def measured(
 
     def make() -> dict[str, Floats]:
         log.info(f"measuring travel times over {len(seeds)} samples of traffic")
-        parts = [vars(part) for part in sumo.each(lambda seed: _one(scenario, network, seed), seeds)]
-        return {name: np.sum([part[name] for part in parts], axis=0) for name in parts[0]}
+        with phase("travel times measured"):
+            parts = [vars(one.times) for one in sumo.each(lambda seed: sample(scenario, network, own, seed), seeds)]
+            return {name: np.sum([part[name] for part in parts], axis=0) for name in parts[0]}
 
     def load(file: Path) -> Measured:
         return Measured(**read_npz(file, {f.name for f in fields(Measured)}, "measured times", "measure again"))
@@ -106,10 +132,27 @@ def identity(scenario: Scenario, network: Network, own: str | None, seeds: Seque
     return [network.key, settings, own, list(seeds), sumo.version()]
 
 
-def _one(scenario: Scenario, network: Network, seed: int) -> Measured:
-    """Return the times of one traffic seed."""
-    with temporary.folder("relid-sumo-") as name:
-        edges, vehicles, wanted = (Path(name) / file for file in ("edges.xml", "driven.xml", "wanted.add.xml"))
+def sample(scenario: Scenario, network: Network, own: str | None, seed: int) -> Sample:
+    """Drive the background traffic of one traffic seed alone, microscopically, and return its times; cached."""
+
+    def load(file: Path) -> Sample:
+        names = [field.name for field in fields(Measured)]
+        data = read_npz(file, {"vehicle", "vehicle_s", "counts", *names}, "a sample of traffic", "measure again")
+        trips = dict(zip(data["vehicle"].tolist(), data["vehicle_s"].tolist(), strict=True))
+        departed, teleports = data["counts"].tolist()
+        return Sample(trips, departed, teleports, Measured(*(data[name] for name in names)))
+
+    def save(file: Path, made: Sample) -> None:
+        trips = {"vehicle": np.array(list(made.trips), dtype=str), "vehicle_s": np.array(list(made.trips.values()))}
+        files.write_npz(file, {**trips, "counts": np.array([made.departed, made.teleports]), **vars(made.times)})
+
+    content = [SAMPLE_FORMAT, *identity(scenario, network, own, [seed])]
+    return cache.cached("samples", network.name, content, ".npz", lambda: _driven(scenario, network, seed), save, load)
+
+
+def _driven(scenario: Scenario, network: Network, seed: int) -> Sample:
+    with temporary.folder("relid-sumo-") as folder:
+        edges, vehicles, wanted = (folder / file for file in ("edges.xml", "driven.xml", "wanted.add.xml"))
         wanted.write_text(
             f'<additional><edgeData id="times" file="{edges}" begin="{scenario.start_s}" period="{BIN_S}" '
             'excludeEmpty="true"/></additional>',
@@ -117,8 +160,27 @@ def _one(scenario: Scenario, network: Network, seed: int) -> Measured:
         )
         options = [*simulation_options(scenario, network, routes(scenario, network, seed), seed), "--no-step-log"]
         options += ["-a", str(wanted), "--end", str(scenario.end_s), "--vehroute-output", str(vehicles)]
-        sumo.run("sumo", [*options, "--vehroute-output.exit-times", "--vehroute-output.write-unfinished"])
-        return Measured(*_of_edges(edges, scenario, network.graph), *_of_turns(vehicles, scenario, network.graph))
+        options += ["--vehroute-output.exit-times", "--vehroute-output.write-unfinished", *record(folder)]
+        sumo.run("sumo", options)
+        edge, turn = _of_edges(edges, scenario, network.graph), _of_turns(vehicles, scenario, network.graph)
+        return Sample(*travel_times(folder), Measured(*edge, *turn))
+
+
+def record(folder: Path) -> list[str]:
+    """Return SUMO's options that write the files that `travel_times` reads."""
+    flags = ("--tripinfo-output.write-unfinished", "--tripinfo-output.write-undeparted")
+    return ["--tripinfo-output", str(folder / TRIPS), *flags, "--statistic-output", str(folder / STATISTICS)]
+
+
+def travel_times(folder: Path) -> tuple[dict[str, float], int, int]:
+    """Return travel times by vehicle [s], vehicles departed, and jam and yield teleports; see `record`."""
+    times = {}
+    for _, info in ET.iterparse(folder / TRIPS):
+        if info.tag == "tripinfo":
+            times[info.get("id", "")] = float(info.get("duration", "0")) + float(info.get("departDelay", "0"))
+    root = ET.parse(folder / STATISTICS).getroot()
+    count = {key: int(number) for part in ("vehicles", "teleports") for key, number in root.find(part).items()}  # type: ignore[union-attr] # SUMO always writes both
+    return times, count["inserted"], count["jam"] + count["yield"]
 
 
 def _bins(scenario: Scenario) -> int:

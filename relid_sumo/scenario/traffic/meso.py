@@ -9,39 +9,41 @@ simulation, in light and in loaded traffic.
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from relid_sumo.base import cache, seeding, sumo
+from relid_sumo.base.progress import phase
 from relid_sumo.network.network import Network
 from relid_sumo.scenario.settings import Meso, Scenario, Simulator
 from relid_sumo.scenario.traffic.calibration import TripTimes, trip_times
+from relid_sumo.scenario.traffic.priors import PRIORS
 
 log = logging.getLogger(__name__)
 
 # Lowest and highest trial value of each parameter. SUMO's defaults are 1.13, 1.13, 1.73 and 1.4 s for the headways.
-SPACE: dict[str, tuple[float, float]] = {
-    "minor_penalty_s": (0.0, 9.0),
+HEADWAYS: dict[str, tuple[float, float]] = {
     "tauff": (1.0, 2.5),
     "taufj": (1.0, 2.5),
     "taujf": (1.2, 4.0),
     "taujj": (1.0, 2.5),
 }
-PENALTIES = {"tls_penalty": (0.2, 1.0), "tls_flow_penalty": (0.0, 2.0)}
-# Models of junctions: whether vehicles wait there, and the parameters to fit. Signals have phases or penalties.
-JUNCTIONS: tuple[tuple[bool, dict[str, tuple[float, float]]], ...] = (
-    (True, SPACE),
-    (True, SPACE | PENALTIES),
-    (False, SPACE | PENALTIES),
-)
-CALIBRATED_ON = 3  # training traffic seeds
-SPREAD, REFINED = 16, 40  # trials over the whole space for each model of junctions, then trials around the best
+SPACE = {"minor_penalty_s": (0.0, 12.0), **HEADWAYS}
+CALIBRATED_ON = 2  # training traffic seeds
+AIMED, REFINED = 8, 12  # most trials that correct the two mean travel times, then those around the best
 STEP = 0.2  # standard deviation of a refining trial, as a share of the space ...
 SHRINK = 0.9  # ... and factor on it after a trial that is not better
-FORMAT = 3  # part of the cache key: raise it when the meaning of the cached values changes
+# The search ends at a gap that is as small as the difference between two samples of traffic. Without a good correlation
+# it goes on to the refining trials.
+LIGHT_ENOUGH, LOADED_ENOUGH, ENOUGH_CORRELATION = 0.025, 0.04, 0.75
+# Change of the travel times, light and loaded, by a second of minor_penalty_s and by a factor e on all headways: the
+# first guess, which trials correct.
+FIRST_SLOPES = ((0.015, 0.0), (0.015, 0.3))
+LARGEST_MOVE = (2.0, 0.25)  # of a correcting trial, in the same units
+FORMAT = 4  # part of the cache key: raise it when the meaning of the cached values changes
 
 
 @dataclass(frozen=True)
@@ -68,6 +70,11 @@ class Gap:
     def badness(self) -> float:
         """Objective that calibration minimises; 5 % in light and 7 % in loaded traffic count as 0.1 of correlation."""
         return float((self.light / 0.05) ** 2 + (self.loaded / 0.07) ** 2 + ((1.0 - self.correlation) / 0.1) ** 2)
+
+    @property
+    def means_agree(self) -> bool:
+        """Whether the mean travel times differ no more than those of two samples of traffic."""
+        return abs(self.light) <= LIGHT_ENOUGH and abs(self.loaded) <= LOADED_ENOUGH
 
 
 def compare(scenario: Scenario, network: Network, traffic_seeds: Sequence[int]) -> tuple[Gap, Gap]:
@@ -125,63 +132,99 @@ def calibrated(scenario: Scenario, network: Network, own: str | None) -> Scenari
 
 
 def calibrate(scenario: Scenario, network: Network, own: str | None) -> Meso:
-    """Find the parameters with which mesoscopic trips take as long as microscopic ones, on three training seeds.
+    """Find the parameters with which mesoscopic trips take as long as microscopic ones, on two training seeds.
 
-    The search samples a Latin hypercube for each model of junctions, then takes random steps from the best point, which
-    shrink after each step that is not better. The same scenario gives the same result; it is cached.
+    The search begins with the parameters of other networks (`relid_sumo.scenario.traffic.priors`). From the best, it
+    corrects the penalty at junctions and the headways by Broyden's method until the mean travel times agree. Where the
+    trips' correlation is low, it then takes random steps, which shrink after each step that is not better. The same
+    scenario gives the same result; it is cached.
     `own` is the checksum of the scenario's own route file, if it has one (`PreparedScenario.demand`).
     """
     seeds = scenario.seeds.training[:CALIBRATED_ON]
     settings = scenario.demand.model_dump(mode="json")
     timing = [scenario.horizon_s, scenario.step_length_s, scenario.teleport_after_s]
     content = [FORMAT, network.key, sumo.version(), settings, timing, own, seeds]
-    return cache.cached_json(
-        "meso", network.name, content, lambda: _search(scenario, network, seeds).model_dump(mode="json"), Meso
-    )
+
+    def make() -> dict[str, Any]:
+        with phase("mesoscopic simulation fitted"):
+            return _search(scenario, network, seeds).model_dump(mode="json")
+
+    return cache.cached_json("meso", network.name, content, make, Meso)
 
 
 def _search(scenario: Scenario, network: Network, seeds: Sequence[int]) -> Meso:
-    from scipy.stats import qmc  # noqa: PLC0415 - a second to import, and only calibration needs it
-
     log.info(f"calibrating the mesoscopic simulation on {len(seeds)} samples of traffic")
     micro = _times(scenario, network, seeds)
-    best, least, trial = Meso(), np.inf, 0
+    tried: list[tuple[Gap, Meso]] = []
 
-    def tried(settings: Meso) -> bool:
-        """Measure a setting; store it and return True where it is the best so far."""
-        nonlocal best, least, trial
-        trial += 1
+    def measure(settings: Meso) -> Gap:
         changed = scenario.model_copy(update={"meso": settings})
         gap = _gap(micro, _times(changed, network, seeds, "meso"))
-        if gap.badness >= least:
-            return False
-        best, least = settings, gap.badness
-        log.info(f"mesoscopic trial {trial}: {describe(gap)}")
-        return True
+        if not tried or gap.badness < min(one.badness for one, _ in tried):
+            log.info(f"mesoscopic trial {len(tried) + 1}: {describe(gap)}")
+        tried.append((gap, settings))
+        return gap
 
-    model = 0
-    for number, (control, space) in enumerate(JUNCTIONS):
-        sampler = qmc.LatinHypercube(len(space), rng=seeding.stream(0, "meso", "space", number))
-        for point in sampler.random(SPREAD):
-            if tried(_settings(control, space, point)):
-                model = number
-    control, space = JUNCTIONS[model]
+    return search(measure)
+
+
+def search(measure: Callable[[Meso], Gap]) -> Meso:
+    """Return the best parameters that the search tries; see `calibrate`.
+
+    Parameters
+    ----------
+    measure
+        Returns the gap with some parameters.
+    """
+    tried = [(measure(prior), prior) for prior in PRIORS]
+
+    def best() -> tuple[Gap, Meso]:
+        return min(tried, key=lambda one: one[0].badness)
+
+    _correct(measure, tried)
     rng, step = seeding.stream(0, "meso", "steps"), STEP
     for _ in range(REFINED):
-        here = np.array([(getattr(best, name) - low) / (high - low) for name, (low, high) in space.items()])
+        gap, settings = best()
+        if gap.means_agree and gap.correlation >= ENOUGH_CORRELATION:
+            break
+        here = np.array([(getattr(settings, name) - low) / (high - low) for name, (low, high) in SPACE.items()])
         there = np.clip(here + step * rng.standard_normal(len(here)), 0.0, 1.0)
-        if not tried(_settings(control, space, there)):
+        values = {name: low + x * (high - low) for x, (name, (low, high)) in zip(there, SPACE.items(), strict=True)}
+        moved = _with(settings, values)
+        tried.append((measure(moved), moved))
+        if tried[-1][0].badness >= gap.badness:
             step *= SHRINK
-    return best
+    return best()[1]
 
 
-def _settings(control: bool, space: dict[str, tuple[float, float]], point: NDArray[np.float64]) -> Meso:
-    """Return the setting at a point of the unit cube."""
-    numbers = {
-        name: round(low + float(x) * (high - low), 3)
-        for x, (name, (low, high)) in zip(point, space.items(), strict=True)
-    }
-    return Meso.model_validate({"junction_control": control, **numbers})
+def _correct(measure: Callable[[Meso], Gap], tried: list[tuple[Gap, Meso]]) -> None:
+    """Correct the best tried parameters until the mean travel times agree, by Broyden's method in two directions.
+
+    The directions are the penalty at junctions, and one factor on all headways. Trials are added to `tried`.
+    """
+    gap, settings = min(tried, key=lambda one: one[0].badness)
+    slopes, most = np.array(FIRST_SLOPES), np.array(LARGEST_MOVE)
+    for _ in range(AIMED):
+        if gap.means_agree:
+            return
+        missing = np.array([gap.light, gap.loaded])
+        wanted = np.clip(-np.linalg.lstsq(slopes, missing, rcond=None)[0], -most, most)
+        values = {name: getattr(settings, name) * np.exp(wanted[1]) for name in HEADWAYS}
+        moved = _with(settings, {**values, "minor_penalty_s": settings.minor_penalty_s + wanted[0]})
+        if moved == settings:
+            return
+        now = measure(moved)
+        tried.append((now, moved))
+        move = np.array([moved.minor_penalty_s - settings.minor_penalty_s, wanted[1]])
+        change = np.array([now.light, now.loaded]) - missing
+        slopes = slopes + np.outer(change - slopes @ move, move) / (move @ move)
+        gap, settings = now, moved
+
+
+def _with(settings: Meso, values: Mapping[str, float]) -> Meso:
+    """Return settings with other values, within the space of trials."""
+    inside = {name: round(float(np.clip(value, *SPACE[name])), 3) for name, value in values.items()}
+    return Meso.model_validate({**settings.model_dump(), **inside})
 
 
 def describe(gap: Gap) -> str:

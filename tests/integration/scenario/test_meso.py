@@ -23,6 +23,7 @@ from relid_sumo.scenario.make import load_scenario
 from relid_sumo.scenario.prepare import PreparedScenario, prepare
 from relid_sumo.scenario.settings import Demand, Scenario, Simulator
 from relid_sumo.scenario.traffic import meso
+from relid_sumo.scenario.traffic.priors import PRIORS
 
 pytestmark = pytest.mark.sumo
 
@@ -83,8 +84,9 @@ def test_nothing_is_missed_by_looking_only_when_it_matters(
 def test_calibration_finds_the_best_of_what_it_tries(
     town_ready: PreparedScenario, monkeypatch: pytest.MonkeyPatch, cache_dir: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(meso, "SPREAD", 2)
+    monkeypatch.setattr(meso, "AIMED", 2)
     monkeypatch.setattr(meso, "REFINED", 2)
+    monkeypatch.setattr(meso, "ENOUGH_CORRELATION", 1.1)  # all trials
     monkeypatch.setattr(meso, "CALIBRATED_ON", 1)
     demand = Demand(rate_vph=1500.0, warmup_s=61.0)  # of no other test: nothing is cached
     scenario = town_ready.scenario.model_copy(update={"meso": None, "demand": demand})
@@ -99,11 +101,12 @@ def test_calibration_finds_the_best_of_what_it_tries(
     monkeypatch.setattr(meso, "_gap", noted)
     caplog.set_level(logging.INFO, "relid_sumo")
     found = meso.calibrated(scenario, town_ready.network, None).meso
-    assert len(tried) == 3 * 2 + 2
+    trials = len(tried)
+    assert len(PRIORS) + meso.REFINED <= trials <= len(PRIORS) + meso.AIMED + meso.REFINED
     assert any("correlation of trips" in line for line in caplog.messages)
     again = meso.calibrated(scenario, town_ready.network, None).meso
     assert again == found
-    assert len(tried) == 3 * 2 + 2  # kept, and not sought again
+    assert len(tried) == trials  # cached, and not searched again
     assert len(list((cache_dir / "meso").iterdir())) >= 1
     monkeypatch.undo()
     assert found is not None

@@ -1,6 +1,6 @@
 """Reads the body of a service's response, whatever dialect of chat completions it speaks.
 
-One JSON object or a stream of server-sent events; text in `content`, in a list of parts or in `text`; reasoning beside
+One JSON object or a stream of server-sent events; text in `content`, in a list of parts or in `text`; reasoning next to
 it; an error with HTTP 200. The answer is the text of the first choice that has one. Reasoning is never the answer.
 """
 

@@ -271,7 +271,7 @@ class OpenAi:
 
 
 def _parameters(settings: LlmSettings, dialect: faults.Dialect, sample: int) -> dict[str, Any]:
-    """Return the parameters of a request beside model and messages."""
+    """Return the parameters of a request other than model and messages."""
     optional = {
         "temperature": settings.temperature,
         "top_p": settings.top_p,

@@ -341,6 +341,6 @@ def test_a_password_in_the_address_is_left_nowhere(
     told = "".join(capfd.readouterr())
     assert f"asking m at {service.url}" in told
     settings = json.loads((tmp_path / "s" / "settings.json").read_text())
-    assert settings["settings"]["llm"]["base_url"] == service.url.replace("//", "//***")
+    assert settings["llm"]["base_url"] == service.url.replace("//", "//***")
     for secret in ("pass%5Bword%5D12", "pass[word]12"):
         assert not leaks(secret, told, tmp_path / "s")

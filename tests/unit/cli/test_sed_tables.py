@@ -33,6 +33,20 @@ def printed(table: Any) -> str:  # noqa: ANN401 - as rich prints
     return captured.get()
 
 
+def test_rounds_name_why_programs_are_missing() -> None:
+    numbers = dict.fromkeys(("score", "travel_time_s", "mean_return", "f_out", "f_out_signed", "f_out_floor", "d_in"))
+    good = {"round": 1, "valid": 2, "programs": 2, **numbers}
+    bad = good | {
+        "round": 2,
+        "valid": 0,
+        "causes": [[2, "the model refused: [red]no[/] \x1b[31m (finish reason stop)"]],
+    }
+    text = printed(sed_tables._rounds({"rounds": [good, bad]}))
+    assert "no valid plan because" in text
+    assert "2 x the model refused: [red]no[/]  (finish reason stop)" in text
+    assert "because" not in printed(sed_tables._rounds({"rounds": [good]}))
+
+
 @pytest.mark.parametrize(
     ("problem", "shown"),
     [

@@ -15,7 +15,7 @@ from relid_sumo.env.policies import Policy
 from relid_sumo.env.records import EpisodeRecord
 from relid_sumo.scenario.task import RoutingTask
 from relid_sumo.sed import loop, results, run_folder
-from relid_sumo.sed.ask.provider import Question
+from relid_sumo.sed.ask.provider import Answer, Question
 from relid_sumo.sed.ask.template import Template
 from relid_sumo.sed.bench import Present, SedWatch
 from relid_sumo.sed.loop import Refined
@@ -35,10 +35,10 @@ PROSE = "I would rather not."
 class Scripted:
     """Answers by round and sample, the last one again and again; notes what it was asked."""
 
-    def __init__(self, *rounds: Sequence[str]) -> None:
+    def __init__(self, *rounds: Sequence[str | Answer]) -> None:
         self.rounds, self.asked = rounds, list[Question]()
 
-    def answer(self, questions: Sequence[Question]) -> Iterator[tuple[Question, str]]:
+    def answer(self, questions: Sequence[Question]) -> Iterator[tuple[Question, str | Answer]]:
         for question in questions:
             self.asked.append(question)
             answers = self.rounds[min(question.facts["round"], len(self.rounds)) - 1]
@@ -129,6 +129,19 @@ def test_what_went_wrong_is_in_the_next_prompt(refine: Refine) -> None:
     assert "failed: the answer has no code block" in later
     assert "its route ends on" in later
     assert [one.problem is None for one in refined.subsets[0].attempts] == [False, False, True, True]
+
+
+def test_what_a_service_says_of_an_answer_is_the_cause(refine: Refine, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "relid_sumo")
+    refused, cut = "the model refused: no (finish reason stop)", "the answer was cut off (finish reason length)"
+    refined, _ = refine(Scripted([Answer("", refused), Answer("```python\ndef plan(", cut)]), rounds=1)
+    written = results._round(refined.subsets, 1)
+    n = len(refined.subsets)
+    assert [count for count, _ in written["causes"]] == [n, n]
+    causes = [cause for _, cause in written["causes"]]
+    assert causes[0].startswith(f"{cut}: ")
+    assert causes[1].startswith(f"{refused}: the answer is empty")
+    assert any(f"others: {refused}" in line for line in caplog.messages)
 
 
 def test_routes_tried_reach_the_programs_of_the_next_round(refine: Refine) -> None:

@@ -14,7 +14,7 @@ import pytest
 
 from relid_sumo.base.errors import InputError
 from relid_sumo.scenario.llm import LlmSettings
-from relid_sumo.sed import run_folder
+from relid_sumo.sed import run_folder, stored
 from relid_sumo.sed.ask import service as asking
 from relid_sumo.sed.ask.provider import Question
 from relid_sumo.sed.ask.service import USAGE, OpenAi
@@ -228,6 +228,18 @@ def test_answers_under_way_are_kept_when_another_fails(service: Service, ask: Ca
     service.reply = lambda request, _: request.send(200, completion("later"))
     assert sorted(ask(2, parallel=2)) == sorted([ANSWER, "later"])
     assert len(service.asked) == before + 1
+
+
+def test_show_says_why_a_run_stopped(service: Service, ask: Callable[..., list[str]], tmp_path: Path) -> None:
+    service.reply = lambda request, _: request.send(400, {"error": {"message": "no"}})
+    with pytest.raises(InputError):
+        ask()
+    with pytest.raises(InputError, match=r"the run is not finished; it stopped: .* failed with HTTP 400: no"):
+        stored.read_results(tmp_path / "s")
+    service.reply = lambda request, _: request.send(200, completion())
+    ask()
+    with pytest.raises(InputError, match="there is no such file"):
+        stored.read_results(tmp_path / "s")
 
 
 def test_a_changed_prompt_is_asked_anew(service: Service, ask: Callable[..., list[str]]) -> None:

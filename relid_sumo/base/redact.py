@@ -97,7 +97,8 @@ def _any_form(character: str, *, first: bool, after_backslashes: bool) -> str:
     """
     escaped, others = _escapes(character), _entities(character)
     before = r"\\*+" if after_backslashes else r"(?<!\\)\\++" if first else r"\\++"
-    return f"(?:{before}(?:{'|'.join(escaped)})|{'|'.join(others)})"
+    both = [*escaped, *others[1:]]  # a page may show a text that has backslashes already
+    return f"(?:{before}(?:{'|'.join(both)})|{'|'.join(others)})"
 
 
 def _backslashes(count: int, *, first: bool) -> str:

@@ -67,6 +67,8 @@ def run(
             "if the scenario has recorded answers, otherwise template, which uses no model)."
         ),
     ] = "",
+    model: llm_options.Model = None,
+    base_url: llm_options.BaseUrl = None,
     rounds: Annotated[int | None, typer.Option(help="Number of rounds (default: 3).")] = None,
     samples: Annotated[int | None, typer.Option(help="Programs per subset and round (default: 2).")] = None,
     mailbox: Annotated[
@@ -76,8 +78,6 @@ def run(
     unsafe_sandbox: Annotated[
         bool, typer.Option("--unsafe-sandbox", help="Run a model's programs even if the kernel cannot isolate them.")
     ] = False,
-    model: llm_options.Model = None,
-    base_url: llm_options.BaseUrl = None,
     agents: Agents = None,
     bbox: Bbox = None,
     changes: Set = None,

@@ -221,8 +221,8 @@ class OpenAi:
             wait = pause if found.wait_s is None else found.wait_s
             if wait > max(settings.timeout_s, LONGEST_PAUSE_S):
                 raise InputError(f"{self._name} {found.what}; it asks for a pause of {wait:.0f} s; {SAVED}")
-            if self._stop.wait(wait):
-                raise InputError("stopped")
+            if self._stop.wait(wait) or self._failed is not None:
+                raise self._failed or InputError("stopped")
             tried, pause = tried + 1, min(2 * pause, LONGEST_PAUSE_S)
 
     def _send(  # noqa: PLR0911 - one return for each kind of failure

@@ -49,6 +49,7 @@ FORMS: dict[str, Callable[[str], str]] = {
     "of a form": urllib.parse.quote_plus,
     "of HTML": html.escape,
     "of HTML twice": lambda key: html.escape(html.escape(key)),
+    "of Python in HTML": lambda key: html.escape(repr(key)[1:-1]),
     "of XML": lambda key: "".join(f"&#{ord(c)};" for c in key),
     "of rich": escape,
     "hexadecimal": lambda key: key.encode().hex(),

@@ -240,9 +240,8 @@ def to_toml(scenario: Scenario, heading: Sequence[str] = ()) -> str:
 
 def _table(model: BaseModel, place: tuple[str, ...]) -> Iterator[str]:
     tables: list[tuple[str, BaseModel | tuple[BaseModel, ...]]] = []
-    written = set(model.model_dump())
-    if isinstance(model, Scenario) and model.llm != LlmSettings():
-        written.add("llm")
+    with_service = isinstance(model, Scenario) and model.llm != LlmSettings()
+    written = model.model_dump().keys() | ({"llm"} if with_service else set())
     for name, info in type(model).model_fields.items():
         value = getattr(model, name)
         if name not in written:

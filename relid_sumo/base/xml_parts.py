@@ -176,9 +176,10 @@ class _Reader:
                     f"<{name}> is not the first element of {self._rules.what}, which is "
                     f"{' or '.join(f'<{root}>' for root in sorted(self._rules.roots))}; give another file"
                 )
-            self._account.root = values
             self._open.append("")
-            return
+            if name not in self._rules.children[""]:
+                self._account.root = values
+                return
         above = self._open[-1]
         if name not in self._rules.children.get(above, ()):
             self._leave_out(f"<{name}>" + (f" in <{above}>" if above else ""))

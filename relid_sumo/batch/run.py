@@ -259,8 +259,8 @@ def _scenario(label: str, entry: ScenarioEntry, folder: Path | None) -> Scenario
     if folder is not None and (folder / scenario_files.FILE).is_file():
         return scenario_files.read_scenario(folder / scenario_files.FILE)
     if experiment.is_made(entry.source):
-        agents, source = entry.agents or make.AGENTS, Path(entry.source)
-        made = make.new_scenario(label, source, bbox=entry.bbox, agents=agents, changes=entry.changes)
+        source = Path(entry.source)
+        made = make.new_scenario(label, source, bbox=entry.bbox, agents=entry.agents, changes=entry.changes)
     else:
         made = make.load_scenario(entry.source, changes=entry.changes)
         scenario_files.check_paths(made, f"sources.{label}")

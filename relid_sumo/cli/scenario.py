@@ -29,7 +29,7 @@ def scenario_new(
     bbox: Bbox = None,
     routes: Routes = None,
     allow: Allow = None,
-    agents: Annotated[int, typer.Option(help="Number of agents.")] = 10,
+    agents: Annotated[int | None, typer.Option(help="Number of agents (default: 10).")] = None,
     fleet: FleetSize = None,
     seed: Annotated[int, typer.Option(help="Seed of the trips.")] = 0,
     folder: Annotated[Path, typer.Option(help="Folder in which the scenario's folder is made.")] = Path("scenarios"),

@@ -223,7 +223,7 @@ def _given_text(network: Network) -> Group:
         f"{facts['attribution']}; used as it is",
         "area": where,
         "traffic": f"{'left' if facts['left_hand'] else 'right'}-hand",
-        "size": f"{facts['edges']} edges for agents, {facts['junctions']} junctions, {facts['km']:.1f} km "
+        "size": f"{facts['edges']} edges for cars, {facts['junctions']} junctions, {facts['km']:.1f} km "
         f"({facts['lane_km']:.1f} lane-km), at most {facts['most_ways_on']} successors",
         "signals": str(facts["signals"]),
         "not for SUMO": sumo_net.listed(facts["not_for_sumo"]) or "nothing: SUMO gets all of the file",
@@ -238,7 +238,7 @@ def _given_text(network: Network) -> Group:
     for column in edges.columns[1:]:
         column.justify = "right"
     for use, entry in facts["outcome"].items():
-        name = "for agents" if use == netconvert.KEPT else use
+        name = "in the largest strongly connected part for cars" if use == netconvert.KEPT else use
         edges.add_row(Text(clean(name)), f"{entry['ways']:.0f}", f"{entry['km']:.1f}")
     return Group(table, edges)
 

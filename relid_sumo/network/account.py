@@ -59,8 +59,8 @@ def warnings(summary: Summary) -> list[str]:
     share, km = lost(summary)
     if share > LOST_SHARE and summary.get("given"):
         found.append(
-            f"{source}: agents do not use {share:.0%} of the length that cars could drive on, which is "
-            f"{sumo_net.APART}; all other traffic may"
+            f"{source}: {share:.0%} of the length that cars can drive on is {sumo_net.APART}; agents' trips start and "
+            "end there only if the rest has too few trips"
         )
     elif share > LOST_SHARE:
         reasons = ", ".join(f"{length:.1f} km {reason}" for reason, length in km.items())

@@ -1,7 +1,8 @@
 """Uses a SUMO network (.net.xml) as it is: reads its roads for cars and reports what agents cannot use.
 
-The network is not rebuilt. SUMO gets a copy without parts that write or read other files. Agents use the largest
-strongly connected part for cars, so that every road can be reached from every other; other traffic uses all of it.
+The network is not rebuilt. SUMO gets a copy without parts that write or read other files. The agents' trips start and
+end in the largest strongly connected part for cars, where every road can be reached from every other, unless it has
+too few of them. Other roads are not removed: traffic uses them, and so do agents of a fleet.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from relid_sumo.base.xml_parts import Rules, Values
 from relid_sumo.network import netfile
 from relid_sumo.network.graph import RoadGraph
 
-FORMAT = 1  # part of the cache key: raise it when the copy or the graph changes
+FORMAT = 2  # part of the cache key: raise it when the copy or the graph changes
 ENDINGS = (".net.xml", ".net.xml.gz", ".net.gz", ".net")
 APART = "outside the largest strongly connected part for cars"
 CLOSED = "closed to cars"
@@ -120,7 +121,7 @@ class GivenNet:
     Attributes
     ----------
     graph
-        The roads that agents may use.
+        The roads for cars.
     signals
         Number of signal programs.
     outcome
@@ -187,13 +188,13 @@ def use(source: Path, target: Path, used: str) -> GivenNet:
         APART: _tally(lengths[~keep]),
         CLOSED: _tally(np.array(closed)),
     }
-    if not keep.any():
+    if not net.graph.m_out:
         raise InputError(
             f"{source}: no road network for cars: {outcome[APART]['ways']} edges are open to cars, and from none of "
-            f"them can a car drive to another and back; {outcome[CLOSED]['ways']} edges are {CLOSED}; connect the "
-            "edges in netedit, or give another network"
+            f"them can a car drive to another; {outcome[CLOSED]['ways']} edges are {CLOSED}; connect the edges in "
+            "netedit, or give another network"
         )
-    return GivenNet(net.graph.part(keep), net.signals, outcome, dict(account.left_out), from_osm, version)
+    return GivenNet(net.graph.part(np.ones(net.graph.n_edges, dtype=bool)), net.signals, outcome, dict(account.left_out), from_osm, version)
 
 
 def _closed(text: str) -> list[float]:

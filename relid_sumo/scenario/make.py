@@ -89,9 +89,8 @@ def load_scenario(
     if not is_made and inputs != Inputs():
         raise InputError(NO_INPUTS)
     if is_made:
-        count = AGENTS if agents is None else agents
         name = plain_name(path)
-        return new_scenario(name, path, bbox=bbox, agents=count, changes=changes, fleet=fleet, inputs=inputs)
+        return new_scenario(name, path, bbox=bbox, agents=agents, changes=changes, fleet=fleet, inputs=inputs)
     if str(name_or_path) in names:
         path = names[str(name_or_path)]
     elif (path / FILE).is_file():
@@ -132,7 +131,7 @@ def new_scenario(  # noqa: PLR0913 - options of the command
     source: Path,
     *,
     bbox: tuple[float, float, float, float] | None = None,
-    agents: int = AGENTS,
+    agents: int | None = None,
     seed: int = 0,
     changes: Sequence[str] = (),
     with_meso: bool = False,
@@ -147,6 +146,8 @@ def new_scenario(  # noqa: PLR0913 - options of the command
 
     Parameters
     ----------
+    agents
+        Number of agents. Default: 10, and fewer where a SUMO network has fewer trips with different routes.
     with_meso
         Also calibrate the mesoscopic simulation.
     fleet
@@ -163,6 +164,7 @@ def new_scenario(  # noqa: PLR0913 - options of the command
         safe_paths.check_name(name)
     except ValueError as error:
         raise InputError(f"'{safe_paths.printable(name)}' cannot be a scenario's name: {error}") from None
+    fewer, agents = agents is None, AGENTS if agents is None else agents
     if agents < 1:
         raise InputError(f"{agents} agents: a scenario needs at least one; set --agents")
     options = _options(source, bbox, changes)
@@ -176,8 +178,9 @@ def new_scenario(  # noqa: PLR0913 - options of the command
         raise InputError(NO_INPUTS)
     roads = prepare.roads(name, given.net, options)
     log.info(f"choosing {agents} trips")
+    fewer = fewer and roads.is_given
     with phase("trips drafted"):
-        chosen = trips.choose(roads, agents, seed, prefix=given.prefix)
+        chosen = trips.choose(roads, agents, seed, prefix=given.prefix, fewer=fewer)
     draft = Scenario(
         name=name,
         network=str(given.net.resolve()) if given.net.is_file() else str(given.net),
@@ -198,7 +201,7 @@ def new_scenario(  # noqa: PLR0913 - options of the command
         raise InputError(f"{source}: {own_traffic.CANNOT_RUN}: {error}") from None
     busy = times[: max(1, round(BUSY_S / edge_times.BIN_S))].mean(axis=0)
     with phase("trips chosen"):
-        chosen = trips.choose(roads, agents, seed, busy, prefix=given.prefix)
+        chosen = trips.choose(roads, len(chosen), seed, busy, prefix=given.prefix, fewer=fewer)
     wanted = any(change.partition("=")[0].strip() == "horizon_s" for change in changes)
     # The horizon of the draft, for which traffic is measured, unless the trips need a longer one.
     fits = wanted or (given.left_s is None and _horizon(roads, chosen, name, None, KEPT_FACTOR) <= draft.horizon_s)

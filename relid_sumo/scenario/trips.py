@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -13,14 +15,23 @@ from relid_sumo.network.network import Network, match_edge
 from relid_sumo.scenario.routes import MOST_SHARED, alternatives, shared
 from relid_sumo.scenario.settings import Place, Trip
 
+log = logging.getLogger(__name__)
+
 MIN_M, MAX_M = 1000.0, 4000.0  # target for the straight-line distance
 NEARLY_SAME = 0.8  # trips are nearly the same where their fastest routes share more than this
 GAP_S = 8.0  # mean time between two departures
 CANDIDATES = 4000
+WIDER = 1.5  # factor on the longest straight-line distance where a network has too few trips
 
 
 def choose(
-    network: Network, n_agents: int, seed: int = 0, loaded: Floats | None = None, *, prefix: str = "agent"
+    network: Network,
+    n_agents: int,
+    seed: int = 0,
+    loaded: Floats | None = None,
+    *,
+    prefix: str = "agent",
+    fewer: bool = False,
 ) -> tuple[Trip, ...]:
     """Choose trips that have at least two clearly different routes, 1-4 km apart where the network allows.
 
@@ -33,6 +44,8 @@ def choose(
         route in traffic is clearly different from their fastest route at free flow.
     prefix
         Start of the agents' ids.
+    fewer
+        Choose fewer trips where the network has not enough, instead of raising an error.
 
     Raises
     ------
@@ -41,11 +54,22 @@ def choose(
     """
     graph = network.graph
     rng = seeding.stream(seed, "trips")
-    edges, middle, (low, high) = _possible(graph)
+    edges, middle, (low, high) = _possible(network)
     enough = max(6 * n_agents, 40)
     pool = [] if loaded is None else _candidates(graph, edges, middle, (low, high), enough, rng, loaded)
     if len(pool) < n_agents:
         pool += _candidates(graph, edges, middle, (low, high), enough - len(pool), rng, None)
+    if len(pool) < n_agents and network.is_given:
+        ends = np.flatnonzero(graph.length >= np.minimum(20.0, np.median(graph.length)))
+        known = {(routes[0][0], routes[0][-1]) for routes in pool}
+        more = _candidates(graph, ends, middle, (low, WIDER * high), enough, rng, None)
+        pool += [routes for routes in more if (routes[0][0], routes[0][-1]) not in known]
+    if len(pool) < n_agents and pool and fewer:
+        log.warning(
+            f"network '{network.name}' has {len(pool)} trips with two clearly different routes, so there are "
+            f"{len(pool)} agents instead of {n_agents}"
+        )
+        n_agents = len(pool)
     if len(pool) < n_agents:
         raise InputError(
             f"network '{network.name}' has {len(pool)} trips of {low:.0f}-{high:.0f} m with two clearly different "
@@ -63,15 +87,18 @@ def choose(
 
 def possible(network: Network, most: int, seed: int = 0) -> int:
     """Return how many trips with two clearly different routes a network has, counted up to `most`."""
-    edges, middle, span = _possible(network.graph)
+    edges, middle, span = _possible(network)
     return len(_candidates(network.graph, edges, middle, span, most, seeding.stream(seed, "trips"), None))
 
 
-def _possible(graph: RoadGraph) -> tuple[NDArray[np.int64], Floats, tuple[float, float]]:
+def _possible(network: Network) -> tuple[NDArray[np.int64], Floats, tuple[float, float]]:
     """Return the edges where trips may start and end, the middles of all edges (m), and the lengths of trips, m."""
+    graph = network.graph
     middle = np.array([graph.point_along(e, 0.5)[:2] for e in range(graph.n_edges)])
     longest = float(np.hypot(*np.ptp(graph.junction_xy, axis=0)))
     usable = (graph.n_successors > 0) & (graph.length >= np.minimum(20.0, np.median(graph.length)))
+    if network.is_given:
+        usable &= graph.strong_component()
     return np.flatnonzero(usable), middle, (min(MIN_M, 0.35 * longest), min(MAX_M, 0.9 * longest))
 
 
@@ -100,7 +127,7 @@ def _candidates(
             continue
         if loaded is not None:
             free, busy = graph.path(origin, destination), graph.path(origin, destination, loaded)
-            if shared(graph, busy, free) >= MOST_SHARED:
+            if not free or shared(graph, busy, free) >= MOST_SHARED:
                 continue
         routes = alternatives(graph, origin, destination, k=2)
         if len(routes) == 2:

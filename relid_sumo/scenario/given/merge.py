@@ -27,7 +27,7 @@ from relid_sumo.scenario.given import additional
 from relid_sumo.scenario.given.times import seconds
 from relid_sumo.scenario.traffic import own_demand
 
-FORMAT = 1  # part of the cache key: raise it when the merged files change
+FORMAT = 2  # part of the cache key: raise it when the merged files change
 DEFAULT_TYPE = "DEFAULT_VEHTYPE"
 TAKEN_TYPES = frozenset({"agent", "agent_rerouting", DEFAULT_TYPE})  # the agents' types, and the one they derive from
 OWN = "own_"  # put before the name of a type that the agents need
@@ -248,11 +248,11 @@ class _Merger:
             return
         flows = ET.fromstring(part.text).findall("flow") if part.tag == "interval" else []
         for values in [part.values | flow.attrib for flow in flows] or [part.values]:
-            count = _vehicles(values, begin_s, end_s)
+            stop_s = min(end_s, begin_s + MOST_S)
+            count = _vehicles(values, begin_s, stop_s)
             if math.isfinite(count):
                 seen.vehicles += count
                 seen.last_s = max(seen.last_s, end_s if math.isfinite(end_s) else begin_s)
-                stop_s = min(end_s, begin_s + MOST_S)
                 bins = range(int(begin_s // BIN_S), max(int(begin_s // BIN_S), math.ceil(stop_s / BIN_S) - 1) + 1)
                 for at in bins:
                     seen.departures[at] += count / len(bins)

@@ -21,7 +21,7 @@ from relid_sumo.network.graph import RoadGraph
 from relid_sumo.network.network import Network
 from relid_sumo.scenario.settings import Scenario
 from relid_sumo.scenario.traffic.demand import routes
-from relid_sumo.scenario.traffic.sumo_options import simulation_options
+from relid_sumo.scenario.traffic.sumo_options import simulation_options, with_additional
 
 log = logging.getLogger(__name__)
 
@@ -159,7 +159,8 @@ def _driven(scenario: Scenario, network: Network, seed: int) -> Sample:
             encoding="utf-8",
         )
         options = [*simulation_options(scenario, network, routes(scenario, network, seed), seed), "--no-step-log"]
-        options += ["-a", str(wanted), "--end", str(scenario.end_s), "--vehroute-output", str(vehicles)]
+        options = with_additional(options, wanted)
+        options += ["--end", str(scenario.end_s), "--vehroute-output", str(vehicles)]
         options += ["--vehroute-output.exit-times", "--vehroute-output.write-unfinished", *record(folder)]
         sumo.run("sumo", options)
         edge, turn = _of_edges(edges, scenario, network.graph), _of_turns(vehicles, scenario, network.graph)

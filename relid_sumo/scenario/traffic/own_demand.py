@@ -22,7 +22,7 @@ from relid_sumo.base import cache, files, temporary
 from relid_sumo.base.errors import InputError, did_you_mean
 from relid_sumo.base.safe_paths import printable
 
-FORMAT = 1  # part of the cache key: raise it when the lists or the rewriting change
+FORMAT = 2  # part of the cache key: raise it when the lists or the rewriting change
 MOST_MIB = 2048  # of a route file, unpacked
 LONGEST_VALUE = 2**20  # characters: a route of a hundred thousand edges
 
@@ -48,7 +48,8 @@ _ROUTE = _words(
 )
 _PLAN = _ENDS | _words(
     "edges route lines modes vTypes speed duration departPos departPosLat departLane arrivalPos walkFactor cost costs "
-    "intended depart group vehicle started ended exitTimes routeLength waitingTime"
+    "intended depart group vehicle started ended exitTimes routeLength waitingTime busStop trainStop containerStop "
+    "chargingStation parkingArea"
 )
 _PERSON = _words("id type color departPos arrivalPos modes vTypes speedFactor arrival")
 _MODEL = _words(
@@ -81,7 +82,7 @@ _TYPE = _MODEL | _words(
 _STOP = _words(
     "lane edge lon lat startPos endPos posLat friendlyPos arrival duration until extension index parking triggered "
     "containerTriggered expected permitted expectedContainers actType tripId split join line speed started ended "
-    "onDemand jump jumpUntil priority collision"
+    "onDemand jump jumpUntil priority collision busStop trainStop containerStop chargingStation parkingArea"
 )
 ATTRIBUTES: dict[str, frozenset[str]] = {
     "routes": frozenset(),

@@ -22,6 +22,7 @@ TAKEN_TYPES = frozenset(
 )  # types of the agents, and the type that theirs derive from
 CANNOT_RUN = "SUMO cannot run this demand on its network; correct it, or give the routes of this network"
 SHOWN = 5  # ids in a message
+ON_THE_ROAD = re.compile(r"emergency|eleporting|collision|junction-blocker|brak")  # of vehicles that drive on
 WARNING = re.compile(r"Warning: ((?:The edge|Vehicle|Person|Flow|Trip|Transportable|Container|No ).*)")
 
 
@@ -98,7 +99,7 @@ def measured(scenario: Scenario, network: Network, checksum: str) -> OwnTraffic:
             count = {} if vehicles is None else vehicles.attrib
             driven_ids = {vehicle.get("id", "") for vehicle in driven(driven_file)}
         ids = driven_ids | {one.get("id", "") for one in _elements(file, {"vehicle", "trip"})}
-        said = WARNING.search(log)
+        said = next((one for one in WARNING.finditer(log) if not ON_THE_ROAD.search(one[1])), None)
         result = OwnTraffic(
             loaded=int(count["loaded"]),
             departed=int(count["inserted"]),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from relid_sumo.base import seeding
@@ -70,6 +70,14 @@ def _own_options(scenario: Scenario) -> Iterator[str]:
     if demand.begin_s:
         yield from ("--begin", f"{demand.begin_s:.12g}")
     yield from allowed.as_words(demand.sumo)
+
+
+def with_additional(options: Sequence[str], file: Path) -> list[str]:
+    """Return options with one more additional file."""
+    if "-a" not in options:
+        return [*options, "-a", str(file)]
+    at = options.index("-a") + 1
+    return [*options[:at], f"{options[at]},{file}", *options[at + 1 :]]
 
 
 def is_option(word: str) -> bool:

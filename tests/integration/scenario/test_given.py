@@ -13,6 +13,7 @@ from relid_sumo.base import sumo
 from relid_sumo.base.errors import InputError
 from relid_sumo.network import network, sumo_net
 from relid_sumo.network.network import Network
+from relid_sumo.scenario import trips
 from relid_sumo.scenario.given import source
 from relid_sumo.scenario.given.source import Inputs
 from relid_sumo.scenario.make import load_scenario
@@ -171,6 +172,9 @@ def test_the_traffic_is_that_of_plain_sumo(
     roads = network.build(tmp_path / "my.net.xml", name="grid")
     found = own_traffic.check(scenario, roads, str(own_demand(scenario)))
     assert {"loaded": found.loaded, "departed": found.departed, "persons": found.persons} == expected
+    merged = Path(str(scenario.demand.route_file)).read_text()
+    for place in ("busStop=", "parkingArea="):
+        assert (place in merged) == (place in routes)
     assert {file.name for file in tmp_path.iterdir()} == before, "an output was written"
     assert not list(here.iterdir())
 
@@ -307,13 +311,33 @@ def test_a_network_without_cars_is_refused(tmp_path: Path) -> None:
         built(tmp_path, "--grid --grid.number 3 --default.allow pedestrian")
 
 
-def test_only_the_strongly_connected_part_is_for_agents(tmp_path: Path) -> None:
-    """Roads that only lead out of the grid or into it stay in SUMO's network, and agents do not use them."""
-    roads = built(tmp_path, "--grid --grid.number 3 --grid.attach-length 100 --no-turnarounds")
-    assert roads.graph.n_edges == 24
-    assert roads.summary["outcome"][sumo_net.APART] == {"ways": 24, "km": pytest.approx(2.4, rel=0.1)}
-    assert 'id="left0A0"' in roads.net_file.read_text()
-    assert all(count > 0 for count in roads.graph.n_successors)
+def test_trips_are_in_the_strongly_connected_part(tmp_path: Path) -> None:
+    """Roads that only lead out of the grid or into it stay in the network, and no trip starts or ends there."""
+    roads = built(tmp_path, "--grid --grid.number 5 --grid.attach-length 100 --no-turnarounds")
+    assert roads.summary["outcome"][sumo_net.APART] == {"ways": 40, "km": pytest.approx(4.0, rel=0.1)}
+    assert roads.graph.n_edges == 120
+    ends = {place.edge for trip in trips.choose(roads, 6) for place in (trip.origin, trip.destination)}
+    strong = roads.graph.edge_ids[roads.graph.strong_component()].tolist()
+    assert len(strong) == 80
+    assert ends <= set(strong)
+
+
+def test_a_network_without_a_strongly_connected_part_has_trips_too(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Roads in one direction only: networks of studies of route choice are like that."""
+    nodes = {"a": (0, 0), "b": (300, 200), "c": (300, -200), "d": (600, 0), "e": (-300, 0), "f": (900, 0)}
+    words = "".join(f'<node id="{name}" x="{x}" y="{y}"/>' for name, (x, y) in nodes.items())
+    (tmp_path / "my.nod.xml").write_text(f"<nodes>{words}</nodes>")
+    pairs = ("ea", "ab", "ac", "bd", "cd", "df")
+    words = "".join(f'<edge id="{one}" from="{one[0]}" to="{one[1]}" numLanes="1"/>' for one in pairs)
+    (tmp_path / "my.edg.xml").write_text(f"<edges>{words}</edges>")
+    options = ["-n", "my.nod.xml", "-e", "my.edg.xml", "-o", "my.net.xml"]
+    sumo.run("netconvert", [one if one.startswith("-") else str(tmp_path / one) for one in options])
+    roads = network.build(tmp_path / "my.net.xml", name="one-way")
+    chosen = trips.choose(roads, 10, fewer=True)
+    assert [(trip.origin.edge, trip.destination.edge) for trip in chosen] == [("ea", "df")]
+    assert "1 agents instead of 10" in caplog.text
 
 
 def test_a_broken_network_is_refused_with_the_fix(grid: Path, tmp_path: Path) -> None:

@@ -194,7 +194,14 @@ def use(source: Path, target: Path, used: str) -> GivenNet:
             f"them can a car drive to another; {outcome[CLOSED]['ways']} edges are {CLOSED}; connect the edges in "
             "netedit, or give another network"
         )
-    return GivenNet(net.graph.part(np.ones(net.graph.n_edges, dtype=bool)), net.signals, outcome, dict(account.left_out), from_osm, version)
+    return GivenNet(
+        net.graph.part(np.ones(net.graph.n_edges, dtype=bool)),
+        net.signals,
+        outcome,
+        dict(account.left_out),
+        from_osm,
+        version,
+    )
 
 
 def _closed(text: str) -> list[float]:

@@ -164,6 +164,7 @@ def test_the_traffic_is_that_of_plain_sumo(
     there, here = tmp_path / "there", tmp_path / "here"
     there.mkdir()
     here.mkdir()
+    monkeypatch.chdir(there)
     expected = plain(config, there)
     assert expected["departed"] + expected["persons"] > 0, "this tests nothing: no vehicle departs in plain SUMO"
     before = {file.name for file in tmp_path.iterdir()}

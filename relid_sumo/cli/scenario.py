@@ -63,17 +63,21 @@ def scenario_new(
     err.print(f"wrote {plain(file)}; next: relid-sumo scenario check {plain(folder / name)}", highlight=False)
 
 
-@scenario_app.command("check", epilog="Example: relid-sumo scenario check orlando")
+@scenario_app.command("check", epilog="Example: relid-sumo scenario check orlando --map orlando.png")
 def scenario_check(
     scenario: Annotated[str, typer.Argument(help="Scenario's name or folder, or an OSM file.")],
     bbox: Bbox = None,
     fleet: FleetSize = None,
     workers: Workers = None,
     changes: Set = None,
+    picture: Annotated[
+        Path | None, typer.Option("--map", metavar="FILE.png", help="Draw a map with the incidents.")
+    ] = None,
 ) -> None:
-    """Check a scenario and print its trips and its traffic."""
+    """Check a scenario and print its trips, its incidents and its traffic."""
     del workers  # its callback sets the limit
     from relid_sumo.cli import tables
+    from relid_sumo.network import maps
     from relid_sumo.scenario.make import load_scenario
     from relid_sumo.scenario.prepare import prepare
     from relid_sumo.scenario.traffic import calibration, meso
@@ -83,6 +87,9 @@ def scenario_check(
     out.print(tables.trips_table(ready))
     for line in tables.incidents_text(ready):
         out.print(plain(line), highlight=False)
+    if picture is not None:
+        maps.draw_map(ready.network, picture, tables.marked_incidents(ready))
+        err.print(f"map: {plain(picture)}", highlight=False, soft_wrap=True)
     _say("measuring the background traffic")
     measured = calibration.measure(ready.scenario, ready.network)
     demand = ready.scenario.demand

@@ -22,6 +22,7 @@ from relid_sumo.evaluation.evaluate import Evaluation
 from relid_sumo.network import account, netconvert, streets, sumo_net
 from relid_sumo.network.network import Network
 from relid_sumo.runs.summary import StoredEvaluation
+from relid_sumo.scenario.incidents import Placed
 from relid_sumo.scenario.prepare import PreparedScenario
 from relid_sumo.scenario.routes import alternatives
 from relid_sumo.scenario.routes import shared as shared_length
@@ -70,7 +71,7 @@ def evaluation_table(result: Evaluation) -> Table:
         table.add_column(name, justify="left" if name == "policy" else "right")
     met = any(row.diverted for row in result.policies.values())
     if met:
-        table.add_column("closed edges met", justify="right")
+        table.add_column("closings met", justify="right")
     for name, row in result.policies.items():
         table.add_row(
             name,
@@ -136,15 +137,34 @@ def trips_table(ready: PreparedScenario) -> Table:
 
 def incidents_text(ready: PreparedScenario, seeds: int = 3) -> Iterator[str]:
     """Yield the incidents of a scenario: those of all traffic seeds, and those drawn in the first ones of each set."""
-    incidents = ready.task.incidents
-    for one in incidents.fixed:
+    for one in ready.task.incidents.fixed:
         yield f"incident in all traffic seeds: {one.describe()}"
-    if not incidents.random:
-        return
-    for name, of_set in ready.scenario.seeds.model_dump().items():
-        for seed in of_set[:seeds]:
-            drawn = [one.describe() for one in incidents.of(seed) if one not in incidents.fixed]
-            yield f"incidents of {name} seed {seed}: {'; '.join(drawn)}"
+    for name, seed, drawn in _drawn(ready, seeds):
+        yield f"incidents of {name} seed {seed}: {'; '.join(one.describe() for one in drawn)}"
+
+
+def marked_incidents(ready: PreparedScenario, seeds: int = 3) -> list[tuple[list[int], str, str]]:
+    """Return the edges of the same incidents for a map, with colours and labels."""
+    fixed = ready.task.incidents.fixed
+    drawn = [one for _, _, of_seed in _drawn(ready, seeds) for one in of_seed]
+    parts = (
+        (
+            [edge for one in drawn for edge in one.shut or (one.edge,)],
+            "#8e7cc3",
+            f"incidents drawn in {seeds} seeds per set",
+        ),
+        ([one.edge for one in fixed if not one.shut], "#f1a208", "slowed, or lanes closed, for a time"),
+        ([edge for one in fixed for edge in one.shut], "#d00000", "closed for a time"),
+    )
+    return [part for part in parts if part[0]]
+
+
+def _drawn(ready: PreparedScenario, seeds: int) -> Iterator[tuple[str, int, list[Placed]]]:
+    incidents = ready.task.incidents
+    if incidents.random:
+        for name, of_set in ready.scenario.seeds.model_dump().items():
+            for seed in of_set[:seeds]:
+                yield name, seed, [one for one in incidents.of(seed) if one not in incidents.fixed]
 
 
 def traffic_text(traffic: TrafficLevel, wanted: float | None) -> str:

@@ -16,6 +16,11 @@ from relid_sumo.scenario.task import RoutingTask
 Tables = tuple[Floats, NDArray[np.int32]]
 
 
+def closes_edges(task: RoutingTask, traffic_seed: int) -> bool:
+    """Return whether an incident of a traffic seed closes an edge."""
+    return any(one.shut for one in task.incidents.of(traffic_seed))
+
+
 class Closures:
     """The closed edges of an episode.
 

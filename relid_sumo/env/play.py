@@ -11,6 +11,7 @@ import numpy as np
 
 from relid_sumo.base import seeding
 from relid_sumo.base.errors import InputError
+from relid_sumo.env.closures import closes_edges
 from relid_sumo.env.episode import Episode, warm_up
 from relid_sumo.env.policies import Policy
 from relid_sumo.env.records import Branch, Decision, EpisodeRecord
@@ -91,7 +92,7 @@ def play(task: RoutingTask, job: Job, bridge: Bridge) -> EpisodeRecord:
         bridge,
         traffic_seed=job.traffic_seed,
         observe=job.policy.observes,
-        rerouting=job.policy.name == "rerouting",
+        rerouting=job.policy.name == "rerouting" and not closes_edges(task, job.traffic_seed),
         background=job.background,
     )
     choose = job.policy.start()

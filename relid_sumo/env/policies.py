@@ -19,6 +19,7 @@ from relid_sumo.base.errors import InputError, RelidSumoError
 from relid_sumo.env.episode import Episode
 from relid_sumo.env.observation import Junction
 from relid_sumo.env.records import Decision
+from relid_sumo.sim.bridge import REROUTE_EVERY_S
 
 Weights = Mapping[str, NDArray[np.float32]]
 Choose = Callable[[Episode, Decision], int]
@@ -34,8 +35,9 @@ class Policy:
     name : str
         ``learned``; ``random`` (uniform over open slots); ``shortest`` (free-flow fastest path); ``reactive`` (at each
         junction the fastest path by smoothed travel times); ``rerouting`` (SUMO's rerouting device, agents do not
-        decide); ``fixed`` (agents follow `routes`); ``own`` (a user's function, see `path`). Any other name is a
-        baseline that `relid_sumo.baseline.named` must plan first.
+        decide; where incidents close edges, the same without the device, which would know them at once); ``fixed``
+        (agents follow `routes`); ``own`` (a user's function, see `path`). Any other name is a baseline that
+        `relid_sumo.baseline.named` must plan first.
     seed : int
         Seed of the draws. Each draw depends on (seed, agent, index of the decision).
     greedy : bool
@@ -76,10 +78,10 @@ class Policy:
     def start(self) -> Choose:
         """Return the function that chooses slots in one episode."""
         match self.name:
-            case "shortest" | "rerouting":
-                return _shortest
-            case "reactive":
-                return _reactive
+            case "shortest" | "reactive":
+                return _shortest if self.name == "shortest" else _reactive
+            case "rerouting":
+                return _Rerouting()
             case "random":
                 return _Drawn(self.seed, lambda decision: decision.mask / decision.mask.sum())
             case "fixed":
@@ -224,23 +226,48 @@ def _shortest(episode: Episode, decision: Decision) -> int:
 
 
 def _reactive(episode: Episode, decision: Decision) -> int:
-    """Choose by smoothed travel times of all edges.
+    path = _fastest_now(episode, decision)
+    allowed = episode.task.graph.slots[decision.edge][decision.mask]
+    return _slot(episode, decision, path[1]) if path[1:] and path[1] in allowed else _shortest(episode, decision)
 
-    SUMO's router knows closed edges. Agents know what they have seen, so that another router chooses while some are.
+
+def _fastest_now(episode: Episode, decision: Decision) -> list[int]:
+    """Return the fastest path of an agent by smoothed travel times.
+
+    SUMO's router knows which edges are closed. Agents know what they have seen, so that another router serves them
+    while edges are closed.
     """
     task, agent = episode.task, decision.agent
     names, goal = task.graph.edge_ids, int(task.destination[agent])
-    if episode.closures.now or episode.closures.known(agent):
-        time = [episode.bridge.travel_time(str(name), task.names[agent], smoothed=True) for name in names]
-        cost = np.array(time)
-        cost[sorted(episode.closures.known(agent) | task.closed)] = np.inf
-        path = task.graph.path(decision.edge, goal, cost)
-        successor = path[1] if len(path) > 1 else -1
-    else:
+    if not (episode.closures.now or episode.closures.known(agent)):
         route = episode.bridge.fastest_route(str(names[decision.edge]), str(names[goal]))
-        successor = task.graph.index[route[1]] if len(route) > 1 else -1
-    allowed = task.graph.slots[decision.edge][decision.mask]
-    return _slot(episode, decision, successor) if successor in allowed else _shortest(episode, decision)
+        return [task.graph.index.get(name, -1) for name in route]
+    cost = np.array([episode.bridge.travel_time(str(name), task.names[agent], smoothed=True) for name in names])
+    cost[sorted(episode.closures.known(agent) | task.closed)] = np.inf
+    return task.graph.path(decision.edge, goal, cost)
+
+
+class _Rerouting:
+    """Choices as by SUMO's rerouting device, for traffic in which edges close: the device would know that at once.
+
+    An agent follows its fastest path by smoothed travel times, which it computes again after `REROUTE_EVERY_S` and when
+    a closed edge that it has seen is ahead on it.
+    """
+
+    def __init__(self) -> None:
+        self._paths: dict[int, tuple[float, list[int]]] = {}
+
+    def __call__(self, episode: Episode, decision: Decision) -> int:
+        agent, edge, known = decision.agent, decision.edge, episode.closures.known(decision.agent)
+        since_s, path = self._paths.get(agent, (-REROUTE_EVERY_S, []))
+        ahead = _rest(path, edge)
+        if not ahead or decision.time >= since_s + REROUTE_EVERY_S or known & set(ahead):
+            path = _fastest_now(episode, decision)
+            self._paths[agent], ahead = (decision.time, path), path[1:]
+        slots = episode.task.graph.slots[edge]
+        if ahead and ahead[0] in slots[decision.mask]:
+            return _slot(episode, decision, ahead[0])
+        return _shortest(episode, decision)
 
 
 def _own(path: str) -> Choose:

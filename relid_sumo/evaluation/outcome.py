@@ -47,6 +47,7 @@ def routes(ready: PreparedScenario, records: dict[str, list[EpisodeRecord]]) -> 
         "roads": [np.round(graph.shape(edge)).astype(int).ravel().tolist() for edge in range(graph.n_edges)],
         "speed_class": np.searchsorted(SPEEDS_KMH, graph.speed * 3.6).tolist(),
         "traffic_seed": seed,
+        "incidents": [[one.edge, one.describe()] for one in task.incidents.of(seed)],
         "agents": list(task.names),
         "origin": task.origin.tolist(),
         "destination": task.destination.tolist(),

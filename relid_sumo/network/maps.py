@@ -107,14 +107,32 @@ def draw_furniture(ax: Axes, network: Network, legend: Sequence[Line2D] = ()) ->
     )
 
 
-def draw_map(network: Network, file: Path) -> None:
-    """Draw a network as a picture; the ending of the file selects its format (.png, .svg, .pdf)."""
+def draw_map(network: Network, file: Path, marked: Sequence[tuple[Sequence[int], str, str]] = ()) -> None:
+    """Draw a network as a picture; the ending of the file selects its format (.png, .svg, .pdf).
+
+    Parameters
+    ----------
+    marked
+        Edges to draw in a colour, with their label in the legend: (edges, colour, label).
+    """
     fig, ax = new_map(network)
     draw_roads(ax, network)
-    left_out = draw_left_out(ax, network)
+    legend = draw_left_out(ax, network)
+    for edges, colour, label in marked:
+        legend += draw_marked(ax, network, edges, colour, label)
     draw_streets(ax, network)
-    draw_furniture(ax, network, left_out)
+    draw_furniture(ax, network, legend)
     save_map(fig, file)
+
+
+def draw_marked(ax: Axes, network: Network, edges: Sequence[int], colour: str, label: str) -> list[Line2D]:
+    """Draw edges in a colour, above all roads, for instance closed ones; return the legend."""
+    if not edges:
+        return []
+    width = 4.0 * _stroke_scale(network)
+    lines = [network.graph.shape(edge) for edge in edges]
+    ax.add_collection(LineCollection(lines, colors=colour, linewidths=width, capstyle="round", zorder=6))
+    return [Line2D([], [], color=colour, linewidth=4.0, label=label)]
 
 
 def draw_left_out(ax: Axes, network: Network) -> list[Line2D]:

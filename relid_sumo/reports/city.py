@@ -40,6 +40,8 @@ class City:
         Speed class of each edge, from 0 (slow) to 4.
     agents, origin, destination
         Agents' names; edge indices of their origins and destinations.
+    incidents
+        Edge index and description of each incident of the traffic seed.
     """
 
     scenario: str
@@ -51,6 +53,7 @@ class City:
     agents: list[str]
     origin: list[int]
     destination: list[int]
+    incidents: list[tuple[int, str]]
     layers: list[Layer]
     note: str
 
@@ -59,6 +62,7 @@ def city(runs: Sequence[Run], scenario: str) -> tuple[City | None, list[str]]:
     """Return a scenario's map (None if no run folder has its routes), and messages about unreadable files."""
     layers: dict[tuple[str, int | None], Layer] = {}
     base, wrong = None, []
+    incidents: list[tuple[int, str]] = []
     without = 0
     for run in (run for run in runs if run.scenario == scenario):
         file = run.folder / layout.ROUTES if run.folder is not None else None
@@ -70,20 +74,24 @@ def city(runs: Sequence[Run], scenario: str) -> tuple[City | None, list[str]]:
         try:
             content = files.read_json(file)
             base = base or content
-            same = content["network_key"] == base["network_key"] and content["traffic_seed"] == base["traffic_seed"]
+            same = all(content.get(key) == base.get(key) for key in ("network_key", "traffic_seed", "incidents"))
             if not same:
                 wrong.append(
-                    f"{file}: its routes are not on the map: network or traffic seed differs from the first run"
+                    f"{file}: its routes are not on the map: network, traffic seed or incidents differ from the first "
+                    "run"
                 )
                 continue
+            incidents = [(int(edge), str(said)) for edge, said in content.get("incidents", [])]
             for policy, routes in content["routes"].items():
                 name, seed = (run.algorithm, run.seed) if policy == "trained" else (policy, None)
                 layers.setdefault((name, seed), _layer(run, policy, name, seed, routes))
-        except (InputError, KeyError, TypeError) as error:
+        except (InputError, KeyError, TypeError, ValueError) as error:
             wrong.append(f"{file}: its routes are not on the map: {error}")
     if base is None or not layers:
         return None, wrong
     notes = [f"The first {AGENTS} of {len(base['agents'])} agents."] if len(base["agents"]) > AGENTS else []
+    if incidents:
+        notes.append(f"Red: incidents: {'; '.join(said for _, said in incidents)}.")
     if without:
         notes.append(f"{without} run{'s' if without > 1 else ''} without routes (only the summary is available).")
     return City(
@@ -96,6 +104,7 @@ def city(runs: Sequence[Run], scenario: str) -> tuple[City | None, list[str]]:
         agents=base["agents"][:AGENTS],
         origin=base["origin"][:AGENTS],
         destination=base["destination"][:AGENTS],
+        incidents=incidents,
         layers=sorted(layers.values(), key=lambda layer: (layer.seed is None, layer.policy, layer.seed or 0)),
         note=" ".join(notes),
     ), wrong

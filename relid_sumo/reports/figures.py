@@ -20,6 +20,7 @@ from relid_sumo.reports.content import Content
 KINDS = ("png", "pdf")
 SIZE_IN = (5.0, 3.2)
 ROAD = "#c9cfd6"
+INCIDENT = "#d00000"
 # Without a date in the file, the same numbers give the same bytes.
 METADATA = {"png": {}, "pdf": {"CreationDate": None}}
 
@@ -97,6 +98,8 @@ def _routes(city: City, colours: dict[str, str]) -> Figure:
     axes = figure.add_subplot()
     lines = [list(zip(road[::2], road[1::2], strict=True)) for road in city.roads]
     axes.add_collection(LineCollection(lines, colors=ROAD, linewidths=0.7))
+    blocked = [lines[edge] for edge, _ in city.incidents]
+    axes.add_collection(LineCollection(blocked, colors=INCIDENT, linewidths=5, alpha=0.55))
     first = {layer.policy: layer for layer in reversed(city.layers)}
     for rank, layer in enumerate(first[name] for name in dict.fromkeys(layer.policy for layer in city.layers)):
         points = [point for edge in layer.routes[0] for point in lines[edge]]

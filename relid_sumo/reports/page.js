@@ -145,6 +145,7 @@ function drawChart(figure) {
 
 // --- maps: the network, and each policy's route of one agent ------------------------------------------------------------
 
+const INCIDENT = "#d00000";
 const ROADS = [["#c9cfd6", 1], ["#b4bcc5", 1.4], ["#a3adb8", 2], ["#8f9aa7", 2.4], ["#7c8896", 2.8]];
 
 function drawMap(box) {
@@ -157,6 +158,7 @@ function drawMap(box) {
     const d = city.roads.map((_, edge) => (city.speed[edge] === speed ? `M${line(edge)}` : "")).join("");
     if (d) svg("path", { ...still, d, stroke, "stroke-width": width }, picture);
   });
+  city.incidents.forEach((edge) => svg("path", { ...still, d: `M${line(edge)}`, stroke: INCIDENT, "stroke-width": 7, "stroke-opacity": .55, class: "incident" }, picture));
   picture.append(layerGroup);
   let view = { x: x0, y: 0, width: x1 - x0, height: y1 - y0 };
   const whole = { ...view };

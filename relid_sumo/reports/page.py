@@ -137,4 +137,10 @@ def _map(city: City, colours: dict[str, str]) -> dict[str, Any]:
         for layer in city.layers
     ]
     ends = {"origin": city.origin, "destination": city.destination}
-    return {"roads": city.roads, "speed": city.speed_class, **ends, "layers": layers}
+    return {
+        "roads": city.roads,
+        "speed": city.speed_class,
+        **ends,
+        "incidents": [edge for edge, _ in city.incidents],
+        "layers": layers,
+    }

@@ -250,11 +250,9 @@ def _table(model: BaseModel, place: tuple[str, ...]) -> Iterator[str]:
             tables.append((name, value))
             continue
         if place and place[0] in INLINE:
-            if value is not None and value != info.default:
-                yield f"{name} = {_literal(value)}"
+            yield from [] if value is None or value == info.default else [f"{name} = {_literal(value)}"]
             continue
-        if info.description:
-            yield from textwrap.wrap(info.description, 117, initial_indent="# ", subsequent_indent="# ")
+        yield from textwrap.wrap(info.description or "", 117, initial_indent="# ", subsequent_indent="# ")
         yield f"# {name} =" if value is None else f"{name} = {_literal(value)}"
     for name, value in tables:
         title = ".".join((*place, name))

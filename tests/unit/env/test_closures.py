@@ -84,7 +84,7 @@ def test_agents_learn_of_a_closed_edge_at_the_junction_before_it(across: Routing
     assert record.diverted.tolist() == [1]
 
 
-@pytest.mark.parametrize("name", ["shortest", "reactive"])
+@pytest.mark.parametrize("name", ["shortest", "reactive", "rerouting"])
 def test_a_policy_remembers_what_it_has_seen_closed(across: RoutingTask, name: str) -> None:
     """Around the block the vehicle drives on 0>1 again, from where its free-flow route leads over 4>5."""
     task = closing(across, ("4>5", 0.0, ALL_DAY))

@@ -19,7 +19,7 @@ from relid_sumo.base.errors import InputError, RelidSumoError
 from relid_sumo.env.episode import Episode
 from relid_sumo.env.observation import Junction
 from relid_sumo.env.records import Decision
-from relid_sumo.sim.bridge import REROUTE_EVERY_S
+from relid_sumo.scenario.traffic.sumo_options import REROUTE_EVERY_S
 
 Weights = Mapping[str, NDArray[np.float32]]
 Choose = Callable[[Episode, Decision], int]

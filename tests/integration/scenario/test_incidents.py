@@ -14,6 +14,7 @@ import pytest
 from relid_sumo.base import sumo
 from relid_sumo.base.errors import InputError
 from relid_sumo.env.play import Job, drive, play, warmed
+from relid_sumo.env.play import job as job_of
 from relid_sumo.env.policies import Policy
 from relid_sumo.env.records import ARRIVED, EpisodeRecord
 from relid_sumo.env.workers import Rollouts
@@ -306,3 +307,21 @@ def test_too_narrow_a_lane_closing_is_refused(town_ready: PreparedScenario) -> N
                     prepare(added(town_ready.scenario, [f"{name}:{lane.number}@0-100"]))
                 return
     pytest.fail("the town has no lane that alone leads somewhere")
+
+
+def test_a_fleet_meets_incidents(town_ready: PreparedScenario) -> None:
+    content = {**town_ready.scenario.model_dump(), "fleet": {"share": 0.3}, "incidents": [RANDOM]}
+    content.pop("trips")
+    ready = prepare(Scenario.model_validate(content))
+    job = job_of(ready, SEED, Policy("random", seed=1))
+    inside, beside = (drive(ready.task, job, program=program) for program in ("libsumo", "sumo"))
+    assert inside.digest == beside.digest
+    closed = {edge: one for one in ready.task.incidents.of(SEED) for edge in one.shut}
+    slots, start_s = ready.task.graph.slots, ready.scenario.start_s
+    masked = 0
+    for edge, at_s, mask in zip(inside.edge.tolist(), inside.time.tolist(), inside.mask, strict=True):
+        for after, is_open in zip(slots[edge].tolist(), mask.tolist(), strict=True):
+            if after in closed and closed[after].begin_s <= at_s - start_s < closed[after].end_s:
+                masked += 1
+                assert not is_open
+    assert masked > 0

@@ -7,12 +7,13 @@ of each other OSM way. This module needs no SUMO and does not interpret tags.
 from __future__ import annotations
 
 import bz2
+import contextlib
 import gzip
 import lzma
 import zlib
 from array import array
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from math import isnan, nan
 from pathlib import Path
@@ -23,8 +24,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from relid_sumo.base.errors import InputError
+from relid_sumo.network import osm_other
 
-ENDINGS = tuple(f".osm{xml}{packed}" for xml in ("", ".xml") for packed in ("", ".gz", ".bz2", ".xz"))
+ENDINGS = tuple(f".osm{kind}{packed}" for kind in ("", ".xml", ".json") for packed in ("", ".gz", ".bz2", ".xz"))
+ENDINGS = (*ENDINGS, ".osm.pbf", ".pbf")
 PACKED: dict[bytes, Callable[..., object]] = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ\x00": lzma.open}
 # First bytes of other files, their kind, and the fix.
 OTHERS = {
@@ -32,11 +35,8 @@ OTHERS = {
     b"7z\xbc\xaf": ("a 7z archive", "unpack it"),
     b"\x28\xb5\x2f\xfd": ("packed with zstd", "unpack it with `unzstd`"),
     b"\xff\xe0": ("in o5m format", "convert it with `osmconvert area.o5m -o=area.osm`"),
-    b"{": ("JSON", "ask Overpass for [out:xml]"),
-    b"[": ("JSON", "ask Overpass for [out:xml]"),
     b"SQLite": ("a database", "export it as .osm"),
 }
-PBF = ("in PBF format", "convert it with `osmium cat area.osm.pbf -o area.osm.gz`")
 ROOTS = {
     "osmChange": "it is a change file, not an extract; apply it to one with `osmium apply-changes`",
     "html": "it is a web page, perhaps a server's error message; fetch the file again",
@@ -129,8 +129,8 @@ def is_osm(path: Path) -> bool:
     if path.suffix == ".toml" or not path.is_file():
         return False
     try:
-        with _open(path) as stream:
-            return b"<osm" in stream.read(4096)
+        head = _head(path)
+        return b"<osm" in head or osm_other.is_pbf(head) or osm_other.is_overpass(head)
     except (InputError, OSError, EOFError, zlib.error, lzma.LZMAError):
         return False
 
@@ -148,7 +148,7 @@ def check_file(source: Path) -> None:
 
 
 def parse(source: Path) -> Contents:
-    """Read an OSM file: XML, plain or packed with gzip, bzip2 or xz, with any name.
+    """Read an OSM file: XML or Overpass's JSON, plain or packed with gzip, bzip2 or xz, or PBF, with any name.
 
     Of several records of an element, the highest version is valid, and the last one of equal versions (a history lists
     them in order). Positions in OSM ways, as Overpass writes them with ``out geom``, are also read.
@@ -158,8 +158,30 @@ def parse(source: Path) -> Contents:
     InputError
         The file is missing, of another kind, or broken; the message names the line and what to do.
     """
+    records, head = _Records(source), _head(source)
+    if osm_other.is_pbf(head):
+        osm_other.read_pbf(source, records.start, records.end)
+    elif osm_other.is_json(head):
+        with _open(source) as stream, _broken_packing(source):
+            records.remarks += osm_other.read_json(source, _Bounded(source, stream).read(), records.start, records.end)
+    elif source.name.lower().endswith(".pbf") and b"<" not in head:
+        raise InputError(f"{source}: its name ends in .pbf, and its content is not in PBF format; fetch the file again")
+    else:
+        _parse_xml(source, records)
+    return records.contents()
+
+
+@contextlib.contextmanager
+def _broken_packing(source: Path) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, EOFError, zlib.error, lzma.LZMAError) as error:
+        raise InputError(f"{source}: the compressed file is broken or cut off ({error}); fetch it again") from None
+
+
+def _parse_xml(source: Path, records: _Records) -> None:
+    """Read an OSM file in XML into records."""
     parser = expat.ParserCreate()
-    records = _Records(source)
     parser.StartElementHandler = records.start
     parser.EndElementHandler = records.end
     parser.CharacterDataHandler = records.text
@@ -179,7 +201,7 @@ def parse(source: Path) -> Contents:
         records.start(name, attrs)
 
     parser.StartDoctypeDeclHandler = doctype
-    with _open(source) as stream:
+    with _open(source) as stream, _broken_packing(source):
         try:
             parser.ParseFile(_Bounded(source, stream))
         except expat.ExpatError as error:
@@ -190,9 +212,6 @@ def parse(source: Path) -> Contents:
             raise InputError(f"{source}, line {parser.CurrentLineNumber}: attribute {error} is missing") from None
         except (ValueError, OverflowError, LookupError) as error:
             raise InputError(f"{source}, line {parser.CurrentLineNumber}: {error}") from None
-        except (OSError, EOFError, zlib.error, lzma.LZMAError) as error:
-            raise InputError(f"{source}: the compressed file is broken or cut off ({error}); fetch it again") from None
-    return records.contents()
 
 
 class _Bounded:
@@ -214,6 +233,12 @@ class _Bounded:
         return content
 
 
+def _head(source: Path) -> bytes:
+    """Return the first bytes of a file, unpacked."""
+    with _open(source) as stream, _broken_packing(source):
+        return stream.read(osm_other.HEAD_BYTES)
+
+
 def _open(source: Path) -> IO[bytes]:
     """Open a file by its kind, which its first bytes show."""
     check_file(source)
@@ -224,8 +249,6 @@ def _open(source: Path) -> IO[bytes]:
             if head.startswith(magic):
                 return cast("IO[bytes]", opener(source, "rb"))
         what, fix = next((note for magic, note in OTHERS.items() if head.lstrip().startswith(magic)), ("", ""))
-        if b"OSMHeader" in head:
-            what, fix = PBF
         if what:
             raise InputError(f"{source}: this file is {what}; OSM XML is needed: {fix}")
         return source.open("rb")

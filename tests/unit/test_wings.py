@@ -19,7 +19,7 @@ PACKAGE = "relid_sumo"
 # and from wings above it in this table. The package's __init__ offers the public API and stands above all of them.
 WINGS: dict[str, frozenset[str]] = {
     "base": frozenset({"sumo"}),
-    "network": frozenset({"osmnx", "timezonefinder"}),
+    "network": frozenset({"osmium", "osmnx", "timezonefinder"}),
     "scenario": frozenset(),
     "sim": frozenset({"libsumo", "traci"}),
     "env": frozenset({"pettingzoo", "gymnasium"}),

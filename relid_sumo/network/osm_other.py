@@ -108,7 +108,7 @@ def read_json(source: Path, text: bytes, start: Start, end: End) -> tuple[str, .
                 else:
                     start(name, attrs)
         except (AttributeError, KeyError, TypeError, ValueError, OverflowError) as error:
-            what = f"{error} is missing" if isinstance(error, KeyError) else error
+            what = f"{error} is missing" if isinstance(error, KeyError) else str(error)
             raise InputError(f"{source}, element {number}: {what}; fetch the file again") from None
     remark = content.get("remark")
     return (" ".join(str(remark).split()),) if remark else ()

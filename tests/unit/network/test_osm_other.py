@@ -74,7 +74,7 @@ def test_the_same_data_give_the_same_roads(source: Path, form: str, tmp_path: Pa
     assert osm.is_osm(other)
     assert osm.is_osm(other.rename(tmp_path / "other name")), "by its content"
     other = tmp_path / "other name"
-    files = []
+    files: list[bytes] = []
     for file in (source, other):
         extract = osm.read(file)
         written = tmp_path / f"{len(files)}.osm"

@@ -61,3 +61,54 @@ def network_show(
     file = picture or Path(f"{built.name}.png")
     maps.draw_map(built, file)
     out.print(f"map: {plain(file)}", highlight=False, soft_wrap=True)
+
+
+@network_app.command(
+    "fetch",
+    epilog='Examples: relid-sumo network fetch --place "Kowloon City, Hong Kong" | relid-sumo network fetch '
+    "--bbox=114.16,22.30,114.18,22.32 --out k.osm | relid-sumo network fetch --point 22.3193,114.1694 --dist 1500",
+)
+def network_fetch(
+    place: Annotated[str | None, typer.Option(help="Name of a place with a border, as OpenStreetMap knows it.")] = None,
+    bbox: Annotated[str | None, typer.Option("--bbox", metavar="W,S,E,N", help="A box, degrees.")] = None,
+    point: Annotated[str | None, typer.Option(metavar="LAT,LON", help="The middle of the area, degrees.")] = None,
+    dist: Annotated[
+        float | None, typer.Option(metavar="METRES", help="With --point: distance to each side of the area, m.")
+    ] = None,
+    file: Annotated[
+        Path | None, typer.Option("--out", metavar="FILE.osm", help="File to write (default: PLACE.osm or area.osm).")
+    ] = None,
+    refresh: Annotated[bool, typer.Option("--refresh", help="Ask the server even if the answer is cached.")] = False,
+    overpass: Annotated[
+        str | None, typer.Option(metavar="URL", help="Overpass server (default: overpass-api.de).")
+    ] = None,
+    nominatim: Annotated[
+        str | None, typer.Option(metavar="URL", help="Nominatim server (default: nominatim.openstreetmap.org).")
+    ] = None,
+) -> None:
+    """Fetch the roads of an area from OpenStreetMap, with their turn restrictions, into an OSM file."""
+    from relid_sumo.base.errors import InputError
+    from relid_sumo.network import catalogue, fetch, osm
+
+    one = sum(given is not None for given in (place, bbox, point)) == 1
+    if not one or (point is None) != (dist is None):
+        raise InputError("name one area: --place NAME, --bbox W,S,E,N, or --point LAT,LON with --dist METRES")
+    servers = fetch.Servers(overpass or fetch.OVERPASS, nominatim or fetch.NOMINATIM)
+    target = file or Path(f"{catalogue.plain_name(Path((place or 'area').partition(',')[0]))}.osm")
+    if target.exists():
+        raise InputError(f"{target} exists; choose another --out, or delete it")
+    if place is not None:
+        area = fetch.box_of_place(place, servers)
+    elif point is not None:
+        try:
+            lat, lon = (float(part) for part in point.split(","))
+        except ValueError:
+            raise InputError(f"--point {point}: expected LAT,LON in degrees, e.g. 22.3193,114.1694") from None
+        area = fetch.box_of_point(lat, lon, dist or 0.0)
+    else:
+        area = osm.parse_box(bbox or "")
+    fetch.fetch(area, target, servers, refresh=refresh)
+    out.print(
+        f"fetched: {plain(target)}; map data (c) OpenStreetMap contributors (ODbL)", highlight=False, soft_wrap=True
+    )
+    out.print(f"next: relid-sumo network build {plain(target)}", highlight=False, soft_wrap=True)

@@ -175,7 +175,8 @@ def town_ready(cache_dir: Path) -> PreparedScenario:
             demand=Demand(rate_vph=600.0, warmup_s=60.0),
             meso=Meso(),
             trips=trips.choose(roads, 6, seed=0),
-        )
+        ),
+        simulators=("micro", "meso"),
     )
 
 

@@ -5,12 +5,16 @@
 ====================  =============================================================================================
 index                 value
 ====================  =============================================================================================
-2 j                   congestion of the edge in slot j: ``1 - 2 free-flow time / travel time`` (-1 free, 1 jammed);
-                      the free-flow time is the vehicle's own, at its own speed, if travel times are smoothed
+2 j                   congestion of the edge in slot j: ``2 sqrt(log2(travel time / free-flow time) / 6) - 1``; -1
+                      is free flow, -0.18 twice its time, 0.41 eight times, 1 is 64 times and more
 2 j + 1               distance to the destination from the end of that edge: ``2 d / d_max - 1``
 2 m_out               distance from the end of the present edge, on the same scale
 2 m_out + 1           time since the scheduled departure: ``2 t / horizon - 1``
 ====================  =============================================================================================
+
+The travel time is that of the edge's smoothed mean speed. In the mesoscopic simulation it is translated, so that the
+same traffic reads alike in both simulators (`relid_sumo.scenario.traffic.readings`). An instant travel time
+(``observation.congestion = "instant"``) is not: do not move a policy that reads it to the other simulator.
 
 An absent or masked slot has the values (1, 1). ``d_max`` is the largest initial distance of any agent.
 `Observation.distance` selects how distance is measured [m]. Slots are ordered left to right in driving direction.
@@ -18,6 +22,7 @@ An absent or masked slot has the values (1, 1). ``d_max`` is the largest initial
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -26,13 +31,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from relid_sumo.base import extension
-from relid_sumo.base.arrays import Bools, Float32s
+from relid_sumo.base.arrays import Bools, Float32s, Floats
 from relid_sumo.base.errors import InputError, RelidSumoError
 from relid_sumo.scenario import kinds
 from relid_sumo.scenario.kinds import Layout
 from relid_sumo.scenario.task import RoutingTask
 from relid_sumo.sim.bridge import Bridge
 
+MOST_OCTAVES = 6.0  # travel times above 64 times free flow read alike
 Values = tuple[NDArray[Any], NDArray[Any]]
 
 
@@ -86,6 +92,28 @@ class Junction:
         name = str(self.task.graph.edge_ids[self.next_edge(slot)])
         return self.bridge.travel_time(name, self.task.names[self.agent], smoothed=smoothed)
 
+    def delay(self, slot: int, *, smoothed: bool = True) -> float:
+        """Return log2 of the present over the free-flow travel time of the edge in a slot, at least 0.
+
+        Unlike `travel_time`, it does not depend on the vehicle, and the smoothed one means the same in both simulators.
+
+        Raises
+        ------
+        InputError
+            The simulation is mesoscopic, and the scenario is not prepared for that.
+        """
+        edge, graph, readings = self.next_edge(slot), self.task.graph, self.task.readings
+        seconds = self.bridge.travel_time(str(graph.edge_ids[edge]), smoothed=smoothed)
+        octaves = math.log2(max(seconds / graph.free_flow_s[edge], 1.0))
+        if not smoothed or not self.bridge.mesoscopic:
+            return octaves
+        if readings is None:
+            raise InputError(
+                f"scenario '{self.task.scenario.name}': its mesoscopic readings of congestion are not measured; "
+                'prepare it with simulators=("meso",)'
+            )
+        return readings.translate(edge, octaves)
+
     def to_go(self, edge: int) -> float:
         """Return the distance from the end of an edge to the agent's destination, m (``observation.distance``)."""
         return float(self.task.to_go[self.task.row[self.agent], edge])
@@ -134,18 +162,21 @@ def observation(*, per_slot: int, own: int) -> Callable[[Observe], Observe]:
     return declare
 
 
+def scaled(octaves: float | Floats) -> Floats:
+    """Return `Junction.delay` on the scale of `roads`, from -1 (free flow) to 1."""
+    return np.asarray(2.0 * np.sqrt(np.minimum(1.0, np.asarray(octaves) / MOST_OCTAVES)) - 1.0)
+
+
 @observation(per_slot=2, own=2)
 def roads(junction: Junction) -> Values:
     """Observe the next edges; see the module's docstring."""
     task, graph = junction.task, junction.task.graph
     smoothed = task.scenario.observation.congestion == "ewma"
     to_go, scale = task.to_go[task.row[junction.agent]], 2.0 / task.distance_scale_m
-    haste = junction.speed_factor if smoothed else 1.0
     slots = np.ones((graph.m_out, 2), dtype=np.float32)
     for slot in junction.open_slots:
         edge = graph.slots[junction.edge, slot]
-        seconds = junction.travel_time(slot, smoothed=smoothed)
-        slots[slot, 0] = 1.0 - 2.0 * min(1.0, float(graph.free_flow_s[edge]) / (haste * max(seconds, 1e-3)))
+        slots[slot, 0] = scaled(junction.delay(slot, smoothed=smoothed))
         slots[slot, 1] = scale * to_go[edge] - 1.0
     own = np.empty(2, dtype=np.float32)
     own[0] = scale * to_go[junction.edge] - 1.0

@@ -17,6 +17,7 @@ SED, RENEWED = "sed", "renewed"
 # Runs that were evaluated
 EVALUATION, ROUTES = "evaluation.json", "routes.json"
 
-# Of settings.json. 1: until 0.1.0; trips that reached the horizon had no credit for distance.
-RUN_FORMAT = 2
-RUN_ADVICE = "its returns follow another definition of the reward; train again"
+# Of settings.json. 1: until 0.1.0; trips that reached the horizon had no credit for distance. 2: congestion was
+# observed as 1 - 2 free-flow time / travel time.
+RUN_FORMAT = 3
+RUN_ADVICE = "its observations or rewards have another definition; train again"

@@ -28,6 +28,7 @@ from relid_sumo.scenario.traffic import (
     incident_file,
     meso,
     own_traffic,
+    readings,
     sumo_options,
 )
 
@@ -190,7 +191,8 @@ def prepare(
     Parameters
     ----------
     simulators
-        Simulators to prepare for; the mesoscopic one is calibrated where it is among them.
+        Simulators to prepare for; the mesoscopic one is calibrated where it is among them, and its readings of
+        congestion are compared with the microscopic ones.
     closed
         Edges (SUMO's names) that no vehicle may use.
     known
@@ -233,6 +235,8 @@ def prepare(
 
     found_incidents = incidents.place(scenario, built, where, shut, vehicles)
     task = make_task(scenario, built.graph, where, times, shut, layout, found_incidents)
+    if "meso" in simulators:
+        task = replace(task, readings=readings.measured(scenario, built, own))
     ready = PreparedScenario(scenario, built, task, own)
     ready.options(scenario.seeds.training[0])  # so that a fault of the demand is reported now
     return ready

@@ -16,6 +16,7 @@ from relid_sumo.network.graph import RoadGraph, follow
 from relid_sumo.scenario.incidents import Incidents
 from relid_sumo.scenario.kinds import Layout
 from relid_sumo.scenario.settings import Scenario
+from relid_sumo.scenario.traffic.readings import Readings
 
 ROWS_MIB = 256  # of the tables of destinations that a process caches
 TASKS = 2  # tasks of traffic seeds that a process caches
@@ -95,6 +96,8 @@ class RoutingTask:
         As in `Trips`.
     incidents : Incidents
         Incidents by traffic seed.
+    readings : Readings or None
+        Translates mesoscopic readings of congestion; None if the scenario is not prepared for that simulator.
     """
 
     scenario: Scenario
@@ -113,6 +116,7 @@ class RoutingTask:
     vehicles: tuple[str, ...] = ()
     types: tuple[str, ...] = ()
     incidents: Incidents = field(default_factory=Incidents)
+    readings: Readings | None = None
 
     @property
     def n_agents(self) -> int:

@@ -22,7 +22,7 @@ from relid_sumo.env.records import EpisodeRecord
 from relid_sumo.scenario.settings import Simulator
 from relid_sumo.scenario.task import RoutingTask
 
-FORMAT = 2  # 1: until 0.1.0; trips that reached the horizon had no credit for distance
+FORMAT = 3  # 1, until 0.1.0, and 2: another definition of rewards and observations; see runs.layout
 WHOLE = {"episode", "agent", "edge", "action", "traffic_seed"}  # arrays of whole numbers
 
 
@@ -90,7 +90,7 @@ class Demonstrations:
         try:
             meta = json.loads(str(arrays.pop("meta")))
             if meta.pop("format") != FORMAT:
-                raise InputError(f"{file}: its returns are those of another version of relid_sumo; make it again")
+                raise InputError(f"{file}: its observations or rewards have another definition; make it again")
             read = cls(meta=meta, **arrays)
             read._check()
             return read

@@ -19,10 +19,19 @@ from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar, cast
 
 from relid_sumo.base import sumo
 from relid_sumo.base.errors import SimulationError
-from relid_sumo.scenario.traffic.sumo_options import ADAPTATION, AGENT_TYPE, REROUTE_EVERY_S, REROUTING_TYPE, adaptation
+from relid_sumo.scenario.traffic.sumo_options import (
+    ADAPTATION,
+    AGENT_TYPE,
+    NEVER_S,
+    READER,
+    REROUTE_EVERY_S,
+    REROUTING_TYPE,
+    adaptation,
+)
 
 SMOOTHED = 1  # SUMO's routing mode "aggregated"
 NEVER = {"period": 0.0, "pre-period": 0.0}
+READER_FASTER = 10.0  # so that no travel time is limited by its speed
 LAST_WORD_S = 5.0  # time limit for the error line of a SUMO that stopped
 
 T = TypeVar("T")
@@ -36,9 +45,12 @@ class Bridge(Protocol):
     ----------
     in_process : bool
         Whether the simulation lives in this process, so that forking the process forks the simulation.
+    mesoscopic : bool
+        Whether the simulation is mesoscopic.
     """
 
     in_process: bool
+    mesoscopic: bool
 
     def step(self) -> float:
         """Advance by one step and return the step's time, s, as SUMO's outputs give it."""
@@ -72,10 +84,11 @@ class Bridge(Protocol):
     def waiting(self) -> int:
         """Return the number of vehicles that wait for insertion."""
 
-    def travel_time(self, edge: str, vehicle: str, *, smoothed: bool) -> float:
-        """Return the travel time of an edge, s: in the last step, or exponentially smoothed.
+    def travel_time(self, edge: str, vehicle: str | None = None, *, smoothed: bool) -> float:
+        """Return the travel time of an edge, s: in the last step, or from its exponentially smoothed mean speed.
 
-        The smoothed time is specific to the vehicle: it is at least the edge's length over the vehicle's maximum speed.
+        The smoothed time of a vehicle is at least the edge's length over the vehicle's maximum speed. Without a vehicle
+        there is no such limit.
         """
 
     def fastest_route(self, edge: str, destination: str) -> Sequence[str]:
@@ -133,8 +146,7 @@ class SumoBridge:
         program: str = "libsumo",
     ) -> None:
         sumo.home()
-        self.in_process = program == "libsumo"
-        self._meso = "--mesosim" in options
+        self.in_process, self.mesoscopic = program == "libsumo", "--mesosim" in options
         self._choosing: set[str] = set()  # vehicles whose route only their agent changes
         name = "libsumo" if program == "libsumo" else "traci"
         sumo.check_not_hidden("sumolib", "traci", name)  # libsumo imports traci, and traci imports sumolib
@@ -177,6 +189,11 @@ class SumoBridge:
         # Agents have the rerouting device to read its travel times. Their device never changes a route.
         self._add_type("DEFAULT_VEHTYPE", AGENT_TYPE, rerouting=False)
         self._add_type("DEFAULT_VEHTYPE", REROUTING_TYPE, rerouting=True)
+        self._add_type(AGENT_TYPE, READER, rerouting=False)
+        self.api.vehicletype.setSpeedFactor(READER, READER_FASTER)
+        self.api.vehicletype.setSpeedDeviation(READER, 0.0)  # so that it draws no random number
+        self.api.route.add(f"route of {READER}", [any_edge])
+        self._vehicle.add(READER, f"route of {READER}", READER, depart=str(NEVER_S))
 
     def _add_type(self, kind: str, name: str, *, rerouting: bool) -> None:
         """Copy a vehicle type, for agents."""
@@ -278,10 +295,10 @@ class SumoBridge:
         return len(self._simulation.getPendingVehicles())
 
     @_convert_errors
-    def travel_time(self, edge: str, vehicle: str, *, smoothed: bool) -> float:
+    def travel_time(self, edge: str, vehicle: str | None = None, *, smoothed: bool) -> float:
         """See `Bridge.travel_time`."""
         if smoothed:
-            return float(self._vehicle.getParameter(vehicle, f"device.rerouting.edge:{edge}"))
+            return float(self._vehicle.getParameter(vehicle or READER, f"device.rerouting.edge:{edge}"))
         return float(self._edge.getTraveltime(edge))
 
     @_convert_errors
@@ -292,7 +309,7 @@ class SumoBridge:
     @_convert_errors
     def turn_away(self, closed: Sequence[str]) -> None:
         """See `Bridge.turn_away`. Agents choose themselves."""
-        if not closed or not self._meso:  # SUMO's rerouters turn them in the microscopic simulation
+        if not closed or not self.mesoscopic:  # SUMO's rerouters turn them in the microscopic simulation
             return
         vehicle = self._vehicle
         for name in sorted(set(vehicle.getIDList()) - self._choosing):

@@ -35,7 +35,7 @@ class ToyBridge:
         Factors on the crossing time of single edges, by edge index. Default: 1.
     """
 
-    in_process = True
+    in_process, mesoscopic = True, False
 
     def __init__(self, graph: RoadGraph, slow: dict[int, float] | None = None, *, step_length_s: float = 1.0) -> None:
         self._graph, self._slow, self._step_s = graph, slow or {}, step_length_s
@@ -108,7 +108,7 @@ class ToyBridge:
         """See `Bridge.waiting`."""
         return sum(car.at < 0 and car.depart_s < self._now for car in self._cars.values())
 
-    def travel_time(self, edge: str, vehicle: str, *, smoothed: bool) -> float:
+    def travel_time(self, edge: str, vehicle: str | None = None, *, smoothed: bool) -> float:
         """See `Bridge.travel_time`. The smoothed time equals the present one."""
         del vehicle, smoothed
         return self._seconds(self._graph.index[edge])

@@ -14,11 +14,11 @@ from relid_sumo.network.network import Network
 from relid_sumo.scenario.given.times import seconds
 from relid_sumo.scenario.settings import MOST_AGENTS, Scenario
 from relid_sumo.scenario.traffic.demand import own_file, routes
-from relid_sumo.scenario.traffic.sumo_options import AGENT_TYPE, REROUTING_TYPE, simulation_options
+from relid_sumo.scenario.traffic.sumo_options import AGENT_TYPE, READER, REROUTING_TYPE, simulation_options
 
 FORMAT = 1  # part of the cache key: raise it when the meaning of the cached values changes
 TAKEN_TYPES = frozenset(
-    {AGENT_TYPE, REROUTING_TYPE, "DEFAULT_VEHTYPE"}
+    {AGENT_TYPE, REROUTING_TYPE, READER, "DEFAULT_VEHTYPE"}
 )  # types of the agents, and the type that theirs derive from
 CANNOT_RUN = "SUMO cannot run this demand on its network; correct it, or give the routes of this network"
 SHOWN = 5  # ids in a message

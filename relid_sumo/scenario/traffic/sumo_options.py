@@ -15,6 +15,8 @@ ADAPT_EVERY_S = 10.0  # interval at which SUMO updates its smoothed travel times
 ADAPTATION = "--device.rerouting.adaptation-weight"
 REROUTE_EVERY_S = 30.0
 JAM = "tls.actuated.jam-threshold"
+READER = "relid_sumo.reader"  # a vehicle that never departs, to read smoothed travel times; also its type
+NEVER_S = 1e9
 AGENT_TYPE, REROUTING_TYPE = "agent", "agent_rerouting"  # vehicle types of the agents
 
 

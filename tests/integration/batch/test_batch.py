@@ -352,7 +352,7 @@ def test_an_unusable_folder_gives_one_message(
         summary = json.loads(file.read_text())
         base_files.write_json(file, {**summary, "settings": {**summary["settings"], "format": 1}})
         words = ["batch", grid, "--out", mine]
-        said = "its returns follow another definition of the reward; train again, with another --out"
+        said = "its observations or rewards have another definition; train again, with another --out"
     elif what == "unwritable":
         (tmp_path / "file").touch()
         words = ["batch", grid, "--out", tmp_path / "file" / "b"]

@@ -524,7 +524,7 @@ DEMONSTRATIONS = {
     "demonstrations-objects": Case("sed", lambda p: np.savez(p.here / "demonstrations.npz", meta=np.array([Planted(p.outside / "planted")], dtype=object)), GIVEN, "not a file of demonstrations"),
     "demonstrations-pickle": Case("sed", lambda p: (p.here / "demonstrations.npz").write_bytes(pickle.dumps(Planted(p.outside / "planted"))), GIVEN, "not a file of demonstrations"),
     "demonstrations-bomb": Case("sed", write("demonstrations.npz", bomb(5 << 30)), GIVEN, "more than 4096 MiB of arrays"),
-    "demonstrations-empty": Case("sed", write("demonstrations.npz", arrays(meta=json.dumps({"format": 2}))), GIVEN, "not a file of demonstrations"),
+    "demonstrations-empty": Case("sed", write("demonstrations.npz", arrays(meta=json.dumps({"format": 3}))), GIVEN, "not a file of demonstrations"),
     "demonstrations-meta": Case("sed", write("demonstrations.npz", arrays(meta=DEEP)), GIVEN, "not a file of demonstrations"),
     "demonstrations-text": Case("sed", write("demonstrations.npz", "x" * 1000), GIVEN, "not a file of demonstrations"),
 }  # fmt: skip

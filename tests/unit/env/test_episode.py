@@ -13,10 +13,12 @@ from hypothesis import strategies as st
 
 from relid_sumo.base.errors import InputError, SimulationError
 from relid_sumo.env.episode import Episode
+from relid_sumo.env.observation import scaled
 from relid_sumo.env.policies import Policy
 from relid_sumo.env.records import Decision, EpisodeRecord
 from relid_sumo.network.graph import RoadGraph
 from relid_sumo.scenario.task import RoutingTask
+from relid_sumo.scenario.traffic.readings import LEVELS, Readings, octaves
 from relid_sumo.sim.toy import ToyBridge, grid
 
 Make = Callable[..., RoutingTask]
@@ -73,7 +75,7 @@ class Meddled(ToyBridge):
 class Told(ToyBridge):
     """A toy simulation with given travel times: 40 s smoothed, 20 s in the last second, on every edge."""
 
-    def travel_time(self, edge: str, vehicle: str, *, smoothed: bool) -> float:
+    def travel_time(self, edge: str, vehicle: str | None = None, *, smoothed: bool) -> float:
         return 40.0 if smoothed else 20.0
 
 
@@ -290,11 +292,48 @@ def test_an_observation_by_hand(
     first = Episode(task, Told(graph)).advance()[0]
     assert (first.agent, first.number, first.time, graph.edge_ids[first.edge]) == (0, 0, 3.0, "0>1")
     assert first.observation.dtype == np.float32
-    busy = 1 - 2 * 10 / seconds
+    busy = 2 * np.sqrt(np.log2(seconds / 10) / 6) - 1
     left, right, own, scale = (2 * d / metres[3] - 1 for d in metres)
     assert scale == 1.0
     np.testing.assert_allclose(first.observation, [busy, left, busy, right, 1, 1, own, -1], atol=1e-6)
     assert first.mask.tolist() == [True, True, False]
+
+
+def test_congestion_does_not_saturate_and_is_bounded() -> None:
+    factors = np.array([0.5, 1.0, 1.05, 1.5, 2.0, 8.0, 20.0, 64.0, 1e6])
+    seen = scaled(octaves(10 * factors, np.array(10.0)))
+    assert seen.tolist()[:2] == [-1, -1]
+    assert seen.tolist()[-2:] == [1, 1]
+    assert (np.diff(seen)[1:-1] > 0.19).all()
+
+
+def test_congestion_does_not_depend_on_the_vehicle(toy_task: Make) -> None:
+    class Slow(Told):
+        def speed_factor(self, vehicle: str) -> float:
+            return 0.8
+
+    task = toy_task(grid(3), [("0>1", "7>8")])
+    seen = [Episode(task, bridge(task.graph)).advance()[0].observation for bridge in (Told, Slow)]
+    assert seen[0].tolist() == seen[1].tolist()
+
+
+def test_mesoscopic_congestion_is_translated(toy_task: Make) -> None:
+    class Mesoscopic(Told):
+        mesoscopic = True
+
+    task = toy_task(grid(3), [("0>1", "7>8")])
+    edges = task.graph.n_edges
+    quantiles = np.linspace(0.0, 4.0, len(LEVELS))
+    readings = Readings(micro=np.tile(quantiles / 4, (edges, 1)), meso=np.tile(quantiles, (edges, 1)))
+    translated = replace(task, readings=readings)
+    seen = [Episode(translated, bridge(task.graph)).advance()[0].observation for bridge in (Told, Mesoscopic)]
+    assert seen[0][0] == pytest.approx(2 * np.sqrt(2 / 6) - 1)  # 40 s in place of 10 s: two octaves
+    assert seen[1][0] == pytest.approx(2 * np.sqrt(0.5 / 6) - 1)
+    assert seen[0][1::2].tolist() == seen[1][1::2].tolist()
+    with pytest.raises(InputError, match=r"scenario 'toy': its mesoscopic readings .* prepare it with simulators="):
+        Episode(task, Mesoscopic(task.graph)).advance()
+    instant = toy_task(grid(3), [("0>1", "7>8")], observation={"congestion": "instant"})
+    Episode(instant, Mesoscopic(task.graph)).advance()
 
 
 def test_time_counts_from_the_scheduled_departure_and_free_flow_is_minus_one(toy_task: Make) -> None:
@@ -318,7 +357,7 @@ def test_a_trip_between_neighbouring_edges_has_a_scale(toy_task: Make) -> None:
 
 def test_an_episode_without_observations_does_not_read_the_traffic(crossing: RoutingTask) -> None:
     class Blind(ToyBridge):
-        def travel_time(self, edge: str, vehicle: str, *, smoothed: bool) -> float:
+        def travel_time(self, edge: str, vehicle: str | None = None, *, smoothed: bool) -> float:
             raise AssertionError("no decision is expected")
 
     episode = Episode(crossing, Blind(crossing.graph), observe=False)

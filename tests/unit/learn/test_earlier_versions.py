@@ -30,7 +30,7 @@ def earlier(write_run: Callable[..., Path], tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("read", [run_folder.load, summarise])
 def test_a_run_folder(earlier: Path, read: Callable[[Path], object]) -> None:
-    message = r"settings.json: .*format 1, here \d.*: its returns follow another definition of the reward; train again$"
+    message = r"settings.json: .*format 1, here \d.*: its observations or rewards have another definition; train again$"
     with pytest.raises(InputError, match=message):
         read(earlier)
 
@@ -51,7 +51,7 @@ def test_runs_of_two_versions_are_not_compared(earlier: Path, write_run: Callabl
 def test_demonstrations(tmp_path: Path) -> None:
     file = tmp_path / "demonstrations.npz"
     files.write_npz(file, {"meta": np.array(json.dumps({"format": 1}))})
-    with pytest.raises(InputError, match=r"its returns are those of another version of relid_sumo; make it again$"):
+    with pytest.raises(InputError, match=r"its observations or rewards have another definition; make it again$"):
         demonstrations.Demonstrations.load(file)
 
 

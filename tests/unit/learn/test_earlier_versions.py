@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
+from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
@@ -48,9 +48,19 @@ def test_runs_of_two_versions_are_not_compared(earlier: Path, write_run: Callabl
         assert summarise(earlier).problem != summary.problem
 
 
-def test_demonstrations(tmp_path: Path) -> None:
+def test_demonstrations(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = tmp_path / "demonstrations.npz"
-    files.write_npz(file, {"meta": np.array(json.dumps({"format": 1}))})
+    one, table = np.zeros(1), np.zeros((1, 1))
+    names = {field.name: one for field in fields(demonstrations.Demonstrations)}
+    tables = {"position": np.zeros((1, 2)), "observation": np.zeros((1, 4)), "returns": table, "travel_time": table}
+    whole = dict.fromkeys(demonstrations.WHOLE, np.zeros(1, dtype=np.int64))
+    marks = {"mask": np.ones((1, 1), dtype=bool), "arrived": np.ones((1, 1), dtype=bool)}
+    made = demonstrations.Demonstrations(**{**names, **tables, **whole, **marks, "meta": {}})  # type: ignore[arg-type]
+    made.save(file)
+    assert demonstrations.Demonstrations.load(file).arrived.all()
+    with monkeypatch.context() as patch:
+        patch.setattr(demonstrations, "FORMAT", 1)
+        made.save(file)
     with pytest.raises(InputError, match=r"its observations or rewards have another definition; make it again$"):
         demonstrations.Demonstrations.load(file)
 

@@ -244,7 +244,8 @@ def build(source: Path, settings: NetworkSettings | None = None, *, name: str) -
             f"{source}: a SUMO network is used as it is; remove --bbox, --left-hand and network_options, which are for "
             "OSM files"
         )
-    folder = cache.cache_folder() / "networks" / f"{name}-{_key(FORMAT, digest, settings)[:12]}"
+    key = _given_key(digest) if given else _key(FORMAT, digest, settings)
+    folder = cache.cache_folder() / "networks" / f"{name}-{key[:12]}"
 
     def make() -> None:
         with temporary.folder(f".{name}-", folder.parent) as scratch:
@@ -274,6 +275,11 @@ def _key(number: int, digest: str, settings: NetworkSettings) -> str:
     return hashlib.sha256(json.dumps([number, digest, chosen, sumo.version()]).encode()).hexdigest()
 
 
+def _given_key(digest: str) -> str:
+    """Return the hash of a SUMO network's content, SUMO's version and the formats."""
+    return hashlib.sha256(json.dumps([FORMAT, sumo_net.FORMAT, digest, sumo.version()]).encode()).hexdigest()
+
+
 def _make_folder(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -293,9 +299,8 @@ def _use(source: Path, digest: str, whole: Path) -> dict[str, Any]:
     except CRSError:
         graph, corners = replace(graph, projection=np.array([""])), None
     graph.save(whole / GRAPH)
-    text = json.dumps([FORMAT, sumo_net.FORMAT, digest, sumo.version()])
     return {
-        "key": hashlib.sha256(text.encode()).hexdigest(),
+        "key": _given_key(digest),
         "sha256": digest,
         "source": source.name,
         "given": True,

@@ -33,6 +33,43 @@ def cache_folder() -> Path:
     return Path(os.environ.get(CACHE_VARIABLE) or platformdirs.user_cache_path("relid_sumo"))
 
 
+def make_folder() -> None:
+    """Make the cache folder.
+
+    Raises
+    ------
+    InputError
+        It cannot be written, or SUMO cannot read its files.
+    """
+    folder = cache_folder()
+    check_for_sumo(folder, "the cache folder", CACHE_VARIABLE)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        allowed, reason = os.access(folder, os.W_OK | os.X_OK), "no permission"
+    except OSError as error:
+        allowed, reason = False, error.strerror or str(error)
+    if not allowed:
+        raise InputError(
+            f"the cache folder {folder} cannot be written ({reason}); set {CACHE_VARIABLE} to a folder that you may "
+            "write to"
+        )
+
+
+def check_for_sumo(folder: Path, what: str, variable: str) -> None:
+    """Check that SUMO can read files in a folder: it takes a comma for the end of a file's name.
+
+    Raises
+    ------
+    InputError
+        The path has a comma.
+    """
+    if "," in str(folder):
+        raise InputError(
+            f"{what} {folder} has a comma in its path, which SUMO reads as the end of a file's name; set {variable} to "
+            "another folder"
+        )
+
+
 def cache_file(kind: str, name: str, content: object, ending: str) -> Path:
     """Return the file in which a result is cached. Its name contains a hash of the result's inputs."""
     key = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
@@ -46,6 +83,7 @@ def once(path: Path, make: Callable[[], None]) -> None:
     """
     if path.exists() and not _differs(path):
         return
+    make_folder()
     lock = cache_folder() / LOCKS / f"{_joined(path)}.lock"
     with files.locked(lock, wait=True):
         if path.exists() and not _differs(path):

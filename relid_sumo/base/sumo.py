@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from relid_sumo.base.errors import InputError, SimulationError
+from relid_sumo.base.process import how_it_ended
 from relid_sumo.base.progress import counting
 
 Measured = TypeVar("Measured")
@@ -99,7 +100,8 @@ def run(program: str, arguments: Sequence[str | Path], *, timeout_s: float = 360
         raise SimulationError(f"{program} was stopped after {timeout_s:.0f} s") from None
     log = done.stderr + done.stdout
     if done.returncode != 0:
-        raise SimulationError(f"{program} failed (exit code {done.returncode}): {error_line(log)}")
+        how = f"exit code {done.returncode}" if done.returncode > 0 else how_it_ended(done.returncode)
+        raise SimulationError(f"{program} failed ({how}): {error_line(log)}")
     return log
 
 

@@ -16,6 +16,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from relid_sumo.base.cache import check_for_sumo
+from relid_sumo.base.errors import InputError
+
 
 @contextmanager
 def folder(prefix: str, place: Path | None = None) -> Iterator[Path]:
@@ -45,7 +48,7 @@ def process_folder(prefix: str) -> Path:
 
 def _made(prefix: str, place: Path | None) -> tuple[Path, int]:
     """Return a new folder and its open lock."""
-    root = Path(tempfile.gettempdir()) if place is None else place
+    root = _temporary() if place is None else place
     for lock in root.glob(f"{glob.escape(prefix)}*.lock"):
         with suppress(OSError):  # in use, of another user, or just removed by another process
             _remove_unused(lock)
@@ -59,6 +62,16 @@ def _made(prefix: str, place: Path | None) -> tuple[Path, int]:
     made = Path(name).with_suffix("")
     made.mkdir(mode=0o700)
     return made, number
+
+
+def _temporary() -> Path:
+    """Return the system's folder for temporary files."""
+    try:
+        root = Path(tempfile.gettempdir())
+    except FileNotFoundError as error:
+        raise InputError(f"{error.strerror}; set TMPDIR to a folder that you may write to") from None
+    check_for_sumo(root, "the folder for temporary files", "TMPDIR")
+    return root
 
 
 def _remove_unused(lock: Path) -> None:

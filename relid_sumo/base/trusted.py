@@ -14,7 +14,7 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from relid_sumo.base import extension, safe_paths
+from relid_sumo.base import cache, extension, safe_paths
 from relid_sumo.base.cache import cache_folder
 from relid_sumo.base.errors import InputError
 
@@ -55,6 +55,7 @@ def _mark(text: str) -> None:
     file = _note(text)
     if file.is_file():
         return
+    cache.make_folder()
     file.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.NamedTemporaryFile("w", encoding="utf-8", dir=file.parent, delete=False) as part:
         part.write(f"{text}\n")

@@ -40,6 +40,7 @@ MARGIN = 0.06  # around the trips, as a share of the longer side of their boundi
 ROADS_TO_SCALE_M = 800.0  # in a larger area, edges are drawn wider than they are
 ON_TOP = 200  # drawing layer above the vehicles
 INSTALL = "apt-get install xvfb"
+NO_DISPLAY = "unable to open display"  # in sumo-gui's message where no X server answers
 CLOSED_S = 5.0  # time limit for sumo-gui to exit after its window is closed
 
 # Agents are selected, because selected vehicles keep their screen size when zoomed out. Fuller lanes are darker.
@@ -123,7 +124,7 @@ class _Window(SumoBridge):
     def last_word(self) -> str:
         """Return SUMO's last error line, or "". Other lines may come from the window's libraries."""
         line = super().last_word()
-        return line if line.startswith("Error:") else ""
+        return line if line.startswith("Error:") or NO_DISPLAY in line else ""
 
     def closed_by_user(self) -> bool:
         """Return whether sumo-gui exited normally, as it does when the user closes its window."""
@@ -193,7 +194,7 @@ def view(
         settings.write_text(SETTINGS.format(wider=wider), encoding="utf-8")
         options = ["--start", "--quit-on-end", "--window-size", "{},{}".format(*pixels), "--window-pos", "0,0"]
         options += ["--gui-settings-file", str(settings)]
-        window = _Window([*job.options, *options], **bridge_settings(task), program="sumo-gui")
+        window = _opened([*job.options, *options], task)
         stack.callback(window.close)
         try:
             window.frame(task, ready.network.attribution, low, high, task.incidents.of(traffic_seed))
@@ -214,6 +215,25 @@ def view(
                 )
             picture.replace(record)
     return episode
+
+
+def _opened(options: Sequence[str], task: RoutingTask) -> _Window:
+    """Start sumo-gui.
+
+    Raises
+    ------
+    InputError
+        No X server answers at DISPLAY.
+    """
+    try:
+        return _Window(options, **bridge_settings(task), program="sumo-gui")
+    except SimulationError as error:
+        if NO_DISPLAY not in str(error):
+            raise
+        raise InputError(
+            f"no screen answers at DISPLAY={os.environ.get('DISPLAY')}; correct it, or record a picture without "
+            f"a screen with --record FILE.png (this needs Xvfb: {INSTALL})"
+        ) from None
 
 
 def _area(task: RoutingTask) -> tuple[Floats, Floats]:

@@ -199,6 +199,15 @@ def test_the_error_without_a_screen_names_the_fix(no_screen: None, town_ready: P
 
 
 @pytest.mark.sumo
+def test_the_error_of_a_screen_that_does_not_answer_names_the_variable(
+    town_ready: PreparedScenario, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DISPLAY", ":7654")
+    with pytest.raises(InputError, match=r"no screen answers at DISPLAY=:7654; correct it, .*--record FILE\.png"):
+        view(town_ready, Policy("shortest"), traffic_seed=3)
+
+
+@pytest.mark.sumo
 def test_the_error_without_xvfb_names_the_fix(
     no_screen: None, town_ready: PreparedScenario, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -54,8 +54,38 @@ def test_a_batch_is_what_a_plain_loop_packs(records: list[EpisodeRecord], crossi
         assert not batch.reward[i, k:].any()
         assert not batch.observation[i, k:].any()
         assert batch.mask[i, k:].all()
+        assert not batch.action[i, k:].any()
     kinds = [batch.observation.dtype, batch.mask.dtype, batch.action.dtype, batch.reward.dtype]
     assert kinds == [np.float32, np.bool_, np.int64, np.float32]
+
+
+def test_with_one_network_for_all_agents_their_decisions_follow_each_other(
+    records: list[EpisodeRecord], crossing: RoutingTask
+) -> None:
+    apart, together = make_batch(records, crossing.n_agents), make_batch(records, crossing.n_agents, shared=True)
+    assert together.valid.shape == (1, sum(len(r.agent) for r in records))
+    assert together.valid.all()
+    for name in ("observation", "mask", "action", "reward", "last"):
+        rows = [getattr(apart, name)[i, apart.valid[i]] for i in range(crossing.n_agents)]
+        np.testing.assert_array_equal(getattr(together, name)[0], np.concatenate(rows))
+
+
+def test_a_joint_observation_has_the_last_one_of_each_agent(
+    records: list[EpisodeRecord], crossing: RoutingTask
+) -> None:
+    batch, n = make_batch(records, crossing.n_agents, joint=True), crossing.n_agents
+    assert batch.joint is not None
+    assert batch.joint.dtype == np.float32
+    expected: list[list[np.ndarray]] = [[] for _ in range(n)]  # type: ignore[type-arg] # rows of any width
+    for record in records:
+        seen = [np.zeros(record.observation.shape[1], np.float32)] * n
+        for agent, observation in zip(record.agent, record.observation, strict=True):
+            seen[agent] = observation
+            expected[agent].append(np.concatenate([observation, *seen]))
+    for i in range(n):
+        np.testing.assert_array_equal(batch.joint[i, batch.valid[i]], np.array(expected[i]))
+        assert not batch.joint[i, ~batch.valid[i]].any()
+    assert make_batch(records, n).joint is None
 
 
 def test_luck_goes_with_its_decision(records: list[EpisodeRecord], crossing: RoutingTask) -> None:
@@ -65,6 +95,7 @@ def test_luck_goes_with_its_decision(records: list[EpisodeRecord], crossing: Rou
     for i in range(crossing.n_agents):
         expected = np.concatenate([values[r.agent == i] for r, values in zip(records, traffic_baseline, strict=True)])
         assert batch.traffic_baseline[i, batch.valid[i]].tolist() == expected.tolist()
+        assert not batch.traffic_baseline[i, ~batch.valid[i]].any()
     assert make_batch(records, crossing.n_agents).traffic_baseline is None
 
 

@@ -79,6 +79,21 @@ def test_d_in_is_what_present_policies_leave_to_other_actions(episode: EpisodeRe
     assert numbers.score == pytest.approx(-numbers.all_travel_time_s / 100 - 2.0 * wanted)
 
 
+def test_only_decisions_with_a_choice_count(episode: EpisodeRecord) -> None:
+    """With one open slot there is no choice; two count, and where none counts nothing diverges."""
+    mask = np.zeros_like(episode.mask)
+    mask[:, 0] = True
+    assert feedback.divergence([replace(episode, mask=mask)], range(6), lambda *_: np.zeros(mask.shape[1])) == 0.0
+    first, second = np.flatnonzero(episode.agent == 0)[:2]
+    mask[first, :2], mask[second] = True, True
+    share = {2: 0.5, mask.shape[1]: 0.25}
+
+    def probabilities(agent: int, observation: Any, mask: Any) -> Any:  # noqa: ANN401 - arrays
+        return np.full(len(mask), share[int(mask.sum())])
+
+    assert feedback.divergence([replace(episode, mask=mask)], (0,), probabilities) == pytest.approx((0.5 + 0.75) / 2)
+
+
 def test_time_lost_is_found_where_it_was_lost(crossing: RoutingTask, toy_drive: Drive) -> None:
     """One slow edge on the route of agent 0: the first place told holds it, with what it cost; all parts sum up."""
     route = tuple(crossing.route(0, int(crossing.origin[0])))
@@ -86,6 +101,7 @@ def test_time_lost_is_found_where_it_was_lost(crossing: RoutingTask, toy_drive: 
     record = toy_drive(crossing, Policy("fixed", routes={0: route}), slow={slow: 4.0})
     parts = feedback.lost([record], crossing, {0: route})
     assert parts[0].first <= 2 <= parts[0].last
+    assert len(parts) == 1 + len({int(e) for e in record.edge[record.agent == 0]} - {route[0]})
     free = crossing.graph.free_flow_s
     assert parts[0].lost_s == pytest.approx(3 * free[slow], abs=2.0)
     assert sum(part.measured_s for part in parts) == pytest.approx(record.travel_time[0])

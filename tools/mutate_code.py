@@ -38,7 +38,7 @@ TARGETS: dict[str, tuple[str, ...]] = {  # modules, and the tests that must noti
     "sed/programs/layers.py": (f"{PROGRAMS}/test_sandbox.py", f"{PROGRAMS}/test_layers.py"),
 }
 LIBRARIES = ("torch", "scipy.sparse.csgraph", "scipy.stats", "pytest", "pydantic", "pettingzoo", "jinja2", "matplotlib")
-OTHER = {  # operators and what they become
+OTHER: dict[type[ast.AST], type[ast.AST]] = {  # operators and what they become
     **{ast.Add: ast.Sub, ast.Sub: ast.Add, ast.Mult: ast.Div, ast.Div: ast.Mult, ast.FloorDiv: ast.Mult},
     **{ast.Mod: ast.Add, ast.Pow: ast.Mult, ast.BitOr: ast.BitAnd, ast.BitAnd: ast.BitOr, ast.MatMult: ast.Mult},
     **{ast.Lt: ast.LtE, ast.LtE: ast.Lt, ast.Gt: ast.GtE, ast.GtE: ast.Gt, ast.Eq: ast.NotEq, ast.NotEq: ast.Eq},
@@ -170,7 +170,7 @@ def main() -> None:
         for folder in ("networks", "scenarios"):  # which the package finds next to itself
             (Path(place) / folder).symlink_to(ROOT / folder)
         sys.path.insert(0, place)
-        os.environ |= {"PYTHONPATH": os.pathsep.join(sys.path), "PYTHONDONTWRITEBYTECODE": "1"}
+        os.environ |= {"PYTHONPATH": os.pathsep.join(sys.path), "PYTHONDONTWRITEBYTECODE": "1", "PYTHONSAFEPATH": "1"}
         os.chdir(ROOT)
         for module in chosen.modules:
             n, survivors = mutate(module, Path(place), chosen.share)

@@ -56,10 +56,10 @@ def test_a_junction_tells_distances_and_times_of_its_agent(junction: Junction, c
     assert [bool(junction.mask[slot]) for slot in range(len(junction.mask))] == [
         slot in junction.open_slots for slot in range(len(junction.mask))
     ]
-    asked = []
+    asked: list[tuple[str, str | None, bool]] = []
 
     class Asked(ToyBridge):
-        def travel_time(self, edge: str, vehicle: str, *, smoothed: bool) -> float:
+        def travel_time(self, edge: str, vehicle: str | None = None, *, smoothed: bool) -> float:
             asked.append((edge, vehicle, smoothed))
             return 7.0
 
@@ -76,9 +76,7 @@ def test_widths_are_at_least_one() -> None:
     observation(per_slot=1, own=1)
 
 
-def test_an_own_observation_is_checked(
-    junction: Junction, crossing: RoutingTask, tmp_path: Path
-) -> None:
+def test_an_own_observation_is_checked(junction: Junction, crossing: RoutingTask, tmp_path: Path) -> None:
     file = tmp_path / "own.py"
     file.write_text(OWN)
 

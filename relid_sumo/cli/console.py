@@ -57,6 +57,10 @@ Bbox = Annotated[
         help="Crop an OSM file to this box, degrees (default: the whole file).",
     ),
 ]
+Quick = Annotated[
+    bool,
+    typer.Option("--quick", help="Make a rough draft of a new scenario in about 20 s, and say what is rough."),
+]
 FleetSize = Annotated[
     float | None,
     typer.Option(

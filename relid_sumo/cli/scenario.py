@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from relid_sumo.cli import given
-from relid_sumo.cli.console import Allow, Bbox, FleetSize, Routes, Set, Workers, err, out, plain
+from relid_sumo.cli.console import Allow, Bbox, FleetSize, Quick, Routes, Set, Workers, err, out, plain
 from relid_sumo.cli.console import box as _box
 from relid_sumo.cli.console import say as _say
 
@@ -32,6 +32,7 @@ def scenario_new(
     agents: Annotated[int | None, typer.Option(help="Number of agents (default: 10).")] = None,
     fleet: FleetSize = None,
     seed: Annotated[int, typer.Option(help="Seed of the trips.")] = 0,
+    quick: Quick = False,
     folder: Annotated[Path, typer.Option(help="Folder in which the scenario's folder is made.")] = Path("scenarios"),
     workers: Workers = None,
     changes: Set = None,
@@ -58,8 +59,11 @@ def scenario_new(
         changes=changes or [],
         with_meso=True,
         fleet=fleet,
+        quick=quick,
     )
     file = files.write_scenario(made, folder / name)
+    for line in made.rough:
+        err.print(f"rough: {plain(line)}", highlight=False)
     err.print(f"wrote {plain(file)}; next: relid-sumo scenario check {plain(folder / name)}", highlight=False)
 
 

@@ -17,6 +17,7 @@ from relid_sumo.cli.console import (
     Allow,
     Bbox,
     FleetSize,
+    Quick,
     Routes,
     Set,
     Workers,
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
 
 NOT_WITH_RESUME = (
     *("algo", "seed", "episodes", "out_dir", "agents", "bbox", "fleet", "changes", "simulator", "curriculum"),
-    *("llm", "model", "base_url", "demonstrations", "preset", "routes", "allow"),
+    *("llm", "model", "base_url", "demonstrations", "preset", "routes", "allow", "quick"),
 )
 
 PREPARING = "the same command continues from the last finished measurement"
@@ -126,6 +127,7 @@ def train(
     ] = None,
     bbox: Bbox = None,
     fleet: FleetSize = None,
+    quick: Quick = False,
     routes: Routes = None,
     allow: Allow = None,
     llm: Annotated[
@@ -202,6 +204,7 @@ def train(
                 agents=agents,
                 fleet=fleet,
                 inputs=given.inputs(routes, allow),
+                quick=quick,
             )
             if loaded.fleet is not None:
                 plan, folder = planned(of_fleet=True)

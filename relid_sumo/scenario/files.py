@@ -28,6 +28,8 @@ LONGEST_ANSWER_MIB = 4  # size limit of a recorded answer
 OWN_FILES = ("route_file", "additional_file")  # of a scenario's demand
 INLINE = {"trips", "incidents"}  # written as short tables: only what is given, without explanations
 RECALIBRATE = {"level", "profile", "fringe_factor", "min_distance_m", "max_running"}
+# Settings that do not change an episode, with their defaults. They are written where they are set.
+NOT_HASHED = {"rough": (), "llm": LlmSettings()}
 
 
 def read_scenario(file: Path, named_now: Collection[str] = ()) -> Scenario:
@@ -187,7 +189,7 @@ def override(scenario: Scenario, changes: Sequence[str], source: str = "--set") 
     content = changed(_without_replaced(scenario.model_dump(mode="json", exclude_none=True) | asked, keys), changes)
     if keys & {f"demand.{name}" for name in RECALIBRATE} and "demand.rate_vph" not in keys:
         content["demand"].pop("rate_vph", None)
-    read = {"folder": scenario.folder, "llm_unnamed": scenario.llm_unnamed}
+    read = {"rough": scenario.rough, "folder": scenario.folder, "llm_unnamed": scenario.llm_unnamed}
     return kinds.located(validate(content, Scenario, source).model_copy(update=read))
 
 
@@ -228,7 +230,12 @@ def with_fleet(scenario: Scenario, size: float | None) -> Scenario:
     own = {"share": size} if size <= 1 else {"count": int(size)}
     content = scenario.model_dump(mode="json", exclude_none=True, exclude={"trips", "fleet"})
     made = validate(content | {"fleet": before | own}, Scenario, "--fleet")
-    same = {"folder": scenario.folder, "llm": scenario.llm, "llm_unnamed": scenario.llm_unnamed}
+    same = {
+        "rough": scenario.rough,
+        "folder": scenario.folder,
+        "llm": scenario.llm,
+        "llm_unnamed": scenario.llm_unnamed,
+    }
     return made.model_copy(update=same)
 
 
@@ -240,8 +247,8 @@ def to_toml(scenario: Scenario, heading: Sequence[str] = ()) -> str:
 
 def _table(model: BaseModel, place: tuple[str, ...]) -> Iterator[str]:
     tables: list[tuple[str, BaseModel | tuple[BaseModel, ...]]] = []
-    with_service = isinstance(model, Scenario) and model.llm != LlmSettings()
-    written = model.model_dump().keys() | ({"llm"} if with_service else set())
+    unhashed = NOT_HASHED.items() if isinstance(model, Scenario) else ()
+    written = model.model_dump().keys() | {name for name, default in unhashed if getattr(model, name) != default}
     for name, info in type(model).model_fields.items():
         value = getattr(model, name)
         if name not in written:

@@ -23,6 +23,7 @@ from relid_sumo.scenario.settings import Scenario, Trip
 from relid_sumo.scenario.task import make_task
 from relid_sumo.scenario.traffic import calibration, edge_times, equilibrium, meso, own_traffic
 from relid_sumo.scenario.traffic.demand import own_demand
+from relid_sumo.scenario.traffic.priors import SUBURB
 
 log = logging.getLogger(__name__)
 
@@ -42,6 +43,11 @@ ENOUGH_FACTOR = 1.5  # shortest horizon of a given demand, in free-flow times of
 HORIZON_FACTOR, KEPT_FACTOR, HORIZON_STEP_S, SHORTEST_HORIZON_S = 3.0, 2.5, 300.0, 900.0
 
 
+ROUGH_RATE = "demand.rate_vph: from the mesoscopic simulation, without microscopic checks"
+ROUGH_MESO = "meso: the parameters of another network"
+ROUGH_TRIPS = "trips: chosen by travel times at free flow, not in traffic"
+
+
 def load_scenario(
     name_or_path: str | Path,
     *,
@@ -50,6 +56,7 @@ def load_scenario(
     agents: int | None = None,
     fleet: float | None = None,
     inputs: Inputs = Inputs(),  # noqa: B008 - frozen
+    quick: bool = False,
 ) -> Scenario:
     """Return a scenario by its name, by the path of its folder or file, or made on the fly.
 
@@ -68,6 +75,8 @@ def load_scenario(
         such as 0.2, or a number of agents from 2.
     inputs
         Your own demand for a SUMO network or configuration.
+    quick
+        Make a rough draft, in about 20 s; its setting `rough` says what is left out.
 
     Raises
     ------
@@ -88,9 +97,13 @@ def load_scenario(
         )
     if not is_made and inputs != Inputs():
         raise InputError(NO_INPUTS)
+    if not is_made and quick:
+        raise InputError(f"--quick drafts a scenario from a map, and '{name_or_path}' is none; leave it out")
     if is_made:
         name = plain_name(path)
-        return new_scenario(name, path, bbox=bbox, agents=agents, changes=changes, fleet=fleet, inputs=inputs)
+        return new_scenario(
+            name, path, bbox=bbox, agents=agents, changes=changes, fleet=fleet, inputs=inputs, quick=quick
+        )
     if str(name_or_path) in names:
         path = names[str(name_or_path)]
     elif (path / FILE).is_file():
@@ -137,6 +150,7 @@ def new_scenario(  # noqa: PLR0913 - options of the command
     with_meso: bool = False,
     fleet: float | None = None,
     inputs: Inputs = Inputs(),  # noqa: B008 - frozen
+    quick: bool = False,
 ) -> Scenario:
     """Make a complete scenario from an OSM file, a SUMO network or configuration, or a network of the catalogue.
 
@@ -152,7 +166,7 @@ def new_scenario(  # noqa: PLR0913 - options of the command
         Also calibrate the mesoscopic simulation.
     fleet
         As in `load_scenario`. The horizon is still chosen by `agents` trips.
-    inputs
+    inputs, quick
         As in `load_scenario`.
 
     Raises
@@ -189,9 +203,12 @@ def new_scenario(  # noqa: PLR0913 - options of the command
         horizon_s=_horizon(roads, chosen, name, given.left_s),
         **given.settings,
     )
-    draft = calibration.calibrated(override(draft, changes), roads)
+    draft = override(draft, changes)
+    drafted, draft = draft, calibration.calibrated(draft, roads, rough=quick)
     equilibrium.settle(draft, roads)
     own = own_demand(draft)
+    if quick:
+        return _rough(drafted, draft, fleet)
     watched = draft if own is None else draft.model_copy(update={"horizon_s": min(BUSY_S, draft.horizon_s)})
     try:
         times = edge_times.edge_times(watched, roads, own, draft.seeds.training[:TRIP_SEEDS])
@@ -208,6 +225,20 @@ def new_scenario(  # noqa: PLR0913 - options of the command
     horizon = draft.horizon_s if fits else _horizon(roads, chosen, name, given.left_s)
     made = with_fleet(draft.model_copy(update={"trips": chosen, "horizon_s": horizon}), fleet)
     return meso.calibrated(made, roads, own) if with_meso else made
+
+
+def _rough(drafted: Scenario, made: Scenario, fleet: float | None) -> Scenario:
+    """Return a rough draft that can be driven, and says what it leaves out.
+
+    Parameters
+    ----------
+    drafted, made
+        The scenario before and after its demand has a rate.
+    """
+    left_out = [] if made.demand is drafted.demand else [ROUGH_RATE]
+    left_out += [] if made.meso is not None else [ROUGH_MESO]
+    left_out += [] if fleet is not None else [ROUGH_TRIPS]
+    return with_fleet(made.model_copy(update={"meso": made.meso or SUBURB, "rough": tuple(left_out)}), fleet)
 
 
 def _window(changes: Sequence[str]) -> dict[str, float]:

@@ -204,6 +204,8 @@ def prepare(
     InputError
         The scenario cannot be simulated; the message says why.
     """
+    if scenario.rough:
+        log.warning(f"scenario '{scenario.name}' is a rough draft (--quick): {'; '.join(scenario.rough)}")
     layout = kinds.layout(scenario)
     kinds.reward(scenario.reward.kind)
     built = build_network(scenario)

@@ -353,6 +353,8 @@ class Scenario(Settings):
     incidents: Annotated[tuple[Incident, ...], Field(max_length=1000)] = ()
     """Closed and slowed edges, which vehicles do not know of before they see them."""
     trips: tuple[Trip, ...] = ()
+    rough: Annotated[tuple[str, ...], Field(exclude=True, max_length=10)] = ()
+    """What --quick left out. Results are a first look; make the scenario without --quick before you use them."""
     llm: Annotated[LlmSettings, Field(exclude=True)] = LlmSettings()
     """The language-model service, for --llm openai. It is not part of the routing problem, and so not of its hashes."""
     llm_unnamed: Annotated[str, Field(exclude=True, alias="__llm_unnamed__")] = ""

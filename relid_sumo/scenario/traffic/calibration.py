@@ -175,22 +175,28 @@ def _trip_times(
     return TripTimes({n: light[n] for n in both}, {n: loaded[n] for n in both}, departed, teleports, rate_vph)
 
 
-def calibrated(scenario: Scenario, network: Network) -> Scenario:
-    """Return the scenario with a demand rate: unchanged where it has one, else calibrated (and cached)."""
+def calibrated(scenario: Scenario, network: Network, *, rough: bool = False) -> Scenario:
+    """Return the scenario with a demand rate: unchanged where it has one, else calibrated (and cached).
+
+    Parameters
+    ----------
+    rough
+        Take the rate of the mesoscopic simulation, without microscopic checks.
+    """
     if scenario.demand.rate_vph is not None or scenario.demand.route_file is not None:
         return scenario
     at_free_flow = scenario.demand.model_copy(update={"route_choice": "free-flow"})
-    traffic = calibrate(scenario.model_copy(update={"demand": at_free_flow}), network)
+    traffic = calibrate(scenario.model_copy(update={"demand": at_free_flow}), network, rough=rough)
     if traffic.note:
         log.info(f"background traffic: {traffic.note}; the level is +{traffic.level:.0%}")
     return scenario.model_copy(update={"demand": scenario.demand.model_copy(update={"rate_vph": traffic.rate_vph})})
 
 
-def calibrate(scenario: Scenario, network: Network) -> TrafficLevel:
+def calibrate(scenario: Scenario, network: Network, *, rough: bool = False) -> TrafficLevel:
     """Find the departure rate that gives the scenario's congestion level: see `relid_sumo.scenario.traffic.level`.
 
     Where the level is not possible without gridlock or with at most `max_running` vehicles, the result is the highest
-    rate that is possible, and `TrafficLevel.note` says why. The result is cached.
+    rate that is possible, and `TrafficLevel.note` says why. The result is cached. `rough` is as in `calibrated`.
     """
     demand = scenario.demand
     settings = demand.model_dump(mode="json", exclude={"rate_vph"})
@@ -199,16 +205,20 @@ def calibrate(scenario: Scenario, network: Network) -> TrafficLevel:
 
     def make() -> dict[str, Any]:
         with phase("traffic calibrated"):
-            return asdict(_search(scenario, network) if demand.level > 0 else TrafficLevel(0.0, 0.0, 0.0, 0.0, 0.0, 0))
+            if not demand.level:
+                return asdict(TrafficLevel(0.0, 0.0, 0.0, 0.0, 0.0, 0))
+            return asdict(_search(scenario, network, rough=rough))
 
-    return cached_json("level", network.name, content, make, TrafficLevel)
+    return cached_json("level", network.name, [*content, *(["rough"] if rough else [])], make, TrafficLevel)
 
 
-def _search(scenario: Scenario, network: Network) -> TrafficLevel:
+def _search(scenario: Scenario, network: Network, *, rough: bool) -> TrafficLevel:
     first_vph, most_vph = _rates(scenario, network)
     target = scenario.demand.level
-    prior = scenario if scenario.meso is not None else scenario.model_copy(update={"meso": SUBURB})
+    prior = scenario.model_copy(update={"meso": SUBURB})
     meso = bracket(target, first_vph, most_vph, lambda vph: measure(prior, network, vph, simulator="meso"))
+    if rough and meso.nearest is not None:
+        return meso.nearest
     reached = reach(
         Curve(target, most_vph, meso.exponent()),
         meso.next_vph(),

@@ -12,10 +12,11 @@ from pathlib import Path
 import pytest
 
 from relid_sumo.base import cache, sumo
+from relid_sumo.base.errors import InputError
 from relid_sumo.network.network import Network
-from relid_sumo.scenario.files import to_toml
-from relid_sumo.scenario.make import new_scenario
-from relid_sumo.scenario.prepare import roads
+from relid_sumo.scenario.files import override, read_scenario, to_toml, write_scenario
+from relid_sumo.scenario.make import load_scenario, new_scenario
+from relid_sumo.scenario.prepare import prepare, roads
 from relid_sumo.scenario.settings import Scenario
 from relid_sumo.scenario.traffic import calibration, edge_times, meso
 from relid_sumo.scenario.traffic.level import LEVEL_TOLERANCE
@@ -105,3 +106,23 @@ def test_one_and_two_workers_and_a_killed_run_give_the_same_scenario(
     before = {file: file.stat().st_mtime_ns for file in folder.glob("samples/*.npz")}
     assert brief(cold, "killed", None, monkeypatch) == alone
     assert before.items() <= {file: file.stat().st_mtime_ns for file in folder.glob("samples/*.npz")}.items()
+
+
+def test_a_rough_draft_can_be_driven_and_says_what_is_rough(
+    cold: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv(cache.CACHE_VARIABLE, str(cold / "quick"))
+    made = new_scenario("quick", TOWN, agents=4, changes=BRIEF, with_meso=True, quick=True)
+    assert [line.partition(":")[0] for line in made.rough] == ["demand.rate_vph", "meso", "trips"]
+    assert not list((cold / "quick").glob("samples/*"))  # nothing is driven microscopically
+    read = override(read_scenario(write_scenario(made, tmp_path / "quick")), ["reward.w_d=0.2"])
+    assert read.rough == made.rough
+    ready = prepare(read, simulators=("micro", "meso"))
+    assert ready.options(0, "meso")
+    assert "scenario 'quick' is a rough draft (--quick): demand.rate_vph: from the mesoscopic" in caplog.text
+    assert prepare(made.model_copy(update={"rough": ()})).identity() == prepare(made).identity()
+
+
+def test_a_scenario_is_not_drafted_again() -> None:
+    with pytest.raises(InputError, match="--quick drafts a scenario from a map, and 'town' is none; leave it out"):
+        load_scenario("town", quick=True)

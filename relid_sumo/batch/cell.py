@@ -146,7 +146,7 @@ def run(order: Order, tell: Tell) -> None:
         note(cell.train.demonstrations)  # checked by the batch, perhaps on another machine
     for name in (cell.train.algo, cell.train.llm, *cell.evaluation.baselines):
         note_code(name)
-    if cell.train.llm:
+    if cell.train.asks:
         note_service(read_scenario(order.scenario / FILE).llm.service)
     if not (folder / run_folder.SETTINGS).is_file():
         shutil.rmtree(folder, ignore_errors=True)  # killed before the run folder was complete

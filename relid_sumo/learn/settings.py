@@ -85,6 +85,11 @@ class TrainSettings(Settings):
         return algorithms.find(self.algo)
 
     @property
+    def asks(self) -> bool:
+        """Whether a run asks the provider `llm` for programs."""
+        return bool(self.llm) and self.algorithm.experts and not self.demonstrations
+
+    @property
     def unread(self) -> frozenset[str]:
         """Settings that the algorithm does not read."""
         return algorithms.unread(self.algo)
@@ -199,7 +204,7 @@ def check_provider(settings: TrainSettings, scenario: Scenario) -> None:
     InputError
         The service lacks a setting or a key, or a file names it and the user has not.
     """
-    if settings.llm and settings.algorithm.experts and not settings.demonstrations:
+    if settings.asks:
         check_service(settings.llm, scenario)
 
 

@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import osmium
 import pytest
 from rich.console import Console
 
@@ -17,7 +18,7 @@ from relid_sumo.base import sumo
 from relid_sumo.base.errors import InputError
 from relid_sumo.cli.main import main
 from relid_sumo.cli.tables import summary_text
-from relid_sumo.network import account, maps, netconvert, network, osm_rules, trial
+from relid_sumo.network import account, maps, netconvert, network, osm, osm_rules, trial
 from relid_sumo.network import catalogue as network_catalogue
 from relid_sumo.network.catalogue import NetworkSettings
 from relid_sumo.network.network import Network, build, find, match_edge
@@ -437,6 +438,19 @@ def test_a_faulty_network_toml_is_named(tmp_path: Path, monkeypatch: pytest.Monk
     catalogue(tmp_path, ENTRY.format(sha="0" * 64) + "[options]\nlefthand = true\n")
     with pytest.raises(InputError, match=r"network.toml: unknown key 'options.lefthand'.*did you mean 'left_hand'"):
         find("atown")
+
+
+@pytest.mark.osm
+def test_a_real_extract_in_pbf_gives_the_same_roads(osm_dir: Path, tmp_path: Path) -> None:
+    source, packed = osm_dir / "orlando_ucf_alafaya_20250228.osm", tmp_path / "a.osm.pbf"
+    with osmium.SimpleWriter(osmium.io.File(str(packed), "osh.pbf")) as writer:
+        for element in osmium.FileProcessor(str(source)):
+            writer.add(element)
+    found = [osm.read(file) for file in (source, packed)]
+    for extract, name in zip(found, "ab", strict=True):
+        osm.write(extract, tmp_path / name)
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+    assert found[0].account == found[1].account
 
 
 @pytest.mark.osm

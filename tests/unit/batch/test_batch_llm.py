@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from relid_sumo.base import cache
+from relid_sumo.base import cache, trusted
 from relid_sumo.base.errors import InputError
-from relid_sumo.batch import experiment
+from relid_sumo.batch import experiment, run
 from relid_sumo.cli.main import main
+from relid_sumo.learn.settings import check_provider, train_settings
 from relid_sumo.scenario import files
 from relid_sumo.scenario.make import load_scenario
 
@@ -122,6 +123,21 @@ def test_a_strangers_experiment_sends_no_key_elsewhere(
     assert len(read(tmp_path, place + stranger).cells) == 2, "you have named it once"
     more = "\nkey_env = 'OTHER'" if key != "key_env" else "\nallow_http = true"
     assert "you have not named it" in fault(tmp_path, place + stranger + more)
+
+
+def test_a_strangers_batch_folder_sends_no_key_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`batch retry` reads the grid in the folder: what it says of a service is not said by the user."""
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-0123456789")
+    settings = {"llm": {"model": "m", "base_url": SERVICE}}
+    entry = experiment.ScenarioEntry(source="town", settings=settings)
+    train = train_settings({"algo": "reled", "llm": "openai"})
+    with pytest.raises(InputError, match=r"sources.town: llm.base_url = .*you have not named it"):
+        check_provider(train, run._scenario("town", entry, None))
+    trusted.note_service({"base_url": SERVICE})
+    check_provider(train, run._scenario("town", entry, None))
+    with_file = train.model_copy(update={"demonstrations": "d.npz"})
+    assert (train.asks, with_file.asks) == (True, False)
+    assert not train_settings({"algo": "ippo"}).asks
 
 
 def test_a_scenario_from_a_stranger_sends_no_key_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,6 +15,7 @@ from relid_sumo.cli.notes import following, own_bar
 from relid_sumo.scenario.task import RoutingTask
 from relid_sumo.sed.bench import SedWatch
 from relid_sumo.sed.partition import Partition
+from relid_sumo.sed.programs.answers import WANTED
 from relid_sumo.sed.programs.plain import last_line, plain
 from relid_sumo.sed.programs.sandbox import MOST_TOLD
 
@@ -23,7 +24,8 @@ MOST_SHOWN = 160  # characters of a problem in a table
 
 def tables(content: dict[str, Any]) -> Group:
     """Return the tables of `sed show` from the content of results.json."""
-    return Group(_rates(content), _rounds(content), _programs(content), *(_compared(c) for c in content["compared"]))
+    compared = (_compared(one) for one in content["compared"])
+    return Group(_rates(content), _rounds(content), *_causes(content), _programs(content), *compared)
 
 
 def _rates(content: dict[str, Any]) -> Table:
@@ -53,10 +55,7 @@ def _rounds(content: dict[str, Any]) -> Table:
         "D_in",
     ):
         table.add_column(name, justify="right")
-    rows = content["rounds"]
-    if any(row.get("causes") for row in rows):
-        table.add_column("no valid plan because", justify="left", overflow="fold")
-    for row in rows:
+    for row in content["rounds"]:
         table.add_row(
             str(row["round"]),
             f"{row['valid']}/{row['programs']}",
@@ -67,7 +66,6 @@ def _rounds(content: dict[str, Any]) -> Table:
             _text(row["f_out_signed"], "+.4f"),
             _text(row["f_out_floor"], ".4f"),
             _text(row["d_in"], ".3f"),
-            *(["\n".join(_cause(count, cause) for count, cause in row["causes"])] if row.get("causes") else []),
         )
     return table
 
@@ -110,13 +108,20 @@ def _compared(content: dict[str, Any]) -> Table:
     return table
 
 
-def _cause(count: int, cause: str) -> str:
-    return escape(f"{count} x {_line(cause)}")
+def _causes(content: dict[str, Any]) -> list[Table]:
+    """Return a table of the rounds' programs without a valid plan, by cause; none where all have one."""
+    found = [(row["round"], count, cause) for row in content["rounds"] for count, cause in row.get("causes", [])]
+    table = Table(title="programs without a valid plan")
+    for name in ("round", "programs", "cause"):
+        table.add_column(name, justify="left" if name == "cause" else "right")
+    for number, count, cause in found:
+        table.add_row(str(number), str(count), escape(_line(cause)))
+    return [table] if found else []
 
 
 def _line(problem: str) -> str:
-    """Return the last line of a problem, which names the cause."""
-    return last_line(plain(problem, MOST_TOLD, end=True))[:MOST_SHOWN]
+    """Return the last line of a problem, which names the cause, without what is asked of the model."""
+    return last_line(plain(problem, MOST_TOLD, end=True)).removesuffix(f"; {WANTED}")[:MOST_SHOWN]
 
 
 def _text(value: float | None, form: str) -> str:

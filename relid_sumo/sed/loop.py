@@ -20,6 +20,7 @@ from relid_sumo.sed.ask.provider import Provider, Question
 from relid_sumo.sed.bench import Bench
 from relid_sumo.sed.partition import Partition, partition
 from relid_sumo.sed.programs import feedback, material
+from relid_sumo.sed.programs.answers import WANTED
 from relid_sumo.sed.programs.attempt import Attempt, attempt
 from relid_sumo.sed.programs.feedback import Reference
 from relid_sumo.sed.programs.plain import last_line
@@ -216,6 +217,8 @@ def _round_line(number: int, fresh: Sequence[tuple[Subset, Attempt]], subsets: S
     valid = sum(one.routes is not None for _, one in fresh)
     scores = [subset.best.numbers.score if subset.best and subset.best.numbers else None for subset in subsets]
     best = ", ".join("none" if score is None else f"{score:.3f}" for score in scores)
-    causes = dict.fromkeys(last_line(one.problem) for _, one in fresh if one.problem is not None)
+    causes = dict.fromkeys(
+        last_line(one.problem).removesuffix(f"; {WANTED}") for _, one in fresh if one.problem is not None
+    )
     others = f"; others: {'; '.join(causes)}" if causes else ""
     return f"round {number}: {valid} of {len(fresh)} programs gave a valid plan; best scores: {best}{others}"

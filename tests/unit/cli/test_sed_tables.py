@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import io
+import re
 from typing import Any
 
 import pytest
 from rich.console import Console
 
 from relid_sumo.cli import sed_tables
+from relid_sumo.sed.programs.answers import WANTED
 
 COUNTED = {"valid": 0, "programs": 1, "interval_95": None}
 
@@ -39,12 +41,15 @@ def test_rounds_name_why_programs_are_missing() -> None:
     bad = good | {
         "round": 2,
         "valid": 0,
-        "causes": [[2, "the model refused: [red]no[/] \x1b[31m (finish reason stop)"]],
+        "causes": [[2, "the model refused: [red]no[/] \x1b[31m (finish reason stop): the answer is empty; " + WANTED]],
     }
-    text = printed(sed_tables._rounds({"rounds": [good, bad]}))
-    assert "no valid plan because" in text
-    assert "2 x the model refused: [red]no[/]  (finish reason stop)" in text
-    assert "because" not in printed(sed_tables._rounds({"rounds": [good]}))
+    whole = content(None)
+    text = printed(sed_tables.tables(whole | {"rounds": [good, bad]}))
+    assert "programs without a valid plan" in text
+    assert re.search(
+        r"2 │ +2 │ the model refused: \[red\]no\[/\]  \(finish reason stop\): the answer is empty +│", text
+    )
+    assert "without a valid plan" not in printed(sed_tables.tables(whole | {"rounds": [good]}))
 
 
 @pytest.mark.parametrize(

@@ -279,16 +279,15 @@ def place(
     """
     if not scenario.incidents:
         return Incidents()
-    graph, numbered = network.graph, list(enumerate(scenario.incidents))
+    graph = network.graph
     spared = closed | {edge for pair in ends for edge in pair}
-    fixed = [(i, _placed(scenario, network, i, one, spared)) for i, one in numbered if one.random is None]
-    _check_overlaps(fixed)
+    fixed = place_fixed(scenario, network, spared)
     for i, one in fixed:
         if one.edge in closed:
             raise InputError(
                 f"incidents[{i}]: edge '{one.name}' is closed for the whole episode; remove one of the two"
             )
-    random = tuple((i, one.random) for i, one in numbered if one.random is not None)
+    random = tuple((i, one.random) for i, one in enumerate(scenario.incidents) if one.random is not None)
     weight: dict[str, Floats] = {}
     for where in sorted({table.where for _, table in random}):
         weight[where] = graph.length * (vehicles() if where == "busy" else 1.0)
@@ -304,6 +303,28 @@ def place(
     for seed in (*seeds.training, *seeds.validation, *seeds.evaluation) if random else ():
         found.of(seed)
     return found
+
+
+def place_fixed(scenario: Scenario, network: Network, spared: Collection[int] = ()) -> list[tuple[int, Placed]]:
+    """Return the incidents of all traffic seeds, each with its position among the scenario's incidents.
+
+    Parameters
+    ----------
+    spared
+        Edges that are not closed with one to which they lead (`shut_with`).
+
+    Raises
+    ------
+    InputError
+        An edge or a lane does not exist, an incident changes nothing, or two incidents are on an edge at the same time.
+    """
+    fixed = [
+        (i, _placed(scenario, network, i, one, spared))
+        for i, one in enumerate(scenario.incidents)
+        if one.random is None
+    ]
+    _check_overlaps(fixed)
+    return fixed
 
 
 def _placed(scenario: Scenario, network: Network, number: int, one: Incident, spared: Collection[int]) -> Placed:

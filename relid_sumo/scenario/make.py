@@ -15,7 +15,7 @@ from relid_sumo.base.toml import changed, validate
 from relid_sumo.network import catalogue, network, osm
 from relid_sumo.network.catalogue import NetworkSettings, plain_name
 from relid_sumo.network.network import Network
-from relid_sumo.scenario import prepare, trips
+from relid_sumo.scenario import incidents, prepare, trips
 from relid_sumo.scenario.files import FILE, override, read_scenario, with_fleet
 from relid_sumo.scenario.given import source as source_files
 from relid_sumo.scenario.given.source import Inputs
@@ -204,6 +204,7 @@ def new_scenario(  # noqa: PLR0913 - options of the command
         **given.settings,
     )
     draft = override(draft, changes)
+    incidents.place_fixed(draft, roads)  # before the long calibration
     drafted, draft = draft, calibration.calibrated(draft, roads, rough=quick)
     equilibrium.settle(draft, roads)
     own = own_demand(draft)

@@ -216,6 +216,7 @@ def prepare(
     if own is not None:
         found = own_traffic.check(scenario, built, own)
         (log.warning if found.dropped or found.waiting else log.info)(found.describe())
+    incidents.place_fixed(scenario, built)  # before the long calibration
     scenario = calibration.calibrated(scenario, built)
     equilibrium.settle(scenario, built)
     if "meso" in simulators:

@@ -74,6 +74,8 @@ class Numbers:
         See the module's text; signed is without the absolute value, above 0 where the others lose time.
     d_in : float or None
         None where there are no trained policies.
+    diverted : int
+        Number of closed edges that the subset's vehicles met on their plans, which they then drove around.
     """
 
     score: float
@@ -85,6 +87,7 @@ class Numbers:
     f_out_signed: float
     f_out_floor: float
     d_in: float | None
+    diverted: int = 0
 
 
 @dataclass(frozen=True)
@@ -143,6 +146,7 @@ def measure(
         f_out_signed=float(felt.mean()) if others else 0.0,
         f_out_floor=float(np.abs(floor).mean()) if others else 0.0,
         d_in=d_in,
+        diverted=int(sum(record.diverted[mine].sum() for record in records)),
     )
 
 

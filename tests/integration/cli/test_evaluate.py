@@ -61,7 +61,12 @@ def test_an_evaluation_is_stored_extended_and_reported(
 
     assert run("evaluate", trained, "--seeds", "1", "--baselines", "shortest") == 0
     assert "not replaced, because it has more traffic seeds" in capsys.readouterr().err
-    for words in (["--set", "demand.rate_vph=200"], ["--sampled"], ["--traffic", "validation"]):
+    for words in (
+        ["--set", "demand.rate_vph=200"],
+        ["--sampled"],
+        ["--traffic", "validation"],
+        ["--incident", "31#1@0-60"],
+    ):
         assert run("evaluate", trained, "--seeds", "1", "--baselines", "shortest", *words) == 0
         assert "stored" not in capsys.readouterr().err, "what is not the run's own evaluation is not stored"
     assert stored(trained) == both
@@ -76,6 +81,22 @@ def test_an_evaluation_is_stored_extended_and_reported(
     assert run("evaluate", trained, "--seeds", "1", "--baselines", "shortest") == 0
     assert "stored evaluation replaced, because its traffic seeds or its policy differ" in capsys.readouterr().err
     assert stored(trained)["traffic_seeds"] == first["traffic_seeds"][:1]
+
+
+def test_an_incident_slows_vehicles_that_meet_it(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ("evaluate", trained, "--seeds", "1", "--traffic", "validation", "--baselines", "shortest,rerouting")
+    assert run(*words, "--json") == 0
+    free = json.loads(capsys.readouterr().out)
+    assert {one["diverted"] for one in free["policies"].values()} == {0}
+    assert run(*words, "--incident", "31#1@0-600", "--json") == 0
+    closed = json.loads(capsys.readouterr().out)
+    assert closed["what_if"] == ["incident: 31#1@0-600"]
+    for name in ("shortest", "rerouting"):
+        one, other = (content["policies"][name] for content in (closed, free))
+        assert one["diverted"] >= 3
+        assert one["mean_travel_time_s"] > other["mean_travel_time_s"] + 20
+    assert run(*words, "--incident", "31#11@0-600") == 2
+    assert "has no edge '31#11' (did you mean '31#1'?)" in " ".join(capsys.readouterr().err.split())
 
 
 def test_trips_are_written_one_by_one(trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

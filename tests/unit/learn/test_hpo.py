@@ -30,7 +30,7 @@ from relid_sumo.learn.reled.demonstrated import driven_routes, planned
 from relid_sumo.learn.reled.experts import Experts
 from relid_sumo.learn.reled.reled import Reled
 from relid_sumo.learn.settings import TrainSettings, train_settings
-from relid_sumo.scenario.task import RoutingTask
+from relid_sumo.scenario.task import Day, RoutingTask
 from relid_sumo.scenario.traffic.turn_times import TurnTimes
 from relid_sumo.sed.bench import Bench, Present, SedWatch
 from relid_sumo.sed.demonstrations import Demonstrations
@@ -274,7 +274,7 @@ def ready_of(task: RoutingTask, seeds: Sequence[int]) -> Any:  # noqa: ANN401 - 
     scenario = SimpleNamespace(name="toy", seeds=SimpleNamespace(training=tuple(seeds)))
     network = SimpleNamespace(name="grid", key="k")
     options = {"options": lambda seed, _="micro": (str(seed),), "identity": lambda *_: ["toy", *seeds]}
-    return SimpleNamespace(task=task, demand=None, scenario=scenario, network=network, **options)
+    return SimpleNamespace(task=task, demand=None, scenario=scenario, network=network, day=lambda _: Day(), **options)
 
 
 @pytest.fixture(autouse=True)

@@ -128,6 +128,22 @@ def verdict(machine: Machine, architecture: int, number: int, arguments: tuple[i
 REFUSED = system_calls.REFUSE | errno.EPERM
 
 
+def test_codes_are_those_of_the_kernel() -> None:
+    """linux/filter.h, linux/seccomp.h and linux/audit.h: the class of an instruction, its operation and its operand."""
+    word_at, constant, equal, bitwise_and = 0x00 | 0x20, 0x00, 0x10, 0x50
+    load_class, alu_class, jump_class, return_class = 0x00, 0x04, 0x05, 0x06
+    assert load_class | word_at == system_calls.LOAD
+    assert alu_class | bitwise_and | constant == system_calls.AND
+    assert jump_class | equal | constant == system_calls.EQUAL
+    assert return_class | constant == system_calls.RETURN
+    assert (system_calls.KILL, system_calls.REFUSE, system_calls.ALLOW) == (1 << 31, 5 << 16, 0x7FFF << 16)
+    little_endian_64_bits = 1 << 31 | 1 << 30
+    assert {
+        "x86_64": 62 | little_endian_64_bits,
+        "aarch64": 183 | little_endian_64_bits,
+    } == system_calls.AUDIT_ARCH
+
+
 @pytest.mark.parametrize("machine", MACHINES)
 def test_another_machines_calls_end_the_process(machine: Machine) -> None:
     for other in (0x40000003, *(arch for name, arch in system_calls.AUDIT_ARCH.items() if name != machine)):  # i386
@@ -156,6 +172,7 @@ def test_every_number_is_decided_by_the_list(machine: Machine) -> None:
         ("openat", (0, 1, 0o1000), False),  # empty
         ("openat", (0, 1, 0o10000000), False),  # hold a path
         ("openat", (0, 1, 0o20000000), False),  # without a name
+        ("fcntl", (0, 2**32 + 1), True),  # an int: the kernel ignores the upper half
         ("prlimit64", (0, 7, 0, 1), True),
         ("prlimit64", (0, 7, 1, 0), False),
         ("prlimit64", (0, 7, 2**32, 0), False),  # an address whose lower half is 0

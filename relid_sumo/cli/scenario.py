@@ -17,7 +17,11 @@ scenario_app = typer.Typer(
 )
 
 
-@scenario_app.command("new", epilog="Example: relid-sumo scenario new mytown --osm mytown.osm --agents 20")
+@scenario_app.command(
+    "new",
+    epilog="Examples: relid-sumo scenario new mytown --osm mytown.osm --agents 20; "
+    "relid-sumo scenario new mine --sumo my.net.xml --od matrix.csv",
+)
 def scenario_new(
     name: Annotated[str, typer.Argument(help="Name of the new scenario.")],
     source: Annotated[
@@ -28,6 +32,9 @@ def scenario_new(
     ] = None,
     bbox: Bbox = None,
     routes: Routes = None,
+    od: given.Od = None,
+    taz: given.Taz = None,
+    counts: given.Counts = None,
     allow: Allow = None,
     agents: Annotated[int | None, typer.Option(help="Number of agents (default: 10).")] = None,
     fleet: FleetSize = None,
@@ -52,7 +59,7 @@ def scenario_new(
     made = make.new_scenario(
         name,
         file,
-        inputs=given.inputs(routes, allow),
+        inputs=given.inputs(routes, allow, od, taz, counts),
         bbox=_box(bbox),
         agents=agents,
         seed=seed,
@@ -82,6 +89,7 @@ def scenario_check(
     del workers  # its callback sets the limit
     from relid_sumo.cli import tables
     from relid_sumo.network import maps
+    from relid_sumo.scenario.given.counts import reached
     from relid_sumo.scenario.make import load_scenario
     from relid_sumo.scenario.prepare import prepare
     from relid_sumo.scenario.traffic import calibration, meso
@@ -98,6 +106,9 @@ def scenario_check(
     measured = calibration.measure(ready.scenario, ready.network)
     demand = ready.scenario.demand
     out.print(tables.traffic_text(measured, demand.level if demand.route_file is None else None))
+    if demand.counts_file is not None:
+        _say("comparing the traffic with the counts")
+        out.print(tables.counts_table(reached(ready.scenario, ready.network, loaded.folder / demand.counts_file)))
     if ready.scenario.meso is not None:
         _say("comparing the mesoscopic with the microscopic simulation")
         out.print(tables.meso_text(*meso.compare(ready.scenario, ready.network, ready.scenario.seeds.validation)))

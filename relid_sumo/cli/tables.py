@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
 import numpy as np
@@ -22,6 +22,7 @@ from relid_sumo.evaluation.evaluate import Evaluation
 from relid_sumo.network import account, netconvert, streets, sumo_net
 from relid_sumo.network.network import Network
 from relid_sumo.runs.summary import StoredEvaluation
+from relid_sumo.scenario.given.counts import GOOD_GEH, GOOD_SHARE, Count
 from relid_sumo.scenario.incidents import Placed
 from relid_sumo.scenario.prepare import PreparedScenario
 from relid_sumo.scenario.routes import alternatives
@@ -229,6 +230,28 @@ class TrainingBar:
                 f"update {row['update']}: episode {row['episodes']}, return {row['mean_return']:.0f} s, travel time "
                 f"{row['mean_travel_time_s']:.0f} s, arrived {row['arrival_rate']:.0%}"
             )
+
+
+def counts_table(reached: Sequence[tuple[Count, float]]) -> Table:
+    """Return the counts of a scenario with the vehicles of its traffic, and how well they fit."""
+    geh = [count.geh(vehicles) for count, vehicles in reached]
+    good = sum(value < GOOD_GEH for value in geh) / max(len(geh), 1)
+    table = Table(
+        title="counts",
+        caption=f"GEH below {GOOD_GEH:g} for {good:.0%} of the counts; {GOOD_SHARE:.0%} is usual in practice",
+    )
+    for name in ("edge", "time, s", "counted", "traffic", "GEH"):
+        table.add_column(name, justify="left" if name == "edge" else "right")
+    for (count, vehicles), value in zip(reached, geh, strict=True):
+        table.add_row(
+            clean(count.edge),
+            f"{count.begin_s:g}-{count.end_s:g}",
+            f"{count.count:.0f}",
+            f"{vehicles:.0f}",
+            f"{value:.1f}",
+            style=None if value < GOOD_GEH else "yellow",
+        )
+    return table
 
 
 def _given_text(network: Network) -> Group:

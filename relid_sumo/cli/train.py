@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 NOT_WITH_RESUME = (
     *("algo", "seed", "episodes", "out_dir", "agents", "bbox", "fleet", "changes", "simulator", "curriculum"),
-    *("llm", "model", "base_url", "demonstrations", "preset", "routes", "allow", "quick"),
+    *("llm", "model", "base_url", "demonstrations", "preset", "routes", "od", "taz", "counts", "allow", "quick"),
 )
 
 PREPARING = "the same command continues from the last finished measurement"
@@ -129,6 +129,9 @@ def train(
     fleet: FleetSize = None,
     quick: Quick = False,
     routes: Routes = None,
+    od: given.Od = None,
+    taz: given.Taz = None,
+    counts: given.Counts = None,
     allow: Allow = None,
     llm: Annotated[
         str | None,
@@ -203,7 +206,7 @@ def train(
                 bbox=_box(bbox),
                 agents=agents,
                 fleet=fleet,
-                inputs=given.inputs(routes, allow),
+                inputs=given.inputs(routes, allow, od, taz, counts),
                 quick=quick,
             )
             if loaded.fleet is not None:

@@ -25,7 +25,7 @@ from relid_sumo.scenario.settings import Scenario
 FILE = "scenario.toml"
 ANSWERS = "answers"  # folder of recorded answers of a language model, in the scenario's folder
 LONGEST_ANSWER_MIB = 4  # size limit of a recorded answer
-OWN_FILES = ("route_file", "additional_file")  # of a scenario's demand
+OWN_FILES = ("route_file", "additional_file", "counts_file")  # of a scenario's demand
 INLINE = {"trips", "incidents"}  # written as short tables: only what is given, without explanations
 RECALIBRATE = {"level", "profile", "fringe_factor", "min_distance_m", "max_running"}
 # Settings that do not change an episode, with their defaults. They are written where they are set.
@@ -295,7 +295,7 @@ def _with_demand(scenario: Scenario, folder: Path) -> Scenario:
     for key in OWN_FILES:
         file = Path(getattr(scenario.demand, key) or "")
         if file.is_absolute() and file.is_relative_to(cached):
-            name = f"demand.{'rou' if key == 'route_file' else 'add'}.xml"
+            name = f"demand.{key.removesuffix('_file')}.xml"
             with files.whole(folder / name) as part:
                 shutil.copyfile(file, part)
             copied[key] = name

@@ -28,7 +28,10 @@ from relid_sumo.scenario.traffic.priors import SUBURB
 log = logging.getLogger(__name__)
 
 AGENTS = 10
-NO_INPUTS = "--routes and --allow are for a SUMO network (.net.xml) or configuration (.sumocfg); leave them out"
+NO_INPUTS = (
+    "--routes, --od, --taz, --counts and --allow are for a SUMO network (.net.xml) or configuration (.sumocfg); leave "
+    "them out"
+)
 
 
 TRIP_SEEDS = 3  # number of training traffic seeds whose mean travel times decide the trips ...
@@ -186,7 +189,7 @@ def new_scenario(  # noqa: PLR0913 - options of the command
         trusted.note(source)
     given = source_files.Given(source)
     if source_files.is_given(source):
-        given = source_files.read(source, inputs, _window(changes))
+        given = source_files.read(source, inputs, _window(changes), name)
         trusted.note(given.net)
     elif inputs != Inputs():
         raise InputError(NO_INPUTS)

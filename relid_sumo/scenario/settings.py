@@ -193,6 +193,8 @@ class Demand(Settings):
     only."""
     additional_file: str | None = None
     """What your own demand needs besides its routes, in a SUMO additional file: stops, signal programs, rerouters."""
+    counts_file: str | None = None
+    """Counts that your own demand was made for (edge data of SUMO); `scenario check` compares the traffic with them."""
     begin_s: Annotated[float, Field(ge=0, le=2 * WEEK_S)] = 0.0
     """Simulation time at which the warm-up begins, s; only with a route_file, whose departures are in this time."""
     sumo: Annotated[dict[str, SumoValue], Field(max_length=200)] = Field(default_factory=dict)
@@ -205,7 +207,12 @@ class Demand(Settings):
 
     @model_validator(mode="after")
     def _own(self) -> Self:
-        given = {"additional_file": self.additional_file, "begin_s": self.begin_s, "sumo": self.sumo}
+        given = {
+            "additional_file": self.additional_file,
+            "counts_file": self.counts_file,
+            "begin_s": self.begin_s,
+            "sumo": self.sumo,
+        }
         if self.route_file is None and (needless := [name for name, value in given.items() if value]):
             raise ValueError(f"{', '.join(needless)}: only with a route_file; remove it, or name the route_file")
         sumo_allowed.check(self.sumo)
@@ -216,7 +223,7 @@ class Demand(Settings):
     @model_serializer(mode="wrap")
     def _without_unused(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
         content: dict[str, Any] = dump(self)
-        for name in ("additional_file", "begin_s", "sumo"):
+        for name in ("additional_file", "counts_file", "begin_s", "sumo"):
             if not content.get(name):
                 content.pop(name, None)
         for name in ("route_choice", "rerouting"):

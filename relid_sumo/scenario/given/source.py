@@ -7,12 +7,12 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from relid_sumo.base import xml_parts
 from relid_sumo.base.errors import InputError
-from relid_sumo.network import catalogue, sumo_net
-from relid_sumo.scenario.given import configuration, merge
+from relid_sumo.network import catalogue, network, sumo_net
+from relid_sumo.scenario.given import configuration, counts, matrix, merge
 from relid_sumo.scenario.given.configuration import Configuration
 from relid_sumo.scenario.given.merge import Merged
 from relid_sumo.scenario.traffic.sumo_options import JAM
@@ -36,10 +36,17 @@ class Inputs:
         Route or trip files for a network, or instead of those of a configuration.
     allow
         Files and folders outside its own folder that a configuration may name.
+    od, taz
+        A matrix of trips between zones, and the file of the zones (`relid_sumo.scenario.given.matrix`).
+    counts
+        Counts of vehicles on edges (`relid_sumo.scenario.given.counts`).
     """
 
     routes: tuple[Path, ...] = ()
     allow: tuple[Path, ...] = ()
+    od: Path | None = None
+    taz: Path | None = None
+    counts: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -74,7 +81,7 @@ def is_given(path: Path) -> bool:
     return path.is_file() and path.suffix != ".toml" and xml_parts.root_of(path) in {"net", *CONFIGURATIONS}
 
 
-def read(source: Path, inputs: Inputs, window: Mapping[str, float]) -> Given:
+def read(source: Path, inputs: Inputs, window: Mapping[str, float], name: str = "") -> Given:
     """Read a SUMO network or configuration.
 
     Parameters
@@ -83,22 +90,29 @@ def read(source: Path, inputs: Inputs, window: Mapping[str, float]) -> Given:
         The user's own demand.
     window
         Times that the user has set: ``begin_s``, ``warmup_s`` or ``horizon_s``.
+    name
+        Name of the network. Default: that of the file.
 
     Raises
     ------
     InputError
         A file is missing or not usable; the message says which, and the fix.
     """
+    if sum(map(bool, (inputs.routes, inputs.od, inputs.counts))) > 1:
+        raise InputError("--routes, --od and --counts are different sources of the same traffic; give one of them")
+    if inputs.taz and not inputs.od:
+        raise InputError("--taz gives the zones of a matrix; add --od MATRIX, or leave it out")
     for file in inputs.routes:
         if not file.is_file():
             raise InputError(f"--routes {file}: there is no such file; correct the path")
     if sumo_net.is_net(source):
-        if not inputs.routes:
+        if not (inputs.routes or inputs.od or inputs.counts):
             return Given(source)
         made = Configuration(source, source)
     else:
         made = configuration.read(source, inputs.allow)
     made.routes = list(inputs.routes) or made.routes
+    counted = _from_data(made, inputs, name or catalogue.plain_name(source))
     for note in made.notes:
         log.info(f"{source.name}: {note}")
     for warning in made.warnings:
@@ -106,10 +120,25 @@ def read(source: Path, inputs: Inputs, window: Mapping[str, float]) -> Given:
     if not made.routes and not made.additional:
         log.info(f"{source.name}: it has no demand, so traffic is generated")
         return Given(made.net)
-    return _with_demand(source, made, window)
+    return _with_demand(source, made, window, counted)
 
 
-def _with_demand(source: Path, made: Configuration, window: Mapping[str, float]) -> Given:
+def _from_data(made: Configuration, inputs: Inputs, name: str) -> Path | None:
+    """Replace the routes of a configuration by those made of a matrix or of counts; return the counts."""
+    if inputs.od is None and inputs.counts is None:
+        return None
+    roads = network.build(made.net, name=name)
+    kept = None
+    if inputs.od is not None:
+        traffic = matrix.routes(roads, inputs.od, inputs.taz, tuple(made.additional))
+    else:
+        traffic, kept = counts.traffic(roads, cast("Path", inputs.counts))
+    made.routes, made.sorted_routes = [traffic.routes], False
+    made.begin_s, made.end_s = traffic.begin_s, traffic.end_s
+    return kept
+
+
+def _with_demand(source: Path, made: Configuration, window: Mapping[str, float], counted: Path | None) -> Given:
     name = catalogue.plain_name(source)
     whole = merge.merge(name, made.routes, made.additional, in_order=made.sorted_routes)
     _report(source, whole)
@@ -132,6 +161,7 @@ def _with_demand(source: Path, made: Configuration, window: Mapping[str, float])
     demand = {
         "route_file": merged.routes,
         "additional_file": merged.additional,
+        "counts_file": None if counted is None else str(counted),
         "begin_s": begin_s,
         "warmup_s": warmup_s,
         "sumo": {JAM: -1.0, **made.options},
@@ -149,6 +179,8 @@ def _with_demand(source: Path, made: Configuration, window: Mapping[str, float])
 def _times(source: Path, made: Configuration, whole: Merged, window: Mapping[str, float]) -> tuple[float, float]:
     """Return begin and end of an episode, s: those of the configuration, or its busiest time where it is long."""
     begin_s = made.begin_s
+    if made.net == source and not begin_s and whole.departures:  # no configuration says when traffic begins
+        begin_s = min(float(at) for at in whole.departures)
     end_s = made.end_s if made.end_s is not None else max(whole.last_s, begin_s + 1.0)
     if "begin_s" in window:
         return window["begin_s"], max(end_s, window["begin_s"] + 1.0)
@@ -182,7 +214,7 @@ def _report(source: Path, merged: Merged) -> None:
     for file, count in merged.out_of_order.items():
         log.warning(
             f"{file}: SUMO ignores {count} vehicles that depart before an earlier one of the file; sort it: "
-            f"python tools/route/sort_routes.py {Path(file).name} -o sorted.rou.xml"
+            f"python $SUMO_HOME/tools/route/sort_routes.py {Path(file).name} -o sorted.rou.xml"
         )
     if merged.renamed:
         renamed = ", ".join(merged.renamed)

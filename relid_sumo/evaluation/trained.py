@@ -13,6 +13,7 @@ from relid_sumo.base import seeding, trusted
 from relid_sumo.base.errors import InputError
 from relid_sumo.env.policies import Policy, actor, check_weights, pick, probabilities
 from relid_sumo.learn import checkpoint, run_folder
+from relid_sumo.learn.settings import TrainSettings
 from relid_sumo.scenario.files import override
 from relid_sumo.scenario.incidents import added
 from relid_sumo.scenario.prepare import PreparedScenario, prepare
@@ -50,7 +51,7 @@ def load_trained(
     changed = added(override(scenario, changes), incidents)
     ready = prepare(changed, closed=closed, known=scenario)
     run_folder.check_same(settings, ready, folder)
-    weights, acts = _actor(state, folder, _networks(scenario), settings.m_out)
+    weights, acts = _actor(state, folder, _networks(scenario, settings.train), settings.m_out)
     if (scenario.fleet is None) != (ready.scenario.fleet is None):
         trained_on, now = ("trips", "a fleet") if scenario.fleet is None else ("a fleet", "trips")
         raise InputError(
@@ -85,7 +86,9 @@ def load_policy(folder: Path | str, *, greedy: bool = True, seed: int = 0) -> Ca
     >>> slot = policy("agent0", observations["agent0"])  # doctest: +SKIP
     """
     settings, scenario = run_folder.load(Path(folder))
-    weights, acts = _actor(checkpoint.load(Path(folder)), Path(folder), _networks(scenario), settings.m_out)
+    weights, acts = _actor(
+        checkpoint.load(Path(folder)), Path(folder), _networks(scenario, settings.train), settings.m_out
+    )
     logits = actor(acts)
     shared = scenario.fleet is not None  # by all agents, whatever their names
     index = {trip.id: i for i, trip in enumerate(scenario.trips)}
@@ -101,9 +104,9 @@ def load_policy(folder: Path | str, *, greedy: bool = True, seed: int = 0) -> Ca
     return act
 
 
-def _networks(scenario: Scenario) -> int:
-    """Return the number of networks of a policy: one for each agent, and one for all agents of a fleet."""
-    return len(scenario.trips) or 1
+def _networks(scenario: Scenario, settings: TrainSettings) -> int:
+    """Return the number of networks of a policy: one for each agent, or one for all agents."""
+    return 1 if settings.shared else len(scenario.trips) or 1
 
 
 def _actor(state: dict[str, Any], folder: Path, agents: int, m_out: int) -> tuple[dict[str, NDArray[np.float32]], str]:

@@ -40,8 +40,8 @@ class LearnerSetup:
 
     @property
     def shared(self) -> bool:
-        """Whether all agents share their networks: those of a fleet do, as no agent has a trip of its own."""
-        return self.ready.scenario.fleet is not None
+        """Whether all agents share their networks: by setting, or in a fleet, where no agent has a trip of its own."""
+        return self.settings.shared or self.ready.scenario.fleet is not None
 
     @property
     def agents(self) -> int:

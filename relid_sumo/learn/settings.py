@@ -69,14 +69,18 @@ class TrainSettings(Settings):
     """Updates between two renewals: demonstrations are scored under the present policies, and programs plan again
     (``reled`` without ``demonstrations``); 0 for none."""
 
+    shared: bool = False
+    """Whether all agents share one actor and one value function (``ippo``); those of a fleet always do. Not written
+    where false."""
     options: dict[str, Any] = Field(default_factory=dict)
     """Settings of your own algorithm; not written where empty."""
 
     @model_serializer(mode="wrap")
-    def _without_no_options(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+    def _without_absent(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
         content: dict[str, Any] = dump(self)
-        if not content.get("options", True):
-            del content["options"]
+        for name in ("options", "shared"):
+            if not content.get(name, True):
+                del content[name]
         return content
 
     @property
@@ -110,6 +114,14 @@ class TrainSettings(Settings):
         alpha = None if known is None else known.alpha
         given = hpo.model_dump(exclude_unset=True) if isinstance(hpo, HpoSettings) else hpo
         return {"alpha": alpha, **given} if alpha is not None and isinstance(given, dict) else hpo
+
+    @field_validator("shared")
+    @classmethod
+    def _can_share(cls, shared: bool, info: ValidationInfo) -> bool:
+        algo = info.data.get("algo", "")
+        if shared and algo != "ippo" and not extension.is_path(algo):
+            raise ValueError(f"the agents of {algo} cannot share a policy; use ippo, or remove shared")
+        return shared
 
     @field_validator("curriculum")
     @classmethod

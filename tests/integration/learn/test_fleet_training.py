@@ -116,6 +116,24 @@ def test_algorithms_with_one_network_or_demonstration_per_agent_refuse_a_fleet(
         training.train(fleet, tmp_path / "run", TrainSettings(algo=algo))
 
 
+def test_agents_with_trips_can_share_a_policy(town_ready: PreparedScenario, tmp_path: Path) -> None:
+    shared = SETTINGS.model_copy(update={"shared": True})
+    row = training.train(town_ready, tmp_path / "run", shared, workers=2)
+    assert row["episodes"] == 4
+    ready, trained = load_trained(tmp_path / "run")
+    assert {len(values) for values in trained.weights.values()} == {1}
+    assert len(evaluate.evaluate(ready, {"trained": trained}, n_seeds=1).records["trained"][0].status) == 6
+    act = load_policy(tmp_path / "run")
+    seen = {
+        "observation": np.zeros(ready.task.observation_size, dtype=np.float32),
+        "action_mask": np.array([1, 0, 0, 0]),
+    }
+    assert act("agent0", seen) == 0
+    assert "shared" not in SETTINGS.model_dump()
+    with pytest.raises(ValueError, match="the agents of mappo cannot share a policy; use ippo"):
+        TrainSettings(algo="mappo", shared=True)
+
+
 @pytest.mark.parametrize("name", ["bestroute", "due"])
 def test_baselines_that_drive_the_same_trips_every_day_refuse_a_fleet(fleet: PreparedScenario, name: str) -> None:
     with pytest.raises(InputError, match=f"baseline '{name}' drives the same trips.*use hist or turns"):

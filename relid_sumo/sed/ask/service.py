@@ -6,6 +6,7 @@ The client sends the requests; retries, and reading the answers, are done here, 
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import threading
 import time
@@ -61,7 +62,8 @@ def check_service(name: str, scenario: Scenario) -> None:
     Raises
     ------
     InputError
-        The provider cannot be imported; the service lacks a setting; or a file names it, and the user has not.
+        The provider cannot be imported; the service lacks a setting; a file names it, and the user has not; or the
+        client is not installed.
     """
     own = extension.is_path(name)
     if not own and name != "openai":
@@ -72,6 +74,8 @@ def check_service(name: str, scenario: Scenario) -> None:
         raise InputError(scenario.llm_unnamed)
     if not own:
         check(scenario.llm)
+        if importlib.util.find_spec("openai") is None:
+            raise missing_extra("openai", "llm")
     trusted.note_service(scenario.llm.service)
 
 

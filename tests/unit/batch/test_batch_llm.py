@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
+import sys
 from pathlib import Path
 
 import pytest
@@ -62,6 +63,8 @@ def test_a_dry_run_checks_model_key_and_address_without_a_request(
     assert "--set seeds: here --set replaces settings of [llm] only" in fault(tmp_path, "", "seeds=[1]")
     monkeypatch.setenv("OPENAI_API_KEY", "sk-0123456789")
     assert len(read(tmp_path, "[llm]\nmodel = 'm'").cells) == 2
+    monkeypatch.setitem(sys.modules, "openai", None)
+    assert "openai is not installed; install it with: pip install" in fault(tmp_path, "[llm]\nmodel = 'm'")
 
 
 def test_the_command_line_ends_in_one_message(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

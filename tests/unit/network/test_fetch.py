@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -223,6 +224,18 @@ def test_a_place_that_is_not_found_has_one_message(server: Server, places: objec
     with pytest.raises(InputError, match=told) as error:
         fetch.box_of_place("Nowhere", server.servers)
     assert str(error.value).count("\n") == 0
+
+
+@pytest.mark.parametrize("package", ["osmnx", "requests"])
+def test_without_a_package_the_message_names_the_extra(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, package: str
+) -> None:
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(InputError, match=rf'{package} is not installed; .*"relid_sumo\[fetch\]"'):
+        if package == "osmnx":
+            fetch.box_of_place("Town", server.servers)
+        else:
+            fetch.fetch(BOX, tmp_path / "a.osm", server.servers)
 
 
 def test_a_point_and_a_distance_are_a_box() -> None:

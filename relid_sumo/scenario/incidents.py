@@ -82,7 +82,8 @@ class Incidents:
     lanes : dict
         Lanes of each edge, where a draw may close one.
     spared : frozenset of int
-        Edges that draws do not touch: origins and destinations of trips, and edges closed for the whole episode.
+        Edges that draws do not touch: origins and destinations of trips, edges closed for the whole episode, and edges
+        for which own demand without routes is bound.
     """
 
     graph: RoadGraph | None = None
@@ -259,6 +260,7 @@ def place(
     ends: Sequence[tuple[int, int]],
     closed: frozenset[int],
     vehicles: Callable[[], Floats],
+    bound: frozenset[int] = frozenset(),
 ) -> Incidents:
     """Return the incidents of a scenario on its network.
 
@@ -270,6 +272,8 @@ def place(
         Edges closed for the whole episode.
     vehicles
         Returns the number of vehicles on each edge in training traffic, shape (E,).
+    bound
+        Edges that cannot be closed, as own demand without routes is bound for them.
 
     Raises
     ------
@@ -280,9 +284,14 @@ def place(
     if not scenario.incidents:
         return Incidents()
     graph = network.graph
-    spared = closed | {edge for pair in ends for edge in pair}
+    spared = closed | {edge for pair in ends for edge in pair} | bound
     fixed = place_fixed(scenario, network, spared)
     for i, one in fixed:
+        if bound & set(one.shut):
+            raise InputError(
+                f"incidents[{i}]: edge '{one.name}' cannot be closed: trips or flows of the scenario's own demand name "
+                "it in to or via, and SUMO cannot route them then; slow it instead (factor = 0.1), or give them routes"
+            )
         if one.edge in closed:
             raise InputError(
                 f"incidents[{i}]: edge '{one.name}' is closed for the whole episode; remove one of the two"

@@ -88,13 +88,9 @@ class PreparedScenario:
         options = sumo_options.simulation_options(self.scenario, self.network, file, traffic_seed, simulator)
         drawn = self.task.incidents.of(traffic_seed)
         if drawn:
-            own = options[options.index("-a") + 1] if "-a" in options else ""
-            traffic = [file, Path(own)] if own else [file]
-            added = str(incident_file.incident_file(drawn, self.network, self.scenario.start_s, simulator, traffic))
-            if own:
-                options[options.index("-a") + 1] = f"{own},{added}"
-            else:
-                options += ["-a", added]
+            traffic = [file, Path(options[options.index("-a") + 1])] if "-a" in options else [file]
+            added = incident_file.incident_file(drawn, self.network, self.scenario.start_s, simulator, traffic)
+            options = sumo_options.with_additional(options, added)
         return tuple(options)
 
     def day(self, traffic_seed: int) -> Day:
@@ -236,7 +232,11 @@ def prepare(
         took = edge_times.measured(scenario, built, own, scenario.seeds.training[:1])
         return np.asarray(took.edge_vehicles.sum(axis=0))
 
-    found_incidents = incidents.place(scenario, built, where, shut, vehicles)
+    bound = frozenset[int]()
+    if own is not None and scenario.incidents:
+        names = incident_file.bound_for(demand.routes(scenario, built, scenario.seeds.training[0]))
+        bound = frozenset(built.graph.index[name] for name in names & built.graph.index.keys())
+    found_incidents = incidents.place(scenario, built, where, shut, vehicles, bound)
     task = make_task(scenario, built.graph, where, times, shut, layout, found_incidents)
     if "meso" in simulators:
         task = replace(task, readings=readings.measured(scenario, built, own))

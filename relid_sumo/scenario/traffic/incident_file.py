@@ -91,6 +91,21 @@ def _limits(one: Placed, network: Network, simulator: Simulator) -> Iterable[tup
 
 
 @lru_cache(maxsize=8)
+def bound_for(file: Path) -> frozenset[str]:
+    """Return the edges that trips and flows of a route file name in ``to`` or ``via``, for SUMO to route them.
+
+    SUMO stops where such a via edge is closed at a departure. Where a destination is, the vehicle stands on its first
+    edge.
+    """
+    found = set()
+    for _, element in ET.iterparse(file):
+        if element.tag in {"trip", "flow", "vehicle"}:
+            found.update(f"{element.get('to', '')} {element.get('via', '')}".split())
+            element.clear()
+    return frozenset(found)
+
+
+@lru_cache(maxsize=8)
 def vehicle_types(file: Path) -> frozenset[str]:
     """Return the ids of the vehicle types in a route file or an additional file."""
     found = set()

@@ -28,6 +28,7 @@ pytestmark = pytest.mark.sumo
 
 SEED = 3
 SIMULATORS = pytest.mark.parametrize("simulator", ["micro", "meso"])
+ANYWHERE = {"random": {"count": 3, "where": "anywhere", "closed": 1.0}}
 RANDOM = {"random": {"count": 4, "duration_s": 300.0, "begin_s": [0.0, 120.0], "closed": 0.5, "lane": 0.25}}
 
 
@@ -245,6 +246,24 @@ def test_own_demand_is_diverted_too(town_ready: PreparedScenario, tmp_path: Path
     shut = {str(task.graph.edge_ids[edge]) for edge in ready.task.incidents.of(SEED)[0].shut}
     assert not [v for v in arrived if shut & {road for _, road in roads[v]}]
     assert set(record.status) == {ARRIVED}
+
+
+def test_where_own_trips_end_cannot_be_closed(town_ready: PreparedScenario, tmp_path: Path) -> None:
+    task, (name, via) = town_ready.task, busy_edges(town_ready)[:2]
+    start = str(task.graph.edge_ids[task.origin[0]])
+    trip = f'<trip id="a" depart="60" from="{start}" via="{via}" to="{name}"/>'
+    (tmp_path / "own.rou.xml").write_text(f"<routes>{trip}</routes>")
+    demand = Demand(route_file="own.rou.xml", warmup_s=60)
+    own = town_ready.scenario.model_copy(update={"demand": demand, "folder": tmp_path})
+    for edge in (name, via):
+        with pytest.raises(InputError, match=f"edge '{edge}' cannot be closed: trips or flows of the scenario's own"):
+            prepare(added(own, [f"{edge}@0-300"]))
+    assert prepare(added(own, [f"{name}@0-300=20%"])).task.incidents.fixed
+    random = Scenario.model_validate({**own.model_dump(), "incidents": [ANYWHERE]})
+    drawn = prepare(random.model_copy(update={"folder": tmp_path}))
+    closed = {edge for seed in own.seeds.training for one in drawn.task.incidents.of(seed) for edge in one.shut}
+    assert closed
+    assert not {task.graph.index[name], task.graph.index[via]} & closed
 
 
 # --- bad input --------------------------------------------------------------------------------------------------------

@@ -82,34 +82,45 @@ def scenario_check(
     workers: Workers = None,
     changes: Set = None,
     picture: Annotated[
-        Path | None, typer.Option("--map", metavar="FILE.png", help="Draw a map with the incidents.")
+        Path | None,
+        typer.Option(
+            "--map",
+            metavar="FILE.png",
+            help="Draw a map with the incidents, the edges where vehicles stand, and the longest queues.",
+        ),
     ] = None,
 ) -> None:
-    """Check a scenario and print its trips, its incidents and its traffic."""
+    """Check a scenario: print its trips, incidents and traffic, and whether it simulates well or what is wrong."""
     del workers  # its callback sets the limit
     from relid_sumo.cli import tables
     from relid_sumo.network import maps
+    from relid_sumo.scenario import condition
     from relid_sumo.scenario.given.counts import reached
     from relid_sumo.scenario.make import load_scenario
     from relid_sumo.scenario.prepare import prepare
-    from relid_sumo.scenario.traffic import calibration, meso
+    from relid_sumo.scenario.traffic import meso
 
     loaded = load_scenario(scenario, changes=changes or [], bbox=_box(bbox), fleet=fleet)
     ready = prepare(loaded)
     out.print(tables.trips_table(ready))
     for line in tables.incidents_text(ready):
         out.print(plain(line), highlight=False)
-    if picture is not None:
-        maps.draw_map(ready.network, picture, tables.marked_incidents(ready))
-        err.print(f"map: {plain(picture)}", highlight=False, soft_wrap=True)
     _say("measuring the background traffic")
-    measured = calibration.measure(ready.scenario, ready.network)
+    found = condition.condition(ready)
     demand = ready.scenario.demand
-    out.print(tables.traffic_text(measured, demand.level if demand.route_file is None else None))
+    out.print(tables.traffic_text(found.level, demand.level if demand.route_file is None else None))
+    for line in tables.condition_text(found, ready):
+        out.print(plain(line), highlight=False)
+    if picture is not None:
+        marked = [*tables.marked_traffic(found, ready), *tables.marked_incidents(ready)]
+        maps.draw_map(ready.network, picture, marked)
+        err.print(f"map: {plain(picture)}", highlight=False, soft_wrap=True)
     if demand.counts_file is not None:
         _say("comparing the traffic with the counts")
         out.print(tables.counts_table(reached(ready.scenario, ready.network, loaded.folder / demand.counts_file)))
     if ready.scenario.meso is not None:
         _say("comparing the mesoscopic with the microscopic simulation")
         out.print(tables.meso_text(*meso.compare(ready.scenario, ready.network, ready.scenario.seeds.validation)))
+    for line in tables.verdict_text(found):
+        out.print(plain(line), highlight=False)
     out.print(plain(ready.network.attribution), highlight=False)

@@ -22,6 +22,7 @@ from relid_sumo.evaluation.evaluate import Evaluation
 from relid_sumo.network import account, netconvert, streets, sumo_net
 from relid_sumo.network.network import Network
 from relid_sumo.runs.summary import StoredEvaluation
+from relid_sumo.scenario.condition import SHOWN, Condition
 from relid_sumo.scenario.given.counts import GOOD_GEH, GOOD_SHARE, Count
 from relid_sumo.scenario.incidents import Placed
 from relid_sumo.scenario.prepare import PreparedScenario
@@ -182,6 +183,43 @@ def traffic_text(traffic: TrafficLevel, wanted: float | None) -> str:
     if not traffic.flows:
         text += " - [red]gridlock: lower demand.level[/]"
     return text + (f" - {plain(traffic.note)}" if traffic.note else "")
+
+
+def condition_text(found: Condition, ready: PreparedScenario) -> list[str]:
+    """Return lines on teleports, edges where vehicles stand, queues at signals, and alternatives of the trips."""
+    graph, names = ready.task.graph, streets.read_names(ready.network.net_file)
+    lines = []
+    if found.with_alternatives is not None:
+        lines.append(f"trips with at least two clearly different routes: {found.with_alternatives:.0%}")
+    for (cause, edge), count in found.teleports.most_common(SHOWN):
+        lines.append(f"teleports on edge {streets.labelled(edge, names)}: {count} ({cause})")
+    for one in found.standing[:SHOWN]:
+        edge = streets.labelled(str(graph.edge_ids[one.edge]), names)
+        lines.append(
+            f"vehicles stand on edge {edge}: {one.seconds:.0f} s in its slowest five minutes, {one.free_s:.0f} s at "
+            f"free flow; {one.delay_share:.0%} of all delay"
+        )
+    for junction, vehicles in found.queues[:SHOWN]:
+        edges = np.flatnonzero(graph.to_junction == junction)
+        roads = sorted({names.get(str(graph.edge_ids[e]), str(graph.edge_ids[e])) for e in edges})
+        lines.append(f"signal at {', '.join(roads)}: {vehicles:.1f} delayed vehicles on average")
+    return lines
+
+
+def marked_traffic(found: Condition, ready: PreparedScenario) -> list[tuple[list[int], str, str]]:
+    """Return edges to mark on a map: where vehicles stand, and the signals with the longest queues."""
+    graph = ready.task.graph
+    junctions = [junction for junction, _ in found.queues[:SHOWN]]
+    into = np.flatnonzero(np.isin(graph.to_junction, junctions)).tolist()
+    return [
+        (into, "#f2c14e", "longest queues at signals"),
+        ([one.edge for one in found.standing], "#c1121f", "vehicles stand"),
+    ]
+
+
+def verdict_text(found: Condition) -> list[str]:
+    """Return lines that say whether a scenario simulates well, or what is wrong."""
+    return [f"wrong: {fault}" for fault in found.faults] or ["simulates well"]
 
 
 def meso_text(gap: Gap, floor: Gap) -> str:

@@ -6,6 +6,7 @@ Each traffic seed is driven once. Calibration, the choice of trips and the turn 
 from __future__ import annotations
 
 import logging
+import re
 import xml.etree.ElementTree as ET
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
@@ -26,11 +27,13 @@ from relid_sumo.scenario.traffic.sumo_options import simulation_options, with_ad
 log = logging.getLogger(__name__)
 
 BIN_S = 300.0
+SAMPLE_ARRAYS = {"vehicle", "vehicle_s", "counts", "cause", "place"}
+TELEPORT = re.compile(r"Teleporting vehicle '[^']*'; waited too long \(([a-z ]+)[^)]*\), lane='(.*)_\d+'")
 TRIPS, STATISTICS = "trips.xml", "statistics.xml"
 # Settings that do not change these measurements, which are of traffic without incidents. The key of the network
 # represents the network.
 NOT_TRAFFIC = {"trips", "fleet", "network", "seeds", "observation", "reward", "name", "simulator", "meso", "incidents"}
-FORMAT, SAMPLE_FORMAT = 2, 1  # part of the cache key: raise one when the meaning of its cached values changes
+FORMAT, SAMPLE_FORMAT = 2, 2  # part of the cache key: raise one when the meaning of its cached values changes
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,6 +68,8 @@ class Sample:
         Travel time by vehicle, departure delay included, s; of an unfinished trip, its time so far.
     departed, teleports : int
         Vehicles that departed; jam and yield teleports.
+    teleported : list of tuple
+        Cause (jam, yield or wrong lane) and edge of each teleport.
     times : Measured
         Times of edges and turns.
     """
@@ -72,6 +77,7 @@ class Sample:
     trips: dict[str, float]
     departed: int
     teleports: int
+    teleported: list[tuple[str, str]]
     times: Measured
 
 
@@ -137,14 +143,17 @@ def sample(scenario: Scenario, network: Network, own: str | None, seed: int) -> 
 
     def load(file: Path) -> Sample:
         names = [field.name for field in fields(Measured)]
-        data = read_npz(file, {"vehicle", "vehicle_s", "counts", *names}, "a sample of traffic", "measure again")
+        data = read_npz(file, {*SAMPLE_ARRAYS, *names}, "a sample of traffic", "measure again")
         trips = dict(zip(data["vehicle"].tolist(), data["vehicle_s"].tolist(), strict=True))
         departed, teleports = data["counts"].tolist()
-        return Sample(trips, departed, teleports, Measured(*(data[name] for name in names)))
+        teleported = list(zip(data["cause"].tolist(), data["place"].tolist(), strict=True))
+        return Sample(trips, departed, teleports, teleported, Measured(*(data[name] for name in names)))
 
     def save(file: Path, made: Sample) -> None:
         trips = {"vehicle": np.array(list(made.trips), dtype=str), "vehicle_s": np.array(list(made.trips.values()))}
-        files.write_npz(file, {**trips, "counts": np.array([made.departed, made.teleports]), **vars(made.times)})
+        counts = {"counts": np.array([made.departed, made.teleports])}
+        cause, place = (np.array([one[k] for one in made.teleported], dtype=str) for k in range(2))
+        files.write_npz(file, {**trips, **counts, "cause": cause, "place": place, **vars(made.times)})
 
     content = [SAMPLE_FORMAT, *identity(scenario, network, own, [seed])]
     return cache.cached("samples", network.name, content, ".npz", lambda: _driven(scenario, network, seed), save, load)
@@ -162,9 +171,9 @@ def _driven(scenario: Scenario, network: Network, seed: int) -> Sample:
         options = with_additional(options, wanted)
         options += ["--end", str(scenario.end_s), "--vehroute-output", str(vehicles)]
         options += ["--vehroute-output.exit-times", "--vehroute-output.write-unfinished", *record(folder)]
-        sumo.run("sumo", options)
+        said = sumo.run("sumo", [word for word in options if word != "--no-warnings"])
         edge, turn = _of_edges(edges, scenario, network.graph), _of_turns(vehicles, scenario, network.graph)
-        return Sample(*travel_times(folder), Measured(*edge, *turn))
+        return Sample(*travel_times(folder), TELEPORT.findall(said), Measured(*edge, *turn))
 
 
 def record(folder: Path) -> list[str]:

@@ -62,6 +62,22 @@ def test_a_new_scenario_has_its_level_and_a_mesoscopic_simulation_that_agrees(
 
 
 @pytest.mark.slow
+@pytest.mark.osm
+@pytest.mark.timeout(1200)
+def test_a_city_has_its_level_and_a_mesoscopic_simulation_that_agrees(
+    osm_dir: Path, cold: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(cache.CACHE_VARIABLE, str(cold / "city"))
+    source = osm_dir / "orlando_ucf_alafaya_20250228.osm"
+    made = new_scenario("city", source, with_meso=True)
+    network = roads("city", source, made.network_options)
+    assert abs(calibration.measure(made, network).level - made.demand.level) <= LEVEL_TOLERANCE
+    seeds = made.seeds.validation[:1]
+    gap = meso._gap(meso._times(made, network, seeds), meso._times(made, network, seeds, "meso"))
+    assert near(gap), gap
+
+
+@pytest.mark.slow
 def test_each_traffic_seed_is_driven_once(
     town: tuple[Scenario, Network], cold: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

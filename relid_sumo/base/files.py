@@ -26,10 +26,9 @@ from relid_sumo.base.errors import InputError
 log = logging.getLogger(__name__)
 
 PART = re.compile(r"\.\d+-\d+\.part$")  # end of the name of an unfinished file
-ROOM = "; free some space, or raise the quota, and run the same command again"
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # a disk, a quota, the limit of a file's size
 RIGHTS = "; choose another place, or change its permissions"
 FIXES = {  # by error of the system
-    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT, errno.EFBIG), ROOM),
     **dict.fromkeys((errno.EROFS, errno.EACCES, errno.EPERM), RIGHTS),
     **dict.fromkeys((errno.EISDIR, errno.ENOTDIR), "; remove it, or choose another place"),
     **dict.fromkeys((errno.EMFILE, errno.ENFILE), "; raise the limit of open files: ulimit -n"),
@@ -101,9 +100,17 @@ def naming(file: Path) -> Iterator[None]:
         raise OSError(error.errno, error.strerror, str(file)) from None
 
 
-def explained(error: OSError) -> str:
-    """Return an error of the system as a message for users: the path, the reason and what to do."""
+def explained(error: OSError, again: str = "run the same command again") -> str:
+    """Return an error of the system as a message for users: the path, the reason and what to do.
+
+    Parameters
+    ----------
+    again
+        What to do once a full disk has room.
+    """
     where = f"{error.filename}: " if error.filename else ""
+    if error.errno in FULL:
+        return f"{where}{error.strerror}; free some space, or raise the quota, and {again}"
     return f"{where}{error.strerror or error}{FIXES.get(error.errno or 0, '')}"
 
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from relid_sumo.base.errors import InputError, SimulationError
-from relid_sumo.base.process import how_it_ended
+from relid_sumo.base.process import die_with_parent, how_it_ended
 from relid_sumo.base.progress import counting
 
 Measured = TypeVar("Measured")
@@ -86,6 +86,8 @@ def error_line(log: str) -> str:
 def run(program: str, arguments: Sequence[str | Path], *, timeout_s: float = 3600.0) -> str:
     """Run a SUMO program to its end and return what it printed, warnings included.
 
+    It ends with this process, however this process ends.
+
     Raises
     ------
     SimulationError
@@ -94,7 +96,14 @@ def run(program: str, arguments: Sequence[str | Path], *, timeout_s: float = 360
     command = [binary(program), *map(str, arguments)]
     try:
         done = subprocess.run(
-            command, capture_output=True, text=True, timeout=timeout_s, stdin=subprocess.DEVNULL, check=False
+            command,
+            capture_output=True,
+            encoding="utf-8",
+            errors="replace",  # a message may quote a part of a broken file
+            timeout=timeout_s,
+            stdin=subprocess.DEVNULL,
+            check=False,
+            preexec_fn=die_with_parent,
         )
     except subprocess.TimeoutExpired:
         raise SimulationError(f"{program} was stopped after {timeout_s:.0f} s") from None

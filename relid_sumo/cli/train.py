@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from relid_sumo.base import extension
+from relid_sumo.base import extension, files
 from relid_sumo.cli import given, trained
 from relid_sumo.cli import llm as llm_options
 from relid_sumo.cli.console import (
@@ -51,9 +51,13 @@ Fork = Annotated[
 
 @contextlib.contextmanager
 def _report_interrupt(next_step: str) -> Iterator[None]:
-    """On Ctrl-C, print what to do next."""
+    """On Ctrl-C, or on an error of the disk, print what to do next."""
+    from relid_sumo.base.errors import InputError
+
     try:
         yield
+    except OSError as error:
+        raise InputError(files.explained(error, next_step)) from None
     except KeyboardInterrupt:
         errors.print(f"interrupted; {next_step}", highlight=False)
         raise typer.Exit(EXIT_INTERRUPTED) from None

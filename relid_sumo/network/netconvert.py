@@ -18,6 +18,7 @@ CLOSED = "closed: vehicles end in the wrong lane"
 CUT_OFF = "not strongly connected with the rest"
 DROPPED = "inside a joined junction, or dropped by netconvert"
 
+LIMIT_S, OF_NODE_S, MOST_S = 40.0, 0.05, 600.0  # time limit of a run of netconvert: by nodes of roads, at most the last
 CLEAN_RUNS = 2  # trial runs in a row without a vehicle in the wrong lane
 MOST_RUNS = 12
 
@@ -44,10 +45,11 @@ class Builder:
         Edges that are removed because vehicles still ended in the wrong lane there.
     """
 
-    def __init__(self, source: Path, work: Path) -> None:
+    def __init__(self, source: Path, work: Path, nodes: int) -> None:
         self.source = source
         self.work = work
         self.versions = 0
+        self._limit_s = min(LIMIT_S + OF_NODE_S * nodes, MOST_S)
         self.net: RoadNet
         self.opened: set[str] = set()
         self.closed: set[str] = set()
@@ -153,9 +155,12 @@ class Builder:
         always = ["--no-turnarounds.except-deadend", "true", "--tls.default-type", "actuated", "--no-warnings", "true"]
         names = ["--output.street-names", "true", "--output.original-names", "true"]
         try:
-            sumo.run("netconvert", [*options, *always, *names, "--output-file", file])
+            sumo.run("netconvert", [*options, *always, *names, "--output-file", file], timeout_s=self._limit_s)
         except SimulationError as error:
-            raise InputError(f"{self.source}: netconvert cannot build a network from it: {error}") from None
+            raise InputError(
+                f"{self.source}: netconvert cannot build a network from it: {error}; check the file, or use a smaller "
+                "area"
+            ) from None
         self.versions += 1
         self.net = read(file)
 

@@ -337,7 +337,7 @@ def _make(source: Path, digest: str, settings: NetworkSettings, work: Path, whol
     guess = extract.signals == 0 if settings.guess_signals is None else settings.guess_signals
     osm.write(extract, work / "clean.osm")
     log.info(f"netconvert: {len(extract.pieces)} ways, {'left' if left_hand else 'right'}-hand traffic")
-    builder = netconvert.Builder(source, work)
+    builder = netconvert.Builder(source, work, len(extract.node_position))
     builder.convert(work / "clean.osm", left_hand=left_hand, guess_signals=guess)
     builder.reduce()
     log.info(f"trial run on {builder.net.graph.n_edges} edges")

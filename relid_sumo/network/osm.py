@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from xml.sax.saxutils import quoteattr
@@ -40,6 +40,9 @@ Tally = dict[str, dict[str, float]]
 
 UNWANTED = ("change", "placement", "busway")  # change:lanes and similar tags; lanes of buses are already removed
 UNREAD = {*ACCESS_KEYS, *(f"{key}:{direction}" for key in ACCESS_KEYS for direction in DIRECTIONS)}
+# Of one position: nodes of roads, and times that roads pass it. Real extracts have 2 and 6;
+# netconvert takes minutes from 16 nodes, or 16 roads between few nodes.
+MOST_COINCIDENT, MOST_PASSES = 8, 16
 CUT_ID = 10**13  # the second and later pieces of a way are numbered way + k * CUT_ID, away from 0
 ROUNDING_KM = 1e-6
 
@@ -185,6 +188,7 @@ def read(source: Path, *, box: Box | None = None, service_roads: bool = False, r
     records = contents.elements.values()
     account.differ("records", sum(sum(found.values()) - found["elements"] for found in records))
     needed = {node for piece in pieces for node in piece.nodes}
+    _check_possible(source, pieces, places)
     for node in needed & contents.other_node_keys.keys():
         account.ignored_node_tags.update(contents.other_node_keys[node])
     return Extract(
@@ -196,6 +200,22 @@ def read(source: Path, *, box: Box | None = None, service_roads: bool = False, r
         restrictions=tuple(_restrictions(contents, pieces, account, rules)),
         account=account,
     )
+
+
+def _check_possible(source: Path, pieces: Iterable[Piece], places: Mapping[int, tuple[float, float]]) -> None:
+    """Raise InputError where roads pass a position so often, or by so many nodes, that netconvert would not end."""
+    passed = Counter(places[node] for piece in pieces for node in piece.nodes)
+    nodes = Counter(places[node] for node in {node for piece in pieces for node in piece.nodes})
+    for found, most, what in (
+        (nodes, MOST_COINCIDENT, "nodes of roads have this position"),
+        (passed, MOST_PASSES, "times roads pass this position"),
+    ):
+        ((lon, lat), count), *_ = found.most_common(1)
+        if count > most:
+            raise InputError(
+                f"{source}: longitude {lon:.7g}, latitude {lat:.7g}: {count} {what}, more than any junction has "
+                f"({most}); the file is damaged, so export the area again"
+            )
 
 
 def _pieces(way: Way, line: Line, account: Account, *, service_roads: bool, rules: int) -> list[Piece]:

@@ -345,7 +345,7 @@ def test_wrong_lanes_are_mended_then_closed(tmp_path: Path, monkeypatch: pytest.
     """Edges that a trial names are opened to every lane, and closed if it names them again."""
     file = tmp_path / "clean.osm"
     file.write_text(grid())
-    builder = netconvert.Builder(file, tmp_path)
+    builder = netconvert.Builder(file, tmp_path, nodes=100)
     builder.convert(file, left_hand=False, guess_signals=False)
     builder.reduce()
     graph = builder.net.graph

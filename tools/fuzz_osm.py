@@ -150,7 +150,8 @@ def cut(source: Path, box: str) -> str:
     """Return the elements of an extract in a box, and what they refer to, as text."""
     west, south, east, north = map(float, box.split(","))
     text = source.read_text(encoding="utf-8")
-    nodes = {m[1]: m[0] for m in re.finditer(r'<node id="(\d+)".*?(?:/>|</node>)', text, re.DOTALL) if _fits(m[0])}
+    found = re.finditer(r'<node id="(\d+)"[^>]*?(?:/>|>.*?</node>)', text, re.DOTALL)
+    nodes = {node[1]: node[0] for node in found}
     inside = {
         name
         for name, node in nodes.items()
@@ -160,10 +161,6 @@ def cut(source: Path, box: str) -> str:
     ways = [way for way in ways if '"highway"' in way and inside & set(re.findall(r'ref="(\d+)"', way))]
     needed = {ref for way in ways for ref in re.findall(r'ref="(\d+)"', way)}
     return "\n".join(['<osm version="0.6">', *(nodes[ref] for ref in sorted(needed & nodes.keys())), *ways, "</osm>"])
-
-
-def _fits(node: str) -> bool:
-    return "lat=" in node and node.count("<node") == 1
 
 
 def _number(node: str, name: str) -> str:

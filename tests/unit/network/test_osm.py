@@ -343,3 +343,32 @@ def test_malformed_boxes(text: str) -> None:
 
 def test_a_box_is_west_south_east_north() -> None:
     assert osm.parse_box("114.16,22.30, 114.18,22.32") == (114.16, 22.30, 114.18, 22.32)
+
+
+def _grid(places: dict[int, tuple[float, float]], refs: list[int]) -> str:
+    nodes = "".join(f'<node id="{n}" lon="{lon}" lat="{lat}"/>' for n, (lon, lat) in places.items())
+    line = "".join(f'<nd ref="{n}"/>' for n in refs)
+    return f'<osm version="0.6">{nodes}<way id="7">{line}<tag k="highway" v="residential"/></way></osm>'
+
+
+@pytest.mark.parametrize("count", [osm.MOST_COINCIDENT, osm.MOST_COINCIDENT + 1])
+def test_nodes_at_one_position_are_counted(count: int, tmp_path: Path) -> None:
+    """A real extract has two at most; from a dozen on, netconvert does not end."""
+    places = {n: (10.0 if n <= count else 10.0 + n / 100, 50.0) for n in range(1, 21)}
+    (tmp_path / "a.osm").write_text(_grid(places, list(places)))
+    if count == osm.MOST_COINCIDENT:
+        assert osm.read(tmp_path / "a.osm").pieces
+        return
+    with pytest.raises(InputError, match=r"a\.osm: longitude 10, latitude 50: 9 nodes .*position.*export the area"):
+        osm.read(tmp_path / "a.osm")
+
+
+@pytest.mark.parametrize("times", [osm.MOST_PASSES, osm.MOST_PASSES + 1])
+def test_roads_through_one_position_are_counted(times: int, tmp_path: Path) -> None:
+    places = {n: (10.0 + n / 100, 50.0) for n in range(times + 2)}
+    (tmp_path / "a.osm").write_text(_grid(places, [n for k in range(1, times + 1) for n in (0, k)]))
+    if times == osm.MOST_PASSES:
+        assert osm.read(tmp_path / "a.osm").pieces
+        return
+    with pytest.raises(InputError, match=rf"longitude 10, latitude 50: {times} times roads pass"):
+        osm.read(tmp_path / "a.osm")

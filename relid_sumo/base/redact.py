@@ -21,6 +21,7 @@ from typing import IO, Any, cast
 HIDDEN = "***"
 VARIABLES = ("OPENAI_API_KEY", "OPENAI_ADMIN_KEY")  # read by the official client
 SHORTEST = 8  # characters; a shorter key is a placeholder ("none", "EMPTY"), and hiding it would garble words
+_TURNS = re.compile("[\x80-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")  # C1 controls, and direction of writing
 _BASE64 = {"+": "[+-]", "/": "[/_]"}  # and the alphabet for URLs
 
 _patterns: dict[str, re.Pattern[str]] = {}
@@ -165,8 +166,8 @@ class Filtered(io.TextIOBase):
         self._stream = stream
 
     def write(self, text: str) -> int:
-        """Write a text without secrets."""
-        self._stream.write(redact(text))
+        """Write a text without secrets, and without characters that no message needs and that change a terminal."""
+        self._stream.write(_TURNS.sub(lambda one: one[0].encode("unicode_escape").decode(), redact(text)))
         return len(text)
 
     def flush(self) -> None:

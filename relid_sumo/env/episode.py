@@ -11,10 +11,11 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import numpy as np
 
+from relid_sumo.base.arrays import Bools
 from relid_sumo.base.errors import InputError, SimulationError
 from relid_sumo.env.closures import Closures
 from relid_sumo.env.observation import Junction, observer
@@ -118,7 +119,8 @@ class Episode:
         self._steps = 0
 
     def _names(self, edges: Sequence[int]) -> list[str]:
-        return [str(name) for name in self.task.graph.edge_ids[list(edges)]]
+        names = self.task.graph.names
+        return [names[edge] for edge in edges]
 
     @property
     def open_decisions(self) -> list[Decision]:
@@ -172,19 +174,23 @@ class Episode:
 
     def _look(self, now: float) -> list[Decision]:
         """Check the vehicles that may be on another edge now, and return their decisions."""
-        asked, road = [], self.bridge.road
-        for i in self._look_at.pop(self._steps, ()):
-            vehicle = self.vehicles[i]
-            if vehicle.look != self._steps:
+        asked, road, vehicles, steps = [], self.bridge.road, self.vehicles, self._steps
+        in_next_step = self._look_at.setdefault(steps + 1, [])
+        for i in self._look_at.pop(steps, ()):
+            vehicle = vehicles[i]
+            if vehicle.look != steps:
                 continue
-            on, again = road(vehicle.name), self._steps + 1
-            if on != vehicle.road:
-                if on is None:
-                    self._end(i, now, ARRIVED if self._completed(i) else LOST)
-                    continue
-                decision, again = self._moved(i, on, now)
-                if decision is not None:
-                    asked.append(decision)
+            on = road(vehicle.name)
+            if on == vehicle.road:  # the most frequent case: it stands in a queue
+                vehicle.look = steps + 1
+                in_next_step.append(i)
+                continue
+            if on is None:
+                self._end(i, now, ARRIVED if self._completed(i) else LOST)
+                continue
+            decision, again = self._moved(i, on, now)
+            if decision is not None:
+                asked.append(decision)
             self._look_again(i, again)
         return sorted(asked, key=lambda decision: decision.agent)
 
@@ -270,11 +276,11 @@ class Episode:
                 self._turn(agent, edge, int(np.flatnonzero(mask)[0]))
             return None
         self._reward(agent, now, float(task.to_go[task.row[agent], edge]))
-        nothing = np.zeros(task.observation_size, dtype=np.float32)
-        decision = Decision(agent, len(vehicle.decisions), now, edge, mask, nothing)
         if self.observe:
-            decision = replace(decision, observation=self._observe(self.junction(decision)))
-        return decision
+            seen = self._observe(self._junction(agent, edge, mask, now))
+        else:
+            seen = np.zeros(task.observation_size, dtype=np.float32)
+        return Decision(agent, len(vehicle.decisions), now, edge, mask, seen)
 
     def _steps_on(self, edge: int, speed_factor: float) -> int:
         """Return the number of steps (at least 1) during which a vehicle that just entered an edge must be on it."""
@@ -298,15 +304,18 @@ class Episode:
 
     def junction(self, decision: Decision) -> Junction:
         """Return the situation of an open decision."""
-        vehicle = self.vehicles[decision.agent]
+        return self._junction(decision.agent, decision.edge, decision.mask, decision.time)
+
+    def _junction(self, agent: int, edge: int, mask: Bools, now: float) -> Junction:
+        vehicle = self.vehicles[agent]
         return Junction(
             task=self.task,
             bridge=self.bridge,
-            agent=decision.agent,
-            edge=decision.edge,
-            mask=decision.mask,
-            time_s=decision.time,
-            elapsed_s=decision.time - vehicle.scheduled_s,
+            agent=agent,
+            edge=edge,
+            mask=mask,
+            time_s=now,
+            elapsed_s=now - vehicle.scheduled_s,
             speed_factor=vehicle.speed_factor,
         )
 

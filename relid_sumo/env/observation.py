@@ -89,7 +89,7 @@ class Junction:
 
     def travel_time(self, slot: int, *, smoothed: bool = True) -> float:
         """Return the present travel time of the edge in a slot, s; smoothed over ``observation.window_s``."""
-        name = str(self.task.graph.edge_ids[self.next_edge(slot)])
+        name = self.task.graph.names[self.next_edge(slot)]
         return self.bridge.travel_time(name, self.task.names[self.agent], smoothed=smoothed)
 
     def delay(self, slot: int, *, smoothed: bool = True) -> float:

@@ -135,7 +135,7 @@ def actor_logits(weights: Weights, agent: int, observation: Float32s) -> Float32
     hidden = np.tanh(features @ w["slot.0.weight"][agent] + w["slot.0.bias"][agent])
     scored = (hidden @ w["slot.1.weight"][agent] + w["slot.1.bias"][agent])[:, 0]
     octaves = (w["whole.0.weight"].shape[1] - len(observation)) // (2 * (slots + 1))
-    seen = np.concatenate([observation, waves(observation, octaves, per_slot, own)])
+    seen = np.concatenate([observation, waves(observation, octaves, per_slot, own)]) if octaves else observation
     hidden = np.tanh(seen @ w["whole.0.weight"][agent] + w["whole.0.bias"][agent])
     whole = hidden @ w["whole.1.weight"][agent] + w["whole.1.bias"][agent]
     return np.asarray(scored + whole, dtype=np.float32)

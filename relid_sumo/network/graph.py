@@ -87,6 +87,11 @@ class RoadGraph:
         return {str(name): i for i, name in enumerate(self.edge_ids)}
 
     @cached_property
+    def names(self) -> list[str]:
+        """Edge names, by edge."""
+        return [str(name) for name in self.edge_ids]
+
+    @cached_property
     def free_flow_s(self) -> Floats:
         """Time to cross each edge at its speed limit, s, shape (E,)."""
         return self.length / self.speed

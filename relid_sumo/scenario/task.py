@@ -118,6 +118,11 @@ class RoutingTask:
     incidents: Incidents = field(default_factory=Incidents)
     readings: Readings | None = None
 
+    @cached_property
+    def _open(self) -> dict[int, Bools]:
+        """Open slots of all edges by row of the tables, shape (E, m_out); filled at first use of a row."""
+        return {}
+
     @property
     def n_agents(self) -> int:
         """Number of agents, N."""
@@ -145,8 +150,11 @@ class RoutingTask:
 
     def mask(self, agent: int, edge: int) -> Bools:
         """Return which slots of an edge are open to an agent, shape (m_out,)."""
-        to_go = self.to_go[self.row[agent]]
-        return np.array([after >= 0 and bool(to_go[after] < np.inf) for after in self.graph.slots[edge].tolist()])
+        row = int(self.row[agent])
+        if row not in self._open:
+            slots = self.graph.slots
+            self._open[row] = (slots >= 0) & (self.to_go[row][slots] < np.inf)
+        return self._open[row][edge].copy()
 
     def fastest_open(self, agent: int, edge: int, mask: Bools) -> int:
         """Return the slot of an edge, among those in a mask, with the least free-flow time to the destination."""

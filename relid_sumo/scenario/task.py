@@ -154,7 +154,7 @@ class RoutingTask:
         if row not in self._open:
             slots = self.graph.slots
             self._open[row] = (slots >= 0) & (self.to_go[row][slots] < np.inf)
-        return self._open[row][edge].copy()
+        return np.array(self._open[row][edge])
 
     def fastest_open(self, agent: int, edge: int, mask: Bools) -> int:
         """Return the slot of an edge, among those in a mask, with the least free-flow time to the destination."""

@@ -38,6 +38,7 @@ WINDOW, SCREEN = (
 INCIDENT = (200, 30, 30, 255)
 MARGIN = 0.06  # around the trips, as a share of the longer side of their bounding box
 ROADS_TO_SCALE_M = 800.0  # in a larger area, edges are drawn wider than they are
+MARKED = 50  # agents whose destinations are marked; the names of more would cover the roads
 ON_TOP = 200  # drawing layer above the vehicles
 INSTALL = "apt-get install xvfb"
 NO_DISPLAY = "unable to open display"  # in sumo-gui's message where no X server answers
@@ -96,7 +97,7 @@ class _Window(SumoBridge):
         gui.setBoundary(VIEW, *low.tolist(), *high.tolist())
         foot = (low + (high - low) * (0.5, MARGIN / 3)).tolist()
         mark(attribution, *foot, (0, 0, 0, 0), layer=ON_TOP)
-        for i, name in enumerate(task.names):
+        for i, name in enumerate(task.names if task.n_agents <= MARKED else ()):
             there = np.flatnonzero(task.destination == task.destination[i]).tolist()  # marks lie side by side
             x, y, _ = graph.point_along(int(task.destination[i]), (there.index(i) + 1) / (len(there) + 1))
             mark(name, x, y, (*self._colour[name], 255), layer=ON_TOP)
@@ -147,7 +148,7 @@ def view(
     """Play an episode in sumo-gui and return its record; None if the user closed the window before the end.
 
     Agents are coloured and keep their size when zoomed out. A mark of the same colour with the agent's name shows its
-    destination. Incidents are marked in red. Other vehicles are dark and drawn to scale. Fuller lanes are darker. The
+    destination, with at most 50 agents. Incidents are marked in red. Other vehicles are dark and drawn to scale. Fuller lanes are darker. The
     episode equals the one of `relid_sumo.env.play.drive`, which needs no screen.
 
     Parameters

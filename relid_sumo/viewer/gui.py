@@ -147,9 +147,9 @@ def view(
 ) -> EpisodeRecord | None:
     """Play an episode in sumo-gui and return its record; None if the user closed the window before the end.
 
-    Agents are coloured and keep their size when zoomed out. A mark of the same colour with the agent's name shows its
-    destination, with at most 50 agents. Incidents are marked in red. Other vehicles are dark and drawn to scale. Fuller lanes are darker. The
-    episode equals the one of `relid_sumo.env.play.drive`, which needs no screen.
+    Agents are coloured and keep their size when zoomed out. With at most 50 agents, a mark of the same colour with the
+    agent's name shows its destination. Incidents are marked in red. Other vehicles are dark and drawn to scale. Fuller
+    lanes are darker. The episode equals the one of `relid_sumo.env.play.drive`, which needs no screen.
 
     Parameters
     ----------

@@ -228,7 +228,9 @@ def new_scenario(  # noqa: PLR0913 - options of the command
     fits = wanted or (given.left_s is None and _horizon(roads, chosen, name, None, KEPT_FACTOR) <= draft.horizon_s)
     horizon = draft.horizon_s if fits else _horizon(roads, chosen, name, given.left_s)
     made = with_fleet(draft.model_copy(update={"trips": chosen, "horizon_s": horizon}), fleet)
-    return meso.calibrated(made, roads, own) if with_meso else made
+    if not with_meso or (own is not None and not prepare.runs_meso(made, roads, own)):
+        return made
+    return meso.calibrated(made, roads, own)
 
 
 def _rough(drafted: Scenario, made: Scenario, fleet: float | None) -> Scenario:

@@ -45,12 +45,15 @@ class PreparedScenario:
         The task of all traffic seeds. That of a fleet has no agents: `on` returns the task of a traffic seed.
     demand : str or None
         Checksum of the scenario's own route file; None where its demand is generated.
+    micro_only : bool
+        SUMO cannot drive the demand mesoscopically, so that `options` are microscopic for both simulators.
     """
 
     scenario: Scenario
     network: Network
     task: RoutingTask
     demand: str | None = None
+    micro_only: bool = False
     _drawn: dict[int, tuple[Day, Path]] = field(init=False, repr=False, default_factory=dict)
     _tasks: list[DailyTasks] = field(init=False, repr=False, default_factory=list)
 
@@ -79,6 +82,8 @@ class PreparedScenario:
         InputError
             The simulator is mesoscopic and not calibrated.
         """
+        if self.micro_only:
+            simulator = "micro"
         if simulator == "meso" and self.scenario.meso is None:
             raise InputError(
                 f"scenario '{self.scenario.name}': its mesoscopic simulation is not calibrated; prepare it with "
@@ -215,7 +220,8 @@ def prepare(
     incidents.place_fixed(scenario, built)  # before the long calibration
     scenario = calibration.calibrated(scenario, built)
     equilibrium.settle(scenario, built)
-    if "meso" in simulators:
+    micro_only = "meso" in simulators and own is not None and not runs_meso(scenario, built, own)
+    if "meso" in simulators and not micro_only:
         scenario = meso.calibrated(scenario, built, own)
     times = None
     if scenario.observation.distance == "time":
@@ -240,9 +246,20 @@ def prepare(
     task = make_task(scenario, built.graph, where, times, shut, layout, found_incidents)
     if "meso" in simulators:
         task = replace(task, readings=readings.measured(scenario, built, own))
-    ready = PreparedScenario(scenario, built, task, own)
+    ready = PreparedScenario(scenario, built, task, own, micro_only)
     ready.options(scenario.seeds.training[0])  # so that a fault of the demand is reported now
     return ready
+
+
+def runs_meso(scenario: Scenario, roads: Network, own: str) -> bool:
+    """Return whether SUMO can drive a scenario's own demand mesoscopically, and say so where it cannot."""
+    fault = own_traffic.meso_fault(scenario, roads, own)
+    if fault:
+        log.warning(
+            f"scenario '{scenario.name}': its demand cannot be driven mesoscopically, so all training is microscopic "
+            f"({fault})"
+        )
+    return not fault
 
 
 def _edge(roads: Network, name: str) -> int:

@@ -113,6 +113,29 @@ def measured(scenario: Scenario, network: Network, checksum: str) -> OwnTraffic:
     return cache.cached_json("own", network.name, content, make, OwnTraffic)
 
 
+def meso_fault(scenario: Scenario, network: Network, checksum: str) -> str:
+    """Return why SUMO cannot drive a scenario's own demand mesoscopically, as with some trains; "" where it can.
+
+    Parameters
+    ----------
+    checksum
+        As `demand.own_demand` returns it.
+    """
+    seed = scenario.seeds.training[0]
+    timing = [scenario.end_s, scenario.step_length_s, scenario.teleport_after_s]
+    content = [FORMAT, "meso", network.key, checksum, timing, scenario.demand.model_dump(mode="json"), sumo.version()]
+
+    def make() -> str:
+        options = simulation_options(scenario, network, routes(scenario, network, seed), seed, "meso")
+        try:
+            sumo.run("sumo", [*options, "--end", str(scenario.end_s), "--no-step-log"])
+        except SimulationError as error:
+            return str(error)
+        return ""
+
+    return cache.cached_json("own", f"{network.name}-meso", content, make)
+
+
 def check(scenario: Scenario, network: Network, checksum: str) -> OwnTraffic:
     """Return the account of a scenario's own demand.
 

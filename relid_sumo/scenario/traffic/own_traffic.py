@@ -133,7 +133,7 @@ def meso_fault(scenario: Scenario, network: Network, checksum: str) -> str:
             return str(error)
         return ""
 
-    return cache.cached_json("own", f"{network.name}-meso", content, make)
+    return cache.cached_json("own", f"{network.name}-meso", content, make, str)
 
 
 def check(scenario: Scenario, network: Network, checksum: str) -> OwnTraffic:

@@ -43,6 +43,7 @@ from relid_sumo.scenario.routes import alternatives
 from relid_sumo.scenario.settings import Demand, Meso, Place, Scenario, Simulator, Trip
 from relid_sumo.scenario.task import make_task
 from relid_sumo.scenario.traffic import meso
+from relid_sumo.scenario.traffic.readings import LEVELS, Readings
 from relid_sumo.scenario.traffic.sumo_options import AGENT_TYPE
 from relid_sumo.sim.bridge import Bridge
 from relid_sumo.sim.snapshot import Snapshot, in_fork
@@ -381,7 +382,8 @@ def crowd(roads: network.Network, agents: int) -> PreparedScenario:
         ),
     )
     task = make_task(scenario.model_copy(update={"horizon_s": 1e5}), graph, ends)  # some trips are long
-    return PreparedScenario(scenario, roads, replace(task, scenario=scenario))
+    quantiles = np.zeros((graph.n_edges, len(LEVELS)))  # translating takes as long with any
+    return PreparedScenario(scenario, roads, replace(task, scenario=scenario, readings=Readings(quantiles, quantiles)))
 
 
 def growth(folder: Path) -> dict[str, Any]:

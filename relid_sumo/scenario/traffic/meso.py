@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from relid_sumo.base import cache, seeding, sumo
-from relid_sumo.base.progress import phase
+from relid_sumo.base.progress import counting, phase
 from relid_sumo.network.network import Network
 from relid_sumo.scenario.settings import Meso, Scenario, Simulator
 from relid_sumo.scenario.traffic.calibration import TripTimes, trip_times
@@ -163,9 +163,11 @@ def _search(scenario: Scenario, network: Network, seeds: Sequence[int]) -> Meso:
         if not tried or gap.badness < min(one.badness for one, _ in tried):
             log.info(f"mesoscopic trial {len(tried) + 1}: {describe(gap)}")
         tried.append((gap, settings))
+        tick(gap)
         return gap
 
-    return search(measure)
+    with counting("mesoscopic trials", len(PRIORS) + AIMED + REFINED) as tick:
+        return search(measure)
 
 
 def search(measure: Callable[[Meso], Gap]) -> Meso:

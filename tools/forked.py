@@ -19,7 +19,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -76,6 +76,9 @@ class Ended:
     seconds: float
     said: str
     faults: tuple[str, ...]
+
+
+Running = dict[int, tuple[Case, float, dict[Path, bytes | None]]]
 
 
 def start(case: Case) -> int:
@@ -184,8 +187,16 @@ def _ended(case: Case) -> bool:
 
 def run(cases: Iterable[Case], jobs: int, on_end: Callable[[Ended], None]) -> None:
     """Run cases, some at a time, and call a function with each that ended."""
-    running: dict[int, tuple[Case, float, dict[Path, bytes | None]]] = {}
+    running: Running = {}
     waiting = iter(cases)
+    try:
+        _run(waiting, jobs, running, on_end)
+    finally:
+        for pid in running:
+            os.killpg(pid, signal.SIGKILL)
+
+
+def _run(waiting: Iterator[Case], jobs: int, running: Running, on_end: Callable[[Ended], None]) -> None:
     more = True
     while more or running:
         while more and len(running) < jobs:
@@ -249,7 +260,10 @@ def fuzz(tool: str, options: argparse.Namespace, make: Callable[[int, Path], Cas
                 _print(tool, options, ended)
 
         made = (make(number, Path(name) / str(number)) for number in numbers)
-        run((one for one in made if options.kind in (None, one.kind)), options.jobs, on_end)
+        try:
+            run((one for one in made if options.kind in (None, one.kind)), options.jobs, on_end)
+        except KeyboardInterrupt:
+            print(f"interrupted after {len(ends)} cases")
     _summary(ends, time.monotonic() - begun)
     return int(any(one.faults for one in ends))
 

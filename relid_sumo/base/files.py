@@ -35,6 +35,7 @@ FIXES = {  # by error of the system
     errno.EIO: "; the disk reports a fault: check it, and restore the file from a copy",
 }
 
+RESTORE = "restore the file from a copy, or make it again"
 COUNTS = {"update", "episodes", "round"}  # whole numbers
 
 Columns = dict[str, list[float]]
@@ -271,9 +272,9 @@ def read_json(file: Path, number: int | None = None, advice: str = "") -> dict[s
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{file}: cannot be read: {error}") from None
     except (ValueError, RecursionError) as error:
-        raise InputError(f"{file}: not JSON, it may be cut short: {error}") from None
+        raise InputError(f"{file}: not JSON, it may be cut short: {error}; {RESTORE}") from None
     if not isinstance(content, dict):
-        raise InputError(f"{file}: contains no JSON object")
+        raise InputError(f"{file}: contains no JSON object; {RESTORE}")
     if number is not None and content.get("format") != number:
         raise InputError(
             f"{file}: written by another version of relid_sumo (format {content.get('format')}, here {number})"
@@ -301,7 +302,7 @@ def read_columns(file: Path) -> Columns:
     columns: Columns = {name: [] for name in header}
     for line, row in enumerate(rows, start=2):
         if len(row) != len(header):
-            raise InputError(f"{file}, line {line}: {len(row)} values under {len(header)} names")
+            raise InputError(f"{file}, line {line}: {len(row)} values under {len(header)} names; {RESTORE}")
         for name, text in zip(header, row, strict=True):
             try:
                 columns[name].append(float(text))
@@ -309,7 +310,7 @@ def read_columns(file: Path) -> Columns:
                     int(columns[name][-1])
             except (ValueError, OverflowError):
                 shown = safe_paths.printable(text[:60])
-                raise InputError(f"{file}, line {line}, {name} = '{shown}': not a number") from None
+                raise InputError(f"{file}, line {line}, {name} = '{shown}': not a number; {RESTORE}") from None
     return columns
 
 
@@ -324,4 +325,4 @@ def read(file: Path) -> str:
     try:
         return safe_paths.read_text(file)
     except UnicodeDecodeError as error:
-        raise InputError(f"{file}: not UTF-8 text (byte {error.start})") from None
+        raise InputError(f"{file}: not UTF-8 text (byte {error.start}); restore it, or delete it") from None

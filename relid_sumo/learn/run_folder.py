@@ -189,11 +189,21 @@ class Table:
         The file.
     keep
         Number of existing rows to keep: those up to the checkpoint.
+
+    Raises
+    ------
+    InputError
+        The file has fewer rows, or cannot be read.
     """
 
     def __init__(self, file: Path, keep: int = 0) -> None:
         self._file = file
-        lines = file.read_text(encoding="utf-8").splitlines(keepends=True)[: keep + 1] if keep else []
+        lines = files.read(file).splitlines(keepends=True)[: keep + 1] if keep else []
+        if keep and (len(lines) <= keep or not lines[-1].endswith("\n")):
+            raise InputError(
+                f"{file}: has {max(len(lines) - 1, 0)} complete rows, and the checkpoint is after row {keep}; put back "
+                "a copy, or train again"
+            )
         files.write(file, "".join(lines).encode())
         self._empty = not lines
 

@@ -60,7 +60,7 @@ def of_roads(places: Iterable[tuple[float, float, float]]) -> tuple[bool, str, f
         found = (zone in LEFT_HAND_ZONES and not vietnam, f"{zone}, northern Vietnam" if vietnam else zone)
         km[found] = km.get(found, 0.0) + length
     left, right = (sum(length for (side, _), length in km.items() if side is wanted) for wanted in (True, False))
-    side = left > right
+    side = left > right or all(on_left for on_left, _ in km)  # roads may have no length
     zone = max((length, zone) for (on_left, zone), length in km.items() if on_left is side)[1]
     return side, zone, min(left, right) / max(left + right, 1e-9)
 

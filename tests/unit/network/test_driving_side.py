@@ -221,3 +221,7 @@ def test_most_of_the_roads_decide_and_the_others_are_told() -> None:
 def test_northern_vietnam_is_told_apart_from_thailand() -> None:
     assert by_time_zone(105.85, 21.02)
     assert drives_left(105.85, 21.02) == (False, "Asia/Bangkok, northern Vietnam")
+
+
+def test_roads_without_length_have_a_side() -> None:
+    assert of_roads([(114.17, 22.3, 0.0)]) == (True, "Asia/Hong_Kong", 0.0)

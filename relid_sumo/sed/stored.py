@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from relid_sumo.base.errors import InputError
 from relid_sumo.base.safe_paths import Name
@@ -82,6 +82,13 @@ class _Compared(_Read):
     mean_travel_time_s: dict[Name, float]
     arrival_rate: dict[Name, float]
     gain: dict[Name, tuple[float, float, float]]
+
+    @model_validator(mode="after")
+    def _same_policies(self) -> Self:
+        names = self.mean_return.keys()
+        if self.mean_travel_time_s.keys() != names or self.arrival_rate.keys() != names or self.gain.keys() - names:
+            raise ValueError("mean_return, mean_travel_time_s, arrival_rate and gain: not of the same policies")
+        return self
 
 
 class _Results(_Read):

@@ -74,14 +74,18 @@ def city(runs: Sequence[Run], scenario: str) -> tuple[City | None, list[str]]:
         try:
             content = files.read_json(file)
             base = base or content
-            same = all(content.get(key) == base.get(key) for key in ("network_key", "traffic_seed", "incidents"))
+            same = content["network_key"] == base["network_key"] and content["traffic_seed"] == base["traffic_seed"]
+            same = same and content.get("incidents") == base.get("incidents")
             if not same:
                 wrong.append(
                     f"{file}: its routes are not on the map: network, traffic seed or incidents differ from the first "
                     "run"
                 )
                 continue
-            incidents = [(int(edge), str(said)) for edge, said in content.get("incidents", [])]
+            named = [(int(edge), str(said)) for edge, said in content.get("incidents", [])]
+            if wrong_edges := [edge for edge, _ in named if not 0 <= edge < len(base["roads"])]:
+                raise ValueError(f"it has no edge {wrong_edges[0]}, which an incident names; evaluate the run again")
+            incidents = named
             for policy, routes in content["routes"].items():
                 name, seed = (run.algorithm, run.seed) if policy == "trained" else (policy, None)
                 layers.setdefault((name, seed), _layer(run, policy, name, seed, routes))

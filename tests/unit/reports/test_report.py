@@ -240,6 +240,23 @@ def test_text_in_the_page_is_escaped(tmp_path: Path, write_run: WriteRun) -> Non
     assert any(nasty == one["name"] for chart in data_of(page)["charts"].values() for one in chart["series"])
 
 
+def test_incidents_are_on_the_map_and_one_on_no_edge_is_named(tmp_path: Path, write_run: WriteRun) -> None:
+    file = write_run(tmp_path / "run") / layout.ROUTES
+    content = files.read_json(file)
+    for incidents, said in (
+        ([[3, "'a<b>' closed from 0 to 60 s"]], ""),
+        ([[-1, "'a' closed"]], "has no edge -1, which an incident names"),
+        ([[10**6, "'a' closed"]], "has no edge 1000000"),
+        ([["x", "'a' closed"]], "its routes are not on the map"),
+    ):
+        files.write_json(file, {**content, "incidents": incidents})
+        written = write([tmp_path / "run"], tmp_path / "r.html", figures=tmp_path / "figures")
+        page = (tmp_path / "r.html").read_text()
+        assert ("Red: incidents: " in page) is not bool(said)
+        assert "<b>" not in page
+        assert said in str(written) + page
+
+
 def test_the_page_makes_no_request(grid: Path, tmp_path: Path) -> None:
     page = write([grid], tmp_path / "r.html").files[0].read_text()
     assert not re.findall(r'(?:src|href)="(?!#|data:)', page)

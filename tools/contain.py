@@ -32,7 +32,7 @@ from pathlib import Path
 from typing import Any
 
 from relid_sumo.sed.programs import sandbox
-from relid_sumo.sed.programs.layers import LAYERS, Layer
+from relid_sumo.sed.programs.layers import LAYERS, Layer, module_path
 from relid_sumo.sed.programs.sandbox import EMPTY, Outcome, SandboxSettings
 
 PLAN = "def plan(network, trips, traffic):\n"
@@ -232,6 +232,7 @@ def settings_for(hostile: Hostile) -> SandboxSettings:
 
 def contain(hostile: Hostile, there: Victims, within: tuple[Layer, ...]) -> tuple[Outcome, list[str]]:
     """Run a program within some layers; return what came of it, and what it harmed."""
+    module_path()  # its lock stays open until this process ends
     before, settings = state(there), settings_for(hostile)
     outcome = sandbox.run_within(filled(hostile, there), EMPTY, settings, within)
     after = state(there)

@@ -158,16 +158,16 @@ def check(scenario: Scenario, network: Network, checksum: str) -> OwnTraffic:
             "give yours another id"
         )
     found = measured(scenario, network, checksum)
+    if found.clashes:
+        raise InputError(
+            f"{file}: vehicles have the ids of agents: {_some(found.clashes)}; rename them, or the trips of scenario "
+            f"'{scenario.name}'"
+        )
     if found.loaded and found.dropped == found.loaded:
         raise InputError(
             f"{file}: none of its vehicles can drive on network '{network.name}'"
             + (f" ({found.said})" if found.said else "")
             + "; give the routes of this network, or the network of these routes"
-        )
-    if found.clashes:
-        raise InputError(
-            f"{file}: vehicles have the ids of agents: {_some(found.clashes)}; rename them, or the trips of scenario "
-            f"'{scenario.name}'"
         )
     return found
 

@@ -42,7 +42,7 @@ from relid_sumo.base.settings import MOST_COUNT, Seed, Settings
 from relid_sumo.base.toml import changed, read_toml, validate
 from relid_sumo.baseline import named as baselines_named
 from relid_sumo.baseline.table import BY_DEFAULT
-from relid_sumo.learn import run_folder
+from relid_sumo.learn import presets, run_folder
 from relid_sumo.learn.settings import TrainSettings, check_provider, parse_curriculum, train_settings
 from relid_sumo.network import catalogue, osm
 from relid_sumo.scenario import files, kinds
@@ -335,7 +335,8 @@ def _command(entry: ScenarioEntry, train: TrainSettings) -> str:
     words += ["--episodes", str(train.episodes)]
     words += ["--agents", str(entry.agents)] if entry.agents else []
     words += [f"--bbox={','.join(map(str, entry.bbox))}"] if entry.bbox else []
-    plain = dict(_pairs(train_settings({"algo": train.algo}).model_dump(mode="json")))
+    preset = train_settings(presets.filled(presets.STANDARD, {"algo": train.algo}))
+    plain = dict(_pairs(preset.model_dump(mode="json")))
     named = {"algo", "seed", "episodes"}
     own = [(k, v) for k, v in _pairs(train.model_dump(mode="json")) if k not in named and plain.get(k) != v]
     words += [word for change in entry.changes for word in ("--set", change)]

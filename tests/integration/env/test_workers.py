@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -202,13 +203,16 @@ def test_a_killed_snapshot_is_replaced(town_ready: PreparedScenario, children: C
 )
 def test_a_lost_episode_runs_again(
     town_ready: PreparedScenario,
+    tmp_path: Path,
     children: Children,
     wait_until: Callable[..., int],
     word: signal.Signals,
     why: str,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    job = jobs_of(town_ready)[2]
+    (tmp_path / "slow.py").write_text("import time\ndef first(j): time.sleep(0.02); return j.open_slots[0]\n")
+    policy = Policy("own", path=f"{tmp_path / 'slow.py'}:first")
+    job = replace(jobs_of(town_ready)[2], policy=policy)  # still driving when it is hit
 
     def driving() -> int | None:  # the process that drives an episode, in a fork of a snapshot
         snapshots = (snapshot for worker in workers_of(children) for snapshot in children(worker))

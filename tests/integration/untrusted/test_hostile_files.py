@@ -509,7 +509,7 @@ SEDS = {
     "vehicles": Case("sed", edit("results.json", lambda c, _: c["subsets"][0].update(vehicles=["a\n---\n"])), "sed show HERE", "vehicles"),  # type: ignore[index]
     "edge": Case("sed", edit("results.json", lambda c, _: [one.update(routes={"agent0": ["nowhere"]}) for s in c["subsets"] for one in s["attempts"]]), "sed show HERE", "has the edge 'nowhere'"),  # type: ignore[attr-defined]
     "route-empty": Case("sed", edit("results.json", lambda c, _: [one.update(routes={"nobody": []}) for s in c["subsets"] for one in s["attempts"]]), "sed show HERE", "at least 1 item"),  # type: ignore[attr-defined]
-    "results-shape": Case("sed", write("results.json", "{}"), "sed show HERE", "is missing"),
+    "results-shape": Case("sed", write("results.json", "{}"), "sed show HERE", "another version"),
     "results-deep": Case("sed", write("results.json", DEEP), "sed show HERE", "not JSON"),
     "results-markup": Case("sed", edit("results.json", lambda c, _: c.update(scenario="[/]")), "sed show HERE", "scenario = '\\[/\\]'"),
     "problem-markup": Case("sed", edit("results.json", lambda c, _: [one.update(problem="[/] \u001b[31m") for s in c["subsets"] for one in s["attempts"]]), "sed show HERE"),  # type: ignore[attr-defined]

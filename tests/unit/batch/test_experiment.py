@@ -83,7 +83,8 @@ def test_a_scenario_can_have_its_own_settings_budget_and_osm_file(tmp_path: Path
     assert plan.sources["mine"].source == str(tmp_path / "maps" / "my town.osm")
     words = shlex.split(busy.command)
     assert words[:3] == ["relid-sumo", "train", "town"]
-    assert words[-4:] == ["--set", "demand.rate_vph=900.0", "--set", "reward.w_d=0.2"]
+    assert words[-6:-2] == ["--set", "demand.rate_vph=900.0", "--set", "reward.w_d=0.2"]
+    assert words[-2:] == ["--set", "train.curriculum=[]"], "the cell has no preset"
     words = shlex.split(mine.command)
     assert words[2] == str(tmp_path / "maps" / "my town.osm")
     assert {"--agents", "--bbox=-2.97,39.43,-2.93,39.46"} <= set(words)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -16,6 +17,8 @@ from relid_sumo.sed import demonstrations as sed_demonstrations
 from relid_sumo.sed.demonstrations import Demonstrations
 from relid_sumo.sed.programs import plans
 
+log = logging.getLogger(__name__)
+
 
 def planned(demonstrations: Demonstrations, ready: PreparedScenario, source: Path) -> list[Route]:
     """Return the demonstrated route of every agent.
@@ -23,7 +26,7 @@ def planned(demonstrations: Demonstrations, ready: PreparedScenario, source: Pat
     Raises
     ------
     InputError
-        The demonstrations are of another scenario, network or trips, or an agent's plan is missing or never arrives.
+        The demonstrations are of another scenario, network or trips, or an agent's plan is missing.
     """
     meta, task = demonstrations.meta, ready.task
     if meta.get("scenario") != ready.scenario.name:
@@ -44,8 +47,9 @@ def planned(demonstrations: Demonstrations, ready: PreparedScenario, source: Pat
         raise InputError(f"{source}: no plan for {', '.join(missing)}; make demonstrations with more rounds")
     never = [name for i, name in enumerate(task.names) if not demonstrations.arrived[:, i].any()]
     if never:
-        raise InputError(
-            f"{source}: the vehicles {', '.join(never)} arrive in no traffic seed; make other demonstrations"
+        log.warning(
+            f"{source}: on their demonstrated routes {', '.join(never)} arrive in no traffic seed; they learn from "
+            "a part of the route, or alone. A longer horizon (horizon_s), less traffic or other trips would help"
         )
     routes, fault = plans.check(plan, task, range(task.n_agents))
     if routes is None:

@@ -573,22 +573,37 @@ def test_a_route_taken_as_demonstration_has_yet_to_be_shown(
         ({"scenario": "other"}, "demonstrations of scenario 'other', not 'toy'"),
         ({"network_key": "old"}, "another version of network 'grid'"),
         ({"subsets": []}, "no plan for a0, a1"),
-        ({"arrived": False}, "arrive in no traffic seed"),
         ({"turned": True}, "made for other trips .*'a0': its route starts on"),
     ],
 )
 def test_demonstrations_that_do_not_fit_are_refused(
     change: dict[str, Any], said: str, crossing: RoutingTask, experts: Experts
 ) -> None:
+    with pytest.raises(InputError, match=said):
+        planned(planned_for(crossing, experts, **change), ready_of(crossing, (5,)), Path("demos.npz"))
+
+
+def test_a_plan_that_never_arrives_is_named(
+    crossing: RoutingTask, experts: Experts, caplog: pytest.LogCaptureFixture
+) -> None:
+    made = planned_for(crossing, experts, arrived=False)
+    assert planned(made, ready_of(crossing, (5,)), Path("d.npz")) == experts.routes
+    assert "d.npz: on their demonstrated routes a0, a1, a2, a3, a4, a5 arrive in no traffic seed" in caplog.text
+
+
+def planned_for(
+    crossing: RoutingTask, experts: Experts, *, turned: bool = False, arrived: bool = True, **change: object
+) -> Demonstrations:
+    """Return demonstrations without decisions, with changes of their meta data."""
     ids = crossing.graph.edge_ids
     routes = {n: [str(ids[e]) for e in d.route] for n, d in zip(crossing.names, experts.demos, strict=True)}
-    if change.pop("turned", False):
+    if turned:
         routes = dict(zip(crossing.names, [*routes.values()][::-1], strict=True))
-    arrived = np.full((3, crossing.n_agents), change.pop("arrived", True))
     subset = {"vehicles": list(crossing.names), "routes": routes}
     meta = {"scenario": "toy", "network_key": "k", "simulator": "micro", "subsets": [subset], **change}
     empty: dict[str, Any] = {name: np.zeros(0, dtype=np.int32) for name in ("episode", "agent", "edge", "action")}
-    made = Demonstrations(
+    shape = 3, crossing.n_agents
+    return Demonstrations(
         **empty,
         time=np.zeros(0),
         reward=np.zeros(0),
@@ -596,13 +611,11 @@ def test_demonstrations_that_do_not_fit_are_refused(
         observation=np.zeros((0, crossing.observation_size), dtype=np.float32),
         mask=np.zeros((0, crossing.graph.m_out), dtype=bool),
         traffic_seed=np.arange(3),
-        returns=np.zeros(arrived.shape),
-        travel_time=np.zeros(arrived.shape),
-        arrived=arrived,
+        returns=np.zeros(shape),
+        travel_time=np.zeros(shape),
+        arrived=np.full(shape, arrived),
         meta=meta,
     )
-    with pytest.raises(InputError, match=said):
-        planned(made, ready_of(crossing, (5,)), Path("demos.npz"))
 
 
 # --- what it is compared with -----------------------------------------------------------------------------------------

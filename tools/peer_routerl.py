@@ -21,12 +21,9 @@ from typing import Any
 
 def plain_files(net: Path, folder: Path) -> None:
     """Write the plain files that RouteRL reads: nodes, edges and connections."""
-    for ending in (".nod.xml", ".edg.xml", ".con.xml"):
-        if not (folder / f"{net.name.removesuffix('.net.xml')}{ending}").exists():
-            break
-    else:
-        return
     name = net.name.removesuffix(".net.xml")
+    if all((folder / f"{name}{ending}").exists() for ending in (".nod.xml", ".edg.xml", ".con.xml", ".rou.xml")):
+        return
     shutil.copy(net, folder / net.name)
     command = ["netconvert", "--sumo-net-file", net, "--plain-output-prefix", folder / name, "--no-warnings"]
     subprocess.run(list(map(str, command)), check=True, capture_output=True)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 
@@ -33,3 +35,16 @@ def environment() -> dict[str, str]:
 def script_environment() -> dict[str, str]:
     """Return the environment of a script that imports modules from its own folder."""
     return {name: value for name, value in environment().items() if name != "PYTHONSAFEPATH"}
+
+
+def run_script(script: Path, words: Sequence[str], folder: Path) -> subprocess.CompletedProcess[str]:
+    """Run a script of SUMO in a folder, and return its exit code and its texts."""
+    return subprocess.run(
+        [sys.executable, str(script), *words],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        env=script_environment(),
+        stdin=subprocess.DEVNULL,
+        check=False,
+    )

@@ -9,8 +9,6 @@ traffic seeds.
 from __future__ import annotations
 
 import logging
-import subprocess
-import sys
 import xml.etree.ElementTree as ET
 from collections import Counter
 from pathlib import Path
@@ -57,25 +55,16 @@ def _one(ready: PreparedScenario, seed: int) -> dict[str, str]:
     with temporary.folder("relid-sumo-") as name:
         folder = Path(name)
         (folder / "agents.trips.xml").write_text(_trips(ready), encoding="utf-8")
-        words = [sys.executable, str(sumo.home() / "tools" / "assign" / "duaIterate.py")]
         options = sumo_options.simulation_options(scenario, ready.network, background, seed, "meso")
         others = [Path(options[options.index("-a") + 1])] if "-a" in options else []
         files = ",".join(str(file.resolve()) for file in (*others, background))
-        words += ["-n", str(ready.network.net_file), "-t", "agents.trips.xml", "-+", files]
+        words = ["-n", str(ready.network.net_file), "-t", "agents.trips.xml", "-+", files]
         words += ["--begin", f"{scenario.demand.begin_s:g}"] if scenario.demand.begin_s else []
         words += ["--end", f"{scenario.end_s:g}", "--aggregation", f"{edge_times.BIN_S:g}", "--last-step", str(STEPS)]
         words += ["--time-to-teleport", f"{scenario.teleport_after_s:g}", "--route-steps", "0"]
         words += ["--disable-summary", "--disable-tripinfos", "--disable-warnings", "--no-gzip"]
         words += _passed_on(options)
-        done = subprocess.run(
-            words,
-            cwd=folder,
-            capture_output=True,
-            text=True,
-            env=interpreter.script_environment(),
-            stdin=subprocess.DEVNULL,
-            check=False,
-        )
+        done = interpreter.run_script(sumo.home() / "tools" / "assign" / "duaIterate.py", words, folder)
         last = folder / f"{STEPS - 1:03}" / f"agents_{STEPS - 1:03}.rou.alt.xml"
         if done.returncode or not last.is_file():
             dua_log = folder / "dua.log"  # contains SUMO's messages

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 from rich import box
@@ -310,18 +311,13 @@ def _given_text(network: Network) -> Group:
         "not for SUMO": sumo_net.listed(facts["not_for_sumo"]) or "nothing: SUMO gets all of the file",
         "files": f"{network.net_file} (SUMO {facts['sumo']})",
     }
-    table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
-    for warning in account.warnings(facts):
-        table.add_row(Text("warning", style="bold yellow"), Text(clean(warning)))
-    for name, value in rows.items():
-        table.add_row(Text(name, style="bold"), Text(clean(value)))
     edges = Table("edges of the file", "edges", "km", box=box.SIMPLE_HEAD, padding=(0, 2, 0, 0))
     for column in edges.columns[1:]:
         column.justify = "right"
     for use, entry in facts["outcome"].items():
         name = "in the largest strongly connected part for cars" if use == netconvert.KEPT else use
         edges.add_row(Text(clean(name)), f"{entry['ways']:.0f}", f"{entry['km']:.1f}")
-    return Group(table, edges)
+    return Group(_facts_table(facts, rows), edges)
 
 
 def summary_text(network: Network) -> Group:
@@ -361,11 +357,6 @@ def summary_text(network: Network) -> Group:
         "closed edges": edge_list(facts["closed"]),
         "files": f"{network.net_file} (SUMO {facts['sumo']})",
     }
-    table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
-    for warning in account.warnings(facts):
-        table.add_row(Text("warning", style="bold yellow"), Text(clean(warning)))
-    for name, value in rows.items():
-        table.add_row(Text(name, style="bold"), Text(clean(value)))
     ways = Table("roads in the file", "OSM ways", "km", box=box.SIMPLE_HEAD, padding=(0, 2, 0, 0))
     for column in ways.columns[1:]:
         column.justify = "right"
@@ -376,7 +367,17 @@ def summary_text(network: Network) -> Group:
     total = account.totals(facts["roads_in_file"])
     ways.add_section()
     ways.add_row("total", f"{total['ways']:.0f}", f"{total['km']:.1f}")
-    return Group(table, ways)
+    return Group(_facts_table(facts, rows), ways)
+
+
+def _facts_table(facts: dict[str, Any], rows: Mapping[str, str]) -> Table:
+    """Return the warnings about a network, and facts by name."""
+    table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
+    for warning in account.warnings(facts):
+        table.add_row(Text("warning", style="bold yellow"), Text(clean(warning)))
+    for name, value in rows.items():
+        table.add_row(Text(name, style="bold"), Text(clean(value)))
+    return table
 
 
 def edge_list(edges: Iterable[str]) -> str:

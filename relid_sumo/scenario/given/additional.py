@@ -7,12 +7,11 @@ signal program names them, without their output. Polygons, measurements and even
 from __future__ import annotations
 
 import re
-import tempfile
 from collections.abc import Collection, Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from relid_sumo.base import cache, xml_parts
+from relid_sumo.base import cache, temporary, xml_parts
 from relid_sumo.base.errors import InputError
 from relid_sumo.base.xml_parts import Account, Part, Rules, Values
 from relid_sumo.network import sumo_net
@@ -166,8 +165,8 @@ def of_scenario(folder: Path, name: str | None) -> Path | None:
     def make() -> None:
         account = Account()
         target.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=target.parent, prefix=".tmp-") as scratch:
-            part = Path(scratch) / "own.add.xml"
+        with temporary.folder(".tmp-", target.parent) as scratch:
+            part = scratch / "own.add.xml"
             texts = (one.text for one in xml_parts.parts(file, STRICT, account))
             part.write_text(f"<additional>\n{''.join(texts)}</additional>\n", encoding="utf-8")
             if account.left_out:

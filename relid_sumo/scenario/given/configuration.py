@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import math
 import re
-import tempfile
 import xml.etree.ElementTree as ET
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 
-from relid_sumo.base import safe_paths, sumo, trusted
+from relid_sumo.base import safe_paths, sumo, temporary, trusted
 from relid_sumo.base.errors import InputError, did_you_mean
 from relid_sumo.base.safe_paths import printable
 from relid_sumo.base.settings import MOST_FACTOR
@@ -113,8 +112,8 @@ class Configuration:
 @lru_cache(maxsize=1)
 def known_options() -> tuple[dict[str, Option], dict[str, str]]:
     """Return SUMO's options by name, and the name of each synonym."""
-    with tempfile.TemporaryDirectory(prefix="relid-sumo-") as folder:
-        template = Path(folder) / "template.xml"
+    with temporary.folder("relid-sumo-") as folder:
+        template = folder / "template.xml"
         sumo.run("sumo", ["--save-template", str(template)])
         root = ET.parse(template).getroot()
     options, synonyms = dict[str, Option](), dict[str, str]()

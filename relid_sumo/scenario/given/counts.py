@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import logging
 import math
-import subprocess
-import sys
 import xml.etree.ElementTree as ET
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -151,19 +149,11 @@ def _make(network: Network, counts: Sequence[Count], file: Path) -> None:
             f"<route id='r{i}' edges={quoteattr(' '.join(ids[list(path)].tolist()))}/>" for i, path in enumerate(every)
         )
         paths.write_text(f"<routes>{words}</routes>", encoding="utf-8")
-        command = [sys.executable, str(sumo.home() / "tools" / "routeSampler.py"), "-r", str(paths), "-d", str(data)]
+        command = ["-r", str(paths), "-d", str(data)]
         command += ["--edgedata-attribute", "entered", "-o", str(result), "--optimize", "full"]
         command += ["--seed", str(seeding.sumo_seed(0, "counts")), "--prefix", "c"]
         command += ["--attributes", "departLane='best' departSpeed='max'"]
-        done = subprocess.run(
-            command,
-            cwd=folder,
-            capture_output=True,
-            text=True,
-            env=interpreter.script_environment(),
-            stdin=subprocess.DEVNULL,
-            check=False,
-        )
+        done = interpreter.run_script(sumo.home() / "tools" / "routeSampler.py", command, folder)
         if done.returncode or not result.is_file():
             raise SimulationError(f"SUMO's routeSampler failed: {sumo.error_line(done.stderr + done.stdout)}")
         files.put(result, file)

@@ -11,7 +11,6 @@ import heapq
 import math
 import re
 import shutil
-import tempfile
 import xml.etree.ElementTree as ET
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -19,7 +18,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import IO
 
-from relid_sumo.base import cache, files, xml_parts
+from relid_sumo.base import cache, files, temporary, xml_parts
 from relid_sumo.base.errors import InputError
 from relid_sumo.base.settings import WEEK_S
 from relid_sumo.base.xml_parts import Account, Part, Revise, Rules, Values
@@ -137,8 +136,8 @@ def merge(
         merged = _Merger(routes, additional_files, in_order=in_order, window=window)
         places = [cache.cache_file("demand", f"{name}-merged", content, f".{kind}.xml") for kind in ("rou", "add")]
         places[0].parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=places[0].parent, prefix=".tmp-") as scratch:
-            own, other = Path(scratch) / "own.rou.xml", Path(scratch) / "own.add.xml"
+        with temporary.folder(".tmp-", places[0].parent) as scratch:
+            own, other = scratch / "own.rou.xml", scratch / "own.add.xml"
             has_other = merged.write(own, other)
             files.put(own, places[0])
             if has_other:

@@ -11,7 +11,6 @@ nothing is translated, so a scenario without mesoscopic episodes needs no measur
 from __future__ import annotations
 
 import logging
-import tempfile
 import xml.etree.ElementTree as ET
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
-from relid_sumo.base import cache, files, sumo
+from relid_sumo.base import cache, files, sumo, temporary
 from relid_sumo.base.arrays import Floats
 from relid_sumo.network.network import Network
 from relid_sumo.scenario.settings import Scenario, Simulator
@@ -95,8 +94,8 @@ def _quantiles(scenario: Scenario, network: Network, seeds: Sequence[int], simul
 def sample(scenario: Scenario, network: Network, seed: int, simulator: Simulator) -> Floats:
     """Return smoothed travel times in the background traffic of a seed, s, shape (times, E); none before the agents."""
     index, rows = network.graph.index, []
-    with tempfile.TemporaryDirectory(prefix="relid-sumo-") as name:
-        reader, times = Path(name) / "reader.rou.xml", Path(name) / "times.xml"
+    with temporary.folder("relid-sumo-") as folder:
+        reader, times = folder / "reader.rou.xml", folder / "times.xml"
         # SUMO smooths travel times once there is a vehicle that could use them. Without deviation it draws no number.
         reader.write_text(
             f'<routes><vType id="{READER}" speedDev="0"><param key="has.rerouting.device" value="true"/></vType>'

@@ -23,12 +23,14 @@ from relid_sumo.evaluation.evaluate import Evaluation
 from relid_sumo.network import account, netconvert, streets, sumo_net
 from relid_sumo.network.network import Network
 from relid_sumo.runs.summary import StoredEvaluation
+from relid_sumo.scenario import events
 from relid_sumo.scenario.condition import SHOWN, Condition
 from relid_sumo.scenario.given.counts import GOOD_GEH, GOOD_SHARE, Count
 from relid_sumo.scenario.incidents import Placed
 from relid_sumo.scenario.prepare import PreparedScenario
 from relid_sumo.scenario.routes import alternatives
 from relid_sumo.scenario.routes import shared as shared_length
+from relid_sumo.scenario.settings import Events
 from relid_sumo.scenario.traffic.level import TrafficLevel
 from relid_sumo.scenario.traffic.meso import Gap, describe
 
@@ -90,6 +92,24 @@ def evaluation_table(result: Evaluation) -> Table:
     return table
 
 
+def day_types_table(result: Evaluation) -> Table | None:
+    """Return the table of travel times and arrivals by type of day; None where all days are alike."""
+    if not result.by_day_type:
+        return None
+    table = Table(title="travel time, s, and arrivals by type of day")
+    table.add_column("policy")
+    for name, days in result.by_day_type.items():
+        table.add_column(f"{name} ({len(days.seeds)})", justify="right")
+    for policy in result.policies:
+        rows = [days.policies[policy] for days in result.by_day_type.values()]
+        table.add_row(
+            policy,
+            *(f"{number(row.mean_travel_time_s)}, {100 * row.arrival_rate.mean:.1f} %" for row in rows),
+            style="bold" if policy == "trained" else None,
+        )
+    return table
+
+
 def choices_text(result: Evaluation) -> Iterator[str]:
     """Yield a text on the quality of choices for each policy whose choices were tried."""
     for name, row in result.policies.items():
@@ -139,18 +159,34 @@ def trips_table(ready: PreparedScenario) -> Table:
 
 
 def incidents_text(ready: PreparedScenario, seeds: int = 3) -> Iterator[str]:
-    """Yield the incidents of a scenario: those of all traffic seeds, and those drawn in the first ones of each set."""
+    """Yield the incidents of a scenario: those of all traffic seeds, and those drawn in the first ones of each set.
+
+    A scenario with events has lines on its days instead: how many there are of each type, and the first ones.
+    """
     for one in ready.task.incidents.fixed:
         yield f"incident in all traffic seeds: {one.describe()}"
+    if ready.scenario.events is not None:
+        yield from _days_text(ready, ready.scenario.events, seeds)
+        return
     for name, seed, drawn in _drawn(ready, seeds):
         yield f"incidents of {name} seed {seed}: {'; '.join(one.describe() for one in drawn)}"
+
+
+def _days_text(ready: PreparedScenario, settings: Events, seeds: int) -> Iterator[str]:
+    for name, of_set in ready.scenario.seeds.model_dump().items():
+        counted = ", ".join(f"{days} {kind}" for kind, days in events.counts(settings, of_set).items())
+        yield f"{len(of_set)} {name} days: {counted}"
+        for seed in of_set[:seeds]:
+            yield f"  {name} seed {seed}: {ready.describe_day(seed)}"
 
 
 def marked_incidents(ready: PreparedScenario, seeds: int = 3) -> list[tuple[list[int], str, str]]:
     """Return the edges of the same incidents for a map, with colours and labels."""
     fixed = ready.task.incidents.fixed
     drawn = [one for _, _, of_seed in _drawn(ready, seeds) for one in of_seed]
+    surges = [one for _, seed in _first(ready, seeds) if (one := ready.surge(seed)) is not None]
     parts = (
+        ([one.edge for one in surges], "#2a9d8f", f"places of surges in {seeds} seeds per set"),
         (
             [edge for one in drawn for edge in one.shut or (one.edge,)],
             "#8e7cc3",
@@ -164,10 +200,14 @@ def marked_incidents(ready: PreparedScenario, seeds: int = 3) -> list[tuple[list
 
 def _drawn(ready: PreparedScenario, seeds: int) -> Iterator[tuple[str, int, list[Placed]]]:
     incidents = ready.task.incidents
-    if incidents.random:
-        for name, of_set in ready.scenario.seeds.model_dump().items():
-            for seed in of_set[:seeds]:
-                yield name, seed, [one for one in incidents.of(seed) if one not in incidents.fixed]
+    if incidents.is_random:
+        for name, seed in _first(ready, seeds):
+            yield name, seed, [one for one in incidents.of(seed) if one not in incidents.fixed]
+
+
+def _first(ready: PreparedScenario, seeds: int) -> list[tuple[str, int]]:
+    """Return the first traffic seeds of each set, with its name."""
+    return [(name, seed) for name, of_set in ready.scenario.seeds.model_dump().items() for seed in of_set[:seeds]]
 
 
 def traffic_text(traffic: TrafficLevel, wanted: float | None) -> str:

@@ -92,6 +92,8 @@ def evaluate(
         out.print_json(json.dumps(result.as_json()))
     else:
         out.print(tables.evaluation_table(result))
+        if (days := tables.day_types_table(result)) is not None:
+            out.print(days)
         for line in tables.choices_text(result):
             out.print(line)
         out.print(f"run: {plain(folder)}; {plain(ready.network.attribution)}", highlight=False)
@@ -172,6 +174,8 @@ def view(
         return
     times, arrived = episode.travel_time.mean(), episode.arrival_rate
     _say(f"traffic seed {seed}: mean travel time {times:.0f} s, {arrived:.0%} of agents arrived")
+    if happens := ready.describe_day(seed):
+        _say(f"day: {happens}")
     known = None if changes or close or incidents or baseline else stored.read_stored(folder)
     if known is not None:
         _say(tables.stored_text(known))

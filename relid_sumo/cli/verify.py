@@ -39,6 +39,8 @@ def verify(
         parts += [f"evaluation in traffic seed {seed}" for seed in found.traffic_seeds]
         said = "[green]reproduces[/]" if found.reproduces else "[bold red]differs[/]"
         out.print(f"{said} {plain(folder)}: {', '.join(parts) or 'not run'}", highlight=False, soft_wrap=True)
+        for line in found.days:
+            out.print(plain(line), highlight=False, soft_wrap=True)
         for line in found.differences:
             out.print(f"first difference: {plain(line)}", highlight=False, soft_wrap=True)
         for line in found.inputs:

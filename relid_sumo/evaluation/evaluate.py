@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
@@ -17,6 +17,7 @@ from relid_sumo.env.play import job as job_of
 from relid_sumo.env.policies import Policy
 from relid_sumo.env.records import LOST, NEVER_INSERTED, EpisodeRecord
 from relid_sumo.env.workers import Rollouts, in_traffic
+from relid_sumo.scenario.events import DAY_TYPES
 from relid_sumo.scenario.prepare import PreparedScenario
 
 
@@ -73,14 +74,27 @@ class Result:
 
 
 @dataclass(frozen=True)
+class DayType:
+    """Results by policy on the days of one type."""
+
+    seeds: tuple[int, ...]
+    policies: dict[str, Result]
+
+
+@dataclass(frozen=True)
 class Evaluation:
-    """Results by policy, and the traffic they were measured in. `what_if` names the changes of the scenario."""
+    """Results by policy, and the traffic they were measured in.
+
+    `by_day_type` has the same for each type of days that occurs, where the scenario has events. `what_if` names the
+    changes of the scenario.
+    """
 
     scenario: str
     traffic: str
     seeds: tuple[int, ...]
     greedy: bool
     policies: dict[str, Result]
+    by_day_type: dict[str, DayType] = field(default_factory=dict)
     what_if: tuple[str, ...] = ()
     records: dict[str, list[EpisodeRecord]] = field(default_factory=dict, repr=False, compare=False)
 
@@ -93,6 +107,13 @@ class Evaluation:
             "what_if": list(self.what_if),
             "actions": "greedy" if self.greedy else "sampled",
             "policies": {name: _flat(result) for name, result in self.policies.items()},
+            **({"by_day_type": days} if (days := self._days()) else {}),
+        }
+
+    def _days(self) -> dict[str, Any]:
+        return {
+            name: {"seeds": list(days.seeds), "policies": {one: _flat(row) for one, row in days.policies.items()}}
+            for name, days in self.by_day_type.items()
         }
 
 
@@ -143,9 +164,9 @@ def evaluate(
     """
     seeds = choose_seeds(ready, traffic, n_seeds)
     table = episodes(ready, policies, seeds, branches=branches, workers=workers)
-    results = {name: _result(rows, table.get("shortest")) for name, rows in table.items()}
     greedy = all(p.greedy for p in policies.values() if p.name == "learned")
-    return Evaluation(ready.scenario.name, traffic, seeds, greedy, results, tuple(what_if), table)
+    days = _by_day_type(ready, table, seeds)
+    return Evaluation(ready.scenario.name, traffic, seeds, greedy, _results(table), days, tuple(what_if), table)
 
 
 def episodes(
@@ -199,6 +220,23 @@ def choose_seeds(ready: PreparedScenario, traffic: str, n_seeds: int | None) -> 
 def seeded(policy: Policy, traffic_seed: int) -> Policy:
     """Return a policy whose draws also depend on the traffic seed."""
     return replace(policy, seed=seeding.derive(policy.seed, "evaluation", traffic_seed))
+
+
+def _by_day_type(
+    ready: PreparedScenario, table: Mapping[str, Sequence[EpisodeRecord]], seeds: Sequence[int]
+) -> dict[str, DayType]:
+    """Return the results on the days of each type that occurs; none for a scenario without events."""
+    types = [ready.day_type(seed) for seed in seeds]
+    found = {}
+    for name in (one for one in DAY_TYPES if one in types):
+        days = [i for i, one in enumerate(types) if one == name]
+        rows = {policy: [records[i] for i in days] for policy, records in table.items()}
+        found[name] = DayType(tuple(seeds[i] for i in days), _results(rows))
+    return found
+
+
+def _results(table: Mapping[str, Sequence[EpisodeRecord]]) -> dict[str, Result]:
+    return {name: _result(rows, table.get("shortest")) for name, rows in table.items()}
 
 
 def _result(rows: Sequence[EpisodeRecord], shortest: Sequence[EpisodeRecord] | None) -> Result:

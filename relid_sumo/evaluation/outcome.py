@@ -16,12 +16,14 @@ def outcome(ready: PreparedScenario, records: dict[str, list[EpisodeRecord]]) ->
     """Return the content of evaluation.json. Lists are by traffic seed, then by agent. Times and returns are in s."""
     some = next(iter(records.values()))
     has_fleet = ready.scenario.fleet is not None
+    day_types = [ready.day_type(record.traffic_seed) for record in some]
     return {
         "scenario": ready.scenario.name,
         "horizon_s": ready.scenario.horizon_s,
         "traffic_seeds": [record.traffic_seed for record in some],
         "agents": max(([*ready.on(record.traffic_seed).task.names] for record in some), key=len),
         **({"fleet": True} if has_fleet else {}),
+        **({"day_types": day_types} if ready.scenario.events is not None else {}),
         "policies": {
             name: {
                 "return_s": [np.round(r.returns, 3).tolist() for r in rows],
@@ -47,7 +49,7 @@ def routes(ready: PreparedScenario, records: dict[str, list[EpisodeRecord]]) -> 
         "roads": [np.round(graph.shape(edge)).astype(int).ravel().tolist() for edge in range(graph.n_edges)],
         "speed_class": np.searchsorted(SPEEDS_KMH, graph.speed * 3.6).tolist(),
         "traffic_seed": seed,
-        "incidents": [[one.edge, one.describe()] for one in task.incidents.of(seed)],
+        "incidents": [list(one) for one in ready.events_of(seed)],
         "agents": list(task.names),
         "origin": task.origin.tolist(),
         "destination": task.destination.tolist(),

@@ -49,12 +49,15 @@ class Verification:
         Inputs that are not those of the run, such as the version of SUMO. They may be the cause of a difference.
     differences : tuple of str
         The first difference of the training and of the evaluation.
+    days : tuple of str
+        What happens in these traffic seeds: type of the day, incidents and surge.
     """
 
     updates: int
     traffic_seeds: tuple[int, ...]
     inputs: tuple[str, ...]
     differences: tuple[str, ...]
+    days: tuple[str, ...] = ()
 
     @property
     def reproduces(self) -> bool:
@@ -111,7 +114,8 @@ def verify(folder: Path, *, updates: int = 2, seeds: int = 1, workers: int | Non
         differences += _trained(folder, ready, settings, rows, n, workers)[:1]
     if chosen:
         differences += _evaluated(folder, chosen, workers)[:1]
-    return Verification(n, chosen, inputs, tuple(differences))
+    days = tuple(f"traffic seed {seed}: {said}" for seed in chosen if (said := ready.describe_day(seed)))
+    return Verification(n, chosen, inputs, tuple(differences), days)
 
 
 def _lines(file: Path) -> list[str]:

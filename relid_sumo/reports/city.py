@@ -95,7 +95,7 @@ def city(runs: Sequence[Run], scenario: str) -> tuple[City | None, list[str]]:
         return None, wrong
     notes = [f"The first {AGENTS} of {len(base['agents'])} agents."] if len(base["agents"]) > AGENTS else []
     if incidents:
-        notes.append(f"Red: incidents: {'; '.join(said for _, said in incidents)}.")
+        notes.append(f"Red: events of the traffic seed: {'; '.join(said for _, said in incidents)}.")
     if without:
         notes.append(f"{without} run{'s' if without > 1 else ''} without routes (only the summary is available).")
     return City(

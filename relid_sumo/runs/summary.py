@@ -27,7 +27,7 @@ import json
 import math
 import re
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
@@ -88,10 +88,14 @@ class StoredEvaluation(Read):
     agents: Annotated[list[Annotated[str, Field(pattern=ID)]], Field(min_length=1)]
     fleet: bool = False
     """Whether the agents are a fleet, of which each traffic seed has its own first part of `agents`."""
+    day_types: list[Literal["ordinary", "incidents", "surge", "surge with incidents"]] = []
+    """Type of the day of each traffic seed; empty where all days are alike."""
     policies: dict[Name, PolicyOutcome]
 
     @model_validator(mode="after")
     def _whole(self) -> Self:
+        if self.day_types and len(self.day_types) != len(self.traffic_seeds):
+            raise ValueError("day_types: give one for each traffic seed")
         if "trained" not in self.policies:
             raise ValueError("policies: the run's own policy, 'trained', is missing")
         for name, driven in self.policies.items():

@@ -24,10 +24,12 @@ from relid_sumo.base.toml import validate
 from relid_sumo.network.graph import RoadGraph
 from relid_sumo.network.lanes import Lane
 from relid_sumo.network.network import Network, match_edge
-from relid_sumo.scenario.settings import Incident, RandomIncidents, Scenario
+from relid_sumo.scenario import events
+from relid_sumo.scenario.settings import Events, Incident, RandomIncidents, Scenario
 
 FORM = "EDGE@BEGIN-END closes an edge; EDGE:0,1@BEGIN-END its lanes 0 and 1; =3m/s or =20% after it slows instead"
 WRITTEN = re.compile(r"(?P<edge>.+?)(?::(?P<lanes>\d+(?:,\d+)*))?@(?P<begin>[\d.]+)-(?P<end>[\d.]+)(?:=(?P<how>.+))?")
+WITH_INCIDENTS = {events.INCIDENTS, events.BOTH}
 SPEED = re.compile(r"([\d.]+) ?(m/s|%)")
 
 
@@ -77,6 +79,8 @@ class Incidents:
         Incidents of all traffic seeds.
     random : tuple of (int, RandomIncidents)
         Draws, each with its position among the scenario's incidents.
+    events : Events or None
+        Types of days; those with incidents have draws of their own.
     weight : dict
         For each `RandomIncidents.where` that is used: weight of each edge, shape (E,).
     lanes : dict
@@ -89,6 +93,7 @@ class Incidents:
     graph: RoadGraph | None = None
     fixed: tuple[Placed, ...] = ()
     random: tuple[tuple[int, RandomIncidents], ...] = ()
+    events: Events | None = None
     weight: dict[str, Floats] = field(default_factory=dict)
     lanes: dict[int, list[Lane]] = field(default_factory=dict)
     spared: frozenset[int] = frozenset()
@@ -104,18 +109,28 @@ class Incidents:
         InputError
             Too few edges are suitable for the draws.
         """
-        if not self.random:
+        if not self.is_random:
             return self.fixed
         if traffic_seed not in self._drawn_before:
             found = list(self.fixed)
             for number, table in self.random:
-                found += self._drawn(number, table, traffic_seed, found)
+                rng = seeding.stream(traffic_seed, "incidents", number)
+                found += self._drawn(f"incidents[{number}].random", table, traffic_seed, rng, found)
+            if self.events is not None and events.day_type(self.events, traffic_seed) in WITH_INCIDENTS:
+                rng = seeding.stream(traffic_seed, "events", "incidents")
+                found += self._drawn("events.incidents", self.events.incidents, traffic_seed, rng, found)
             self._drawn_before[traffic_seed] = tuple(sorted(found, key=lambda one: (one.begin_s, one.name)))
         return self._drawn_before[traffic_seed]
 
-    def _drawn(self, number: int, table: RandomIncidents, traffic_seed: int, others: Sequence[Placed]) -> list[Placed]:
+    @property
+    def is_random(self) -> bool:
+        """Whether incidents differ between traffic seeds."""
+        return bool(self.random) or self.events is not None
+
+    def _drawn(
+        self, key: str, table: RandomIncidents, traffic_seed: int, rng: np.random.Generator, others: Sequence[Placed]
+    ) -> list[Placed]:
         assert self.graph is not None  # only incidents without draws have no network
-        rng = seeding.stream(traffic_seed, "incidents", number)
         low, high = table.begin_s or (0.0, max(0.0, self.horizon_s - table.duration_s))
         begins = rng.uniform(low, high, table.count)
         kinds, factors = rng.random(table.count), rng.uniform(*table.factor, table.count)
@@ -138,8 +153,8 @@ class Incidents:
             else:
                 what = "closed" if closes else "closed by one lane" if one_lane else "slowed"
                 raise InputError(
-                    f"incidents[{number}].random: in traffic seed {traffic_seed} no further edge can be {what} without "
-                    "cutting other edges or trips off; lower count or change where, closed and lane"
+                    f"{key}: in traffic seed {traffic_seed} no further edge can be {what} without cutting other edges "
+                    "or trips off; lower count or change where, closed and lane"
                 )
             taken.add(edge)
             shut |= set(with_it)
@@ -281,7 +296,8 @@ def place(
         An edge or a lane does not exist, an incident changes nothing, two incidents are on an edge at the same time,
         or a draw finds too few edges.
     """
-    if not scenario.incidents:
+    of_days = None if scenario.events is None or not scenario.events.has_incidents else scenario.events
+    if not scenario.incidents and of_days is None:
         return Incidents()
     graph = network.graph
     spared = closed | {edge for pair in ends for edge in pair} | bound
@@ -298,7 +314,8 @@ def place(
             )
     random = tuple((i, one.random) for i, one in enumerate(scenario.incidents) if one.random is not None)
     weight: dict[str, Floats] = {}
-    for where in sorted({table.where for _, table in random}):
+    tables = [*(table for _, table in random), *([] if of_days is None else [of_days.incidents])]
+    for where in sorted({table.where for table in tables}):
         weight[where] = graph.length * (vehicles() if where == "busy" else 1.0)
         if not weight[where].any():
             raise InputError(
@@ -306,10 +323,11 @@ def place(
                 "where = 'anywhere'"
             )
     placed = tuple(sorted((one for _, one in fixed), key=lambda one: (one.begin_s, one.name)))
-    own = network.lanes if any(table.lane for _, table in random) else {}
-    found = Incidents(graph, placed, random, weight, own, spared, scenario.horizon_s, scenario.step_length_s)
+    own = network.lanes if any(table.lane for table in tables) else {}
+    timing = scenario.horizon_s, scenario.step_length_s
+    found = Incidents(graph, placed, random, of_days, weight, own, spared, *timing)
     seeds = scenario.seeds
-    for seed in (*seeds.training, *seeds.validation, *seeds.evaluation) if random else ():
+    for seed in (*seeds.training, *seeds.validation, *seeds.evaluation) if found.is_random else ():
         found.of(seed)
     return found
 

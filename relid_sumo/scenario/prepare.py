@@ -15,7 +15,7 @@ from relid_sumo.base.errors import InputError, did_you_mean
 from relid_sumo.network import account, network
 from relid_sumo.network.catalogue import NetworkSettings
 from relid_sumo.network.network import Network
-from relid_sumo.scenario import incidents, kinds
+from relid_sumo.scenario import events, incidents, kinds
 from relid_sumo.scenario.files import own_roads
 from relid_sumo.scenario.settings import Place, Scenario, Simulator
 from relid_sumo.scenario.task import DailyTasks, Day, RoutingTask, make_task
@@ -30,6 +30,7 @@ from relid_sumo.scenario.traffic import (
     own_traffic,
     readings,
     sumo_options,
+    surge,
 )
 
 log = logging.getLogger(__name__)
@@ -75,7 +76,7 @@ class PreparedScenario:
         return [*content, sources] if sources else content
 
     def options(self, traffic_seed: int, simulator: Simulator = "micro") -> tuple[str, ...]:
-        """Return SUMO's options for a traffic seed, with its incidents; its demand is generated at first use.
+        """Return SUMO's options for a traffic seed, with its incidents and surge; its demand is made at first use.
 
         Raises
         ------
@@ -122,13 +123,39 @@ class PreparedScenario:
             self._tasks.append(DailyTasks(self.task))
         return replace(self, task=self._tasks[0].of(self.day(traffic_seed), (str(traffic_seed),)))
 
+    def day_type(self, traffic_seed: int) -> str | None:
+        """Return the type of a traffic seed's day (`relid_sumo.scenario.events`); None where all days are alike."""
+        return None if self.scenario.events is None else events.day_type(self.scenario.events, traffic_seed)
+
+    def surge(self, traffic_seed: int) -> events.PlacedSurge | None:
+        """Return the surge of a traffic seed; None where it has none."""
+        settings = self.scenario.events
+        if settings is None or self.day_type(traffic_seed) not in {events.SURGE, events.BOTH}:
+            return None
+        place = settings.surge.place
+        middle = None if place is None else _located(self.network, place)
+        return events.drawn(settings.surge, self.network.graph, traffic_seed, middle)
+
+    def events_of(self, traffic_seed: int) -> list[tuple[int, str]]:
+        """Return the incidents and the surge of a traffic seed, each as an edge and one line of text."""
+        found = [(one.edge, one.describe()) for one in self.task.incidents.of(traffic_seed)]
+        crowd = self.surge(traffic_seed)
+        return found if crowd is None else [*found, (crowd.edge, crowd.describe())]
+
+    def describe_day(self, traffic_seed: int) -> str:
+        """Return the day of a traffic seed in one line: its type, incidents and surge; "" where nothing happens."""
+        happens = "; ".join(said for _, said in self.events_of(traffic_seed))
+        return ": ".join(filter(None, (self.day_type(traffic_seed), happens)))
+
     def _traffic(self, traffic_seed: int) -> tuple[Day, Path]:
         """Return the agents' part of a traffic seed, and the route file of the other vehicles."""
         closed = self.task.closed
         if self.scenario.fleet is None:
-            return Day(), demand.routes(self.scenario, self.network, traffic_seed, closed)
+            crowd = self.surge(traffic_seed)
+            return Day(), surge.routes(self.scenario, self.network, traffic_seed, closed, crowd)
         if traffic_seed not in self._drawn:
-            trips, file = fleet.drawn(self.scenario, self.network, traffic_seed, closed)
+            crowd = self.surge(traffic_seed)
+            trips, file = fleet.drawn(self.scenario, self.network, traffic_seed, closed, crowd)
             self._drawn[traffic_seed] = Day(trips), file
         return self._drawn[traffic_seed]
 
@@ -239,7 +266,8 @@ def prepare(
         return np.asarray(took.edge_vehicles.sum(axis=0))
 
     bound = frozenset[int]()
-    if own is not None and scenario.incidents:
+    has_events = scenario.events is not None and scenario.events.has_incidents
+    if own is not None and (scenario.incidents or has_events):
         names = incident_file.bound_for(demand.routes(scenario, built, scenario.seeds.training[0]))
         bound = frozenset(built.graph.index[name] for name in names & built.graph.index.keys())
     found_incidents = incidents.place(scenario, built, where, shut, vehicles, bound)
@@ -248,7 +276,19 @@ def prepare(
         task = replace(task, readings=readings.measured(scenario, built, own))
     ready = PreparedScenario(scenario, built, task, own, micro_only)
     ready.options(scenario.seeds.training[0])  # so that a fault of the demand is reported now
+    _check_surges(ready)
     return ready
+
+
+def _check_surges(ready: PreparedScenario) -> None:
+    """Draw a surge, so that a fault of its place is reported now."""
+    seeds = ready.scenario.seeds
+    for seed in (*seeds.training, *seeds.validation, *seeds.evaluation):
+        try:
+            if ready.surge(seed) is not None:
+                return
+        except InputError as error:
+            raise InputError(f"scenario '{ready.scenario.name}': {error}") from None
 
 
 def runs_meso(scenario: Scenario, roads: Network, own: str) -> bool:

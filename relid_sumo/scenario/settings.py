@@ -167,6 +167,83 @@ class Incident(Settings):
         return self
 
 
+class EventIncidents(RandomIncidents):
+    """Incidents of an event day."""
+
+    count: Annotated[int, Field(ge=1, le=100)] = 3
+    """Number of incidents."""
+    closed: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """Probability that an incident closes its edge."""
+    factor: tuple[_Slower, _Slower] = (0.03, 0.05)
+    """Lowest and highest speed on a slowed edge, relative to its limit."""
+
+
+class Surge(Settings):
+    """Vehicles that leave one place within minutes, as after a match, in addition to the demand."""
+
+    vehicles: Annotated[int, Field(ge=1, le=MOST_AGENTS)] = 300
+    """Number of vehicles. Those that a fleet may draw become agents by the same share as all others."""
+    begin_s: tuple[_IncidentTime, _IncidentTime] = (0.0, 300.0)
+    """Earliest and latest time of the first departure, s after the warm-up."""
+    duration_s: Annotated[float, Field(gt=0, le=WEEK_S)] = 300.0
+    """Time within which all of them depart, s."""
+    place: Place | None = None
+    """The place that they leave. If absent, each traffic seed has its own, away from the rim of the network."""
+    radius_m: Annotated[float, Field(ge=10, le=1e5)] = 400.0
+    """They depart on edges up to this far from the place, m."""
+    min_distance_m: Annotated[float, Field(ge=0, le=1e7)] = 1000.0
+    """Their destinations are at least this far from the place, straight line, m (less on a small network)."""
+    destinations: Annotated[int, Field(ge=1, le=1000)] = 40
+    """Number of edges to which they drive, drawn by length, lanes and speed limit."""
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Self:
+        if self.begin_s[0] > self.begin_s[1]:
+            raise ValueError("surge.begin_s: the earliest begin is after the latest; swap them")
+        return self
+
+    @model_serializer(mode="wrap")
+    def _given(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        content: dict[str, Any] = dump(self)
+        return {key: value for key, value in content.items() if value is not None}
+
+
+class Events(Settings):
+    """Days that differ: each traffic seed is an ordinary day, or one with incidents, a surge of demand, or both.
+
+    Vehicles do not know of an event before they see it. Travel times that are known beforehand are of ordinary days.
+    """
+
+    ordinary: Annotated[float, Field(ge=0, le=MOST_FACTOR)] = 1.0
+    """Weight of ordinary days among the day types."""
+    with_incidents: Annotated[float, Field(ge=0, le=MOST_FACTOR)] = 1.0
+    """Weight of days with incidents."""
+    with_surge: Annotated[float, Field(ge=0, le=MOST_FACTOR)] = 1.0
+    """Weight of days with a surge."""
+    with_both: Annotated[float, Field(ge=0, le=MOST_FACTOR)] = 1.0
+    """Weight of days with a surge and incidents."""
+    incidents: EventIncidents = EventIncidents()
+    surge: Surge = Surge()
+
+    @model_validator(mode="after")
+    def _some_day(self) -> Self:
+        if self.ordinary + self.with_incidents + self.with_surge + self.with_both <= 0:
+            raise ValueError(
+                "events: all weights are 0; give one of ordinary, with_incidents, with_surge and with_both a weight"
+            )
+        return self
+
+    @property
+    def has_incidents(self) -> bool:
+        """Whether some days have incidents."""
+        return self.with_incidents + self.with_both > 0
+
+    @property
+    def has_surges(self) -> bool:
+        """Whether some days have a surge."""
+        return self.with_surge + self.with_both > 0
+
+
 class Demand(Settings):
     """Background traffic.
 
@@ -359,6 +436,8 @@ class Scenario(Settings):
     """Agents drawn from the demand, instead of `trips`."""
     incidents: Annotated[tuple[Incident, ...], Field(max_length=1000)] = ()
     """Closed and slowed edges, which vehicles do not know of before they see them."""
+    events: Events | None = None
+    """Types of days, drawn by the traffic seed: ordinary, incidents, surges."""
     trips: tuple[Trip, ...] = ()
     rough: Annotated[tuple[str, ...], Field(exclude=True, max_length=10)] = ()
     """What --quick left out. Results are a first look; make the scenario without --quick before you use them."""
@@ -382,6 +461,7 @@ class Scenario(Settings):
         late = [trip.id for trip in self.trips if trip.depart_s >= self.horizon_s]
         if late:
             raise ValueError(f"horizon_s: {self.horizon_s:g} s ends before trip '{late[0]}' departs; make it longer")
+        self._check_events()
         for i, incident in enumerate(self.incidents):
             random = incident.random
             begin_s = (random.begin_s or (0.0, 0.0))[1] if random is not None else incident.begin_s
@@ -391,6 +471,20 @@ class Scenario(Settings):
                     f"{self.horizon_s:g} s; begin earlier, or make the horizon longer"
                 )
         return self
+
+    def _check_events(self) -> None:
+        events = self.events
+        if events is None:
+            return
+        begins = {"incidents": (events.incidents.begin_s or (0.0, 0.0))[1] if events.has_incidents else 0.0}
+        begins["surge"] = events.surge.begin_s[1] + events.surge.duration_s if events.has_surges else 0.0
+        for name, last_s in begins.items():
+            if last_s >= self.horizon_s:
+                what = "begin_s" if name == "incidents" else "begin_s and duration_s"
+                raise ValueError(
+                    f"events.{name}: {what} reach to {last_s:g} s, but the episode ends at horizon_s = "
+                    f"{self.horizon_s:g} s; lower them, or make the horizon longer"
+                )
 
     def _check_fleet(self, fleet: Fleet) -> None:
         if self.trips:
@@ -408,6 +502,8 @@ class Scenario(Settings):
         content.pop("fleet" if self.fleet is None else "trips", None)
         if not self.incidents:
             content.pop("incidents", None)
+        if self.events is None:
+            content.pop("events", None)
         return content
 
     @property

@@ -97,6 +97,7 @@ def _heading(ready: PreparedScenario, policy: Policy, episode: EpisodeRecord) ->
         f"traffic seed {episode.traffic_seed}.",
         f"{arrived} of {len(episode.status)} agents arrived, mean travel time {episode.travel_time.mean():.1f} s.",
         f"Network '{ready.network.name}': {ready.network.attribution}.",
+        *(f"Event: {said}." for _, said in ready.events_of(episode.traffic_seed)),
     ]
     return "\n     ".join(lines).replace("--", "- -")  # an XML comment must not contain "--"
 

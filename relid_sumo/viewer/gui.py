@@ -20,7 +20,6 @@ from relid_sumo.env.episode import warm_up
 from relid_sumo.env.play import Job, bridge_settings, drive, play
 from relid_sumo.env.policies import Policy
 from relid_sumo.env.records import NEVER_INSERTED, EpisodeRecord
-from relid_sumo.scenario.incidents import Placed
 from relid_sumo.scenario.prepare import PreparedScenario
 from relid_sumo.scenario.task import RoutingTask
 from relid_sumo.sim.bridge import SumoBridge
@@ -88,9 +87,9 @@ class _Window(SumoBridge):
     picture: tuple[float, Path] | None = None
 
     def frame(
-        self, task: RoutingTask, attribution: str, low: Floats, high: Floats, incidents: Sequence[Placed]
+        self, task: RoutingTask, attribution: str, low: Floats, high: Floats, events: Sequence[tuple[int, str]]
     ) -> None:
-        """Show the network between two corners (x, y), m, and mark the destinations and the incidents."""
+        """Show the network between two corners (x, y), m, and mark the destinations and the events."""
         graph, gui, mark = task.graph, self.api.gui, self.api.poi.add
         self._colour = {name: COLOURS[i % len(COLOURS)] for i, name in enumerate(task.names)}
         gui.setSchema(VIEW, SCHEME)
@@ -101,9 +100,9 @@ class _Window(SumoBridge):
             there = np.flatnonzero(task.destination == task.destination[i]).tolist()  # marks lie side by side
             x, y, _ = graph.point_along(int(task.destination[i]), (there.index(i) + 1) / (len(there) + 1))
             mark(name, x, y, (*self._colour[name], 255), layer=ON_TOP)
-        for one in incidents:
-            x, y, _ = graph.point_along(one.edge, 0.5)
-            mark(one.describe(), x, y, INCIDENT, layer=ON_TOP)
+        for edge, said in events:
+            x, y, _ = graph.point_along(edge, 0.5)
+            mark(said, x, y, INCIDENT, layer=ON_TOP)
 
     def add(
         self, vehicle: str, route: Sequence[str], depart_s: float, *, rerouting: bool = False, kind: str = ""
@@ -148,8 +147,8 @@ def view(
     """Play an episode in sumo-gui and return its record; None if the user closed the window before the end.
 
     Agents are coloured and keep their size when zoomed out. With at most 50 agents, a mark of the same colour with the
-    agent's name shows its destination. Incidents are marked in red. Other vehicles are dark and drawn to scale. Fuller
-    lanes are darker. The episode equals the one of `relid_sumo.env.play.drive`, which needs no screen.
+    agent's name shows its destination. Incidents and surges are marked in red. Other vehicles are dark and drawn to
+    scale. Fuller lanes are darker. The episode equals the one of `relid_sumo.env.play.drive`, which needs no screen.
 
     Parameters
     ----------
@@ -198,7 +197,7 @@ def view(
         window = _opened([*job.options, *options], task)
         stack.callback(window.close)
         try:
-            window.frame(task, ready.network.attribution, low, high, task.incidents.of(traffic_seed))
+            window.frame(task, ready.network.attribution, low, high, ready.events_of(traffic_seed))
             warm_up(window, scenario)
             if record_at_s is None:
                 window.delay_s = delay_ms / 1000

@@ -45,12 +45,24 @@ def routes(scenario: Scenario, network: Network, traffic_seed: int, closed: froz
         return route_files.cleaned(own)
     if demand.rate_vph is None:
         raise InputError(f"scenario '{scenario.name}': demand.rate_vph is missing; calibrate it first")
-    learned = None
-    if demand.route_choice == "equilibrium":
-        learned = learned_file(scenario, network)
-        if not learned.is_file():
-            raise InputError(f"scenario '{scenario.name}': its drivers have not learned their routes; prepare it first")
+    learned = known_times(scenario, network)
     return _routes(demand, demand.rate_vph, network, traffic_seed, scenario.end_s, closed, learned)
+
+
+def known_times(scenario: Scenario, network: Network) -> Path | None:
+    """Return the file of the travel times on which drivers choose their routes; None for those at free flow.
+
+    Raises
+    ------
+    InputError
+        The drivers have not learned them yet.
+    """
+    if scenario.demand.route_choice != "equilibrium":
+        return None
+    learned = learned_file(scenario, network)
+    if not learned.is_file():
+        raise InputError(f"scenario '{scenario.name}': its drivers have not learned their routes; prepare it first")
+    return learned
 
 
 def learned_file(scenario: Scenario, network: Network) -> Path:
@@ -68,7 +80,7 @@ def routed(scenario: Scenario, network: Network, traffic_seed: int, learned: Pat
     """Write the vehicles of a traffic seed, routed on given travel times (SUMO's edge data), and return the file."""
     demand = scenario.demand
     trips = _trips(demand, demand.rate_vph or 0.0, network, traffic_seed, scenario.end_s)
-    _route(trips, network, traffic_seed, [], file, learned)
+    route_trips(trips, network, traffic_seed, [], file, learned)
     return file
 
 
@@ -119,7 +131,7 @@ def _routes(
 
     def make() -> None:
         shut = [str(network.graph.edge_ids[e]) for e in closed]
-        _route(_trips(demand, rate_vph, network, traffic_seed, end_s), network, traffic_seed, shut, file, learned)
+        route_trips(_trips(demand, rate_vph, network, traffic_seed, end_s), network, traffic_seed, shut, file, learned)
 
     once(file, make)
     return file
@@ -141,11 +153,20 @@ def cache_key(network: Network, *parts: object) -> str:
     return f"{network.name}-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
 
 
-def _route(
-    trips: list[str], network: Network, traffic_seed: int, closed: list[str], file: Path, learned: Path | None
+def route_trips(
+    trips: list[str],
+    network: Network,
+    traffic_seed: int,
+    closed: list[str],
+    file: Path,
+    learned: Path | None,
+    stream: str = "routing",
 ) -> None:
-    """Route trips once with duarouter, on learned travel times if given, and write the result as a complete file."""
-    seed = seeding.sumo_seed(traffic_seed, "routing")
+    """Route trips once with duarouter, on learned travel times if given, and write the result as a complete file.
+
+    `stream` names the random numbers of the drivers' choices.
+    """
+    seed = seeding.sumo_seed(traffic_seed, stream)
     file.parent.mkdir(parents=True, exist_ok=True)
     with temporary.folder(".tmp-", file.parent) as folder:
         source, weights, result = (Path(folder) / name for name in ("trips.xml", "weights.xml", "out.rou.xml"))

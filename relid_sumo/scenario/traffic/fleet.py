@@ -19,11 +19,13 @@ from relid_sumo.base import cache, files, seeding, temporary
 from relid_sumo.base.errors import InputError, did_you_mean
 from relid_sumo.network.graph import RoadGraph
 from relid_sumo.network.network import Network
+from relid_sumo.scenario.events import PlacedSurge
 from relid_sumo.scenario.given.times import seconds
 from relid_sumo.scenario.settings import MOST_AGENTS, Fleet, Scenario
 from relid_sumo.scenario.task import Trips
 from relid_sumo.scenario.traffic import flows
-from relid_sumo.scenario.traffic.demand import own_file, routes
+from relid_sumo.scenario.traffic import surge as surges
+from relid_sumo.scenario.traffic.demand import own_file
 
 FORMAT = 1  # part of the cache key: raise it when the meaning of the cached values changes
 CAR = "passenger"
@@ -41,13 +43,21 @@ class Candidate:
     destination: int
 
 
-def drawn(scenario: Scenario, network: Network, traffic_seed: int, closed: frozenset[int]) -> tuple[Trips, Path]:
+def drawn(
+    scenario: Scenario,
+    network: Network,
+    traffic_seed: int,
+    closed: frozenset[int],
+    surge: PlacedSurge | None = None,
+) -> tuple[Trips, Path]:
     """Return the agents' trips of a traffic seed, and the route file of all other vehicles; cached.
 
     Parameters
     ----------
     closed
         Edges that no vehicle may use. Vehicles that cannot drive around them are not drawn.
+    surge
+        The surge of the traffic seed; its vehicles are drawn as all others are.
 
     Raises
     ------
@@ -56,8 +66,8 @@ def drawn(scenario: Scenario, network: Network, traffic_seed: int, closed: froze
     """
     fleet = scenario.fleet
     assert fleet is not None
-    every = routes(scenario, network, traffic_seed)
-    remaining = routes(scenario, network, traffic_seed, closed)
+    every = surges.routes(scenario, network, traffic_seed, surge=surge)
+    remaining = surges.routes(scenario, network, traffic_seed, closed, surge)
     demand = [str(file.relative_to(cache.cache_folder())) for file in (every, remaining)]
     timing = [scenario.start_s, scenario.horizon_s, *scenario.window_s]
     content = [FORMAT, demand, fleet.model_dump(mode="json"), timing, traffic_seed, sorted(closed)]

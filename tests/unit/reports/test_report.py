@@ -252,7 +252,7 @@ def test_incidents_are_on_the_map_and_one_on_no_edge_is_named(tmp_path: Path, wr
         files.write_json(file, {**content, "incidents": incidents})
         written = write([tmp_path / "run"], tmp_path / "r.html", figures=tmp_path / "figures")
         page = (tmp_path / "r.html").read_text()
-        assert ("Red: incidents: " in page) is not bool(said)
+        assert ("Red: events of the traffic seed: " in page) is not bool(said)
         assert "<b>" not in page
         assert said in str(written) + page
 

@@ -125,7 +125,7 @@ def test_vehicles_of_a_surge_are_merged_by_departure() -> None:
         ),
         ({"incidents": {"begin_s": [0, 1800]}}, "events.incidents: begin_s reach to 1800 s"),
         ({"incidents": {"closed": 0.8, "lane": 0.5}}, "add up to more than 1"),
-        ({"surges": {}}, "unknown key 'surges'"),
+        ({"surges": {}}, "unknown key 'events.surges'.*did you mean 'surge'"),
     ],
 )
 def test_events_that_cannot_be_are_refused(table: dict[str, Any], message: str) -> None:

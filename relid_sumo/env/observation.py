@@ -167,6 +167,11 @@ def scaled(octaves: float | Floats) -> Floats:
     return np.asarray(2.0 * np.sqrt(np.minimum(1.0, np.asarray(octaves) / MOST_OCTAVES)) - 1.0)
 
 
+def times_free_flow(scale: float | Floats) -> Floats:
+    """Return travel times relative to free flow from values of `roads`: the inverse of `scaled`, at most 64."""
+    return np.asarray(2.0 ** (MOST_OCTAVES * ((np.asarray(scale) + 1.0) / 2.0) ** 2))
+
+
 @observation(per_slot=2, own=2)
 def roads(junction: Junction) -> Values:
     """Observe the next edges; see the module's docstring."""

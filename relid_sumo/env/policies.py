@@ -54,6 +54,9 @@ class Policy:
     path : str
         Import path. With ``own``: a function from a `Junction` to a slot. With ``learned``: a function that replaces
         `actor_logits`; "" for the built-in one.
+    critic : mapping
+        With ``learned``: value networks of all agents, stacked, which `relid_sumo.env.choices` reads and no choice
+        depends on; empty where there are none.
 
     Examples
     --------
@@ -69,6 +72,7 @@ class Policy:
     otherwise: Policy | None = None
     slip: float = 0.0
     path: str = ""
+    critic: Weights = field(default_factory=dict)
 
     @property
     def observes(self) -> bool:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from relid_sumo.base import seeding, trusted
 from relid_sumo.base.errors import InputError
+from relid_sumo.env.choices import fitting_critic
 from relid_sumo.env.policies import Policy, actor, check_weights, pick, probabilities
 from relid_sumo.learn import checkpoint, run_folder
 from relid_sumo.learn.settings import TrainSettings
@@ -51,7 +52,8 @@ def load_trained(
     changed = added(override(scenario, changes), incidents)
     ready = prepare(changed, closed=closed, known=scenario)
     run_folder.check_same(settings, ready, folder)
-    weights, acts = _actor(state, folder, _networks(scenario, settings.train), settings.m_out)
+    networks = _networks(scenario, settings.train)
+    weights, acts = _actor(state, folder, networks, settings.m_out)
     if (scenario.fleet is None) != (ready.scenario.fleet is None):
         trained_on, now = ("trips", "a fleet") if scenario.fleet is None else ("a fleet", "trips")
         raise InputError(
@@ -62,7 +64,8 @@ def load_trained(
             f"{folder}: its policy has {scenario.n_agents} agents, but the scenario now has {ready.task.n_agents}; "
             f"keep {scenario.n_agents}"
         )
-    return ready, Policy("learned", settings.train.seed, greedy, weights, path=acts)
+    critic = _critic(state, networks, ready.task.observation_size)
+    return ready, Policy("learned", settings.train.seed, greedy, weights, path=acts, critic=critic)
 
 
 def load_policy(folder: Path | str, *, greedy: bool = True, seed: int = 0) -> Callable[[str, dict[str, Any]], int]:
@@ -131,3 +134,13 @@ def _actor(state: dict[str, Any], folder: Path, agents: int, m_out: int) -> tupl
         raise InputError(f"{file}: does not fit the run ({error}); train again") from None
     trusted.check_code({"acts": acts}, str(file))
     return weights, acts
+
+
+def _critic(state: dict[str, Any], networks: int, width: int) -> dict[str, NDArray[np.float32]]:
+    """Return the weights of the value networks in a checkpoint; empty where the algorithm has none of the built-in."""
+    learner = state.get("learner")
+    found = learner.get("critic") if isinstance(learner, dict) else None
+    if not isinstance(found, dict) or not all(hasattr(value, "numpy") for value in found.values()):
+        return {}
+    weights = {str(name): value.numpy() for name, value in found.items()}
+    return weights if fitting_critic(weights, networks, width) else {}

@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from relid_sumo.env.choices import VALUE_SCALE_S
 from relid_sumo.env.policies import Weights
 from relid_sumo.learn.algos.gae import Batch, advantages
 from relid_sumo.learn.algos.nets import Actor, Critic, clip_each
@@ -26,7 +27,7 @@ from relid_sumo.learn.algos.settings import IppoSettings
 from relid_sumo.learn.learner import Learner, LearnerSetup
 from relid_sumo.scenario.kinds import Layout
 
-RETURN_SCALE = 100.0  # s
+RETURN_SCALE = VALUE_SCALE_S
 
 
 class NotFiniteError(ArithmeticError):

@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 
 from relid_sumo.env.choices import Chooser, choices, critic_value, fitting_critic
 from relid_sumo.env.episode import Episode
@@ -109,14 +110,15 @@ def test_one_critic_serves_all_agents_that_share_it(crossing: RoutingTask) -> No
 
 def test_arrays_that_are_no_critic_of_the_run_are_recognised(crossing: RoutingTask) -> None:
     n, width = crossing.n_agents, crossing.observation_size
-    own = dict(policy_of(learner(Ippo, crossing)).critic)
+    own: dict[str, NDArray[np.float32]] = dict(policy_of(learner(Ippo, crossing)).critic)
     assert fitting_critic(own, n, width)
     assert fitting_critic(policy_of(learner(Mappo, crossing)).critic, n, width)
     assert not fitting_critic(own, n + 1, width)
     assert not fitting_critic(own, n, width + 1)
     assert not fitting_critic({**own, "more": own["layers.0.bias"]}, n, width)
     assert not fitting_critic({}, n, width)
-    assert not fitting_critic(own | {"layers.1.bias": np.zeros(())}, n, width)
+    scalar: NDArray[np.float32] = np.zeros((), dtype=np.float32)
+    assert not fitting_critic(own | {"layers.1.bias": scalar}, n, width)
 
 
 def test_another_reward_gives_no_remaining_time(crossing: RoutingTask, toy_drive: Drive) -> None:

@@ -190,6 +190,8 @@ def evaluate(
     changes: Sequence[str] = (),
     closed: Sequence[str] = (),
     incidents: Sequence[str] = (),
+    scenario: AnyScenario | None = None,
+    fleet: float | None = None,
     workers: int | None = None,
 ) -> Evaluation:
     """Compare policies on the same trips in the same traffic.
@@ -212,6 +214,9 @@ def evaluate(
         Draw the trained policy's actions instead of choosing the most probable ones.
     changes, closed, incidents
         What-if, for a run folder: settings of its scenario to replace, edges to close, and incidents as in `prepare`.
+    scenario, fleet
+        For a run folder whose agents share one policy: another scenario in which they act, and the share or number of
+        agents to draw from its demand. Default: those of the run.
     workers
         Number of simulation processes. It does not change the results. Default: one per core.
 
@@ -228,23 +233,31 @@ def evaluate(
     own: dict[str, Policy] = {}
     compared = baselines() if policies is None else dict(policies)
     if isinstance(what, PreparedScenario):
-        if changes or closed or incidents or sampled:
+        if changes or closed or incidents or sampled or scenario is not None or fleet is not None:
             raise InputError(
-                "evaluate: changes, closed, incidents and sampled are for a run folder; give them to prepare()"
+                "evaluate: changes, closed, incidents, sampled, scenario and fleet are for a run folder; give them to "
+                "prepare()"
             )
         ready = what
     else:
         from relid_sumo.evaluation.trained import load_trained  # torch
 
         ready, own["trained"] = load_trained(
-            Path(what), greedy=not sampled, changes=changes, closed=closed, incidents=incidents
+            Path(what),
+            greedy=not sampled,
+            changes=changes,
+            closed=closed,
+            incidents=incidents,
+            scenario=scenario.scenario if isinstance(scenario, PreparedScenario) else scenario,
+            fleet=fleet,
         )
-    what_if = evaluation.named_changes(changes, closed, incidents)
+    what_if = evaluation.named_changes(changes, closed, incidents, fleet)
     every = {**own, **compared}
     result = evaluation.evaluate(
         ready, every, traffic=traffic, n_seeds=seeds, branches=branches, workers=workers, what_if=what_if
     )
-    if not isinstance(what, PreparedScenario) and not (what_if or sampled) and traffic == "evaluation":
+    is_changed = what_if or sampled or scenario is not None
+    if not isinstance(what, PreparedScenario) and not is_changed and traffic == "evaluation":
         try:
             stored.store(Path(what), ready, result.records)
         except OSError as error:

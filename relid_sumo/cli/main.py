@@ -14,6 +14,7 @@ import typer
 from relid_sumo.base import files, redact
 from relid_sumo.base.errors import RelidSumoError
 from relid_sumo.cli import notes, sed, trained
+from relid_sumo.cli import route as route_command
 from relid_sumo.cli import train as train_command
 from relid_sumo.cli.batch import batch_app
 from relid_sumo.cli.console import EXIT_ERROR, EXIT_FAILED, clean, err, errors, out, plain
@@ -60,8 +61,13 @@ def demo(
 
 app.command(
     epilog="Examples: relid-sumo evaluate runs/o --seeds 3 --json | relid-sumo evaluate runs/o --close EDGE | "
-    "relid-sumo evaluate runs/o --incident 'EDGE@600-1200' --incident 'EDGE2:0@0-900=20%'"
+    "relid-sumo evaluate runs/o --incident 'EDGE@600-1200' --incident 'EDGE2:0@0-900=20%' | "
+    "relid-sumo evaluate runs/o --scenario hong_kong-event --fleet 0.4"
 )(trained.evaluate)
+app.command(
+    epilog="Examples: relid-sumo route my.sumocfg --fleet 0.2 --against rerouting | "
+    "relid-sumo route town-event --policy runs/o --out routes.rou.xml"
+)(route_command.route)
 app.command(epilog="Examples: relid-sumo verify runs/o | relid-sumo verify runs/o --updates 10 --seeds 3 --json")(
     verify
 )

@@ -92,6 +92,14 @@ def evaluation_table(result: Evaluation) -> Table:
     return table
 
 
+def evaluation_parts(result: Evaluation) -> Iterator[Table | str]:
+    """Yield what is shown of an evaluation: the comparison, that by type of day, and the quality of choices."""
+    yield evaluation_table(result)
+    if (days := day_types_table(result)) is not None:
+        yield days
+    yield from choices_text(result)
+
+
 def day_types_table(result: Evaluation) -> Table | None:
     """Return the table of travel times and arrivals by type of day; None where all days are alike."""
     if not result.by_day_type:

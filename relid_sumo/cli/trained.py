@@ -10,7 +10,7 @@ import typer
 
 from relid_sumo.base import extension
 from relid_sumo.baseline.table import BASELINES, BY_DEFAULT
-from relid_sumo.cli.console import Set, Workers, err, errors, out, plain
+from relid_sumo.cli.console import FleetSize, Set, Workers, err, errors, out, plain
 from relid_sumo.cli.console import say as _say
 from relid_sumo.runs import layout
 
@@ -54,6 +54,15 @@ def evaluate(
     changes: Set = None,
     close: Close = None,
     incidents: Incidents = None,
+    scenario: Annotated[
+        str | None,
+        typer.Option(
+            metavar="OTHER",
+            help="Another scenario: a name, a folder, or a map or SUMO file as for train. For policies that all agents "
+            "share.",
+        ),
+    ] = None,
+    fleet: FleetSize = None,
     workers: Workers = None,
     trips: Annotated[
         Path | None,
@@ -63,8 +72,8 @@ def evaluate(
 ) -> None:
     """Compare a trained policy with baselines on the same trips in the same held-out traffic.
 
-    The result is stored in the run folder for `relid-sumo report`. With --set, --close, --incident, --sampled or
-    another --traffic it is only printed.
+    The result is stored in the run folder for `relid-sumo report`. With --scenario, --fleet, --set, --close,
+    --incident, --sampled or another --traffic it is only printed.
     """
     from relid_sumo.baseline import named as baselines_named
     from relid_sumo.cli import tables
@@ -81,26 +90,29 @@ def evaluate(
     from relid_sumo.evaluation.trips import write_trips
 
     ready, trained = evaluation_trained.load_trained(
-        folder, greedy=not sampled, changes=changes or [], closed=close or [], incidents=incidents or []
+        folder,
+        greedy=not sampled,
+        changes=changes or [],
+        closed=close or [],
+        incidents=incidents or [],
+        scenario=scenario,
+        fleet=fleet,
     )
     policies = {"trained": trained, **named}
-    what_if = evaluation.named_changes(changes or [], close or [], incidents or [])
+    what_if = evaluation.named_changes(changes or [], close or [], incidents or [], fleet)
     result = evaluation.evaluate(
         ready, policies, traffic=traffic, n_seeds=seeds, branches=branches, workers=workers, what_if=what_if
     )
     if as_json:
         out.print_json(json.dumps(result.as_json()))
     else:
-        out.print(tables.evaluation_table(result))
-        if (days := tables.day_types_table(result)) is not None:
-            out.print(days)
-        for line in tables.choices_text(result):
-            out.print(line)
+        for part in tables.evaluation_parts(result):
+            out.print(part)
         out.print(f"run: {plain(folder)}; {plain(ready.network.attribution)}", highlight=False)
     if trips is not None:
         write_trips(trips, ready, result.records)
         err.print(f"trips: {plain(trips)}", highlight=False, soft_wrap=True)
-    if not (what_if or sampled) and traffic == "evaluation":
+    if scenario is None and not (what_if or sampled) and traffic == "evaluation":
         _store(folder, ready, result.records)
 
 

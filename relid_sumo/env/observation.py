@@ -39,6 +39,7 @@ from relid_sumo.scenario.task import RoutingTask
 from relid_sumo.sim.bridge import Bridge
 
 MOST_OCTAVES = 6.0  # travel times above 64 times free flow read alike
+EMPTY = 1.0  # value of masked and of empty slots in `roads`
 Values = tuple[NDArray[Any], NDArray[Any]]
 
 
@@ -178,7 +179,7 @@ def roads(junction: Junction) -> Values:
     task, graph = junction.task, junction.task.graph
     smoothed = task.scenario.observation.congestion == "ewma"
     to_go, scale = task.to_go[task.row[junction.agent]], 2.0 / task.distance_scale_m
-    slots = np.ones((graph.m_out, 2), dtype=np.float32)
+    slots = np.full((graph.m_out, 2), EMPTY, dtype=np.float32)
     for slot in junction.open_slots:
         edge = graph.slots[junction.edge, slot]
         slots[slot, 0] = scaled(junction.delay(slot, smoothed=smoothed))

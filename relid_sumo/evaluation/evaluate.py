@@ -195,9 +195,12 @@ def episodes(
     return dict(zip(policies, records, strict=True))
 
 
-def named_changes(changes: Sequence[str], closed: Sequence[str], incidents: Sequence[str]) -> list[str]:
+def named_changes(
+    changes: Sequence[str], closed: Sequence[str], incidents: Sequence[str], fleet: float | None = None
+) -> list[str]:
     """Return the names of the changes of a scenario, for `Evaluation.what_if`."""
-    return [*changes, *(f"closed: {edge}" for edge in closed), *(f"incident: {one}" for one in incidents)]
+    size = [] if fleet is None else [f"fleet: {fleet:g}"]
+    return [*changes, *size, *(f"closed: {edge}" for edge in closed), *(f"incident: {one}" for one in incidents)]
 
 
 def choose_seeds(ready: PreparedScenario, traffic: str, n_seeds: int | None) -> tuple[int, ...]:

@@ -159,6 +159,16 @@ def load(folder: Path) -> tuple[RunSettings, Scenario]:
 
 def check_same(settings: RunSettings, ready: PreparedScenario, folder: Path) -> None:
     """Raise InputError where the network, the observation or own code differs from that of the run."""
+    check_fits(settings, ready, folder)
+    if ready.network.key != settings.network_key:
+        raise InputError(
+            f"{folder}: its network '{ready.network.name}' has changed since (another OSM file, other "
+            "options or another SUMO); train again, or restore the files it was built from"
+        )
+
+
+def check_fits(settings: RunSettings, ready: PreparedScenario, folder: Path) -> None:
+    """Raise InputError where the number of slots, the observation or own code differs from that of the run."""
     if ready.task.graph.m_out != settings.m_out:
         raise InputError(
             f"{folder}: trained on a network with up to {settings.m_out} successors of an edge; '{ready.network.name}' "
@@ -173,11 +183,6 @@ def check_same(settings: RunSettings, ready: PreparedScenario, folder: Path) -> 
     for kind, now in kinds.sources(ready.scenario).items():
         if settings.sources.get(kind, now) != now:
             raise InputError(f"{folder}: the source of '{kind}' has changed since; train again, or restore it")
-    if ready.network.key != settings.network_key:
-        raise InputError(
-            f"{folder}: its network '{ready.network.name}' has changed since (another OSM file, other "
-            "options or another SUMO); train again, or restore the files it was built from"
-        )
 
 
 class Table:

@@ -291,6 +291,18 @@ def _check_surges(ready: PreparedScenario) -> None:
             raise InputError(f"scenario '{ready.scenario.name}': {error}") from None
 
 
+def with_slots(ready: PreparedScenario, m_out: int) -> PreparedScenario:
+    """Return a scenario whose edges have `m_out` slots, of which more than before are empty; nothing else changes.
+
+    So a policy that was trained where junctions have more slots acts as it does there at a junction with fewer roads.
+    """
+    graph = ready.network.graph
+    empty = np.full((graph.n_edges, m_out - graph.m_out), -1, dtype=graph.slots.dtype)
+    wider = replace(graph, slots=np.hstack([graph.slots, empty]))
+    task = replace(ready.task, graph=wider)
+    return replace(ready, network=replace(ready.network, graph=wider), task=task)
+
+
 def runs_meso(scenario: Scenario, roads: Network, own: str) -> bool:
     """Return whether SUMO can drive a scenario's own demand mesoscopically, and say so where it cannot."""
     fault = own_traffic.meso_fault(scenario, roads, own)

@@ -6,6 +6,7 @@ import csv
 import json
 import xml.etree.ElementTree as ET
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,14 +14,18 @@ import pytest
 import relid_sumo
 from relid_sumo.base import sumo
 from relid_sumo.base.errors import InputError
+from relid_sumo.cli.main import main
+from relid_sumo.env.play import drive, job
+from relid_sumo.env.policies import Policy
 from relid_sumo.evaluation import evaluate, stored
 from relid_sumo.evaluation.trained import load_policy, load_trained
 from relid_sumo.evaluation.trips import write_trips
 from relid_sumo.learn import train as training
 from relid_sumo.learn.settings import TrainSettings
 from relid_sumo.learn.train import TrainingWatch
+from relid_sumo.scenario.files import write_scenario
 from relid_sumo.scenario.prepare import PreparedScenario, prepare
-from relid_sumo.scenario.settings import Fleet
+from relid_sumo.scenario.settings import Fleet, Scenario
 from relid_sumo.viewer.export import export_routes
 
 pytestmark = pytest.mark.sumo
@@ -106,6 +111,91 @@ def test_a_policy_of_a_fleet_acts_for_any_agent_and_any_size_of_fleet(run: Path)
     size, slots = ready.task.observation_size, ready.task.graph.m_out
     seen = {"observation": [0.1] * size, "action_mask": [1] + [0] * (slots - 1)}
     assert act("agent999", {name: np.array(value, dtype=np.float32) for name, value in seen.items()}) == 0
+
+
+@pytest.fixture(scope="module")
+def crossroads(town_ready: PreparedScenario, tmp_path_factory: pytest.TempPathFactory) -> Scenario:
+    """Return another network, with fewer slots than the town, and ten agents drawn from its demand."""
+    file = tmp_path_factory.mktemp("crossroads") / "crossroads.net.xml"
+    shape = ["--grid.number", "4", "--grid.length", "150", "--no-turnarounds", "-o", str(file)]
+    sumo.run("netgenerate", ["--grid", *shape])
+    own = {"name": "crossroads", "network": str(file), "trips": (), "fleet": Fleet(count=10), "meso": None}
+    return town_ready.scenario.model_copy(update=own)
+
+
+def test_a_shared_policy_acts_in_another_city(run: Path, crossroads: Scenario) -> None:
+    other = prepare(crossroads)
+    ready, trained = load_trained(run, scenario=crossroads)
+    m_out = load_trained(run)[0].task.graph.m_out
+    assert other.task.graph.m_out < m_out
+    assert ready.task.graph.m_out == m_out
+    result = relid_sumo.evaluate(run, relid_sumo.baselines("shortest"), seeds=1, scenario=crossroads)
+    assert result.scenario == "crossroads"
+    assert len(result.records["trained"][0].status) == 10
+    (record,) = result.records["trained"]
+    assert record.observation.shape[1] == other.task.layout.size(m_out)
+    assert record.mask[:, other.task.graph.m_out :].sum() == 0
+    plain = drive(other.task, job(other, record.traffic_seed, Policy("shortest")))
+    assert plain.travel_time.tolist() == result.records["shortest"][0].travel_time.tolist()
+    act = load_policy(run)
+    seen = record.observation[0].reshape(-1)
+    per_slot = other.task.layout.per_slot
+    narrow = np.delete(seen, np.arange(other.task.graph.m_out * per_slot, m_out * per_slot))
+    mask = record.mask[0][: other.task.graph.m_out]
+    assert act("any", {"observation": narrow, "action_mask": mask}) == record.action[0]
+    with pytest.raises(InputError, match=r"reads observations of width .* so the policy does not fit"):
+        act("any", {"observation": np.append(narrow, 0.0), "action_mask": mask})
+    assert trained.greedy
+
+
+def test_another_scenario_is_not_stored_in_the_run(run: Path, fleet: PreparedScenario) -> None:
+    before = {file.name: file.read_bytes() for file in run.iterdir() if file.is_file()}
+    more = relid_sumo.evaluate(run, {}, seeds=1, fleet=0.4)
+    assert more.what_if == ("fleet: 0.4",)
+    assert len(more.records["trained"][0].status) > fleet.on(200).task.n_agents
+    assert {file.name: file.read_bytes() for file in run.iterdir() if file.is_file()} == before
+
+
+def test_a_policy_that_does_not_fit_another_scenario_is_refused(
+    run: Path, town_ready: PreparedScenario, crossroads: Scenario, tmp_path: Path
+) -> None:
+    with pytest.raises(InputError, match="trained on a fleet, but scenario 'small-town' has trips; give a fleet"):
+        load_trained(run, scenario=town_ready.scenario)
+    small = prepare(crossroads)
+    short = SETTINGS.model_copy(update={"episodes": 2})
+    training.train(small, tmp_path / "small", short, workers=2)
+    with pytest.raises(InputError, match=r"trained on a network with up to 3 successors of an edge; .* has up to"):
+        load_trained(tmp_path / "small", scenario=town_ready.scenario, fleet=0.2)
+    training.train(town_ready, tmp_path / "own", short, workers=2)
+    with pytest.raises(InputError, match=r"each of its agents has a policy of its own.*train it with --fleet 0.2"):
+        load_trained(tmp_path / "own", scenario=crossroads)
+
+
+def test_the_command_route_needs_no_training_and_takes_a_run(
+    run: Path, crossroads: Scenario, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_scenario(crossroads, tmp_path / "crossroads")
+    words = ["route", str(tmp_path / "crossroads"), "--seeds", "1", "--json"]
+
+    def printed(*more: str) -> dict[str, Any]:
+        with pytest.raises(SystemExit) as stop:
+            main([*words, *more])
+        assert not stop.value.code
+        found: dict[str, Any] = json.loads(capsys.readouterr().out)
+        return found
+
+    planned = printed("--fleet", "0.5", "--against", "shortest", "--out", str(tmp_path / "routes.rou.xml"))
+    assert list(planned["policies"]) == ["reactive", "shortest"]
+    assert planned["what_if"] == ["fleet: 0.5"]
+    agents = ET.parse(tmp_path / "routes.rou.xml").getroot().findall("vehicle")
+    assert len(agents) > 10
+    assert (tmp_path / "routes.sumocfg").is_file()
+    learned = printed("--policy", str(run), "--against", "shortest")
+    assert list(learned["policies"]) == ["trained", "shortest"]
+    with pytest.raises(SystemExit) as stop:
+        main([*words, "--policy", "runs/none"])
+    assert stop.value.code == 2
+    assert "--policy runs/none: no run folder" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("algo", ["mappo", "reled", "bc"])

@@ -138,6 +138,8 @@ class _KnownPlan:
 
     def data(self, subset: Subset) -> dict[str, Any]:
         """Return the input of a subset's programs."""
+        if self._settings.prompt.regime == "bare":
+            return {"network": self._network, "trips": material.trips_data(self._task, subset.agents)}
         trips = material.trips_data(self._task, subset.agents, self._tried)
         return {"network": self._network, "trips": trips, "traffic": self._traffic(subset.agents)}
 
@@ -158,25 +160,30 @@ class _KnownPlan:
         }
 
     def questions(self, subset: Subset, number: int) -> list[Question]:
-        """Return a subset's questions of a round: the same prompt for each sample."""
-        best = subset.best
-        if number == 1:
-            text = prompt.initial(subset.about, self._settings.prompt)
-        else:
+        """Return a subset's questions of a round; the prompts of its samples differ in one sentence."""
+        best, samples = subset.best, self._settings.samples
+        so_far = None
+        if number > 1:
             means = facts.tried_means(self._tried, len(self._bench.seeds))
             of_best = None if best is None else facts.of_best(best, self._expected, self._reference, means)
             so_far = {**facts.of_attempts(subset.attempts, best), "round": number, "best": of_best}
-            text = prompt.feedback({**subset.about, **so_far}, self._settings.prompt)
         shared = {
             "vehicles": [self._task.names[i] for i in subset.agents],
             "round": number,
+            "regime": self._settings.prompt.regime,
             "runs": len(self._bench.seeds),
             "numbers": None if best is None else best.numbers,
         }
-        return [
-            Question(f"subset{subset.number}-round{number}-sample{sample}", text, {**shared, "sample": sample})
-            for sample in range(1, self._settings.samples + 1)
-        ]
+        questions = []
+        for sample in range(1, samples + 1):
+            about = {**subset.about, "request": facts.request(sample, samples)}
+            if so_far is None:
+                text = prompt.initial(about, self._settings.prompt)
+            else:
+                text = prompt.feedback({**about, **so_far}, self._settings.prompt)
+            place = f"subset{subset.number}-round{number}-sample{sample}"
+            questions.append(Question(place, text, {**shared, "sample": sample}))
+        return questions
 
 
 def _commented(text: str) -> str:

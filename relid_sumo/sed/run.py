@@ -24,7 +24,7 @@ from relid_sumo.scenario.settings import Scenario, Simulator
 from relid_sumo.scenario.traffic import edge_times
 from relid_sumo.sed import demonstrate, results, run_folder, stored
 from relid_sumo.sed.ask import providers
-from relid_sumo.sed.ask.mailbox import write_record
+from relid_sumo.sed.ask.mailbox import read_record, write_record
 from relid_sumo.sed.ask.provider import Answer, Asking, Question
 from relid_sumo.sed.ask.service import check_service
 from relid_sumo.sed.bench import Bench, Present, SedWatch
@@ -88,6 +88,11 @@ def check(ask: Ask, settings: SedSettings, scenario: Scenario) -> tuple[str, Iso
     if name == "recorded" and not recorded.is_dir():
         raise InputError(
             f"--llm recorded: scenario '{scenario.name}' has no recorded answers ({recorded}); use --llm template"
+        )
+    if name == "template" and settings.prompt.regime != "rich":
+        raise InputError(
+            "--llm template: its programs need travel times, and sed.prompt.regime = bare has none; use regime rich or "
+            "ask a model"
         )
     if name == "mailbox" and ask.mailbox is None:
         raise InputError("--llm mailbox: name the folder for prompts and answers: --mailbox DIR")
@@ -239,7 +244,9 @@ def network_of(folder: Path) -> Network:
 
 
 def record(folder: Path, scenario: Path) -> list[Path]:
-    """Save the unedited answers of a finished run as the recorded answers of its scenario, and delete older ones.
+    """Save the unedited answers of a finished run as the recorded answers of its scenario.
+
+    They replace older ones of the same regime.
 
     Raises
     ------
@@ -263,16 +270,18 @@ def record(folder: Path, scenario: Path) -> list[Path]:
             "the run's scenario"
         )
     into = scenario / ANSWERS
-    answer_files(into)
+    prompts = settings.get("settings", {}).get("prompt", {})
+    regime = prompts.get("regime", "rich") if isinstance(prompts, dict) else "rich"
+    older = [file for file in answer_files(into) if read_record(file)[0].get("regime", "rich") == regime]
     into.mkdir(exist_ok=True)
     files = []
     for subset in content["subsets"]:
         for place in (one["place"] for one in subset["attempts"]):
             prompt, answer = (folder / part / f"{place}.md" for part in (run_folder.PROMPTS, run_folder.ANSWERS))
-            question = Question(place, base_files.read(prompt), {"vehicles": subset["vehicles"]})
+            question = Question(place, base_files.read(prompt), {"vehicles": subset["vehicles"], "regime": regime})
             date = datetime.fromtimestamp(answer.stat().st_mtime, UTC).date().isoformat()
             saved = run_folder.read_answer(folder, place)
             files.append(write_record(into, question, saved or Answer(""), date))
-    for old in set(into.glob("*.md")) - set(files):
+    for old in set(older) - set(files):
         old.unlink()
     return files

@@ -53,7 +53,8 @@ class Expected:
 
     def __init__(self, task: RoutingTask, data: dict[str, Any]) -> None:
         self.task = task
-        self.network, _, self.traffic = program.objects({**data, "trips": []})
+        self.network = program.Network(data["network"])
+        self.traffic = program.Traffic(self.network, data["traffic"])
 
     def arrivals(self, agent: int, route: Sequence[int]) -> list[float]:
         """Return the expected time at which the agent leaves each edge of a route, s since time 0."""
@@ -132,6 +133,7 @@ def of_best(
             "highest": round(float(measured[:, i].max())),
             "shortest": round(float(shortest[:, i].mean())),
             "reactive": round(float(reactive[:, i].mean())),
+            "gained": f"{float(shortest[:, i].mean() - measured[:, i].mean()):+.0f}",
             "tried": [round(mean) for mean in tried.get(i, [])[:SHOWN_TRIED]],
             "tried_routes": len(tried.get(i, [])),
         }
@@ -182,7 +184,7 @@ def _lost(records: Sequence[EpisodeRecord], routes: Routes, expected: Expected) 
 
 
 def of_attempts(attempts: Sequence[Attempt], best: Attempt | None) -> dict[str, Any]:
-    """Return the facts about the other programs, and about the last failed one where no plan is valid."""
+    """Return the facts about the other programs, and about those of the last round that failed."""
     others = [
         {
             "round": attempt.round,
@@ -195,11 +197,21 @@ def of_attempts(attempts: Sequence[Attempt], best: Attempt | None) -> dict[str, 
         for attempt in attempts
         if attempt is not best
     ]
-    broken = [attempt for attempt in attempts if attempt.problem is not None]
-    failed = None
-    if best is None and broken:
-        failed = {"program": broken[-1].program or "(none)", "problem": broken[-1].problem}
+    last = max((attempt.round for attempt in attempts), default=0)
+    failed = [
+        {"round": attempt.round, "program": attempt.program or "(none)", "problem": attempt.problem}
+        for attempt in attempts
+        if attempt.problem is not None and attempt.round == last
+    ]
     return {"others": others, "failed": failed}
+
+
+def request(sample: int, samples: int) -> str:
+    """Return the sentences that make the prompts of a round's samples differ; "" where there is one sample."""
+    if samples == 1:
+        return ""
+    text = f"This is request {sample} of {samples} for these vehicles; each is answered without a look at the others."
+    return text if sample == 1 else f"{text} Take another approach than the most obvious one."
 
 
 def tried_means(tried: material.Tried, least_runs: int) -> dict[int, list[float]]:

@@ -19,6 +19,7 @@ PROMPT, ANSWER = ".prompt.md", ".answer.md"
 POLL_S = 0.5
 SETTLED_S = 1.0  # a file that has not changed for this long is complete
 HEADER, HEADER_END = "---\n", "\n---\n"
+RICH = "rich"  # the regime of an answer whose header names none
 
 
 class Mailbox:
@@ -114,10 +115,11 @@ class Recorded:
         file = self._files.get(_name(question))
         if file is not None:
             return read_record(file)
-        vehicles = " ".join(question.facts["vehicles"])
+        vehicles, regime = " ".join(question.facts["vehicles"]), question.facts.get("regime", RICH)
         for name, other in self._files.items():
             header, text = read_record(other)
-            if name.startswith(f"{question.place}-") and header.get("vehicles") == vehicles:
+            same = header.get("vehicles") == vehicles and header.get("regime", RICH) == regime
+            if same and name.startswith(f"{question.place}-"):
                 return header, text
         raise InputError(
             f"{self._folder}: no answer is recorded for {question.place} ({vehicles}); use --llm template, or ask a "
@@ -147,6 +149,7 @@ def write_record(folder: Path, question: Question, answer: Answer, date: str) ->
         "place": question.place,
         "vehicles": " ".join(question.facts["vehicles"]),
         "prompt": question.key,
+        **({} if (regime := question.facts.get("regime", RICH)) == RICH else {"regime": regime}),
         "origin": f"a large language model, {date}",
         **({"note": " ".join(answer.note.split())} if answer.note else {}),
     }

@@ -7,10 +7,10 @@ is bounded on every network, because the network is an input of the program and 
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import jinja2
 from pydantic import Field
@@ -23,11 +23,17 @@ from relid_sumo.sed.programs.plain import fence, harmless, last_line
 FOLDER = Path(__file__).parent / "prompts"
 INITIAL, FEEDBACK = "initial.md.j2", "feedback.md.j2"
 SHORTENED = "\n... (shortened)"
-MOST_VEHICLES, MOST_OTHERS = 12, 6  # listed in a feedback prompt
+MOST_VEHICLES, MOST_OTHERS, MOST_FAILED = 12, 6, 4  # listed in a feedback prompt
+LEAST_PROGRAM = 400  # characters of a failed program that make it worth showing
+Regime = Literal["rich", "bare"]
 
 
 class PromptSettings(Settings):
     """Size and templates of prompts."""
+
+    regime: Regime = "rich"
+    """What a program gets. rich: network with path searches, trips with the routes tried so far, and mean travel times;
+    bare: network and trips alone, and the prompt shows no example of a planner."""
 
     max_characters: Annotated[int, Field(ge=9_000, le=10**8)] = 12_000
     """Longest prompt, characters. A prompt counts the vehicles that it cannot list; programs still plan for them."""
@@ -49,7 +55,7 @@ def render(template: str, values: Mapping[str, Any], settings: PromptSettings) -
         The folder of templates is missing, or a template is not valid or uses an unknown variable. The message names
         the file, the line and the known variables.
     """
-    folders = [FOLDER]
+    folders = [FOLDER / settings.regime]
     if settings.templates is not None:
         own = Path(settings.templates)
         if not any((own / name).is_file() for name in (INITIAL, FEEDBACK)):
@@ -123,31 +129,38 @@ def feedback(facts: Mapping[str, Any], settings: PromptSettings) -> str:
         ],
     }
     values["initial"] = render(INITIAL, values, settings)
-    programs = {name: harmless(facts[name]["program"]) for name in ("best", "failed") if facts[name]}
+    for count in range(min(MOST_FAILED, len(facts["failed"])), -1, -1):
+        text = _fitting(values, [] if count == 0 else facts["failed"][-count:], settings)
+        if len(text) <= settings.max_characters:
+            return text
+    raise InputError(
+        f"the feedback prompt has {len(text)} characters without any program, and sed.prompt.max_characters = "
+        f"{settings.max_characters}; shorten the template or raise the setting"
+    )
+
+
+def _fitting(values: Mapping[str, Any], failed: Sequence[Mapping[str, Any]], settings: PromptSettings) -> str:
+    """Return the feedback prompt with some failed programs; all programs are cut to one length, so that it fits."""
+    most_problem = settings.max_problem // max(1, len(failed))
+    clean = [
+        {**one, "program": harmless(one["program"]), "problem": cut(redact(one["problem"]), most_problem)}
+        for one in failed
+    ]
+    best = values["best"]
+    if best is not None:
+        best = {**best, "program": harmless(best["program"]), "vehicles": best["vehicles"][:MOST_VEHICLES]}
 
     def text(most: int) -> str:
-        short = {
-            name: facts[name]
-            and {
-                **facts[name],
-                "program": cut(programs[name], most),
-                "problem": cut(redact(facts[name].get("problem") or ""), settings.max_problem),
-            }
-            for name in ("best", "failed")
-        }
-        if best is not None:
-            short["best"]["vehicles"] = best["vehicles"][:MOST_VEHICLES]
-        shown = [one[part] for one in short.values() if one for part in ("program", "problem")]
-        return render(FEEDBACK, values | short | {"fence": fence(*shown)}, settings)
+        shown = [{**one, "program": cut(one["program"], most)} for one in clean]
+        first = None if best is None else {**best, "program": cut(best["program"], most)}
+        texts = [one[part] for one in shown for part in ("program", "problem")]
+        fenced = fence(*texts, *([first["program"]] if first else []))
+        return render(FEEDBACK, {**values, "best": first, "failed": shown, "fence": fenced}, settings)
 
-    lengths = range(len(SHORTENED), settings.max_characters)
+    shortest = len(SHORTENED) if not failed else LEAST_PROGRAM
+    lengths = range(shortest, max(shortest + 1, settings.max_characters))
     fitting = bisect_right(lengths, settings.max_characters, key=lambda most: len(text(most)))
-    if fitting > 0:
-        return text(lengths[fitting - 1])
-    raise InputError(
-        f"the feedback prompt has {len(text(lengths[0]))} characters without any program, and "
-        f"sed.prompt.max_characters = {settings.max_characters}; shorten the template or raise the setting"
-    )
+    return text(lengths[max(0, fitting - 1)])
 
 
 def _line(problem: str) -> str:

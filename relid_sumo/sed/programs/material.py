@@ -44,24 +44,24 @@ def network_data(task: RoutingTask) -> dict[str, Any]:
     }
 
 
-def trips_data(task: RoutingTask, subset: Sequence[int], tried: Tried) -> list[dict[str, Any]]:
-    """Return the data of `program.Trip`, with the routes tried so far, fastest first."""
+def trips_data(task: RoutingTask, subset: Sequence[int], tried: Tried | None = None) -> list[dict[str, Any]]:
+    """Return the data of `program.Trip`, with the routes tried so far (fastest first) where these are given."""
     names = task.graph.edge_ids
     trips = []
     for i in subset:
-        known = sorted((float(np.mean(times)), len(times), route) for route, times in tried.get(i, {}).items())
-        trips.append(
-            {
-                "id": task.names[i],
-                "origin": str(names[task.origin[i]]),
-                "destination": str(names[task.destination[i]]),
-                "depart": float(task.depart_s[i]),
-                "tried": [
-                    {"route": _named(task, route), "travel_time": round(mean, 2), "runs": runs}
-                    for mean, runs, route in known[:MOST_TRIED]
-                ],
-            }
-        )
+        trip = {
+            "id": task.names[i],
+            "origin": str(names[task.origin[i]]),
+            "destination": str(names[task.destination[i]]),
+            "depart": float(task.depart_s[i]),
+        }
+        if tried is not None:
+            known = sorted((float(np.mean(times)), len(times), route) for route, times in tried.get(i, {}).items())
+            trip["tried"] = [
+                {"route": _named(task, route), "travel_time": round(mean, 2), "runs": runs}
+                for mean, runs, route in known[:MOST_TRIED]
+            ]
+        trips.append(trip)
     return trips
 
 

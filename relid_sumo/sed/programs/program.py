@@ -1,7 +1,8 @@
 """The input of planning programs: network, trips and traffic. This module imports only the standard library.
 
-`objects` makes them from JSON, for the call ``plan(network, trips, traffic)``. Times are in s since the agents' time 0,
-lengths in m.
+`objects` makes them from JSON, for the call ``plan(network, trips, traffic)``, or ``plan(network, trips)`` where the
+regime of the prompt is bare: then the network has no path searches. Times are in s since the agents' time 0, lengths
+in m.
 """
 
 from __future__ import annotations
@@ -19,14 +20,14 @@ PENALTY = 1.5  # factor on the cost of used edges in the search for the next cle
 MOST_SHARED = 0.7  # largest shared share of length of clearly different paths
 
 
-class Network:
+class Roads:
     """The road network; an edge is one direction of a road between two junctions.
 
     Attributes
     ----------
     edges : list of str
-    length, speed, free_flow : dict of edge to float
-        m, m/s (the limit), and s to cross it at the limit.
+    length, speed : dict of edge to float
+        m, and m/s (the limit).
     lanes : dict of edge to int
     signal : dict of edge to bool
         Whether it ends at a traffic signal.
@@ -44,10 +45,23 @@ class Network:
         self.signal = _by_edge(self.edges, data["signal"])
         self.start = {edge: (x, y) for edge, (x, y) in zip(self.edges, data["start"], strict=True)}
         self.end = {edge: (x, y) for edge, (x, y) in zip(self.edges, data["end"], strict=True)}
-        self.free_flow = {edge: self.length[edge] / self.speed[edge] for edge in self.edges}
         self.successors = {
             edge: [self.edges[i] for i in row] for edge, row in zip(self.edges, data["successors"], strict=True)
         }
+
+
+class Network(Roads):
+    """The road network with its free-flow times and path searches.
+
+    Attributes
+    ----------
+    free_flow : dict of edge to float
+        s to cross it at the limit.
+    """
+
+    def __init__(self, data: dict[str, Any]) -> None:
+        super().__init__(data)
+        self.free_flow = {edge: self.length[edge] / self.speed[edge] for edge in self.edges}
         self._predecessors: dict[str, list[str]] = {edge: [] for edge in self.edges}
         for edge in self.edges:
             for after in self.successors[edge]:
@@ -189,13 +203,19 @@ class Tried:
 
 
 @dataclass(frozen=True)
-class Trip:
-    """One vehicle: its name, first and last edge, planned departure [s], and the routes tried so far, best first."""
+class BareTrip:
+    """One vehicle: its name, first and last edge, and planned departure [s]."""
 
     id: str
     origin: str
     destination: str
     depart: float
+
+
+@dataclass(frozen=True)
+class Trip(BareTrip):
+    """One vehicle with the routes tried so far, best first."""
+
     tried: list[Tried]
 
 
@@ -285,8 +305,10 @@ def _by_edge(edges: list[str], values: list[Any]) -> dict[str, Any]:
     return dict(zip(edges, values, strict=True))
 
 
-def objects(data: dict[str, Any]) -> tuple[Network, list[Trip], Traffic]:
-    """Return the arguments of ``plan``."""
+def objects(data: dict[str, Any]) -> tuple[Any, ...]:
+    """Return the arguments of ``plan``: network, trips and traffic, or network and trips where there is no traffic."""
+    if "traffic" not in data:
+        return Roads(data["network"]), [BareTrip(**trip) for trip in data["trips"]]
     network = Network(data["network"])
     trips = [Trip(**{**trip, "tried": [Tried(**tried) for tried in trip["tried"]]}) for trip in data["trips"]]
     return network, trips, Traffic(network, data["traffic"])

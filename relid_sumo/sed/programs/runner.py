@@ -37,7 +37,8 @@ def run(source: str, data: dict[str, Any]) -> dict[str, Any]:
         exec(compile(source, NAME, "exec"), scope)
         plan = scope.get("plan")
         if not callable(plan):
-            return {"error": "the program defines no function plan(network, trips, traffic)"}
+            arguments = "network, trips, traffic" if "traffic" in data else "network, trips"
+            return {"error": f"the program defines no function plan({arguments})"}
         return {"plan": plan(*program.objects(data))}
     except BaseException as error:  # SystemExit and KeyboardInterrupt too: whatever ends a program is told
         return {"error": _told(error)}

@@ -15,6 +15,7 @@ from relid_sumo.env.policies import Policy
 from relid_sumo.env.records import EpisodeRecord
 from relid_sumo.scenario.task import RoutingTask
 from relid_sumo.sed import loop, results, run_folder
+from relid_sumo.sed.ask.prompt import PromptSettings
 from relid_sumo.sed.ask.provider import Answer, Question
 from relid_sumo.sed.ask.template import Template
 from relid_sumo.sed.bench import Present, SedWatch
@@ -114,11 +115,11 @@ def test_subsets_stop_when_nothing_improves(refine: Refine, caplog: pytest.LogCa
     assert "no subset improves: stopped after round 3" in caplog.messages
 
 
-def test_all_questions_of_a_round_come_at_once_and_only_samples_share_a_prompt(refine: Refine) -> None:
+def test_all_questions_of_a_round_come_at_once_and_each_sample_has_its_own_prompt(refine: Refine) -> None:
     provider = Scripted([SHORTEST, DETOUR])
     refined, _ = refine(provider, rounds=1, samples=2)
     assert len({question.place for question in provider.asked}) == len(provider.asked)
-    assert len({question.key for question in provider.asked}) == len(refined.subsets)
+    assert len({question.key for question in provider.asked}) == 2 * len(refined.subsets)
 
 
 def test_what_went_wrong_is_in_the_next_prompt(refine: Refine) -> None:
@@ -189,3 +190,26 @@ def test_the_template_gives_valid_plans_and_the_same_every_time(refine: Refine) 
     attempts = [one for subset in first.subsets for one in subset.attempts]
     assert all(one.problem is None for one in attempts), [one.problem for one in attempts]
     assert first.routes == again.routes
+
+
+def test_bare_programs_get_roads_and_trips_alone(refine: Refine) -> None:
+    walk = (
+        "```python\ndef plan(network, trips):\n"
+        "    assert not hasattr(network, 'shortest_path') and not hasattr(trips[0], 'tried')\n"
+        "    routes = {}\n"
+        "    for trip in trips:\n"
+        "        paths = [[trip.origin]]\n"
+        "        while paths[0][-1] != trip.destination:\n"
+        "            path = paths.pop(0)\n"
+        "            paths += [[*path, edge] for edge in network.successors[path[-1]] if edge not in path]\n"
+        "        routes[trip.id] = paths[0]\n"
+        "    return routes\n```"
+    )
+    provider = Scripted([SHORTEST, walk])
+    refined, _ = refine(provider, rounds=2, prompt=PromptSettings(regime="bare"))
+    first, second, *_ = refined.subsets[0].attempts
+    assert "TypeError: plan() missing 1 required positional argument: 'traffic'" in (first.problem or "")
+    assert second.problem is None
+    assert second.numbers is not None
+    later = next(question.prompt for question in provider.asked if question.facts["round"] == 2)
+    assert "TypeError: plan() missing 1 required" in later

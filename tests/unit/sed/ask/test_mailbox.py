@@ -6,6 +6,7 @@ import logging
 import threading
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -172,3 +173,19 @@ def test_a_file_that_is_no_json_object_is_told(tmp_path: Path, content: str) -> 
         run_folder.read_json(tmp_path / "x.json")
     with pytest.raises(InputError, match="there is no such file"):
         run_folder.read_json(tmp_path / "y.json")
+
+
+def test_the_answer_of_another_regime_is_not_taken(tmp_path: Path) -> None:
+    rich, bare = (
+        Question("subset1-round1-sample1", regime, {"vehicles": ["a"], "regime": regime}) for regime in ("rich", "bare")
+    )
+    write_record(tmp_path, rich, Answer("for rich"), "2026-12-01")
+    with pytest.raises(InputError, match="no answer is recorded for subset1-round1-sample1"):
+        list(Recorded(tmp_path).answer([bare]))
+    write_record(tmp_path, bare, Answer("for bare"), "2026-12-01")
+    other = replace(bare, prompt="with other figures")
+    assert [answer.text for _, answer in Recorded(tmp_path).answer([bare, rich, other])] == [
+        "for bare",
+        "for rich",
+        "for bare",
+    ]

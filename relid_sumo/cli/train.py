@@ -63,11 +63,13 @@ def _report_interrupt(next_step: str) -> Iterator[None]:
         raise typer.Exit(EXIT_INTERRUPTED) from None
 
 
-def _resume(folder: Path) -> str:
-    return f"resume with: relid-sumo train --resume {plain(folder)}"
+def _resume(folder: Path, compared: int) -> str:
+    """Return the line with the command that resumes a run and ends with the same comparison."""
+    same = compared == presets.find(presets.STANDARD).evaluation_seeds
+    return f"resume with: relid-sumo train --resume {plain(folder)}{'' if same else f' --evaluate {compared}'}"
 
 
-def _continue(folder: Path, workers: int | None, *, fork: bool) -> int:
+def _continue(folder: Path, compared: int, workers: int | None, *, fork: bool) -> int:
     """Continue an interrupted run to its end, and return its number of evaluation seeds."""
     from relid_sumo.cli import tables
     from relid_sumo.learn import run_folder
@@ -78,7 +80,7 @@ def _continue(folder: Path, workers: int | None, *, fork: bool) -> int:
 
     bar = tables.TrainingBar(err, settings.train.episodes, checkpoint.episodes(folder))
     watch = training.TrainingWatch(bar.episode, bar.update)
-    with bar.shown(), _report_interrupt(_resume(folder)):
+    with bar.shown(), _report_interrupt(_resume(folder, compared)):
         training.resume(folder, workers=workers, fork=fork, watch=watch)
     return len(scenario.seeds.evaluation)
 
@@ -179,7 +181,7 @@ def train(
         raise InputError(f"--resume uses the settings of the saved run; remove: {', '.join(named)}")
     compared = presets.find(preset).evaluation_seeds if evaluation_seeds is None else evaluation_seeds
     if resume is not None:
-        folder, evaluation_set = resume, _continue(resume, workers, fork=fork)
+        folder, evaluation_set = resume, _continue(resume, compared, workers, fork=fork)
     else:
         own, chosen = llm_options.split(changes, "train", model, base_url)
         if simulator is not None:
@@ -224,7 +226,7 @@ def train(
         from relid_sumo.learn import train as training
 
         bar = tables.TrainingBar(err, plan.episodes)
-        with bar.shown(), _report_interrupt(_resume(folder)):
+        with bar.shown(), _report_interrupt(_resume(folder, compared)):
             watch = training.TrainingWatch(bar.episode, bar.update)
             training.train(ready, folder, plan, workers=workers, fork=fork, watch=watch)
     err.print(f"trained: {plain(folder)} ({run_folder.METRICS}, {run_folder.CHECKPOINT})", highlight=False)

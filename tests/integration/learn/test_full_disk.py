@@ -38,7 +38,9 @@ def command(*words: str | Path, most_bytes: int | None = None) -> subprocess.Com
 
 def train(folder: Path, **limits: int) -> subprocess.CompletedProcess[str]:
     sets = [word for change in (*CHANGES, *SEEDS) for word in ("--set", change)]
-    return command("train", "town", "--algo", "ippo", "--episodes", "2", *sets, "--out", folder, **limits)
+    return command(
+        "train", "town", "--algo", "ippo", "--episodes", "2", "--evaluate", "1", *sets, "--out", folder, **limits
+    )
 
 
 def test_training_continues_when_there_is_room_again(tmp_path: Path) -> None:
@@ -47,13 +49,14 @@ def test_training_continues_when_there_is_room_again(tmp_path: Path) -> None:
     assert full.returncode == 2, full.stderr
     assert full.stderr.count("Error:") == 1
     assert "Traceback" not in full.stderr
-    again = f"free some space, or raise the quota, and resume with: relid-sumo train --resume {tmp_path / 'full'}"
+    resume = f"relid-sumo train --resume {tmp_path / 'full'} --evaluate 1"
+    again = f"free some space, or raise the quota, and resume with: {resume}"
     assert f"{tmp_path / 'full' / 'checkpoint.pt'}: File too large; {again}" in full.stderr
     assert not list((tmp_path / "full").rglob("*.part"))
     assert not (tmp_path / "full" / "checkpoint.pt").exists()
-    resumed = command("train", "--resume", tmp_path / "full")
+    resumed = command("train", "--resume", tmp_path / "full", "--evaluate", "1")
     assert resumed.returncode == 0, resumed.stderr
-    for name in ("metrics.csv", "checkpoint.pt"):
+    for name in ("metrics.csv", "checkpoint.pt", "evaluation.json"):
         assert (tmp_path / "full" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
 
 

@@ -1,4 +1,4 @@
-"""Compare the policies of each scenario: one row per policy, one row per pair. The training seed is the unit."""
+"""Compare the policies of each scenario: one row per policy and one row per pair of policies."""
 
 from __future__ import annotations
 
@@ -33,6 +33,8 @@ class PooledOutcome:
         Means over agents and traffic seeds.
     teleports, background_vehicle_s
         Totals over all episodes: number of teleports, and vehicle-seconds of the background traffic.
+    by_traffic
+        Mean travel time over agents, s, shape (training seeds, or 1 for a baseline; traffic seeds).
     times
         All travel times, s, over training seeds, traffic seeds and agents.
     """
@@ -45,6 +47,7 @@ class PooledOutcome:
     arrival_rate: Floats
     teleports: Floats
     background_vehicle_s: Floats
+    by_traffic: Floats
     times: Floats
 
 
@@ -71,11 +74,12 @@ class Pair:
     Attributes
     ----------
     difference_s
-        Mean travel time of the first minus that of the second, s, paired by training seed. Negative: first is faster.
+        Mean travel time of the first minus that of the second, s, paired by training seed and traffic seed, with the
+        95 % interval of `relid_sumo.base.stats.paired`. Negative: first is faster.
     seeds
         Training seeds that both policies have (all seeds of the first if the second is a baseline).
     p, p_holm
-        p of a sign-flip test over seeds, and p corrected for the number of pairs of the scenario. None with one seed.
+        p of the same test, and p corrected for the number of pairs of the scenario. None where it cannot be tested.
     improvement
         Probability that a seed of the first is faster than a seed of the second.
     """
@@ -88,10 +92,15 @@ class Pair:
     p_holm: float | None
     improvement: Estimate
 
+    @property
+    def beyond_noise(self) -> bool:
+        """Whether seeds alone do not explain the difference."""
+        return self.p_holm is not None and self.p_holm < SIGNIFICANT
+
 
 @dataclass(frozen=True, eq=False)
 class Comparison:
-    """The policies of one scenario. `notes` are caveats for the reader."""
+    """The policies of one scenario. `notes` are caveats for the reader; `traffic_seeds` counts those compared."""
 
     scenario: str
     horizon_s: float
@@ -114,36 +123,54 @@ def _names(runs: Sequence[Run]) -> list[str]:
 
 
 def _scenario(name: str, runs: list[Run]) -> Comparison:
-    traffic = [tuple(_of(run).traffic_seeds) for run in runs]
+    traffic = [_of(run).traffic_seeds for run in runs]
+    common = [seed for seed in traffic[0] if all(seed in seeds for seeds in traffic)]
     notes = []
-    if len(set(traffic)) > 1:
-        notes.append("Runs were evaluated on different traffic seeds, so the comparison is not paired by traffic.")
+    if not common:
+        notes.append(
+            "Runs have no common traffic seed, so differences are not tested: evaluate them on the same seeds."
+        )
+    elif any(len(seeds) > len(common) for seeds in traffic):
+        notes.append(
+            f"Runs were evaluated on different traffic seeds: only the {len(common)} that all have are compared."
+        )
     driven = [
-        _learned(algorithm, [run for run in runs if run.algorithm == algorithm]) for algorithm in _algorithms(runs)
+        _learned(algorithm, [run for run in runs if run.algorithm == algorithm], common)
+        for algorithm in _algorithms(runs)
     ]
     for baseline in dict.fromkeys(policy for run in runs for policy in _of(run).policies if policy != "trained"):
-        found = [_of(run).policies[baseline] for run in runs if baseline in _of(run).policies]
+        found = [_on(_of(run), baseline, common) for run in runs if baseline in _of(run).policies]
         if any(result.travel_time_s != found[0].travel_time_s for result in found):
             notes.append(
                 f"{baseline} gave different results in some runs (other traffic seeds or versions): the first is shown."
             )
-        driven.append(_driven(baseline, (), [found[0]]))
+        driven.append(_driven(baseline, (), found[:1]))
     shortest = next((one for one in driven if one.name == "shortest"), None)
     if any(one.learned and len(one.seeds) == 1 for one in driven):
-        notes.append("With one training seed there is neither an interval nor a test.")
+        notes.append("With one training seed, results are about that training only: another may learn something else.")
     some = _of(runs[0])
     if some.fleet:
         notes.append(f"The agents are a fleet, with other trips in each traffic seed: up to {len(some.agents)} agents.")
     return Comparison(
         scenario=name,
         horizon_s=some.horizon_s,
-        traffic_seeds=len(traffic[0]),
+        traffic_seeds=len(common or traffic[0]),
         agents=len(some.agents),
         driven=driven,
         rows=[_row(one, shortest) for one in driven],
-        pairs=_pairs(driven),
+        pairs=_pairs(driven, tested=bool(common)),
         notes=notes,
     )
+
+
+def _on(evaluation: StoredEvaluation, policy: str, seeds: Sequence[int]) -> summary.PolicyOutcome:
+    """Return the results of a policy on some traffic seeds; on all of its own where none are named."""
+    driven = evaluation.policies[policy]
+    if not seeds or list(seeds) == evaluation.traffic_seeds:
+        return driven
+    places = [evaluation.traffic_seeds.index(seed) for seed in seeds]
+    by_seed = {name: value for name, value in driven if isinstance(value, list)}
+    return driven.model_copy(update={name: [value[place] for place in places] for name, value in by_seed.items()})
 
 
 def _of(run: Run) -> StoredEvaluation:
@@ -155,21 +182,24 @@ def _algorithms(runs: Sequence[Run]) -> list[str]:
     return list(dict.fromkeys(run.algorithm for run in runs))
 
 
-def _learned(name: str, runs: list[Run]) -> PooledOutcome:
+def _learned(name: str, runs: list[Run], traffic: Sequence[int]) -> PooledOutcome:
     runs = sorted(runs, key=lambda run: run.seed)
-    return _driven(name, tuple(run.seed for run in runs), [_of(run).policies["trained"] for run in runs])
+    return _driven(name, tuple(run.seed for run in runs), [_on(_of(run), "trained", traffic) for run in runs])
 
 
 def _driven(name: str, seeds: tuple[int, ...], found: list[summary.PolicyOutcome]) -> PooledOutcome:
+    times = [np.array([np.mean(agents) for agents in result.travel_time_s]) for result in found]
+    same_traffic = len({len(one) for one in times}) == 1
     return PooledOutcome(
         name=name,
         learned=bool(seeds),
         seeds=seeds,
-        mean_return=np.array([result.returns.mean() for result in found]),
-        travel_time_s=np.array([result.travel_times.mean() for result in found]),
+        mean_return=np.array([np.mean([np.mean(agents) for agents in result.return_s]) for result in found]),
+        travel_time_s=np.array([one.mean() for one in times]),
         arrival_rate=np.array([result.arrived for result in found]),
         teleports=np.array([float(np.sum(result.teleports)) for result in found]),
         background_vehicle_s=np.array([np.sum(result.background_vehicle_s) for result in found]),
+        by_traffic=np.array(times) if same_traffic else np.array([[one.mean()] for one in times]),
         times=np.concatenate([result.travel_times for result in found]),
     )
 
@@ -194,7 +224,7 @@ def _row(one: PooledOutcome, shortest: PooledOutcome | None) -> Row:
     )
 
 
-def _pairs(driven: list[PooledOutcome]) -> list[Pair]:
+def _pairs(driven: list[PooledOutcome], *, tested: bool) -> list[Pair]:
     """Return a pair for each trained policy and each policy after it: other trained ones, then the baselines."""
     pairs = []
     for i, ours in enumerate(driven):
@@ -202,12 +232,15 @@ def _pairs(driven: list[PooledOutcome]) -> list[Pair]:
             common = [seed for seed in ours.seeds if seed in theirs.seeds] if theirs.learned else list(ours.seeds)
             if not common:
                 continue
-            mine = ours.travel_time_s[[ours.seeds.index(seed) for seed in common]]
-            its = theirs.travel_time_s[[theirs.seeds.index(seed) for seed in common] if theirs.learned else [0]]
+            mine = ours.by_traffic[[ours.seeds.index(seed) for seed in common]]
+            its = theirs.by_traffic[[theirs.seeds.index(seed) for seed in common] if theirs.learned else [0]]
             faster = stats.probability_of_improvement([-ours.travel_time_s], [-theirs.travel_time_s])
-            difference = mine - its
-            p = stats.sign_flip(difference)
-            pairs.append(Pair(ours.name, theirs.name, len(common), stats.estimate(difference), p, None, faster))
+            if tested:
+                found = stats.paired(mine - its)
+            else:
+                found = stats.Paired(float(mine.mean() - its.mean()), None, None, None)
+            difference = Estimate(found.mean, found.low, found.high)
+            pairs.append(Pair(ours.name, theirs.name, len(common), difference, found.p, None, faster))
     corrected = stats.holm([pair.p for pair in pairs])
     return [Pair(**{**vars(pair), "p_holm": p}) for pair, p in zip(pairs, corrected, strict=True)]
 
@@ -235,44 +268,3 @@ def overall(comparisons: Sequence[Comparison]) -> list[Overall]:
         ratios = [p[name].travel_time_s / float(p["shortest"].travel_time_s[0]) - 1.0 for p in by_scenario]
         rows.append(Overall(name, len(ratios), sum(map(len, ratios)), stats.iqm(ratios)))
     return rows
-
-
-def in_words(comparison: Comparison) -> list[str]:
-    """Return the findings of a scenario as sentences."""
-    learned = sorted((row for row in comparison.rows if row.learned), key=lambda row: row.travel_time_s.mean)
-    best = learned[0]
-    sentences = [
-        f"{best.name} has the shortest mean travel time of all trained: {_interval(best.travel_time_s, 's')} over "
-        f"{best.seeds} training seed{'s' if best.seeds > 1 else ''}; {best.arrival_rate.mean:.0%} of agents arrived."
-        if len(learned) > 1
-        else f"{best.name}: mean travel time {_interval(best.travel_time_s, 's')} over {best.seeds} training "
-        f"seed{'s' if best.seeds > 1 else ''}; {best.arrival_rate.mean:.0%} of agents arrived."
-    ]
-    for pair in comparison.pairs:
-        if best.name not in {pair.first, pair.second}:
-            continue
-        other = pair.second if pair.first == best.name else pair.first
-        gap = pair.difference_s.mean if pair.first == best.name else -pair.difference_s.mean
-        sentences.append(
-            f"It is {abs(gap):.0f} s {'slower' if gap > 0 else 'faster'} than {other}{_certainty(pair)}."
-            if round(gap)
-            else f"It is as fast as {other}{_certainty(pair)}."
-        )
-    return sentences
-
-
-def _interval(estimate: Estimate, unit: str) -> str:
-    if estimate.low is None or estimate.high is None:
-        return f"{estimate.mean:.0f} {unit}"
-    return f"{estimate.mean:.0f} {unit} (95 % interval {estimate.low:.0f} to {estimate.high:.0f})"
-
-
-def _certainty(pair: Pair) -> str:
-    if pair.p_holm is None:
-        return " on one seed, which is no evidence about other seeds"
-    if pair.p_holm < SIGNIFICANT:
-        return f" (corrected p = {pair.p_holm:.2g})"
-    low, high = pair.difference_s.low or 0.0, pair.difference_s.high or 0.0
-    doubt = "; more seeds are needed" if 2.0 / 2.0**pair.seeds > SIGNIFICANT else ""
-    same = "; the interval of the difference contains 0" if low <= 0 <= high else ""
-    return f", but {pair.seeds} seeds do not establish this (corrected p = {pair.p_holm:.2g}){same}{doubt}"

@@ -26,6 +26,7 @@ function sortable(table) {
     return cell.dataset.value === "" ? null : Number(cell.dataset.value);
   };
   table.querySelectorAll("thead th").forEach((heading, column) => {
+    for (const row of body.rows) row.cells[column].dataset.label = heading.textContent.trim(); // shown on phones
     if (body.rows[0] && body.rows[0].cells[column].classList.contains("number")) heading.classList.add("right");
     heading.querySelector("button").addEventListener("click", () => {
       const falling = heading.getAttribute("aria-sort") === "ascending";
@@ -101,13 +102,13 @@ function drawChart(figure) {
       if (!s.low) continue;
       const over = s.x.map((x, i) => `${px(x).toFixed(1)},${py(s.high[i]).toFixed(1)}`);
       const under = s.x.map((x, i) => `${px(x).toFixed(1)},${py(s.low[i]).toFixed(1)}`).reverse();
-      svg("polygon", { points: [...over, ...under].join(" "), fill: s.colour, opacity: 0.15 }, picture);
+      svg("polygon", { class: "lift", points: [...over, ...under].join(" "), fill: s.colour, opacity: 0.15 }, picture);
     }
     for (const s of shown) {
       const points = s.x.map((x, i) => `${px(x).toFixed(1)},${py(s.y[i]).toFixed(1)}`).join(" ");
       const dash = s.dashed ? "6 4" : "none";
-      svg("polyline", { points, fill: "none", stroke: s.colour, "stroke-width": 2, "stroke-linejoin": "round", "stroke-dasharray": dash }, picture);
-      if (s.x.length === 1) svg("circle", { cx: px(s.x[0]), cy: py(s.y[0]), r: 3.5, fill: s.colour }, picture);
+      svg("polyline", { class: "lift", points, fill: "none", stroke: s.colour, "stroke-width": 2, "stroke-linejoin": "round", "stroke-dasharray": dash }, picture);
+      if (s.x.length === 1) svg("circle", { class: "lift", cx: px(s.x[0]), cy: py(s.y[0]), r: 3.5, fill: s.colour }, picture);
     }
     plot.replaceChildren(picture);
     pointer(picture, shown, { px, py, left, right, top, bottom, width, height, x0, x1 });
@@ -146,7 +147,7 @@ function drawChart(figure) {
 // --- maps: the network, and each policy's route of one agent ------------------------------------------------------------
 
 const INCIDENT = "#d00000";
-const ROADS = [["#c9cfd6", 1], ["#b4bcc5", 1.4], ["#a3adb8", 2], ["#8f9aa7", 2.4], ["#7c8896", 2.8]];
+const ROADS = [1, 1.4, 2, 2.4, 2.8]; // widths by speed class
 
 function drawMap(box) {
   const city = data.maps[box.dataset.map], picture = box.querySelector("svg"), select = box.querySelector(".agent");
@@ -154,9 +155,9 @@ function drawMap(box) {
   const [x0, x1] = span(xs), [y0, y1] = span(ys);
   const line = (edge) => city.roads[edge].reduce((d, v, i, all) => (i % 2 ? d : `${d}${d ? "L" : ""}${v} ${y1 - all[i + 1]}`), "");
   const layerGroup = svg("g", {}), still = { "vector-effect": "non-scaling-stroke", fill: "none", "stroke-linecap": "round", "stroke-linejoin": "round" };
-  ROADS.forEach(([stroke, width], speed) => {
+  ROADS.forEach((width, speed) => {
     const d = city.roads.map((_, edge) => (city.speed[edge] === speed ? `M${line(edge)}` : "")).join("");
-    if (d) svg("path", { ...still, d, stroke, "stroke-width": width }, picture);
+    if (d) svg("path", { ...still, d, style: `stroke: var(--road-${speed})`, "stroke-width": width }, picture);
   });
   city.incidents.forEach((edge) => svg("path", { ...still, d: `M${line(edge)}`, stroke: INCIDENT, "stroke-width": 7, "stroke-opacity": .55, class: "incident" }, picture));
   picture.append(layerGroup);
@@ -205,7 +206,7 @@ function drawMap(box) {
     layerGroup.replaceChildren();
     shown.forEach((i, rank) => { // wider lines below, so that routes on the same edge are all visible
       const layer = city.layers[i], d = layer.routes[agent].map((edge, n) => `${n ? "L" : "M"}${line(edge)}`).join("");
-      if (d) svg("path", { ...still, d, stroke: layer.colour, "stroke-width": 3 + 3 * (shown.length - 1 - rank), class: "route", "data-layer": i }, layerGroup);
+      if (d) svg("path", { ...still, d, stroke: layer.colour, "stroke-width": 3 + 3 * (shown.length - 1 - rank), class: "route lift", "data-layer": i }, layerGroup);
     });
     city.layers.forEach((layer, i) => {
       times[i].textContent = layer.arrived[agent] ? `${layer.times[agent].toFixed(0)} s` : "did not arrive";

@@ -13,9 +13,9 @@ from markupsafe import Markup
 from relid_sumo.reports import charts
 from relid_sumo.reports.charts import Chart, Series
 from relid_sumo.reports.city import City
-from relid_sumo.reports.compare import in_words
 from relid_sumo.reports.content import Content, Part
 from relid_sumo.reports.read import Run
+from relid_sumo.reports.words import details, headline
 
 HERE = Path(__file__).parent
 
@@ -91,7 +91,8 @@ def _part(part: Part) -> dict[str, Any]:
     return {
         **vars(part),
         "charts": part.charts,
-        "words": in_words(part.comparison) if part.comparison is not None else [],
+        "headline": headline(part.comparison) if part.comparison is not None else None,
+        "words": details(part.comparison) if part.comparison is not None else [],
     }
 
 

@@ -7,8 +7,8 @@ import io
 from collections.abc import Sequence
 
 from relid_sumo.base.stats import Estimate
-from relid_sumo.reports.compare import in_words
 from relid_sumo.reports.content import Content
+from relid_sumo.reports.words import details, headline
 
 HEAD = ("scenario", "policy", "seeds", "travel time, s", "IQM, s", "vs. shortest, %", "arrived, %", "return, s")
 PAIR_HEAD = ("first", "second", "seeds", "difference, s", "p", "p (Holm)", "P(first faster)")
@@ -24,7 +24,8 @@ def markdown(content: Content, title: str) -> str:
         if part.comparison is None:
             lines += ["Not evaluated.", ""]
             continue
-        lines += [*(f"- {sentence}" for sentence in [*in_words(part.comparison), *part.comparison.notes]), ""]
+        lines += [f"**{headline(part.comparison).text}**", ""]
+        lines += [*(f"- {sentence}" for sentence in [*details(part.comparison), *part.comparison.notes]), ""]
         lines += [*_pipes(HEAD[1:], [row[1:] for row in _rows(content) if row[0] == part.name]), ""]
         pairs = [
             (
@@ -35,7 +36,8 @@ def markdown(content: Content, title: str) -> str:
         ]
         lines += [*_pipes(PAIR_HEAD, pairs), ""] if pairs else []
     lines += [
-        "Brackets: 95 % bootstrap intervals over training seeds. p: sign-flip test; p (Holm): for all pairs.",
+        "Brackets: of a policy, 95 % bootstrap intervals over training seeds; of a difference, 95 % intervals over "
+        "training seeds and traffic seeds, from which p is too. p (Holm): corrected for all pairs.",
         "",
     ]
     if content.missing:

@@ -51,6 +51,10 @@ class Browser:
         settings = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 600}
         self._send("POST", "/goog/cdp/execute", {"cmd": "Emulation.setDeviceMetricsOverride", "params": settings})
 
+    def scheme(self, name: str) -> None:
+        settings = {"features": [{"name": "prefers-color-scheme", "value": name}]}
+        self._send("POST", "/goog/cdp/execute", {"cmd": "Emulation.setEmulatedMedia", "params": settings})
+
     def press(self, keys: str) -> None:
         actions = [{"type": kind, "value": key} for key in keys for kind in ("keyDown", "keyUp")]
         self._send("POST", "/actions", {"actions": [{"type": "key", "id": "keys", "actions": actions}]})
@@ -143,6 +147,38 @@ def test_the_page_opens_without_errors_or_requests(opened: Browser, page: Path) 
     assert {address.partition("#")[0] for address in asked if not address.startswith("data:")} == {page.as_uri()}
 
 
+def test_the_first_screen_says_who_is_fastest_and_whether_that_is_beyond_noise(opened: Browser) -> None:
+    headline, bottom = opened.run(
+        "const h = document.querySelector('.headline'); return [h.innerText, h.getBoundingClientRect().bottom]"
+    )
+    assert "shortest is fastest: 480 s per trip" in headline
+    assert "beyond noise (p" in headline
+    assert bottom < 900
+    assert opened.run("return document.querySelector('.bars .bar').getBoundingClientRect().width") > 100
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_the_page_follows_the_light_or_dark_setting_of_the_system(opened: Browser, scheme: str) -> None:
+    opened.scheme(scheme)
+    ground, ink = opened.run(
+        "const s = getComputedStyle(document.body); return [s.backgroundColor, s.color]"
+        ".map((c) => c.match(/\\d+/g).map(Number).reduce((a, b) => a + b) / 3)"
+    )
+    opened.scheme("light")
+    assert abs(ground - ink) > 150, "text is readable"
+    assert (ground < 128) is (scheme == "dark")
+
+
+def test_tables_are_lists_of_named_values_on_a_phone(opened: Browser) -> None:
+    opened.size(390, 800)
+    cell = "document.querySelector('#scenario-town-policies tbody td:nth-child(3)')"
+    assert opened.run(f"return getComputedStyle({cell}, '::before').content") == '"travel time, s"'
+    wide = opened.run(
+        "return [...document.querySelectorAll('.scroll')].filter((e) => e.scrollWidth > e.clientWidth).length"
+    )
+    assert opened.run(wide) == 0, "no table scrolls sideways"
+
+
 def test_every_link_has_a_target(opened: Browser) -> None:
     lost = opened.run(
         "return [...document.querySelectorAll('a')].map((a) => a.getAttribute('href'))"
@@ -166,7 +202,7 @@ def test_tables_sort_numerically_in_both_orders_with_unknown_values_last(opened:
     assert texts(opened, table, 1) == [NONE, "3", "3"], "a baseline has no seeds"
     pairs = "scenario-city-pairs"
     opened.run(f"document.querySelectorAll('#{pairs} thead button')[4].click()")
-    assert texts(opened, pairs, 4) == [NONE], "one seed has no p value"
+    assert texts(opened, pairs, 4) == ["<0.001"], "a difference that is the same in all traffic"
 
 
 def test_the_map_pans_and_zooms_with_the_pointer(opened: Browser) -> None:

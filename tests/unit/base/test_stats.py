@@ -6,7 +6,8 @@ from itertools import product
 
 import numpy as np
 import pytest
-from scipy.stats import bootstrap, mannwhitneyu, permutation_test
+from scipy.stats import bootstrap, mannwhitneyu, ttest_1samp
+from scipy.stats import f as f_distribution
 
 from relid_sumo.base import stats
 
@@ -82,27 +83,59 @@ def test_one_seed_gives_a_figure_and_no_interval() -> None:
     ):
         assert (found.low, found.high) == (None, None)
     assert stats.band(one[:, None])[1:] == (None, None)
-    assert stats.sign_flip(one) is None
 
 
-@pytest.mark.parametrize("n", [2, 5, 9])
-def test_the_sign_flip_test_is_scipys_exact_permutation_test(n: int) -> None:
-    differences = RNG.normal(0.7, 1.0, n)
-    exact = permutation_test((differences,), np.mean, permutation_type="samples", n_resamples=np.inf)
-    assert stats.sign_flip(differences) == pytest.approx(exact.pvalue)
+def test_with_one_training_seed_the_comparison_is_the_paired_t_test_over_traffic_and_the_reverse() -> None:
+    differences = RNG.normal(0.7, 1.0, 9)
+    wanted = ttest_1samp(differences, 0.0)
+    low, high = wanted.confidence_interval()
+    for shape in ((1, 9), (9, 1)):
+        found = stats.paired(differences.reshape(shape))
+        assert (found.mean, found.p) == pytest.approx((differences.mean(), wanted.pvalue))
+        assert (found.low, found.high) == pytest.approx((low, high))
 
 
-def test_the_sign_flip_test_of_many_seeds_draws_patterns() -> None:
-    differences = RNG.normal(0.25, 1.0, 40)
-    drawn = permutation_test(
-        (differences,), np.mean, permutation_type="samples", n_resamples=20_000, rng=np.random.default_rng(2)
-    )
-    assert stats.sign_flip(differences) == pytest.approx(drawn.pvalue, abs=0.02)
-    assert stats.sign_flip(np.full(40, 1.0)) == pytest.approx(1 / (2**stats.EXACT_UP_TO + 1))
+def test_the_comparison_is_clarks_min_f() -> None:
+    d = RNG.normal(0.5, 1.0, (4, 6)) + RNG.normal(0.0, 1.0, (4, 1))
+    by_training, by_traffic = (ttest_1samp(d.mean(axis=axis), 0.0).statistic ** 2 for axis in (1, 0))
+    min_f = by_training * by_traffic / (by_training + by_traffic)
+    freedom = (by_training + by_traffic) ** 2 / (by_training**2 / 5 + by_traffic**2 / 3)
+    found = stats.paired(d)
+    assert found.p == pytest.approx(f_distribution.sf(min_f, 1, freedom))
+    assert found.low is not None
+    assert (found.low > 0) is (found.p is not None and found.p < 0.05 and found.mean > 0)
 
 
-def test_the_least_p_value_is_two_over_the_number_of_patterns() -> None:
-    assert stats.sign_flip(np.array([1.0, 2.0, 3.0])) == 2 / 2**3
+def test_nothing_repeated_is_not_tested_and_equal_policies_do_not_differ() -> None:
+    assert stats.paired(np.array([[5.0]])) == stats.Paired(5.0, None, None, None)
+    assert stats.paired(np.zeros((3, 4))).p == 1.0
+    assert stats.paired(np.full((3, 4), -60.0)) == stats.Paired(-60.0, -60.0, -60.0, 0.0)
+
+
+@pytest.mark.parametrize("shape", [(1, 5), (2, 10), (3, 5), (5, 5), (5, 20)])
+@pytest.mark.parametrize("of_training", [0.0, 1.0, 4.0])
+def test_seeds_alone_are_called_a_difference_in_about_one_case_of_twenty(
+    shape: tuple[int, int], of_training: float
+) -> None:
+    """Training seeds, traffic seeds and their combination vary without a true difference; 0.075 allows for chance."""
+    rng = np.random.default_rng(3)
+    k, t = shape
+    of_training *= k > 1  # one training gives a statement about that training
+    wrong = 0
+    for _ in range(2000):
+        a, b, e = of_training * rng.normal(size=(k, 1)), rng.normal(size=(1, t)), rng.normal(size=(k, t))
+        wrong += (stats.paired(a + b + e).p or 0.0) < 0.05
+    assert wrong / 2000 < 0.075
+
+
+def test_five_seeds_establish_a_difference_that_is_large_compared_with_noise() -> None:
+    rng = np.random.default_rng(4)
+    sure = 0
+    for _ in range(200):
+        noise = 30 * rng.normal(size=(5, 1)) + 30 * rng.normal(size=(1, 5)) + 30 * rng.normal(size=(5, 5))
+        found = stats.paired(-100.0 + noise)
+        sure += found.p is not None and found.p < 0.05
+    assert sure / 200 > 0.8
 
 
 def test_holm_steps_down_and_never_falls() -> None:

@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from relid_sumo.base import files
+from relid_sumo.base import files, stats
 from relid_sumo.base.errors import InputError
-from relid_sumo.reports import compare, read
+from relid_sumo.reports import compare, read, words
 from relid_sumo.reports.content import gather
 from relid_sumo.reports.write import write
 from relid_sumo.runs import layout, summary
@@ -63,21 +63,59 @@ def test_the_training_seed_is_the_unit_and_pairs_are_paired_by_seed(grid: Path) 
     assert (pair.first, pair.second, pair.seeds) == ("better", "ippo", 3)
     assert pair.difference_s.mean == pytest.approx(-60.0), "noise is by seed, and pairing takes it out"
     assert pair.difference_s.high == pytest.approx(-60.0)
-    assert pair.p == 2 / 2**3
-    assert pair.p_holm == pytest.approx(3 * pair.p), "three pairs: better-ippo, better-shortest, ippo-shortest"
+    assert pair.p is not None
+    assert pair.p < 1e-6, "three seeds suffice where the difference is the same in all"
+    assert [one.p_holm for one in comparison.pairs] == stats.holm([one.p for one in comparison.pairs])
     assert pair.improvement.mean == 1.0
-    words = " ".join(compare.in_words(comparison))
-    assert "better has the shortest mean travel time" in words
-    assert "60 s faster than ippo" in words
-    assert "3 seeds do not establish" in words, "no claim when p cannot be small enough"
+    said = words.headline(comparison)
+    assert (said.fastest, said.verdict) == ("shortest", "beyond noise")
+    assert "shortest is fastest: 480 s per trip" in said.text
+    assert "less than better, the best trained policy; beyond noise (p" in said.text
+    assert "better is 60 s faster than ippo: beyond noise" in " ".join(words.details(comparison))
 
 
-def test_one_seed_has_no_interval_and_a_note_says_so(tmp_path: Path, write_run: WriteRun) -> None:
+def test_one_training_is_compared_over_traffic_only_and_a_note_says_so(tmp_path: Path, write_run: WriteRun) -> None:
     (comparison,) = compare.compare(read.find([write_run(tmp_path / "run")])[0])
     assert comparison.rows[0].travel_time_s.low is None
+    assert comparison.pairs[0].p is not None, "its difference is tested over traffic seeds"
+    assert any("about that training only" in note for note in comparison.notes)
+    assert "over 2 traffic seeds, for this one training" in words.headline(comparison).text
+
+
+def test_only_common_traffic_seeds_are_compared(tmp_path: Path, write_run: WriteRun) -> None:
+    def cut(folder: Path, places: list[int]) -> None:
+        content = files.read_json(folder / layout.EVALUATION)
+        content["traffic_seeds"] = [content["traffic_seeds"][i] for i in places]
+        for driven in content["policies"].values():
+            driven |= {name: [value[i] for i in places] for name, value in driven.items()}
+        files.write_json(folder / layout.EVALUATION, content)
+
+    write_run(tmp_path / "a")
+    cut(write_run(tmp_path / "b", seed=1), [1])
+    (comparison,) = compare.compare(read.find([tmp_path])[0])
+    assert comparison.traffic_seeds == 1
+    assert any("only the 1 that all have" in note for note in comparison.notes)
+    assert comparison.rows[1].travel_time_s.mean == pytest.approx(485.0), "shortest in the second traffic seed"
+    cut(tmp_path / "a", [0])
+    (comparison,) = compare.compare(read.find([tmp_path])[0])
     assert comparison.pairs[0].p is None
-    assert "With one training seed there is neither an interval nor a test." in comparison.notes
-    assert "on one seed" in " ".join(compare.in_words(comparison))
+    assert words.headline(comparison).verdict == "not tested"
+
+
+def test_without_baselines_trained_policies_are_compared_and_one_alone_is_not(
+    tmp_path: Path, write_run: WriteRun
+) -> None:
+    for algo, faster_s in (("a", 0.0), ("b", 40.0)):
+        for seed in range(2):
+            folder = write_run(tmp_path / f"{algo}-{seed}", algo=algo, seed=seed, faster_s=faster_s)
+            content = files.read_json(folder / layout.EVALUATION)
+            del content["policies"]["shortest"]
+            files.write_json(folder / layout.EVALUATION, content)
+    (comparison,) = compare.compare(read.find([tmp_path])[0])
+    assert "b is fastest" in words.headline(comparison).text
+    assert "less than a, the next" in words.headline(comparison).text
+    (alone,) = compare.compare(read.find([tmp_path / "a-0"])[0])
+    assert "no other policy was evaluated" in words.headline(alone).text
 
 
 def test_runs_with_the_same_name_but_other_settings_are_not_pooled(tmp_path: Path, write_run: WriteRun) -> None:

@@ -25,6 +25,7 @@ from relid_sumo.env.records import EpisodeRecord
 from relid_sumo.network import network
 from relid_sumo.network.graph import RoadGraph
 from relid_sumo.runs import layout
+from relid_sumo.runs.summary import MEASURED
 from relid_sumo.scenario import trips
 from relid_sumo.scenario.prepare import PreparedScenario, prepare
 from relid_sumo.scenario.settings import Demand, Meso, Place, Scenario, Trip
@@ -239,10 +240,13 @@ def write_run() -> Callable[..., Path]:
                 "status": [["arrived"] * (agents - 1) + ["horizon"]] * 2,
                 "teleports": [1, 0],
                 "background_vehicle_s": [1000.0, 1100.0] if policy == "shortest" else [1030.0, 1280.0],
+                "vehicle_s": [1100.0, 1200.0] if policy == "shortest" else [1140.0, 1390.0],
+                **{name: (seconds / 10).tolist() for name in MEASURED},
             }
             for policy, seconds in times.items()
         }
         about = {"scenario": scenario, "horizon_s": 900.0, "traffic_seeds": [200, 201], "agents": names}
+        about["free_flow_s"] = [[300.0] * agents] * 2
         files.write_json(folder / layout.EVALUATION, {**about, "policies": driven})
         side = max(2, math.isqrt(roads // 2))
         across = [[100 * i, 100 * j, 100 * i + 100, 100 * j] for j in range(side) for i in range(side)]

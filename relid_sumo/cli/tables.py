@@ -20,6 +20,7 @@ from relid_sumo.cli.doctor import Check
 from relid_sumo.cli.notes import own_bar
 from relid_sumo.env.records import EpisodeRecord
 from relid_sumo.evaluation.evaluate import Evaluation
+from relid_sumo.evaluation.numbers import NUMBERS, TRAFFIC
 from relid_sumo.network import account, netconvert, streets, sumo_net
 from relid_sumo.network.network import Network
 from relid_sumo.runs.summary import StoredEvaluation
@@ -60,7 +61,7 @@ def evaluation_table(result: Evaluation) -> Table:
     actions = "greedy" if result.greedy else "sampled"
     table = Table(
         title=f"{result.scenario}: {seeds} {result.traffic} traffic seeds, {actions} actions{changed}",
-        caption="means over agents and traffic seeds"
+        caption="return and travel time: means over all trips and traffic seeds"
         + (", in brackets 95 % bootstrap intervals" if seeds > 1 else " (one seed: no interval)")
         + "; without arrival: time to the horizon plus remaining free-flow time",
     )
@@ -93,10 +94,11 @@ def evaluation_table(result: Evaluation) -> Table:
 
 
 def evaluation_parts(result: Evaluation) -> Iterator[Table | str]:
-    """Yield what is shown of an evaluation: the comparison, that by type of day, and the quality of choices."""
+    """Yield what is shown of an evaluation: the comparison, by type of day, further numbers, and quality of choices."""
     yield evaluation_table(result)
     if (days := day_types_table(result)) is not None:
         yield days
+    yield numbers_table(result)
     yield from choices_text(result)
 
 
@@ -115,6 +117,29 @@ def day_types_table(result: Evaluation) -> Table | None:
             *(f"{number(row.mean_travel_time_s)}, {100 * row.arrival_rate.mean:.1f} %" for row in rows),
             style="bold" if policy == "trained" else None,
         )
+    return table
+
+
+def numbers_table(result: Evaluation) -> Table:
+    """Return the further numbers of each policy, one row per number with what it is a mean over."""
+    several = len(result.seeds) > 1
+    table = Table(
+        title="per trip",
+        caption="delay: travel time minus that of the fastest route on an empty network; numbers over arrived trips "
+        "are SUMO's (time loss: by driving slower than the limits allow; CO2 and fuel: its emission model)"
+        + ("; in brackets 95 % bootstrap intervals over traffic seeds" if several else ""),
+    )
+    table.add_column("", overflow="fold")
+    table.add_column("mean over")
+    for name in result.policies:
+        table.add_column(name, justify="right", style="bold" if name == "trained" else None)
+    for field, how in NUMBERS.items():
+        found = [getattr(row.numbers, field) for row in result.policies.values()]
+        table.add_row(how.label, how.over, *("-" if one is None else number(one, how.digits) for one in found))
+    rows = result.policies.values()
+    table.add_row("other drivers vs. shortest", TRAFFIC, *(percent(row.background_over_shortest) for row in rows))
+    table.add_row("all vehicles vs. shortest", TRAFFIC, *(percent(row.vehicles_over_shortest) for row in rows))
+    table.add_row("arrived trips", "", *(f"{row.numbers.arrived} of {row.numbers.trips}" for row in rows))
     return table
 
 

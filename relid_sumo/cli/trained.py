@@ -169,8 +169,8 @@ def view(
         raise InputError(f"--baseline {baseline}: name one baseline")
     from relid_sumo.cli import tables
     from relid_sumo.evaluation import evaluate as evaluation
-    from relid_sumo.evaluation import stored
     from relid_sumo.evaluation import trained as evaluation_trained
+    from relid_sumo.runs.summary import read_evaluation
     from relid_sumo.viewer import gui as viewing
 
     ready, policy = evaluation_trained.load_trained(
@@ -188,7 +188,7 @@ def view(
     _say(f"traffic seed {seed}: mean travel time {times:.0f} s, {arrived:.0%} of agents arrived")
     if happens := ready.describe_day(seed):
         _say(f"day: {happens}")
-    known = None if changes or close or incidents or baseline else stored.read_stored(folder)
+    known = None if changes or close or incidents or baseline else read_evaluation(folder)
     if known is not None:
         _say(tables.stored_text(known))
     if record is not None:

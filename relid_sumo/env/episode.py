@@ -94,7 +94,7 @@ class Episode:
         self.time = scenario.start_s
         self.closures = Closures(task, traffic_seed)
         self._measure_until = scenario.start_s + min(BACKGROUND_S, scenario.horizon_s) if background else 0.0
-        self._background_s = 0.0 if background else float("nan")
+        self._background_s = self._all_s = 0.0 if background else float("nan")
         self._observe, self._rewarded = observer(task), rewarder(task)
         self._free_s = task.graph.free_flow_s
         self._rows: list[tuple[Decision, int]] = []
@@ -217,8 +217,9 @@ class Episode:
 
     def _measure_background(self, now: float) -> None:
         overdue = sum(self.vehicles[i].scheduled_s <= now for i in self._waiting.values())
-        others = self.bridge.running() + self.bridge.waiting() - len(self._live) - overdue
-        self._background_s += others * self.task.scenario.step_length_s
+        every, step_s = self.bridge.running() + self.bridge.waiting(), self.task.scenario.step_length_s
+        self._all_s += every * step_s
+        self._background_s += (every - len(self._live) - overdue) * step_s
 
     def _note_departures(self, departed: Sequence[str]) -> None:
         for name in departed:
@@ -415,6 +416,7 @@ class Episode:
             diverted=np.array([v.diverted for v in vehicles], dtype=np.int32),
             routes=tuple(np.array(_driven(v), dtype=np.int32) for v in vehicles),
             background_vehicle_s=self._background_s,
+            vehicle_s=self._all_s,
             simulated_s=self.time - self.task.scenario.start_s,
             digest=self._digest,
         )

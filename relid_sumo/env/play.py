@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import partial
 from typing import Any
 
@@ -14,12 +14,13 @@ from relid_sumo.base.errors import InputError
 from relid_sumo.env.closures import closes_edges
 from relid_sumo.env.episode import Episode, warm_up
 from relid_sumo.env.policies import Policy
-from relid_sumo.env.records import Branch, Decision, EpisodeRecord
+from relid_sumo.env.records import Branch, Decision, EpisodeRecord, Measures
 from relid_sumo.scenario.prepare import PreparedScenario
 from relid_sumo.scenario.settings import Simulator
 from relid_sumo.scenario.task import DailyTasks, Day, RoutingTask
 from relid_sumo.sim.bridge import Bridge, SumoBridge
 from relid_sumo.sim.snapshot import in_fork
+from relid_sumo.sim.trip_output import TripMeasures
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,7 +29,7 @@ class Job:
 
     `day` contains the trips of a fleet in this traffic seed; the function `job` fills it in. With `background` the
     episode continues until the background traffic has been measured. At a share `branches` of the decisions, every open
-    slot is tried in a fork, which the policy continues without draws.
+    slot is tried in a fork, which the policy continues without draws. With `measures` SUMO measures the agents' trips.
     """
 
     traffic_seed: int
@@ -37,6 +38,7 @@ class Job:
     background: bool = False
     branches: float = 0.0
     day: Day = Day()  # noqa: RUF009 - frozen
+    measures: bool = False
 
 
 def job(
@@ -47,10 +49,11 @@ def job(
     *,
     background: bool = False,
     branches: float = 0.0,
+    measures: bool = False,
 ) -> Job:
     """Return the job of an episode of a prepared scenario; see `Job`."""
     options = ready.options(traffic_seed, simulator)
-    return Job(traffic_seed, options, policy, background, branches, ready.day(traffic_seed))
+    return Job(traffic_seed, options, policy, background, branches, ready.day(traffic_seed), measures)
 
 
 def bridge_settings(task: RoutingTask) -> dict[str, Any]:
@@ -59,24 +62,28 @@ def bridge_settings(task: RoutingTask) -> dict[str, Any]:
     return {"window_s": task.scenario.observation.window_s, "closed": closed}
 
 
-def open_bridge(task: RoutingTask, options: Sequence[str], *, program: str = "libsumo") -> SumoBridge:
+def open_bridge(
+    task: RoutingTask, options: Sequence[str], *, program: str = "libsumo", measures: bool = False
+) -> SumoBridge:
     """Start SUMO for a task and close the task's closed edges."""
-    return SumoBridge(options, **bridge_settings(task), program=program)
+    return SumoBridge(options, **bridge_settings(task), program=program, measures=measures)
 
 
 def drive(task: RoutingTask, job: Job, *, program: str = "libsumo") -> EpisodeRecord:
     """Run one episode in this process, from SUMO's start to its end."""
     task = DailyTasks(task).of(job.day)
-    bridge = warmed(task, job.options, program=program)
+    bridge = warmed(task, job.options, program=program, measures=job.measures)
     try:
         return play(task, job, bridge)
     finally:
         bridge.close()
 
 
-def warmed(task: RoutingTask, options: Sequence[str], *, program: str = "libsumo") -> SumoBridge:
+def warmed(
+    task: RoutingTask, options: Sequence[str], *, program: str = "libsumo", measures: bool = False
+) -> SumoBridge:
     """Return a simulation after its warm-up."""
-    bridge = open_bridge(task, options, program=program)
+    bridge = open_bridge(task, options, program=program, measures=measures)
     try:
         warm_up(bridge, task.scenario)
     except BaseException:
@@ -86,7 +93,9 @@ def warmed(task: RoutingTask, options: Sequence[str], *, program: str = "libsumo
 
 
 def play(task: RoutingTask, job: Job, bridge: Bridge) -> EpisodeRecord:
-    """Run one episode in a simulation after its warm-up."""
+    """Run one episode in a simulation after its warm-up. A simulation that measures ends with it."""
+    if job.measures:
+        bridge.measure_here()
     episode = Episode(
         task,
         bridge,
@@ -102,7 +111,13 @@ def play(task: RoutingTask, job: Job, bridge: Bridge) -> EpisodeRecord:
             branches += _tried(episode, decisions, job)
         for decision in decisions:
             episode.act(decision, choose(episode, decision))
-    return replace(episode.record(), branches=tuple(branches))
+    record = replace(episode.record(), branches=tuple(branches))
+    return replace(record, measures=_measures(task.names, bridge.measured())) if job.measures else record
+
+
+def _measures(names: Sequence[str], trips: Mapping[str, TripMeasures]) -> Measures:
+    columns = [one.name for one in fields(Measures)]
+    return Measures(**{name: np.array([getattr(trips.get(a), name, np.nan) for a in names]) for name in columns})
 
 
 def branch(episode: Episode, alternatives: Sequence[Mapping[int, int]], policy: Policy) -> list[EpisodeRecord]:
@@ -138,6 +153,7 @@ def branch(episode: Episode, alternatives: Sequence[Mapping[int, int]], policy: 
 
 
 def _finish(episode: Episode, slots: Mapping[int, int], policy: Policy) -> EpisodeRecord:
+    episode.bridge.measure_here()
     choose, decisions = policy.start(), episode.open_decisions
     while decisions:
         for decision in decisions:

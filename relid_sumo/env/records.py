@@ -59,6 +59,23 @@ class Branch:
 
 
 @dataclass(frozen=True, eq=False)
+class Measures:
+    """What SUMO measures of the trips of N agents; see `relid_sumo.sim.trip_output.TripMeasures`.
+
+    Each attribute has the shape (N,). It is nan for an agent that never departed, and where the simulator does not
+    measure it.
+    """
+
+    duration_s: Floats
+    time_loss_s: Floats
+    distance_m: Floats
+    waiting_s: Floats
+    stops: Floats
+    co2_g: Floats
+    fuel_g: Floats
+
+
+@dataclass(frozen=True, eq=False)
 class EpisodeRecord:
     """A whole episode with n decisions in time order and N agents.
 
@@ -87,6 +104,8 @@ class EpisodeRecord:
     background_vehicle_s : float
         Time that background vehicles drive or wait for insertion in the first 900 s (or to the horizon), s; nan if not
         measured.
+    vehicle_s : float
+        The same of all vehicles, agents included.
     simulated_s : float
         Simulated time after the warm-up, s.
     digest : str
@@ -94,6 +113,8 @@ class EpisodeRecord:
         have equal hashes.
     branches : tuple of Branch
         Decisions at which every open slot was tried; empty by default.
+    measures : Measures or None
+        What SUMO measures of the agents' trips; None if not measured.
     """
 
     traffic_seed: int
@@ -113,9 +134,11 @@ class EpisodeRecord:
     diverted: NDArray[np.int32]
     routes: tuple[NDArray[np.int32], ...]
     background_vehicle_s: float
+    vehicle_s: float
     simulated_s: float
     digest: str
     branches: tuple[Branch, ...] = ()
+    measures: Measures | None = None
 
     @property
     def arrival_rate(self) -> float:

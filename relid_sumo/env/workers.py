@@ -69,7 +69,8 @@ def _driven(tasks: DailyTasks, job: Job, pool: Pool[Job] | None) -> object:
     task = tasks.of(job.day, job.options)  # made here, so that a new snapshot contains it
     if pool is None:
         return drive(task, replace(job, day=Day()))
-    return pool.drive(job.options, lambda: warmed(task, job.options), job)
+    key = (job.options, job.measures)
+    return pool.drive(key, lambda: warmed(task, job.options, measures=job.measures), job)
 
 
 @dataclass(eq=False)

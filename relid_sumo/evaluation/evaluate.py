@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from relid_sumo.base import seeding
+from relid_sumo.base.arrays import Floats
 from relid_sumo.base.errors import InputError, did_you_mean
 from relid_sumo.base.stats import Estimate, estimate
 from relid_sumo.baseline.named import planned_by_seed
@@ -17,6 +18,7 @@ from relid_sumo.env.play import job as job_of
 from relid_sumo.env.policies import Policy
 from relid_sumo.env.records import LOST, NEVER_INSERTED, EpisodeRecord
 from relid_sumo.env.workers import Rollouts, in_traffic
+from relid_sumo.evaluation.numbers import NUMBERS, Numbers, numbers
 from relid_sumo.scenario.events import DAY_TYPES
 from relid_sumo.scenario.prepare import PreparedScenario
 
@@ -53,23 +55,29 @@ class Result:
     background_over_shortest
         Vehicle-seconds of the background traffic after the warm-up (for 900 s, or to the horizon) relative to those
         under `shortest`, minus 1; None if `shortest` was not evaluated.
+    vehicles_over_shortest
+        The same of all vehicles, agents included.
     travel_time_over_shortest
         Mean travel time relative to that of `shortest` in the same traffic, minus 1; None likewise.
     teleports, lost, never_inserted, diverted
         Counts over all agents and seeds; the last one of closed edges that were next on a vehicle's route.
     choices
         Quality of single choices; None by default.
+    numbers
+        Further numbers: delay, stops, emissions, spread over the agents and others.
     """
 
     mean_return: Estimate
     mean_travel_time_s: Estimate
     arrival_rate: Estimate
     background_over_shortest: Estimate | None
+    vehicles_over_shortest: Estimate | None
     travel_time_over_shortest: Estimate | None
     teleports: int
     lost: int
     never_inserted: int
     diverted: int
+    numbers: Numbers
     choices: Choices | None = None
 
 
@@ -106,6 +114,7 @@ class Evaluation:
             "seeds": list(self.seeds),
             "what_if": list(self.what_if),
             "actions": "greedy" if self.greedy else "sampled",
+            "means_over": {name: number.over for name, number in NUMBERS.items()},
             "policies": {name: _flat(result) for name, result in self.policies.items()},
             **({"by_day_type": days} if (days := self._days()) else {}),
         }
@@ -120,7 +129,8 @@ class Evaluation:
 def _flat(result: Result) -> dict[str, Any]:
     values: dict[str, Any] = {}
     intervals: dict[str, Any] = {}
-    for name, value in asdict(result).items():
+    content = asdict(result)
+    for name, value in (content | content.pop("numbers")).items():
         if name == "choices":
             if value is not None:
                 values[name] = value
@@ -164,9 +174,11 @@ def evaluate(
     """
     seeds = choose_seeds(ready, traffic, n_seeds)
     table = episodes(ready, policies, seeds, branches=branches, workers=workers)
+    free_flow_s = {seed: ready.on(seed).task.free_flow_s for seed in seeds}
+    results = _results(table, free_flow_s)
     greedy = all(p.greedy for p in policies.values() if p.name == "learned")
-    days = _by_day_type(ready, table, seeds)
-    return Evaluation(ready.scenario.name, traffic, seeds, greedy, _results(table), days, tuple(what_if), table)
+    days = _by_day_type(ready, table, free_flow_s)
+    return Evaluation(ready.scenario.name, traffic, seeds, greedy, results, days, tuple(what_if), table)
 
 
 def episodes(
@@ -187,7 +199,7 @@ def episodes(
 
     def job(seed: int, policy: Policy) -> Job:
         tried = branches if policy.name == "learned" else 0.0
-        return job_of(ready, seed, seeded(policy, seed), background=True, branches=tried)
+        return job_of(ready, seed, seeded(policy, seed), background=True, branches=tried, measures=True)
 
     what = "evaluating episode"
     with Rollouts(ready.task, workers) as rollouts:
@@ -226,44 +238,52 @@ def seeded(policy: Policy, traffic_seed: int) -> Policy:
 
 
 def _by_day_type(
-    ready: PreparedScenario, table: Mapping[str, Sequence[EpisodeRecord]], seeds: Sequence[int]
+    ready: PreparedScenario, table: Mapping[str, Sequence[EpisodeRecord]], free_flow_s: Mapping[int, Floats]
 ) -> dict[str, DayType]:
     """Return the results on the days of each type that occurs; none for a scenario without events."""
+    seeds = list(free_flow_s)
     types = [ready.day_type(seed) for seed in seeds]
     found = {}
     for name in (one for one in DAY_TYPES if one in types):
         days = [i for i, one in enumerate(types) if one == name]
         rows = {policy: [records[i] for i in days] for policy, records in table.items()}
-        found[name] = DayType(tuple(seeds[i] for i in days), _results(rows))
+        found[name] = DayType(tuple(seeds[i] for i in days), _results(rows, free_flow_s))
     return found
 
 
-def _results(table: Mapping[str, Sequence[EpisodeRecord]]) -> dict[str, Result]:
-    return {name: _result(rows, table.get("shortest")) for name, rows in table.items()}
+def _results(table: Mapping[str, Sequence[EpisodeRecord]], free_flow_s: Mapping[int, Floats]) -> dict[str, Result]:
+    return {name: _result(rows, free_flow_s, table.get("shortest")) for name, rows in table.items()}
 
 
-def _result(rows: Sequence[EpisodeRecord], shortest: Sequence[EpisodeRecord] | None) -> Result:
+def _result(
+    rows: Sequence[EpisodeRecord], free_flow_s: Mapping[int, Floats], shortest: Sequence[EpisodeRecord] | None
+) -> Result:
     statuses = [status for row in rows for status in row.status]
     times = np.array([row.travel_time.mean() for row in rows])
-    background = np.array([row.background_vehicle_s for row in rows])
-    over_background = over_time = None
+    over_background = over_all = over_time = None
     if shortest is not None:
         over_time = estimate(times / np.array([row.travel_time.mean() for row in shortest]) - 1.0)
-        with_shortest = np.array([row.background_vehicle_s for row in shortest])
-        if with_shortest.all():
-            over_background = estimate(background / with_shortest - 1.0)
+        over_background, over_all = (_over(rows, shortest, name) for name in ("background_vehicle_s", "vehicle_s"))
     return Result(
         mean_return=estimate(np.array([row.returns.mean() for row in rows])),
         mean_travel_time_s=estimate(times),
         arrival_rate=estimate(np.array([row.arrival_rate for row in rows])),
         background_over_shortest=over_background,
+        vehicles_over_shortest=over_all,
         travel_time_over_shortest=over_time,
         teleports=int(sum(row.teleports.sum() for row in rows)),
         lost=statuses.count(LOST),
         never_inserted=statuses.count(NEVER_INSERTED),
         diverted=int(sum(row.diverted.sum() for row in rows)),
         choices=_choices(rows),
+        numbers=numbers(rows, [free_flow_s[row.traffic_seed] for row in rows]),
     )
+
+
+def _over(rows: Sequence[EpisodeRecord], shortest: Sequence[EpisodeRecord], name: str) -> Estimate | None:
+    """Return vehicle-seconds relative to those under `shortest`, minus 1; None where there were none."""
+    ours, theirs = (np.array([getattr(row, name) for row in several]) for several in (rows, shortest))
+    return estimate(ours / theirs - 1.0) if theirs.all() else None
 
 
 def _choices(rows: Sequence[EpisodeRecord]) -> Choices | None:

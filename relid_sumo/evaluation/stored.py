@@ -15,7 +15,6 @@ from typing import Any, Literal
 
 from relid_sumo.base import files
 from relid_sumo.base.errors import InputError
-from relid_sumo.base.toml import validate
 from relid_sumo.env.records import EpisodeRecord
 from relid_sumo.evaluation.outcome import outcome, routes
 from relid_sumo.runs import layout
@@ -59,18 +58,6 @@ def write(folder: Path, evaluation: dict[str, Any], drawn: dict[str, Any]) -> No
     """Write the evaluation of a run and its routes, replacing the stored ones."""
     files.write_json(folder / layout.ROUTES, drawn)
     files.write_json(folder / layout.EVALUATION, evaluation)
-
-
-def read_stored(folder: Path) -> StoredEvaluation | None:
-    """Return the evaluation in a run folder; None if there is none.
-
-    Raises
-    ------
-    InputError
-        The file cannot be read.
-    """
-    file = folder / layout.EVALUATION
-    return validate(files.read_json(file), StoredEvaluation, str(file)) if file.is_file() else None
 
 
 def _read(file: Path) -> dict[str, Any] | None:

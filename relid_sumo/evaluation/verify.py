@@ -17,7 +17,6 @@ from typing import Any
 from relid_sumo.base import cache, files, temporary
 from relid_sumo.base.errors import InputError
 from relid_sumo.base.progress import counting
-from relid_sumo.base.toml import validate
 from relid_sumo.env.records import EpisodeRecord
 from relid_sumo.evaluation import evaluate as evaluation
 from relid_sumo.evaluation.outcome import outcome, routes
@@ -28,7 +27,7 @@ from relid_sumo.learn import train as training
 from relid_sumo.learn.run_folder import RunSettings
 from relid_sumo.learn.train import TrainingWatch
 from relid_sumo.runs import layout
-from relid_sumo.runs.summary import StoredEvaluation
+from relid_sumo.runs.summary import read_evaluation
 from relid_sumo.scenario.prepare import PreparedScenario, prepare
 from relid_sumo.scenario.settings import Scenario
 
@@ -93,7 +92,7 @@ def verify(folder: Path, *, updates: int = 2, seeds: int = 1, workers: int | Non
         raise InputError(f"--updates {updates}, --seeds {seeds}: give numbers from 0 on")
     settings, scenario = run_folder.load(folder)
     rows = _lines(folder / layout.METRICS)
-    stored = _stored(folder)
+    stored = read_evaluation(folder)
     n = min(updates, len(rows) - 1, _before_renewal(settings))
     chosen = () if stored is None else tuple(stored.traffic_seeds[:seeds])
     if n < 1 and not chosen:
@@ -120,11 +119,6 @@ def verify(folder: Path, *, updates: int = 2, seeds: int = 1, workers: int | Non
 
 def _lines(file: Path) -> list[str]:
     return file.read_text(encoding="utf-8").splitlines() if file.is_file() else [""]
-
-
-def _stored(folder: Path) -> StoredEvaluation | None:
-    file = folder / layout.EVALUATION
-    return validate(files.read_json(file), StoredEvaluation, str(file)) if file.is_file() else None
 
 
 def _before_renewal(settings: RunSettings) -> int:

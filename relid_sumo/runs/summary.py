@@ -24,6 +24,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import math
 import re
 from pathlib import Path
@@ -41,6 +42,8 @@ from relid_sumo.base.toml import read_toml, validate
 from relid_sumo.runs.layout import EVALUATION, METRICS, ROUNDS, RUN_ADVICE, RUN_FORMAT, SCENARIO, SETTINGS, TIMING
 from relid_sumo.scenario.settings import ID
 
+log = logging.getLogger(__name__)
+
 ARRIVED = "arrived"
 SUMMARY_FORMAT = 1
 ALGORITHM = re.compile(r"[^=+@\x00-\x1f\x7f-\x9f-][^\x00-\x1f\x7f-\x9f]{0,1000}")  # no formula, no control characters
@@ -50,6 +53,10 @@ class Read(BaseModel):
     """Base of records in files, possibly of other versions: unknown keys are ignored."""
 
     model_config = ConfigDict(frozen=True, extra="ignore", use_attribute_docstrings=True)
+
+
+Measured = list[list[float | None]] | None
+MEASURED = ("duration_s", "time_loss_s", "distance_m", "waiting_s", "stops", "co2_g", "fuel_g")
 
 
 class PolicyOutcome(Read):
@@ -63,6 +70,17 @@ class PolicyOutcome(Read):
     """Total of all agents, by traffic seed."""
     background_vehicle_s: list[float]
     """Vehicle-seconds of the background traffic after the warm-up (for 900 s, or to the horizon), by traffic seed."""
+    vehicle_s: list[float] | None = None
+    """The same of all vehicles, agents included. This and the following are None in files of earlier versions."""
+    duration_s: Measured = None
+    """Time in the network, s, to the arrival or the end of the episode. This and the following are SUMO's own
+    measurements (`relid_sumo.sim.trip_output.TripMeasures`). A value is None where SUMO does not measure it."""
+    time_loss_s: Measured = None
+    distance_m: Measured = None
+    waiting_s: Measured = None
+    stops: Measured = None
+    co2_g: Measured = None
+    fuel_g: Measured = None
 
     @property
     def returns(self) -> Floats:
@@ -79,6 +97,19 @@ class PolicyOutcome(Read):
         """Share of all trips that arrive."""
         return float((np.concatenate(self.status) == ARRIVED).mean())
 
+    def over_arrived(self, name: str) -> float | None:
+        """Return the mean of one of `MEASURED` over the trips that arrive; None where it is not measured.
+
+        Each traffic seed has the same weight, as in `relid_sumo.evaluation.numbers`.
+        """
+        rows: Measured = getattr(self, name)
+        if rows is None:
+            return None
+        arrived = [[s == ARRIVED for s in statuses] for statuses in self.status]
+        picked = [[x for x, here in zip(*pair, strict=True) if here] for pair in zip(rows, arrived, strict=True)]
+        means = [np.array(values, dtype=float).mean() for values in picked if values]
+        return float(np.mean(means)) if means and np.isfinite(means).all() else None
+
 
 class StoredEvaluation(Read):
     """Content of evaluation.json. The policy of the run is named ``trained``."""
@@ -86,6 +117,9 @@ class StoredEvaluation(Read):
     horizon_s: float
     traffic_seeds: Annotated[list[int], Field(min_length=1)]
     agents: Annotated[list[Annotated[str, Field(pattern=ID)]], Field(min_length=1)]
+    free_flow_s: list[list[float]] | None = None
+    """Time of the fastest route on an empty network, s, by traffic seed, then by agent: a delay is the travel time
+    minus this. None in files of earlier versions."""
     fleet: bool = False
     """Whether the agents are a fleet, of which each traffic seed has its own first part of `agents`."""
     day_types: list[Literal["ordinary", "incidents", "surge", "surge with incidents"]] = []
@@ -99,10 +133,18 @@ class StoredEvaluation(Read):
         if "trained" not in self.policies:
             raise ValueError("policies: the run's own policy, 'trained', is missing")
         for name, driven in self.policies.items():
-            for rows in (driven.return_s, driven.travel_time_s, driven.status):
+            measured = [rows for one in MEASURED if (rows := getattr(driven, one)) is not None]
+            for rows in (driven.return_s, driven.travel_time_s, driven.status, *measured):
                 if [len(row) for row in rows] != self._counts():
                     raise ValueError(f"policies.{name}: give a value for each traffic seed and agent")
+        if self.free_flow_s is not None and [len(row) for row in self.free_flow_s] != self._counts():
+            raise ValueError("free_flow_s: give a value for each traffic seed and agent")
         return self
+
+    @property
+    def earlier(self) -> list[str]:
+        """Policies evaluated by an earlier version, whose `MEASURED` numbers are missing."""
+        return [name for name, driven in self.policies.items() if driven.duration_s is None]
 
     def _counts(self) -> list[int]:
         """Return the number of agents in each traffic seed."""
@@ -191,7 +233,6 @@ def summarise(folder: Path) -> Summary:
     problem = {**scenario, "name": "", "network": settings.network_key, "format": settings.format}
     problem |= {"traffic": settings.demand} if settings.demand else {}
     timing = read_columns(folder / TIMING) if (folder / TIMING).is_file() else {}
-    evaluation = folder / EVALUATION
     return Summary(
         scenario=name,
         problem=hashlib.sha256(json.dumps(problem, sort_keys=True).encode()).hexdigest()[:16],
@@ -199,8 +240,30 @@ def summarise(folder: Path) -> Summary:
         metrics=metrics,
         seconds={name: round(math.fsum(values), 3) for name, values in timing.items() if name != "update"},
         rounds=read_columns(folder / ROUNDS) if (folder / ROUNDS).is_file() else {},
-        evaluation=validate(read_json(evaluation), StoredEvaluation, str(evaluation)) if evaluation.is_file() else None,
+        evaluation=read_evaluation(folder),
     )
+
+
+def read_evaluation(folder: Path) -> StoredEvaluation | None:
+    """Return the evaluation in a run folder; None if there is none.
+
+    That of an earlier version is read too, and a note says what it lacks.
+
+    Raises
+    ------
+    InputError
+        The file cannot be read.
+    """
+    file = folder / EVALUATION
+    if not file.is_file():
+        return None
+    found = validate(read_json(file), StoredEvaluation, str(file))
+    if found.earlier:
+        log.info(
+            f"{file}: evaluated by an earlier version, so {', '.join(found.earlier)} without delay, stops, distance, "
+            f"CO2 and fuel; add them with: relid-sumo evaluate {folder}"
+        )
+    return found
 
 
 def read_summary(file: Path) -> Summary:

@@ -139,6 +139,11 @@ class RoutingTask:
         return self.to_go[self.row, self.origin].astype(np.float64)
 
     @cached_property
+    def free_flow_s(self) -> Floats:
+        """Time of each agent's fastest route on an empty network, its first and last edge in full, s, shape (N,)."""
+        return self.graph.free_flow_s[self.origin] + self.free_to_go[self.row, self.origin].astype(np.float64)
+
+    @cached_property
     def distance_scale_m(self) -> float:
         """Distance to which observations are scaled, m, at least 1.
 

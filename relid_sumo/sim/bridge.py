@@ -14,7 +14,7 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar, cast
 
 from relid_sumo.base import sumo
@@ -28,6 +28,7 @@ from relid_sumo.scenario.traffic.sumo_options import (
     REROUTING_TYPE,
     adaptation,
 )
+from relid_sumo.sim.trip_output import TripMeasures, TripOutput
 
 SMOOTHED = 1  # SUMO's routing mode "aggregated"
 NEVER = {"period": 0.0, "pre-period": 0.0}
@@ -100,6 +101,12 @@ class Bridge(Protocol):
     def fingerprint(self) -> str:
         """Return a text that describes every vehicle's position. Equal states give equal texts."""
 
+    def measure_here(self) -> None:
+        """Measure the agents' trips in this process alone. Call it in each fork of a simulation that measures."""
+
+    def measured(self) -> Mapping[str, TripMeasures]:
+        """End the simulation, and return what it measured of the agents' trips; none unless it measures."""
+
     def close(self) -> None:
         """End the simulation."""
 
@@ -130,6 +137,9 @@ class SumoBridge:
         Edges that no vehicle may enter.
     program
         ``libsumo`` (in this process), or ``sumo`` or ``sumo-gui`` (a separate process, controlled through traci).
+    measures
+        Measure the agents' trips with SUMO's tripinfo device, and in the microscopic simulation with its emission
+        model; only with libsumo. It changes no vehicle.
 
     Raises
     ------
@@ -144,6 +154,7 @@ class SumoBridge:
         window_s: float = 180.0,
         closed: Sequence[str] = (),
         program: str = "libsumo",
+        measures: bool = False,
     ) -> None:
         sumo.home()
         self.in_process, self.mesoscopic = program == "libsumo", "--mesosim" in options
@@ -158,9 +169,11 @@ class SumoBridge:
         self._now_ms = self._step_ms = 0
         self._process: subprocess.Popen[bytes] | None = None
         self._log = tempfile.TemporaryFile()  # noqa: SIM115 - SUMO's messages; deleted when this process ends
+        self._trips = TripOutput(micro=not self.mesoscopic) if measures else None
         smoothing = [] if ADAPTATION in options else adaptation(window_s)
         try:
-            self._start(module, program, [*options, *smoothing, "--no-step-log"])
+            output = self._trips.options if self._trips else ()
+            self._start(module, program, [*options, *smoothing, *output, "--no-step-log"])
             self._close_edges(closed)
         except SimulationError:
             self.close()
@@ -198,7 +211,8 @@ class SumoBridge:
     def _add_type(self, kind: str, name: str, *, rerouting: bool) -> None:
         """Copy a vehicle type, for agents."""
         self.api.vehicletype.copy(kind, name)
-        self.api.vehicletype.setParameter(name, "has.rerouting.device", "true")
+        for device in ("rerouting", *(self._trips.devices if self._trips else ())):
+            self.api.vehicletype.setParameter(name, f"has.{device}.device", "true")
         for key, seconds in ({"period": REROUTE_EVERY_S} if rerouting else NEVER).items():
             self.api.vehicletype.setParameter(name, f"device.rerouting.{key}", str(seconds))
 
@@ -327,6 +341,21 @@ class SumoBridge:
         vehicle = self._vehicle
         return "\n".join(f"{v} {vehicle.getRoadID(v)} {vehicle.getLanePosition(v)!r}" for v in vehicle.getIDList())
 
+    def measure_here(self) -> None:
+        """See `Bridge.measure_here`."""
+        if self._trips is not None:
+            self._trips.renew()
+
+    @_convert_errors
+    def measured(self) -> Mapping[str, TripMeasures]:
+        """See `Bridge.measured`."""
+        if self._trips is None:
+            return {}
+        if self.api is not None:  # SUMO writes trips that are under way when it ends
+            self.api.close()
+            self.api = None
+        return self._trips.read()
+
     def close(self) -> None:
         """See `Bridge.close`."""
         if self.api is not None:
@@ -336,6 +365,8 @@ class SumoBridge:
         if self._process is not None:
             self._process.kill()  # no effect if it has ended
             self._process.wait()
+        if self._trips is not None:
+            self._trips.close()
         self._log.close()
 
 

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from relid_sumo.network.graph import RoadGraph, order_slots
+from relid_sumo.sim.trip_output import TripMeasures
 
 
 @dataclass(eq=False)
@@ -125,6 +126,13 @@ class ToyBridge:
     def fingerprint(self) -> str:
         """See `Bridge.fingerprint`."""
         return "\n".join(f"{name} {car.route[max(car.at, 0)]} {car.leaves_s!r}" for name, car in self._cars.items())
+
+    def measure_here(self) -> None:
+        """See `Bridge.measure_here`. The toy measures no trips."""
+
+    def measured(self) -> Mapping[str, TripMeasures]:
+        """See `Bridge.measured`."""
+        return {}
 
     def close(self) -> None:
         """See `Bridge.close`."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import json
+import xml.etree.ElementTree as ET
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,11 @@ import numpy as np
 import pytest
 
 from relid_sumo.cli.main import main
+from relid_sumo.env.play import Job, drive
+from relid_sumo.env.policies import Policy
 from relid_sumo.learn import run_folder
+from relid_sumo.runs.summary import MEASURED, read_evaluation
+from relid_sumo.scenario.files import override
 from relid_sumo.scenario.prepare import prepare
 
 pytestmark = pytest.mark.sumo
@@ -47,11 +53,25 @@ def test_an_evaluation_is_stored_extended_and_reported(
     assert run("evaluate", trained, "--seeds", "2", "--baselines", "shortest", "--json") == 0
     printed = capsys.readouterr()
     assert "evaluation stored:" in printed.err
-    means = {name: row["mean_travel_time_s"] for name, row in json.loads(printed.out)["policies"].items()}
-    first = stored(trained)
+    told = json.loads(printed.out)["policies"]
+    means = {name: row["mean_travel_time_s"] for name, row in told.items()}
+    first, read = stored(trained), read_evaluation(trained)
+    assert read is not None
+    assert read.policies["shortest"].over_arrived("co2_g") == pytest.approx(told["shortest"]["mean_co2_g"], abs=0.01)
+    delays = np.array(first["policies"]["shortest"]["travel_time_s"]) - np.array(first["free_flow_s"])
+    assert delays.mean() == pytest.approx(told["shortest"]["mean_delay_s"], abs=0.01)
     assert list(first["policies"]) == ["trained", "shortest"]
     for name, policy in first["policies"].items():
         assert np.mean(policy["travel_time_s"]) == pytest.approx(means[name], abs=1e-3)
+
+    earlier = {**first, "policies": {name: dict(one) for name, one in first["policies"].items()}}
+    for name in (*MEASURED, "vehicle_s"):
+        del earlier["policies"]["shortest"][name]
+    (trained / "evaluation.json").write_text(json.dumps(earlier))
+    assert run("report", trained, "--out", tmp_path / "r.md") == 0
+    said = " ".join(capsys.readouterr().err.split())
+    assert "evaluated by an earlier version, so shortest without delay, stops, distance, CO2 and fuel" in said
+    (trained / "evaluation.json").write_text(json.dumps(first))
 
     assert run("evaluate", trained, "--seeds", "2", "--baselines", "random") == 0
     assert "added to the stored evaluation" in capsys.readouterr().err
@@ -81,6 +101,58 @@ def test_an_evaluation_is_stored_extended_and_reported(
     assert run("evaluate", trained, "--seeds", "1", "--baselines", "shortest") == 0
     assert "stored evaluation replaced, because its traffic seeds or its policy differ" in capsys.readouterr().err
     assert stored(trained)["traffic_seeds"] == first["traffic_seeds"][:1]
+
+
+def test_numbers_equal_those_of_sumo_and_name_what_they_are_means_over(
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    trips = tmp_path / "trips.csv"
+    words = ("evaluate", trained, "--seeds", "2", "--baselines", "shortest,reactive", "--trips", trips)
+    short = "horizon_s=480"  # too short for some of the trips
+    assert run(*words, "--set", short, "--json") == 0
+    content = json.loads(capsys.readouterr().out)
+    with trips.open(newline="") as source:
+        rows = [row for row in csv.DictReader(source) if row["policy"] == "reactive"]
+    ready = prepare(override(run_folder.load(trained)[1], [short]))
+    told = content["policies"]["reactive"]
+    by_seed = {seed: [row for row in rows if int(row["traffic_seed"]) == seed] for seed in content["seeds"]}
+    for seed, ours in by_seed.items():
+        # SUMO's own output of the same episode, without the devices of the evaluation
+        out = tmp_path / f"{seed}.xml"
+        output = ["--tripinfo-output", str(out), "--emission-output", "/dev/null"]
+        drive(ready.task, Job(seed, (*ready.options(seed), *output), Policy("reactive"), background=True))
+        infos = {one.get("id"): one for one in ET.parse(out).getroot().iter("tripinfo")}
+        for row in (row for row in ours if row["status"] == "arrived"):
+            info = infos[row["agent"]]
+            gases = info.find("emissions")
+            assert gases is not None
+            names = ("duration", "timeLoss", "routeLength", "waitingTime", "waitingCount")
+            theirs = [float(info.attrib[name]) for name in names]
+            theirs += [float(gases.attrib[name]) / 1000 for name in ("CO2_abs", "fuel_abs")]
+            assert [float(row[f"driven_{name}"]) for name in MEASURED] == pytest.approx(theirs, abs=1e-3)
+
+    def mean(name: str, of: Callable[[Any], Any] = np.mean, *, arrived: bool = False) -> float:
+        values = [
+            [float(row[name]) for row in ours if not arrived or row["status"] == "arrived"] for ours in by_seed.values()
+        ]
+        return float(np.mean([of(one) for one in values]))
+
+    over = content["means_over"]
+    assert [told["trips"], told["arrived"]] == [len(rows), sum(row["status"] == "arrived" for row in rows)]
+    assert told["arrived"] < told["trips"], "otherwise the two denominators are the same"
+    assert over["mean_delay_s"] == "all trips"
+    assert told["mean_delay_s"] == pytest.approx(mean("delay_s"), abs=0.01)
+    assert over["worst_delay_s"] == over["delay_spread_s"] == "traffic seeds"
+    assert told["worst_delay_s"] == pytest.approx(mean("delay_s", np.max), abs=0.01)
+    assert told["delay_spread_s"] == pytest.approx(mean("delay_s", np.std), abs=0.01)
+    for name in ("time_loss_s", "waiting_s", "stops", "distance_m", "co2_g", "fuel_g"):
+        assert over[f"mean_{name}"] == "arrived trips"
+        assert told[f"mean_{name}"] == pytest.approx(mean(f"driven_{name}", arrived=True), abs=0.01)
+    assert 5 < told["mean_speed_kmh"] < 60
+    low, high = told["interval_95"]["mean_co2_g"]
+    assert low <= told["mean_co2_g"] <= high
+    assert content["policies"]["shortest"]["vehicles_over_shortest"] == 0
+    assert abs(told["vehicles_over_shortest"]) > 0
 
 
 def test_an_incident_slows_vehicles_that_meet_it(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -23,6 +23,7 @@ from relid_sumo.evaluation.trips import write_trips
 from relid_sumo.learn import train as training
 from relid_sumo.learn.settings import TrainSettings
 from relid_sumo.learn.train import TrainingWatch
+from relid_sumo.runs.summary import read_evaluation
 from relid_sumo.scenario.files import write_scenario
 from relid_sumo.scenario.prepare import PreparedScenario, prepare
 from relid_sumo.scenario.settings import Fleet, Scenario
@@ -75,7 +76,7 @@ def test_a_fleet_is_evaluated_stored_and_reported(run: Path, tmp_path: Path) -> 
     assert [len(record.status) for record in result.records["trained"]] == counts
     assert stored.store(run, ready, result.records) == "new"
     assert stored.store(run, ready, result.records) == "added"
-    kept = stored.read_stored(run)
+    kept = read_evaluation(run)
     assert kept is not None
     assert kept.fleet
     assert [len(times) for times in kept.policies["hist"].travel_time_s] == counts

@@ -14,6 +14,7 @@ from relid_sumo.baseline.table import BASELINES, BY_DEFAULT
 from relid_sumo.env.policies import Policy
 from relid_sumo.scenario.prepare import PreparedScenario
 from relid_sumo.scenario.task import RoutingTask
+from relid_sumo.scenario.traffic import history
 
 Plan = Callable[[PreparedScenario], Sequence[Sequence[Any]]]
 
@@ -45,7 +46,7 @@ def baselines(names: str = ",".join(BY_DEFAULT), *, folder: Path | None = None) 
     ----------
     names
         Names, or import paths of your own, with commas between. Known are random, shortest, reactive, rerouting, hist,
-        turns, bestroute and due.
+        turns, bestroute, due, blend, antic, ebksp and nrr.
     folder
         Folder of relative files in import paths. Default: the working directory.
 
@@ -86,7 +87,10 @@ def plan_baselines(
     ready: PreparedScenario,
     workers: int | None = None,
 ) -> dict[str, Policy]:
-    """Return policies; baselines that plan routes become fixed routes for the scenario, others stay the same."""
+    """Return policies that can run in the scenario.
+
+    Baselines that plan routes become fixed routes, online planners get the training traffic, others stay the same.
+    """
     return {name: _planned(policy, ready, workers) for name, policy in policies.items()}
 
 
@@ -123,6 +127,9 @@ def _planned(policy: Policy, ready: PreparedScenario, workers: int | None) -> Po
         routes = _own_routes(policy.name, ready)
     elif policy.name in BASELINES and BASELINES[policy.name].plan:
         routes = extension.load(BASELINES[policy.name].plan, "baseline")(ready, workers)
+    elif policy.name in BASELINES and BASELINES[policy.name].online:
+        known = history.measured(ready.scenario, ready.network, ready.demand)
+        return Policy("online", path=BASELINES[policy.name].online, history=known)
     else:
         return policy
     return Policy("fixed", routes=dict(enumerate(routes)))

@@ -18,11 +18,14 @@ class Baseline:
     plan : str
         Import path of a function of (prepared scenario, workers) that plans a route for every agent; empty
         where vehicles choose at junctions (`relid_sumo.env.policies`).
+    online : str
+        Import path of a planner that vehicles ask while they drive (`relid_sumo.baseline.online`); empty for others.
     by_default : bool
         Whether policies are compared with it by default.
     """
 
     plan: str = ""
+    online: str = ""
     by_default: bool = False
 
 
@@ -35,5 +38,9 @@ BASELINES: Mapping[str, Baseline] = {
     "turns": Baseline("relid_sumo.baseline.planners:by_turns"),
     "bestroute": Baseline("relid_sumo.baseline.planners:bestroute"),
     "due": Baseline("relid_sumo.baseline.planners:by_equilibrium"),
+    "blend": Baseline(online="relid_sumo.baseline.online:Blend"),
+    "antic": Baseline(online="relid_sumo.baseline.online:Antic"),
+    "ebksp": Baseline(online="relid_sumo.baseline.online:Ebksp"),
+    "nrr": Baseline(online="relid_sumo.baseline.online:Nrr"),
 }
 BY_DEFAULT = tuple(name for name, baseline in BASELINES.items() if baseline.by_default)

@@ -19,6 +19,8 @@ from relid_sumo.base.errors import InputError, RelidSumoError
 from relid_sumo.env.episode import Episode
 from relid_sumo.env.observation import Junction
 from relid_sumo.env.records import Decision
+from relid_sumo.env.roads_now import rest
+from relid_sumo.scenario.traffic.history import History
 from relid_sumo.scenario.traffic.sumo_options import REROUTE_EVERY_S
 
 Weights = Mapping[str, NDArray[np.float32]]
@@ -36,8 +38,8 @@ class Policy:
         ``learned``; ``random`` (uniform over open slots); ``shortest`` (free-flow fastest path); ``reactive`` (at each
         junction the fastest path by smoothed travel times); ``rerouting`` (SUMO's rerouting device, agents do not
         decide; where incidents close edges, the same without the device, which would know them at once); ``fixed``
-        (agents follow `routes`); ``own`` (a user's function, see `path`). Any other name is a baseline that
-        `relid_sumo.baseline.named` must plan first.
+        (agents follow `routes`); ``own`` (a user's function, see `path`); ``online`` (a planner that is asked while
+        they drive, see `path`). Any other name is a baseline that `relid_sumo.baseline.named` must plan first.
     seed : int
         Seed of the draws. Each draw depends on (seed, agent, index of the decision).
     greedy : bool
@@ -53,10 +55,13 @@ class Policy:
         With ``fixed``: share of choices that are random.
     path : str
         Import path. With ``own``: a function from a `Junction` to a slot. With ``learned``: a function that replaces
-        `actor_logits`; "" for the built-in one.
+        `actor_logits`; "" for the built-in one. With ``online``: a function of `history` that returns the function of
+        episode and decision that chooses slots in one episode.
     critic : mapping
         With ``learned``: value networks of all agents, stacked, which `relid_sumo.env.choices` reads and no choice
         depends on; empty where there are none.
+    history : History or None
+        With ``online``: the training traffic.
 
     Examples
     --------
@@ -73,6 +78,7 @@ class Policy:
     slip: float = 0.0
     path: str = ""
     critic: Weights = field(default_factory=dict)
+    history: History | None = None
 
     @property
     def observes(self) -> bool:
@@ -83,7 +89,7 @@ class Policy:
         """Return the function that chooses slots in one episode."""
         match self.name:
             case "shortest" | "reactive":
-                return _shortest if self.name == "shortest" else _reactive
+                return free_flow_slot if self.name == "shortest" else _reactive
             case "rerouting":
                 return _Rerouting()
             case "random":
@@ -91,8 +97,8 @@ class Policy:
             case "fixed":
                 choose = _fixed(self.routes, (self.otherwise or Policy("shortest")).start())
                 return _slipping(choose, self.slip, self.seed) if self.slip else choose
-            case "own":
-                return _own(self.path)
+            case "own" | "online":
+                return _own(self.path) if self.name == "own" else _online(self.path, self.history)
             case "learned":
                 logits = actor(self.path)
 
@@ -219,10 +225,11 @@ def probabilities(
     return np.asarray(shares / shares.sum())
 
 
-def _shortest(episode: Episode, decision: Decision) -> int:
+def free_flow_slot(episode: Episode, decision: Decision) -> int:
+    """Return the open slot with the least free-flow time to the destination, around closed edges that are known."""
     to_go, next_edge = episode.closures.tables(decision.agent)
     slots = episode.task.graph.slots[decision.edge]
-    slot = _slot(episode, decision, int(next_edge[decision.edge]))
+    slot = slot_of(episode, decision, int(next_edge[decision.edge]))
     if decision.mask[slot]:
         return slot
     through = np.where(decision.mask, to_go[slots] + episode.task.graph.free_flow_s[slots], np.inf)
@@ -232,7 +239,7 @@ def _shortest(episode: Episode, decision: Decision) -> int:
 def _reactive(episode: Episode, decision: Decision) -> int:
     path = _fastest_now(episode, decision)
     allowed = episode.task.graph.slots[decision.edge][decision.mask]
-    return _slot(episode, decision, path[1]) if path[1:] and path[1] in allowed else _shortest(episode, decision)
+    return slot_of(episode, decision, path[1]) if path[1:] and path[1] in allowed else free_flow_slot(episode, decision)
 
 
 def _fastest_now(episode: Episode, decision: Decision) -> list[int]:
@@ -264,14 +271,20 @@ class _Rerouting:
     def __call__(self, episode: Episode, decision: Decision) -> int:
         agent, edge, known = decision.agent, decision.edge, episode.closures.known(decision.agent)
         since_s, path = self._paths.get(agent, (-REROUTE_EVERY_S, []))
-        ahead = _rest(path, edge)
+        ahead = rest(path, edge)
         if not ahead or decision.time >= since_s + REROUTE_EVERY_S or known & set(ahead):
             path = _fastest_now(episode, decision)
             self._paths[agent], ahead = (decision.time, path), path[1:]
         slots = episode.task.graph.slots[edge]
         if ahead and ahead[0] in slots[decision.mask]:
-            return _slot(episode, decision, ahead[0])
-        return _shortest(episode, decision)
+            return slot_of(episode, decision, ahead[0])
+        return free_flow_slot(episode, decision)
+
+
+def _online(path: str, history: History | None) -> Choose:
+    """Return the choices of a planner that vehicles ask while they drive."""
+    choose: Choose = extension.load(path, "baseline")(history)
+    return choose
 
 
 def _own(path: str) -> Choose:
@@ -305,17 +318,12 @@ def _fixed(routes: Mapping[int, Sequence[int]], otherwise: Choose) -> Choose:
             return otherwise(episode, decision)
         successor = following.get((decision.agent, decision.edge), -1)
         known = episode.closures.known(decision.agent)
-        if known and known & set(_rest(routes[decision.agent], decision.edge)):
-            return _shortest(episode, decision)
+        if known and known & set(rest(routes[decision.agent], decision.edge)):
+            return free_flow_slot(episode, decision)
         allowed = episode.task.graph.slots[decision.edge][decision.mask]
-        return _slot(episode, decision, successor) if successor in allowed else _shortest(episode, decision)
+        return slot_of(episode, decision, successor) if successor in allowed else free_flow_slot(episode, decision)
 
     return choose
-
-
-def _rest(route: Sequence[int], edge: int) -> Sequence[int]:
-    """Return the part of a route after an edge; empty where the edge is not on it."""
-    return route[list(route).index(edge) + 1 :] if edge in route else ()
 
 
 def _slipping(choose: Choose, share: float, seed: int) -> Choose:
@@ -329,5 +337,6 @@ def _slipping(choose: Choose, share: float, seed: int) -> Choose:
     return slip
 
 
-def _slot(episode: Episode, decision: Decision, edge: int) -> int:
+def slot_of(episode: Episode, decision: Decision, edge: int) -> int:
+    """Return the slot of a next edge."""
     return int(np.flatnonzero(episode.task.graph.slots[decision.edge] == edge)[0])

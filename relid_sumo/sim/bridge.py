@@ -92,6 +92,9 @@ class Bridge(Protocol):
         there is no such limit.
         """
 
+    def vehicles(self, edge: str) -> int:
+        """Return the number of vehicles on an edge."""
+
     def fastest_route(self, edge: str, destination: str) -> Sequence[str]:
         """Return the fastest route by smoothed travel times, including both ends."""
 
@@ -314,6 +317,11 @@ class SumoBridge:
         if smoothed:
             return float(self._vehicle.getParameter(vehicle or READER, f"device.rerouting.edge:{edge}"))
         return float(self._edge.getTraveltime(edge))
+
+    @_convert_errors
+    def vehicles(self, edge: str) -> int:
+        """See `Bridge.vehicles`."""
+        return int(self._edge.getLastStepVehicleNumber(edge))
 
     @_convert_errors
     def fastest_route(self, edge: str, destination: str) -> Sequence[str]:

@@ -63,8 +63,11 @@ class ToyBridge:
         car.at = at
         car.leaves_s = now + self._seconds(car.route[at], leave_out=car)
 
+    def _load(self, edge: int, leave_out: _Car | None = None) -> int:
+        return sum(c.at >= 0 and c.route[c.at] == edge and c is not leave_out for c in self._cars.values())
+
     def _seconds(self, edge: int, leave_out: _Car | None = None) -> float:
-        load = sum(c.at >= 0 and c.route[c.at] == edge and c is not leave_out for c in self._cars.values())
+        load = self._load(edge, leave_out)
         free = float(self._graph.free_flow_s[edge])
         return free * self._slow.get(edge, 1.0) * (1.0 + load / int(self._graph.lanes[edge]))
 
@@ -113,6 +116,10 @@ class ToyBridge:
         """See `Bridge.travel_time`. The smoothed time equals the present one."""
         del vehicle, smoothed
         return self._seconds(self._graph.index[edge])
+
+    def vehicles(self, edge: str) -> int:
+        """See `Bridge.vehicles`."""
+        return self._load(self._graph.index[edge])
 
     def fastest_route(self, edge: str, destination: str) -> Sequence[str]:
         """See `Bridge.fastest_route`."""

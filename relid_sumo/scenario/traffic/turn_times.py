@@ -22,6 +22,7 @@ from relid_sumo.scenario.traffic import edge_times
 from relid_sumo.scenario.traffic.edge_times import BIN_S
 
 DOUBT = 5.0  # pseudo-count of vehicles at the mean of the edge (or turn), added to those of a turn (in a bin)
+WAIT_BIN_S = 60.0  # bins of extra waits
 UNSEEN_S = 10.0  # extra time of a turn that no vehicle took, compared with the mean of its edge
 
 
@@ -59,6 +60,7 @@ class TurnTimes:
         depart_s: float,
         weight: Floats | None = None,
         closed: frozenset[int] = frozenset(),
+        waits: Sequence[Sequence[float]] = (),
     ) -> list[int]:
         """Return the fastest path of a vehicle that enters its first edge at `depart_s`; [] where there is none.
 
@@ -71,6 +73,8 @@ class TurnTimes:
             Factor on the time of each edge, shape (E,). Default: 1.
         closed
             Edges that the path must not use.
+        waits
+            Extra time at the end of each edge by the minute in which it is entered, s. Default: none.
         """
         slots, seconds, heavy = self._successors, self._lists, None if weight is None else weight.tolist()
         before: dict[int, int] = {}
@@ -83,9 +87,11 @@ class TurnTimes:
             if edge == destination:
                 break
             takes, factor = seconds[self._bin(at_s)][edge], 1.0 if heavy is None else heavy[edge]
+            wait_s = _wait(waits, edge, at_s)
             for slot, after in enumerate(slots[edge]):
                 if after >= 0 and after not in before and after not in closed:
-                    heapq.heappush(heap, (cost + factor * takes[slot], at_s + takes[slot], after, edge))
+                    spent_s = takes[slot] + wait_s
+                    heapq.heappush(heap, (cost + factor * spent_s, at_s + spent_s, after, edge))
         if destination not in before:
             return []
         path = [destination]
@@ -93,12 +99,22 @@ class TurnTimes:
             path.append(before[path[-1]])
         return path[::-1]
 
+    def entries(self, route: Sequence[int], depart_s: float, waits: Sequence[Sequence[float]] = ()) -> list[float]:
+        """Return when each edge of a route is entered, s; `waits` is as in `fastest`."""
+        found = [depart_s]
+        for edge, after in pairwise(route):
+            at_s = found[-1]
+            takes = self._lists[self._bin(at_s)][edge][self._successors[edge].index(after)]
+            found.append(at_s + takes + _wait(waits, edge, at_s))
+        return found
+
     def duration(self, route: Sequence[int], depart_s: float) -> float:
         """Return the travel time of a route, s."""
-        at_s = depart_s
-        for edge, after in pairwise(route):
-            at_s += self._lists[self._bin(at_s)][edge][self._successors[edge].index(after)]
-        return at_s + float(self.last[route[-1]]) - depart_s
+        return self.entries(route, depart_s)[-1] + float(self.last[route[-1]]) - depart_s
+
+
+def _wait(waits: Sequence[Sequence[float]], edge: int, at_s: float) -> float:
+    return waits[edge][min(len(waits[edge]) - 1, max(0, int(at_s // WAIT_BIN_S)))] if waits else 0.0
 
 
 def measured(scenario: Scenario, network: Network, own: str | None) -> TurnTimes:

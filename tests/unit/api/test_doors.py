@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -121,7 +122,7 @@ def test_what_is_wrong_while_driving_is_said(
     else:
         part = getattr(scenario, table).model_copy(update={"kind": path})
         scenario = scenario.model_copy(update={table: part})
-    task = RoutingTask(**{**vars(crossing), "scenario": scenario, "layout": kinds.layout(scenario)})
+    task = replace(crossing, scenario=scenario, layout=kinds.layout(scenario))
     with pytest.raises(InputError) as told:
         toy_drive(task, policy)
     assert path in str(told.value) and message in str(told.value)

@@ -14,6 +14,7 @@ from relid_sumo.base.arrays import Bools, Float32s, Floats
 from relid_sumo.env.records import EpisodeRecord
 from relid_sumo.learn.algos.gae import Batch
 from relid_sumo.learn.algos.hpo import Expert
+from relid_sumo.network.graph import RoadGraph
 from relid_sumo.scenario.settings import Simulator
 from relid_sumo.sed.demonstrations import Demonstrations
 
@@ -123,9 +124,30 @@ def tensors(driven: AgentEpisode) -> dict[str, object]:
     return {"total": driven.total, **{name: torch.from_numpy(np.array(getattr(driven, name))) for name in names}}
 
 
-def arrays(content: Mapping[str, Any]) -> AgentEpisode:
-    """Return the episode that `tensors` converted."""
-    return AgentEpisode(**{name: value if name == "total" else value.numpy() for name, value in content.items()})
+def arrays(content: Mapping[str, Any], graph: RoadGraph) -> AgentEpisode:
+    """Return the episode that `tensors` converted.
+
+    Raises
+    ------
+    ValueError
+        It is no episode on this network.
+    """
+    one = AgentEpisode(**{name: value if name == "total" else value.numpy() for name, value in content.items()})
+    n, m_out = len(one.action), graph.m_out
+    shapes = {"edge": (n,), "mask": (n, m_out), "action": (n,), "returns": (n,)}
+    for name, shape in shapes.items():
+        if getattr(one, name).shape != shape:
+            raise ValueError(f"an expert's episode has {name} of shape {getattr(one, name).shape}, not {shape}")
+    if one.observation.ndim != 2 or len(one.observation) != n:
+        raise ValueError(f"an expert's episode has observations of shape {one.observation.shape}, for {n} decisions")
+    numbers = np.concatenate([[one.total], one.returns, one.observation.ravel()])
+    if not np.isfinite(numbers).all():
+        raise ValueError("an expert's episode has a number that is not finite")
+    for name, most in (("edge", len(graph.edge_ids)), ("action", m_out)):
+        values = getattr(one, name)
+        if not np.issubdtype(values.dtype, np.integer) or not ((values >= 0) & (values < most)).all():
+            raise ValueError(f"an expert's episode has {name} outside 0 to {most - 1}")
+    return one
 
 
 def packed(known: KnownRoute) -> dict[str, object]:
@@ -134,6 +156,9 @@ def packed(known: KnownRoute) -> dict[str, object]:
     return {"route": list(known.route), "driven": driven}
 
 
-def unpacked(content: Mapping[str, Any]) -> KnownRoute:
-    """Return the route that `packed` converted."""
-    return KnownRoute(tuple(content["route"]), {(sim, seed): arrays(one) for sim, seed, one in content["driven"]})
+def unpacked(content: Mapping[str, Any], graph: RoadGraph) -> KnownRoute:
+    """Return the route that `packed` converted; see `arrays`."""
+    route = tuple(content["route"])
+    if not all(isinstance(edge, int) and 0 <= edge < len(graph.edge_ids) for edge in route):
+        raise ValueError("an expert's route has an edge that is not in the network")
+    return KnownRoute(route, {(sim, seed): arrays(one, graph) for sim, seed, one in content["driven"]})

@@ -254,9 +254,12 @@ class Experts:
         }
 
     def _restore(self, state: Mapping[str, Any]) -> None:
-        self.demos = [unpacked(content) for content in state["demos"]]
-        self.own = [{k.route: k for k in map(unpacked, routes)} for routes in state["own"]]
+        graph = self.task.graph
+        self.demos = [unpacked(content, graph) for content in state["demos"]]
+        self.own = [{k.route: k for k in (unpacked(one, graph) for one in routes)} for routes in state["own"]]
         self.slips, self.advised = (
-            [[arrays(content) for content in rows] for rows in state[name]] for name in ("slips", "advised")
+            [[arrays(content, graph) for content in rows] for rows in state[name]] for name in ("slips", "advised")
         )
         self.scale, self.replaced = state["scale"].numpy(), state["replaced"].numpy()
+        if not np.isfinite(self.scale).all():
+            raise ValueError("the experts' distances have a number that is not finite")

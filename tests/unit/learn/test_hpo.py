@@ -375,6 +375,30 @@ def test_a_better_own_route_replaces_a_demonstration_after_three_seeds(
     assert np.array_equal(ours.returns, theirs.returns)
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "told"),
+    [
+        ("action", float("nan"), "action outside 0 to"),
+        ("action", 99, "action outside 0 to"),
+        ("action", -1, "action outside 0 to"),
+        ("edge", 10**6, "edge outside 0 to"),
+        ("observation", float("nan"), "not finite"),
+        ("returns", float("inf"), "not finite"),
+    ],
+)
+def test_a_damaged_episode_of_an_expert_is_refused(
+    experts: Experts, crossing: RoutingTask, name: str, value: float, told: str
+) -> None:
+    state: Any = experts.state()
+    episode = next(one for demo in state["demos"] for _, _, one in demo["driven"])
+    episode[name] = torch.full_like(episode[name], value, dtype=torch.tensor(value).dtype)
+    with pytest.raises(ValueError, match=told):
+        Experts(crossing, [demo.route for demo in experts.demos], state)
+    episode[name] = episode[name][:, None]
+    with pytest.raises(ValueError, match="of shape"):
+        Experts(crossing, [demo.route for demo in experts.demos], state)
+
+
 def test_episodes_that_replace_a_demonstration_are_not_held_against_themselves(
     experts: Experts, crossing: RoutingTask, toy_drive: Drive
 ) -> None:

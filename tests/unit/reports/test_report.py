@@ -85,7 +85,8 @@ def test_one_training_is_compared_over_traffic_only_and_a_note_says_so(tmp_path:
 def test_only_common_traffic_seeds_are_compared(tmp_path: Path, write_run: WriteRun) -> None:
     def cut(folder: Path, places: list[int]) -> None:
         content = files.read_json(folder / layout.EVALUATION)
-        content["traffic_seeds"] = [content["traffic_seeds"][i] for i in places]
+        for name in ("traffic_seeds", "free_flow_s"):
+            content[name] = [content[name][i] for i in places]
         for driven in content["policies"].values():
             driven |= {name: [value[i] for i in places] for name, value in driven.items()}
         files.write_json(folder / layout.EVALUATION, content)

@@ -81,7 +81,7 @@ def gather(folders: Sequence[Path]) -> Content:
                 key=f"scenario-{charts.slug(name)}",
                 name=name,
                 comparison=comparison,
-                learning=charts.learning(runs, name, colour),
+                learning=charts.learning(runs, name, colour, comparison),
                 alpha=charts.alpha(runs, name),
                 rounds=charts.rounds(runs, name, colour),
                 distribution=[charts.travel_times(comparison, colour)] if comparison is not None else [],

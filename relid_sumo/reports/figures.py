@@ -59,10 +59,14 @@ def _save(figure: Figure, folder: Path, name: str) -> list[Path]:
 def _curves(chart: Chart) -> Figure:
     figure = _new()
     axes = figure.add_subplot()
-    for one in chart.series:
+    shown = [one for one in chart.series if not one.hidden]
+    for one in shown:
         if one.low is not None and one.high is not None:
             axes.fill_between(one.x, one.low, one.high, color=one.colour, alpha=0.15, linewidth=0)
-    for one in chart.series:
+    for x, said in chart.marks:
+        axes.axvline(x, color=ROAD, linewidth=1)
+        axes.text(x, 1, f" {said}", transform=axes.get_xaxis_transform(), fontsize=6, va="top")
+    for one in shown:
         marker = "o" if len(one.x) == 1 else ""
         axes.plot(one.x, one.y, color=one.colour, label=one.name, marker=marker, linestyle="--" if one.dashed else "-")
     axes.set_xlabel(chart.x_label)

@@ -62,13 +62,15 @@ function span(numbers) {
   return [low - pad, high + pad];
 }
 
+const DASHES = ["6 4", "2 3", "9 3 2 3", "12 4"];
+
 function drawChart(figure) {
   const chart = data.charts[figure.dataset.chart], plot = figure.querySelector(".plot");
-  const hidden = new Set(), legend = figure.querySelector(".legend");
+  const hidden = new Set(chart.series.flatMap((series, i) => (series.hidden ? [i] : []))), legend = figure.querySelector(".legend");
   chart.series.forEach((series, i) => {
-    const button = html("button", { type: "button", "aria-pressed": "true" }, legend);
+    const button = html("button", { type: "button", "aria-pressed": String(!hidden.has(i)) }, legend);
     const mark = svg("svg", { viewBox: "0 0 24 8", "aria-hidden": "true" }, button);
-    const dash = series.dashed ? "5 3" : "none";
+    const dash = series.dashed ? DASHES[i % DASHES.length] : "none";
     svg("line", { x1: 0, x2: 24, y1: 4, y2: 4, stroke: series.colour, "stroke-width": 3, "stroke-dasharray": dash }, mark);
     button.append(series.name);
     button.addEventListener("click", () => {
@@ -98,6 +100,12 @@ function drawChart(figure) {
     });
     svg("text", { x: 0, y: 12 }, picture).textContent = chart.yLabel;
     svg("text", { x: width - right, y: height - 6, "text-anchor": "end" }, picture).textContent = chart.xLabel;
+    chart.marks.forEach(([x, said], i) => { // the label stays inside the plot
+      if (x < x0 || x > x1) return;
+      const end = px(x) > width / 2;
+      svg("line", { class: "mark", x1: px(x), x2: px(x), y1: top, y2: height - bottom }, picture);
+      svg("text", { x: px(x) + (end ? -5 : 5), y: top - 4 + 14 * i, "text-anchor": end ? "end" : "start" }, picture).textContent = said;
+    });
     for (const s of shown) {
       if (!s.low) continue;
       const over = s.x.map((x, i) => `${px(x).toFixed(1)},${py(s.high[i]).toFixed(1)}`);
@@ -106,7 +114,7 @@ function drawChart(figure) {
     }
     for (const s of shown) {
       const points = s.x.map((x, i) => `${px(x).toFixed(1)},${py(s.y[i]).toFixed(1)}`).join(" ");
-      const dash = s.dashed ? "6 4" : "none";
+      const dash = s.dashed ? DASHES[chart.series.indexOf(s) % DASHES.length] : "none";
       svg("polyline", { class: "lift", points, fill: "none", stroke: s.colour, "stroke-width": 2, "stroke-linejoin": "round", "stroke-dasharray": dash }, picture);
       if (s.x.length === 1) svg("circle", { class: "lift", cx: px(s.x[0]), cy: py(s.y[0]), r: 3.5, fill: s.colour }, picture);
     }

@@ -46,8 +46,9 @@ def page(content: Content, title: str) -> str:
 def _facts(content: Content) -> str:
     text = f"{_count(len(content.runs), 'run')}, {_count(len(content.parts), 'scenario')}"
     algorithms = len({run.algorithm for run in content.runs})
-    minutes = sum(sum(run.seconds.values()) for run in content.runs) / 60
-    spent = f"{minutes:.0f} min" if minutes < 100 else f"{minutes / 60:.0f} h"
+    seconds = sum(sum(run.seconds.values()) for run in content.runs)
+    spent = f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.0f} min"
+    spent = f"{seconds / 3600:.0f} h" if seconds > 6000 else spent
     return f"{text}, {_count(algorithms, 'algorithm')}, {spent} of training; written {content.written}"
 
 
@@ -114,7 +115,13 @@ def _data(content: Content) -> str:
 
 def _chart(chart: Chart) -> dict[str, Any]:
     series = [_series(one) for one in chart.series]
-    return {"title": chart.title, "xLabel": chart.x_label, "yLabel": chart.y_label, "series": series}
+    return {
+        "title": chart.title,
+        "xLabel": chart.x_label,
+        "yLabel": chart.y_label,
+        "series": series,
+        "marks": list(chart.marks),
+    }
 
 
 def _series(one: Series) -> dict[str, Any]:
@@ -122,7 +129,7 @@ def _series(one: Series) -> dict[str, Any]:
         return None if values is None else [float(f"{value:.5g}") for value in values]
 
     numbers = {"x": short(one.x), "y": short(one.y), "low": short(one.low), "high": short(one.high)}
-    return {"name": one.name, "colour": one.colour, "dashed": one.dashed, **numbers}
+    return {"name": one.name, "colour": one.colour, "dashed": one.dashed, "hidden": one.hidden, **numbers}
 
 
 def _map(city: City, colours: dict[str, str]) -> dict[str, Any]:

@@ -230,9 +230,13 @@ def test_alpha_and_rounds_are_drawn_if_their_columns_exist(tmp_path: Path, write
         (folder / layout.ROUNDS).write_text("round,d_in,f_out,execution_rate,repairs\n1,0.5,3,0.9,2\n2,0.25,2,1.0,0\n")
     write_run(tmp_path / "grid" / "ippo", seed=0)
     charts = {chart.title: chart for chart in gather([tmp_path / "grid"]).parts[0].charts}
-    alpha = charts["Alpha of each agent, reled, town"]
-    assert [series.name for series in alpha.series] == ["agent 0", "agent 1"]
-    assert alpha.series[1].y.tolist() == [3.0, 4.0, 5.0, 6.0, 7.0]
+    mean, *agents = charts["Alpha, reled, town"].series
+    assert [series.name for series in agents] == ["agent 0", "agent 1"]
+    assert all(series.hidden for series in agents), "a reader asks for single agents"
+    assert agents[1].y.tolist() == [3.0, 4.0, 5.0, 6.0, 7.0]
+    assert mean.low is not None
+    assert mean.high is not None
+    assert (mean.y[0], mean.low[0], mean.high[0]) == (2.0, 1.0, 3.0), "the band is from the lowest to the highest agent"
     for label, values in {
         "D_in": [0.5, 0.25],
         "F_out": [3, 2],
@@ -243,10 +247,28 @@ def test_alpha_and_rounds_are_drawn_if_their_columns_exist(tmp_path: Path, write
         assert (series.name, series.x.tolist(), series.y.tolist()) == ("reled", [1.0, 2.0], values)
 
 
+def test_curves_count_episodes_for_demonstrations_and_mark_the_change_of_simulator(
+    tmp_path: Path, write_run: WriteRun
+) -> None:
+    write_run(tmp_path / "ippo", columns={"micro": -3.0})
+    write_run(tmp_path / "reled", algo="reled", columns={"driven_beside": 96.0})
+    file = tmp_path / "ippo" / layout.METRICS
+    file.write_text(re.sub(r",-[\d.]+$", ",0.0", file.read_text(), flags=re.MULTILINE))
+    travel = gather([tmp_path]).parts[0].learning[0]
+    lines = {series.name: series for series in travel.series}
+    assert lines["ippo"].x.tolist() == [4, 8, 12, 16, 20]
+    assert lines["reled"].x.tolist() == [100, 105, 110, 115, 120]
+    assert "with those for demonstrations" in travel.x_label
+    assert (lines["shortest"].dashed, set(lines["shortest"].y)) == (True, {480.0}), "a baseline is a line"
+    assert (lines["shortest"].x.min(), lines["shortest"].x.max()) == (4, 120)
+    ((x, said),) = travel.marks
+    assert (x, said) == (18.0, "microscopic from here")
+
+
 def test_long_curves_are_averaged_not_thinned(tmp_path: Path, write_run: WriteRun) -> None:
     folder = write_run(tmp_path / "run", updates=1000)
     y = files.read_columns(folder / layout.METRICS)["mean_return"]
-    (series,) = gather([folder]).parts[0].learning[0].series
+    series = gather([folder]).parts[0].learning[1].series[0]
     assert len(series.y) == 150
     assert np.average(series.y, weights=np.diff(np.linspace(0, 1000, 151).astype(int))) == pytest.approx(np.mean(y))
 

@@ -239,9 +239,9 @@ def test_a_curve_shows_values_on_hover_and_can_be_hidden(opened: Browser) -> Non
     assert "ippo" in tip
     assert "[" in tip, "the tooltip shows the interval"
     lines = f"return {chart}.querySelectorAll('polyline').length"
-    assert opened.run(lines) == 2
+    assert opened.run(lines) == 3, "two algorithms and a baseline"
     opened.run(f"{chart}.querySelector('.legend button').click()")
-    assert opened.run(lines) == 1
+    assert opened.run(lines) == 2
 
 
 def test_the_keyboard_reaches_and_operates_everything(opened: Browser) -> None:

@@ -179,11 +179,14 @@ def locate(name_or_path: str) -> Located:
         return Located(name_or_path, source, entry.options, entry.title, f"{entry.description} {note}".strip())
     noted = cache_folder() / "names" / f"{name_or_path}.json"
     if len(path.parts) == 1 and noted.is_file():
+        fix = f"delete it, and build the network again: relid-sumo network build FILE --name {name_or_path}"
         try:
             content = validate(files.read_json(noted), _Named, str(noted))
+            Path(content.source).stat()
         except InputError as error:
-            fix = f"delete it, and build the network again: relid-sumo network build FILE --name {name_or_path}"
             raise InputError(f"{error}; {fix}") from None
+        except OSError as error:
+            raise InputError(f"{noted}: its source {error.filename[:300]}: {error.strerror}; {fix}") from None
         return Located(name_or_path, Path(content.source), content.settings, name_or_path)
     if osm.is_osm(path) or path.exists() or len(path.parts) > 1:
         return Located(plain_name(path), path, NetworkSettings(), plain_name(path))

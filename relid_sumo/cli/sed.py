@@ -118,21 +118,53 @@ def show(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output.")] = False,
 ) -> None:
-    """Print the results of each round and the number of valid programs, and draw the planned routes."""
+    """Print the results of each round and the number of valid programs, and draw the planned routes.
+
+    DIR may also be a training run, whose folder `sed` is then shown, or a run that is not finished.
+    """
     from relid_sumo.cli import sed_tables
     from relid_sumo.sed import drawing, results, stored
     from relid_sumo.sed.run import network_of
 
-    content = stored.read_results(folder)
+    folder = stored.find(folder)
+    if stored.is_begun(folder):
+        out.print(f"{plain(folder)}: {plain(stored.begun(folder))}", highlight=False, soft_wrap=True)
+        return
+    content = stored.read_shown(folder)
+    usage = stored.read_usage(folder)
     if as_json:
-        out.print_json(json.dumps(content))
+        out.print_json(json.dumps({**content, "usage": usage}))
         return
     out.print(sed_tables.tables(content))
+    if usage is not None:
+        out.print(sed_tables.usage_text(usage), highlight=False)
+    if not content["finished"]:
+        out.print("the best plans were not driven together: the rounds up to now are shown", highlight=False)
     network = network_of(folder)
     file = picture or folder / "routes.png"
     groups, labels = results.planned(content, network.graph)
     drawing.draw_routes(network, groups, labels, file)
     out.print(f"map: {plain(file)}; {plain(network.attribution)}", highlight=False, soft_wrap=True)
+
+
+@app.command(epilog="Example: relid-sumo sed compare gpt other-model")
+def compare(
+    folders: Annotated[
+        list[Path], typer.Argument(metavar="DIR DIR...", help="Run folders of `sed run`, or of trainings with experts.")
+    ],
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output.")] = False,
+) -> None:
+    """Compare runs of several models: valid programs, score, travel time, tokens and cost."""
+    from relid_sumo.cli import sed_tables
+    from relid_sumo.sed import comparing
+
+    found = comparing.compare(folders)
+    if as_json:
+        out.print_json(json.dumps(found.as_json()))
+        return
+    out.print(sed_tables.models_table(found))
+    for line in found.words():
+        out.print(line, highlight=False)
 
 
 @app.command(epilog="Example: relid-sumo sed record s scenarios/orlando")

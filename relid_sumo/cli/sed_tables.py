@@ -14,6 +14,7 @@ from relid_sumo.cli.console import plain as shown
 from relid_sumo.cli.notes import following, own_bar
 from relid_sumo.scenario.task import RoutingTask
 from relid_sumo.sed.bench import SedWatch
+from relid_sumo.sed.comparing import ModelComparison
 from relid_sumo.sed.partition import Partition
 from relid_sumo.sed.programs.answers import WANTED
 from relid_sumo.sed.programs.plain import last_line, plain
@@ -26,6 +27,36 @@ def tables(content: dict[str, Any]) -> Group:
     """Return the tables of `sed show` from the content of results.json."""
     compared = (_compared(one) for one in content["compared"])
     return Group(_rates(content), _rounds(content), *_causes(content), _programs(content), *compared)
+
+
+def usage_text(usage: dict[str, float]) -> str:
+    """Return requests, tokens and cost in words."""
+    tokens = f"{usage['tokens_in']:,.0f} tokens in and {usage['tokens_out']:,.0f} out"
+    cost = f", {usage['usd']:.4f} USD" if usage["usd"] else ""
+    return f"asked: {usage['requests']:.0f} requests, {tokens}{cost}"
+
+
+def models_table(found: ModelComparison) -> Table:
+    """Return a row per run of `sed compare`."""
+    table = Table(title=escape(f"{found.scenario}: programs and plans by run"))
+    names = ("run", "model", "valid", "execution rate", "score", "travel time, s", "tokens in", "tokens out", "USD")
+    for name in names:
+        table.add_column(name, justify="left" if name in {"run", "model"} else "right", overflow="fold")
+    for run in found.runs:
+        low, high = run.interval_95 or (0.0, 0.0)
+        rate = f"{run.valid / run.programs:.0%} [{low:.0%}, {high:.0%}]" if run.programs else "-"
+        used = run.usage or {}
+        table.add_row(
+            escape(shown(run.folder) + ("" if run.finished else " (not finished)")),
+            escape(shown(run.model)),
+            f"{run.valid}/{run.programs}",
+            rate,
+            _text(run.score, ".3f"),
+            _text(run.travel_time_s, ".0f"),
+            *(_text(used.get(name), form) for name, form in (("tokens_in", ",.0f"), ("tokens_out", ",.0f"))),
+            _text(used.get("usd") or None, ".4f"),
+        )
+    return table
 
 
 def _rates(content: dict[str, Any]) -> Table:

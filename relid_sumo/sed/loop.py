@@ -7,7 +7,7 @@ plan with a higher score. A subset stops after `patience` consecutive rounds wit
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -66,7 +66,14 @@ class Refined:
         return {agent: route for routes in best if routes is not None for agent, route in routes.items()}
 
 
-def refine(bench: Bench, folder: Path, provider: Provider, how: Isolation, edge_times: Floats) -> Refined:
+def refine(
+    bench: Bench,
+    folder: Path,
+    provider: Provider,
+    how: Isolation,
+    edge_times: Floats,
+    on_round: Callable[[Refined], None] = lambda _: None,
+) -> Refined:
     """Run the loop over all subsets of the agents.
 
     Parameters
@@ -77,6 +84,8 @@ def refine(bench: Bench, folder: Path, provider: Provider, how: Isolation, edge_
         How programs are isolated.
     edge_times
         Mean travel times by bin, s, shape (bins, E).
+    on_round
+        Called after each round.
 
     Raises
     ------
@@ -119,6 +128,7 @@ def refine(bench: Bench, folder: Path, provider: Provider, how: Isolation, edge_
         for subset in active:
             _update_best(subset, number)
         log.info(_round_line(number, fresh, subsets))
+        on_round(Refined(parts, subsets, reference))
     return Refined(parts, subsets, reference)
 
 

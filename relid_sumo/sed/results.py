@@ -21,9 +21,19 @@ from relid_sumo.sed.run_folder import RESULTS_FORMAT
 
 def results(refined: Refined, compared: Sequence[PlanComparison], task: RoutingTask, provider: str) -> dict[str, Any]:
     """Return the results of a run as JSON."""
+    held_out = next(one for one in compared if one.traffic == "evaluation")
+    return {
+        **so_far(refined, task, provider),
+        "mean_return": held_out.mean_return["demonstrations"],
+        "baselines": {name: held_out.mean_return[name] for name in ("shortest", "reactive")},
+        "compared": [asdict(one) for one in compared],
+    }
+
+
+def so_far(refined: Refined, task: RoutingTask, provider: str) -> dict[str, Any]:
+    """Return the results of the rounds up to now as JSON; the best plans have not been driven together yet."""
     attempts = [one for subset in refined.subsets for one in subset.attempts]
     first, later = ([one for one in attempts if (one.round == 1) is begun] for begun in (True, False))
-    held_out = next(one for one in compared if one.traffic == "evaluation")
     counts = {name: _counted(group) for name, group in (("initial", first), ("refined", later), ("all", attempts))}
     return {
         "format": RESULTS_FORMAT,
@@ -33,9 +43,7 @@ def results(refined: Refined, compared: Sequence[PlanComparison], task: RoutingT
             name: None if not c["programs"] else c["valid"] / c["programs"] for name, c in counts.items()
         },
         "programs": counts,
-        "mean_return": held_out.mean_return["demonstrations"],
-        "baselines": {name: held_out.mean_return[name] for name in ("shortest", "reactive")},
-        "compared": [asdict(one) for one in compared],
+        "compared": [],
         "rounds": [_round(refined.subsets, number) for number in sorted({one.round for one in attempts})],
         "subsets": [_subset(subset, refined.partition, task) for subset in refined.subsets],
         "sandbox_s": max((one.sandbox_s for one in attempts), default=0.0),

@@ -222,7 +222,11 @@ def looped(bench: Bench, folder: Path, ask: Ask) -> Refined:
     asking = Asking(scenario.llm, folder, scenario.folder / ANSWERS, ask.mailbox, ask.wait_s)
     provider = providers.build(name, asking)
     times = edge_times.edge_times(scenario, ready.network, ready.demand)
-    return refine(bench, folder, provider, how, times)
+
+    def save(refined: Refined) -> None:
+        run_folder.write_json(folder / run_folder.ROUNDS, results.so_far(refined, ready.task, name))
+
+    return refine(bench, folder, provider, how, times, save)
 
 
 def network_of(folder: Path) -> Network:

@@ -7,6 +7,7 @@ answers/PLACE.md      each answer, unedited
 answers/PLACE.note    why an answer is empty or may be incomplete, where the service says so
 programs/PLACE.py     the program in each answer
 usage.json            requests, tokens and cost, where a service was asked
+rounds.json           the results after each round, until the run is finished
 stopped.txt           why the run stopped, until it is resumed
 results.json          the results (see `relid_sumo.sed.results`)
 demonstrations.npz    the driven best plans as arrays (see `relid_sumo.sed.demonstrations`)
@@ -29,6 +30,7 @@ from relid_sumo.sed.ask.provider import Answer, Provider, Question
 from relid_sumo.sed.programs.plain import plain
 
 SETTINGS, RESULTS, DEMONSTRATIONS = "settings.json", "results.json", "demonstrations.npz"
+ROUNDS, USAGE = "rounds.json", "usage.json"
 RESULTS_FORMAT = 2  # 1: until 0.1.0; trips that reached the horizon had no credit for distance
 PROMPTS, ANSWERS, PROGRAMS, LOCK = "prompts", "answers", "programs", "run.lock"
 NOTE, STOPPED = ".note", "stopped.txt"

@@ -143,7 +143,61 @@ def test_show_prints_what_each_round_changed_and_draws_the_routes(
         assert words in printed, words
     assert (tmp_path / "routes.png").read_bytes().startswith(b"\x89PNG")
     assert run("sed", "show", made, "--json") == 0
-    assert json.loads(capsys.readouterr().out) == json.loads((made / "results.json").read_text())
+    stored = json.loads((made / "results.json").read_text())
+    assert json.loads(capsys.readouterr().out) == {**stored, "finished": True, "usage": None}
+
+
+def test_show_takes_runs_that_are_not_finished_and_the_folder_inside_a_training(
+    made: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    training = tmp_path / "training"
+    inside = shutil.copytree(made, training / "sed")
+    (training / "settings.json").write_text('{"train": {}}')
+    (inside / "results.json").unlink()
+    usage = {"requests": 9, "answers": 8, "tokens_in": 12345, "tokens_out": 678, "usd": 0.25}
+    (inside / "usage.json").write_text(json.dumps(usage))
+    assert run("sed", "show", training) == 0
+    printed = capsys.readouterr().out
+    for words in ("with refinement", "9 requests, 12,345 tokens in", "0.2500 USD", "the rounds up to now are shown"):
+        assert words in printed, words
+    assert (inside / "routes.png").is_file()
+    (inside / "rounds.json").unlink()
+    (inside / "demonstrations.npz").unlink()
+    (inside / "stopped.txt").write_text("the service is down\n")
+    assert run("sed", "show", training) == 0
+    printed = capsys.readouterr().out
+    assert "no round is finished" in printed
+    assert "it stopped: the service is down" in printed
+    shutil.rmtree(inside)
+    assert run("sed", "show", training) == 2
+    assert "is a training run without a folder 'sed'" in " ".join(capsys.readouterr().err.split())
+
+
+def test_compare_shows_programs_scores_tokens_and_cost_of_two_models(
+    made: Path, small: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = shutil.copytree(made, tmp_path / "other")
+    content, settings = (json.loads((other / name).read_text()) for name in ("results.json", "settings.json"))
+    programs = content["programs"]["all"]["programs"]
+    content["programs"]["all"] |= {"valid": 0, "interval_95": [0.0, 0.3]}
+    settings["llm"]["model"] = "small-model"
+    (other / "results.json").write_text(json.dumps(content))
+    (other / "settings.json").write_text(json.dumps(settings))
+    (other / "usage.json").write_text(json.dumps({"tokens_in": 5000, "tokens_out": 70, "usd": 0.5}))
+    assert run("sed", "compare", made, other) == 0
+    printed = " ".join(capsys.readouterr().out.split())
+    for words in ("template", "small-model", f"{programs}/{programs}", f"0/{programs}", "5,000", "0.5000"):
+        assert words in printed, words
+    assert "100% and 0% valid, beyond chance" in printed
+    assert run("sed", "compare", made, other, "--json") == 0
+    found = json.loads(capsys.readouterr().out)["runs"]
+    assert [one["model"] for one in found] == ["template", "small-model"]
+    assert found[0]["score"] == content["rounds"][-1]["score"]
+    settings["network_key"] = "another"
+    (other / "settings.json").write_text(json.dumps(settings))
+    for folders, said in (((made,), "name two or more run folders"), ((made, other), "compare runs of the same")):
+        assert run("sed", "compare", *folders) == 2
+        assert said in " ".join(capsys.readouterr().err.split())
 
 
 def test_partition_tells_who_plans_together(small: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -23,8 +23,8 @@ COVERED = (
     *("networks/*/network.toml", "scenarios/*/scenario.toml", "pyproject.toml", "Makefile", "mkdocs.yml", ".ci/run"),
     *(".github/**/*.md", ".github/**/*.yml", "Dockerfile", "tools/*.py"),
     "relid_sumo/**/*.py",
-    *(f"tests/*/{wing}/*.py" for wing in ("batch", "cli", "env", "examples", "reports", "sim", "viewer")),
-    *("relid_sumo/reports/page.html", "tests/conftest.py", "tests/conformance/*.py"),
+    *(f"tests/*/{wing}/*.py" for wing in ("batch", "cli", "env", "examples", "reports", "sim", "viewer", "replay")),
+    *("relid_sumo/reports/page.html", "relid_sumo/replay/page.html", "tests/conftest.py", "tests/conformance/*.py"),
 )
 # Rules that do not apply to a file, and why.
 EXEMPT: dict[str, frozenset[str]] = {

@@ -19,6 +19,7 @@ from relid_sumo.cli import train as train_command
 from relid_sumo.cli.batch import batch_app
 from relid_sumo.cli.console import EXIT_ERROR, EXIT_FAILED, clean, err, errors, out, plain
 from relid_sumo.cli.network import network_app
+from relid_sumo.cli.replay import replay
 from relid_sumo.cli.scenario import scenario_app
 from relid_sumo.cli.verify import verify
 
@@ -72,6 +73,10 @@ app.command(epilog="Examples: relid-sumo verify runs/o | relid-sumo verify runs/
     verify
 )
 app.command(epilog="Example: relid-sumo view runs/o --delay 200; without a screen: --record picture.png")(trained.view)
+app.command(
+    epilog="Examples: relid-sumo replay runs/o --against rerouting --out o.html | "
+    "relid-sumo replay runs/o --branches 0.2 --incident 'EDGE@600-1200' --out o.html"
+)(replay)
 app.command(epilog="Example: relid-sumo export runs/o --out o.rou.xml && sumo -c o.sumocfg")(trained.export)
 
 

@@ -29,12 +29,13 @@ WINGS: dict[str, frozenset[str]] = {
     "learn": frozenset({"torch", "dtaidistance"}),
     "evaluation": frozenset(),
     "viewer": frozenset(),
+    "replay": frozenset(),
     "reports": frozenset({"jinja2"}),
     "batch": frozenset({"ray"}),
     "api": frozenset(),
     "cli": frozenset({"typer", "rich"}),
 }
-ALSO_IN = {"jinja2": {"sed"}}  # prompts are templates
+ALSO_IN = {"jinja2": {"sed", "replay"}}  # prompts are templates, and so is the page of a replay
 
 # What forked simulation processes run, and what reads files alone: neither these nor anything they import may import
 # torch (forking a process with torch's threads is unsafe, and loading it costs seconds per worker).

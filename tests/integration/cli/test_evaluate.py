@@ -203,3 +203,19 @@ def test_a_place_where_trips_cannot_be_written_is_refused_at_once(
 ) -> None:
     assert run("evaluate", trained, "--trips", tmp_path) == 2
     assert f"--trips {tmp_path}: it is a folder" in " ".join(capsys.readouterr().err.split())
+
+
+def test_a_replay_shows_the_run_and_a_baseline(
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    page = tmp_path / "replay.html"
+    assert run("replay", trained, "--against", "shortest", "--out", page) == 0
+    said = capsys.readouterr().err
+    assert "trained: mean travel time" in said
+    assert "shortest: mean travel time" in said
+    assert f"{page} (" in said.replace("\n", "")
+    assert page.stat().st_size > 1e5
+    assert run("replay", trained, "--against", "shortest,random", "--out", page) == 2
+    assert "--against shortest,random: name one baseline" in capsys.readouterr().err
+    assert run("replay", trained, "--out", tmp_path / "replay.mp4") == 2
+    assert "give the name the ending .html" in capsys.readouterr().err

@@ -1,0 +1,1 @@
+"""Replays: an episode's vehicles, decisions and incidents on one page that plays offline."""

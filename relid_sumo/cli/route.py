@@ -15,7 +15,7 @@ from relid_sumo.cli.console import Allow, FleetSize, Routes, Set, Workers, err, 
 from relid_sumo.cli.trained import Close, Incidents
 from relid_sumo.runs import layout
 
-DEFAULT, AGAINST, SEEDS = "reactive", "rerouting", 3
+DEFAULT, AGAINST, SEEDS = "blend", "rerouting", 3
 
 
 def route(
@@ -49,8 +49,8 @@ def route(
 ) -> None:
     """Route the agents of a scenario without training, and compare their travel times with a baseline.
 
-    The policy is a baseline (default: reactive, which needs no measurement beforehand), or that of a run, which may be
-    trained on other scenarios.
+    The policy is a baseline (default: blend, for which ordinary traffic is measured once), or that of a run, which may
+    be trained on other scenarios.
     """
     from relid_sumo.base.errors import InputError
     from relid_sumo.baseline import named

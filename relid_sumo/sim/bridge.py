@@ -15,7 +15,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar, cast
+from typing import Any, ClassVar, Concatenate, ParamSpec, Protocol, TypeVar, cast
 
 from relid_sumo.base import sumo
 from relid_sumo.base.errors import SimulationError
@@ -144,11 +144,18 @@ class SumoBridge:
         Measure the agents' trips with SUMO's tripinfo device, and in the microscopic simulation with its emission
         model; only with libsumo. It changes no vehicle.
 
+    Attributes
+    ----------
+    insertion : dict
+        SUMO's attributes of an agent's departure.
+
     Raises
     ------
     SimulationError
         SUMO does not start. The message contains SUMO's error line. Every method raises this error if SUMO stops.
     """
+
+    insertion: ClassVar[dict[str, str]] = {"departLane": "best", "departSpeed": "max"}
 
     def __init__(
         self,
@@ -265,9 +272,7 @@ class SumoBridge:
         if not rerouting:
             self._choosing.add(vehicle)
         self.api.route.add(f"route of {vehicle}", route)
-        self._vehicle.add(
-            vehicle, f"route of {vehicle}", own, depart=str(depart_s), departLane="best", departSpeed="max"
-        )
+        self._vehicle.add(vehicle, f"route of {vehicle}", own, depart=str(depart_s), **self.insertion)
 
     @_convert_errors
     def set_route(self, vehicle: str, route: Sequence[str]) -> None:

@@ -120,7 +120,9 @@ def crossroads(town_ready: PreparedScenario, tmp_path_factory: pytest.TempPathFa
     file = tmp_path_factory.mktemp("crossroads") / "crossroads.net.xml"
     shape = ["--grid.number", "4", "--grid.length", "150", "--no-turnarounds", "-o", str(file)]
     sumo.run("netgenerate", ["--grid", *shape])
-    own = {"name": "crossroads", "network": str(file), "trips": (), "fleet": Fleet(count=10), "meso": None}
+    seeds = town_ready.scenario.seeds.model_copy(update={"training": (0, 1)})
+    own = {"name": "crossroads", "network": str(file), "trips": (), "fleet": Fleet(count=10), "seeds": seeds}
+    own["meso"] = None
     return town_ready.scenario.model_copy(update=own)
 
 
@@ -186,7 +188,7 @@ def test_the_command_route_needs_no_training_and_takes_a_run(
         return found
 
     planned = printed("--fleet", "0.5", "--against", "shortest", "--out", str(tmp_path / "routes.rou.xml"))
-    assert list(planned["policies"]) == ["reactive", "shortest"]
+    assert list(planned["policies"]) == ["blend", "shortest"]
     assert planned["what_if"] == ["fleet: 0.5"]
     agents = ET.parse(tmp_path / "routes.rou.xml").getroot().findall("vehicle")
     assert len(agents) > 10

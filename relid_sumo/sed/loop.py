@@ -170,7 +170,7 @@ class _KnownPlan:
         }
 
     def questions(self, subset: Subset, number: int) -> list[Question]:
-        """Return a subset's questions of a round; the prompts of its samples differ in one sentence."""
+        """Return a subset's questions of a round; those of the bare regime differ in one sentence between samples."""
         best, samples = subset.best, self._settings.samples
         so_far = None
         if number > 1:
@@ -186,7 +186,9 @@ class _KnownPlan:
         }
         questions = []
         for sample in range(1, samples + 1):
-            about = {**subset.about, "request": facts.request(sample, samples)}
+            # The rich prompts are those of the recorded answers
+            request = facts.request(sample, samples) if self._settings.prompt.regime == "bare" else ""
+            about = {**subset.about, "request": request}
             if so_far is None:
                 text = prompt.initial(about, self._settings.prompt)
             else:

@@ -33,7 +33,8 @@ class PromptSettings(Settings):
 
     regime: Regime = "rich"
     """What a program gets. rich: network with path searches, trips with the routes tried so far, and mean travel times;
-    bare: network and trips alone, and the prompt shows no example of a planner."""
+    bare: network and trips alone, the prompt shows no example of a planner, the samples of a round get different,
+    numbered prompts, and feedback shows each failed program of the last round."""
 
     max_characters: Annotated[int, Field(ge=9_000, le=10**8)] = 12_000
     """Longest prompt, characters. A prompt counts the vehicles that it cannot list; programs still plan for them."""
@@ -129,8 +130,11 @@ def feedback(facts: Mapping[str, Any], settings: PromptSettings) -> str:
         ],
     }
     values["initial"] = render(INITIAL, values, settings)
-    for count in range(min(MOST_FAILED, len(facts["failed"])), -1, -1):
-        text = _fitting(values, [] if count == 0 else facts["failed"][-count:], settings)
+    failed = facts["failed"]
+    if settings.regime == "rich":  # as in the prompts of the recorded answers
+        failed = failed[-1:] if best is None else []
+    for count in range(min(MOST_FAILED, len(failed)), -1, -1):
+        text = _fitting(values, [] if count == 0 else failed[-count:], settings)
         if len(text) <= settings.max_characters:
             return text
     raise InputError(

@@ -15,7 +15,7 @@ from relid_sumo.env.policies import Policy
 from relid_sumo.env.records import EpisodeRecord
 from relid_sumo.scenario.task import RoutingTask
 from relid_sumo.sed import loop, results, run_folder
-from relid_sumo.sed.ask.prompt import PromptSettings
+from relid_sumo.sed.ask.prompt import PromptSettings, Regime
 from relid_sumo.sed.ask.provider import Answer, Question
 from relid_sumo.sed.ask.template import Template
 from relid_sumo.sed.bench import Present, SedWatch
@@ -115,11 +115,12 @@ def test_subsets_stop_when_nothing_improves(refine: Refine, caplog: pytest.LogCa
     assert "no subset improves: stopped after round 3" in caplog.messages
 
 
-def test_all_questions_of_a_round_come_at_once_and_each_sample_has_its_own_prompt(refine: Refine) -> None:
+@pytest.mark.parametrize(("regime", "prompts"), [("rich", 1), ("bare", 2)])
+def test_all_questions_of_a_round_come_at_once(refine: Refine, regime: Regime, prompts: int) -> None:
     provider = Scripted([SHORTEST, DETOUR])
-    refined, _ = refine(provider, rounds=1, samples=2)
+    refined, _ = refine(provider, rounds=1, samples=2, prompt=PromptSettings(regime=regime))
     assert len({question.place for question in provider.asked}) == len(provider.asked)
-    assert len({question.key for question in provider.asked}) == 2 * len(refined.subsets)
+    assert len({question.key for question in provider.asked}) == prompts * len(refined.subsets)
 
 
 def test_what_went_wrong_is_in_the_next_prompt(refine: Refine) -> None:

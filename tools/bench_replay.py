@@ -99,7 +99,7 @@ def crowd(graph: RoadGraph, recorded: Recording, vehicles: int) -> Tracks:
 def start(tab: Browser, file: Path) -> None:
     """Open a page and play it."""
     tab.size(1280, 800)
-    tab.open(file)
+    tab.open(file.as_uri())
     while not tab.run("return document.body.dataset.ready"):
         time.sleep(0.1)
     tab.press(" ")

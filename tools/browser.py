@@ -9,7 +9,6 @@ import re
 import subprocess
 import urllib.request
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 SWITCHES = ["--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--window-size=1200,900"]
@@ -34,9 +33,9 @@ class Browser:
     def _cdp(self, command: str, **parameters: object) -> None:
         self._send("POST", "/goog/cdp/execute", {"cmd": command, "params": parameters})
 
-    def open(self, page: Path, anchor: str = "") -> None:
-        """Open a file."""
-        self._send("POST", "/url", {"url": page.resolve().as_uri() + anchor})
+    def open(self, address: str) -> None:
+        """Open an address, as of a file (`Path.as_uri`)."""
+        self._send("POST", "/url", {"url": address})
 
     def run(self, script: str, *arguments: object) -> Any:  # noqa: ANN401 - JSON
         """Run the body of a function in the page and return its value, awaited if it is a promise."""
@@ -48,9 +47,9 @@ class Browser:
         self._cdp("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=phone)
         self._cdp("Emulation.setTouchEmulationEnabled", enabled=phone)
 
-    def dark(self, dark: bool) -> None:
-        """Prefer dark or light colours."""
-        feature = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
+    def scheme(self, name: str) -> None:
+        """Prefer the colours ``light`` or ``dark``."""
+        feature = {"name": "prefers-color-scheme", "value": name}
         self._cdp("Emulation.setEmulatedMedia", features=[feature])
 
     def press(self, keys: str) -> None:

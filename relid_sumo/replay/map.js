@@ -78,8 +78,7 @@ class MapView {
     for (const [edges, colour, extra] of [[other, colours.roadEdge, 1.6], [main, colours.roadEdge, 1.6],
       [other, colours.road, 0], [main, colours.roadMain, 0]]) {
       paint.strokeStyle = colour;
-      const byWidth = Map.groupBy ? Map.groupBy(edges, width) : grouped(edges, width);
-      for (const [wideness, same] of byWidth) {
+      for (const [wideness, same] of grouped(edges, width)) {
         paint.lineWidth = wideness + extra;
         paint.beginPath();
         for (const edge of same) trace(paint, streets.shapes[edge], wide);
@@ -305,7 +304,10 @@ function prepared(canvas, width, height) {
 
 function grouped(items, key) {
   const groups = new Map();
-  for (const item of items) groups.set(key(item), [...(groups.get(key(item)) || []), item]);
+  for (const item of items) {
+    const name = key(item);
+    if (groups.has(name)) groups.get(name).push(item); else groups.set(name, [item]);
+  }
   return groups;
 }
 

@@ -54,7 +54,7 @@ def made(
     """Return a page with two episodes, some of whose decisions are tried, and the recordings in it."""
     file = tmp_path_factory.mktemp("replay") / "replay.html"
     policies = {"trained": learned, "rerouting": Policy("rerouting")}
-    return file, write(busy_town, policies, file, traffic_seed=SEED, branches=0.1, title=HOSTILE)
+    return file, write(busy_town, policies, file, traffic_seed=SEED, branches=0.04, title=HOSTILE)
 
 
 @pytest.fixture(scope="module")
@@ -66,10 +66,10 @@ def tab() -> Iterator[Browser]:
 @pytest.fixture
 def opened(tab: Browser, made: tuple[Path, dict[str, Recording]], wait_until: Callable[..., object]) -> Browser:
     tab.size(1200, 800)
-    tab.dark(False)
+    tab.scheme("light")
     tab.log("performance")
     tab.log("browser")
-    tab.open(made[0])
+    tab.open(made[0].as_uri())
     wait_until(lambda: tab.run("return document.body.dataset.ready"), 30)
     return tab
 
@@ -283,7 +283,7 @@ def test_dark_colours_follow_the_system(opened: Browser) -> None:
         return float(np.asarray(Image.open(io.BytesIO(opened.picture())).convert("L")).mean())
 
     light = brightness()
-    opened.dark(True)
+    opened.scheme("dark")
     assert light > 200
     assert brightness() < 100
 

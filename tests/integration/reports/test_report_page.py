@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import base64
 import io
 import json
-import re
-import subprocess
-import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
+from browser import Browser
+from browser import browser as headless
 from PIL import Image
 
 from relid_sumo.reports.write import write
@@ -22,80 +19,12 @@ pytestmark = pytest.mark.browser
 
 TAB, ENTER, SPACE, RIGHT, PLUS = "\ue004", "\ue007", " ", "\ue014", "+"
 NONE = "\u2013"
-SWITCHES = ["--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--window-size=1200,900"]
-
-
-class Browser:
-    """One tab of a headless Chromium."""
-
-    def __init__(self, port: int) -> None:
-        self._root = f"http://127.0.0.1:{port}/session"
-        options = {"args": SWITCHES}
-        wanted = {"goog:loggingPrefs": {"browser": "ALL", "performance": "ALL"}, "goog:chromeOptions": options}
-        made = self._send("POST", "", {"capabilities": {"alwaysMatch": wanted}})
-        self._root += f"/{made['sessionId']}"
-
-    def _send(self, method: str, path: str, body: object = None) -> Any:  # noqa: ANN401 - JSON
-        data = None if body is None else json.dumps(body).encode()
-        request = urllib.request.Request(self._root + path, data=data, method=method)
-        with urllib.request.urlopen(request, timeout=60) as answer:
-            return json.load(answer)["value"]
-
-    def open(self, address: str) -> None:
-        self._send("POST", "/url", {"url": address})
-
-    def run(self, script: str, *arguments: object) -> Any:  # noqa: ANN401 - JSON
-        return self._send("POST", "/execute/sync", {"script": script, "args": list(arguments)})
-
-    def size(self, width: int, height: int) -> None:
-        settings = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 600}
-        self._send("POST", "/goog/cdp/execute", {"cmd": "Emulation.setDeviceMetricsOverride", "params": settings})
-
-    def scheme(self, name: str) -> None:
-        settings = {"features": [{"name": "prefers-color-scheme", "value": name}]}
-        self._send("POST", "/goog/cdp/execute", {"cmd": "Emulation.setEmulatedMedia", "params": settings})
-
-    def press(self, keys: str) -> None:
-        actions = [{"type": kind, "value": key} for key in keys for kind in ("keyDown", "keyUp")]
-        self._send("POST", "/actions", {"actions": [{"type": "key", "id": "keys", "actions": actions}]})
-
-    def drag(self, start: tuple[int, int], by: tuple[int, int]) -> None:
-        end = start[0] + by[0], start[1] + by[1]
-        move: dict[str, object] = {"type": "pointerMove", "duration": 20}
-        actions = [
-            {**move, "x": start[0], "y": start[1]},
-            {"type": "pointerDown", "button": 0},
-            {**move, "x": end[0], "y": end[1]},
-            {"type": "pointerUp", "button": 0},
-        ]
-        self._send("POST", "/actions", {"actions": [{"type": "pointer", "id": "mouse", "actions": actions}]})
-
-    def log(self, kind: str) -> list[dict[str, Any]]:
-        found: list[dict[str, Any]] = self._send("POST", "/se/log", {"type": kind})
-        return found
-
-    def picture(self) -> Image.Image:
-        return Image.open(io.BytesIO(base64.b64decode(self._send("GET", "/screenshot"))))
-
-    def quit(self) -> None:
-        self._send("DELETE", "")
 
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    command = ["chromedriver", "--port=0"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as driver:
-        assert driver.stdout is not None
-        said = ""
-        for said in driver.stdout:
-            if found := re.search(r"started successfully on port (\d+)", said):
-                break
-        else:
-            pytest.fail(f"chromedriver did not start: {said}")
-        tab = Browser(int(found[1]))
-        yield tab
-        tab.quit()
-        driver.terminate()
+    with headless() as opened:
+        yield opened
 
 
 @pytest.fixture(scope="module")
@@ -120,6 +49,10 @@ def opened(browser: Browser, page: Path) -> Browser:
     browser.log("browser")
     browser.open(page.as_uri())
     return browser
+
+
+def picture(browser: Browser) -> Image.Image:
+    return Image.open(io.BytesIO(browser.picture()))
 
 
 def texts(browser: Browser, table: str, column: int) -> list[str]:
@@ -295,4 +228,4 @@ def test_the_page_is_readable_at_any_width(opened: Browser, width: int) -> None:
         "s.viewBox.baseVal.width).filter((f) => f < 0.95 || f > 1.05)"
     )
     assert scaled == [], "charts are drawn at the width there is, not shrunk to it"
-    assert opened.picture().convert("L").getextrema() != (255, 255), "and it is not blank"
+    assert picture(opened).convert("L").getextrema() != (255, 255), "and it is not blank"

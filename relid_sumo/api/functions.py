@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -298,11 +299,14 @@ def view(
     what: PreparedScenario | Path | str,
     policy: Policy | None = None,
     *,
+    against: Policy | None = None,
     traffic_seed: int | None = None,
     delay_ms: float = 100.0,
     record: Path | str | None = None,
 ) -> EpisodeRecord | None:
     """Play an episode in sumo-gui and return its record; None if the user closes the window before the end.
+
+    At the end the window stays open with a summary until it is closed.
 
     Parameters
     ----------
@@ -310,12 +314,14 @@ def view(
         A run folder, or a prepared scenario.
     policy
         Policy to show. Default: the run's own policy.
+    against
+        Policy to show next to it, in the same traffic at the same time.
     traffic_seed
         Traffic seed to show. Default: the first evaluation seed.
     delay_ms
-        Pause after each simulated second, ms.
+        Least time of each simulated second, ms.
     record
-        A .png file: record a picture on a virtual screen instead of showing a window.
+        A .png, .gif or .mp4 file: record a picture or a film on a virtual screen instead of opening windows.
 
     Raises
     ------
@@ -328,19 +334,28 @@ def view(
     """
     from relid_sumo.viewer import gui  # only to view
 
+    plans: Mapping[int, Sequence[int]] = {}
     if isinstance(what, PreparedScenario):
         ready, shown = what, policy
     else:
         from relid_sumo.evaluation.trained import load_trained  # torch
+        from relid_sumo.viewer.opponents import expert_routes
 
         ready, own = load_trained(Path(what))
-        shown = policy or own
+        shown, plans = policy or own, {} if policy else expert_routes(Path(what), ready)
     if shown is None:
         raise InputError("view: a prepared scenario has no policy of its own; give one, as Policy('shortest')")
     seed = ready.scenario.seeds.evaluation[0] if traffic_seed is None else traffic_seed
-    planned = plan_baselines({"shown": shown}, ready)["shown"]
+    policies = {"trained" if shown.name == "learned" else shown.name: shown}
+    if against is not None:
+        name = "trained" if against.name == "learned" else against.name
+        policies[name if name not in policies else f"{name} (right)"] = against
+    planned = plan_baselines(policies, ready.on(seed))
+    sides = [gui.Shown(name, ready, evaluation.seeded(one, seed)) for name, one in planned.items()]
+    sides[0] = replace(sides[0], plans=plans)
     picture = None if record is None else Path(record)
-    return gui.view(ready, evaluation.seeded(planned, seed), traffic_seed=seed, delay_ms=delay_ms, record=picture)
+    records = gui.view(sides, seed, gui.How(delay_ms=delay_ms, record=picture))
+    return None if records is None else records[0]
 
 
 def report(

@@ -72,7 +72,11 @@ app.command(
 app.command(epilog="Examples: relid-sumo verify runs/o | relid-sumo verify runs/o --updates 10 --seeds 3 --json")(
     verify
 )
-app.command(epilog="Example: relid-sumo view runs/o --delay 200; without a screen: --record picture.png")(trained.view)
+app.command(
+    epilog="Examples: relid-sumo view runs/o --against rerouting | relid-sumo view runs/o --against runs/p --speed 20 "
+    "--follow agent3 | relid-sumo view runs/o --against demonstration --record film.mp4 | relid-sumo view runs/o "
+    "--record picture.png --at 300"
+)(trained.view)
 app.command(
     epilog="Examples: relid-sumo replay runs/o --against rerouting --out o.html | "
     "relid-sumo replay runs/o --branches 0.2 --incident 'EDGE@600-1200' --out o.html"

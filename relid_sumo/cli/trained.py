@@ -136,15 +136,46 @@ def _store(folder: Path, ready: Any, records: Any) -> None:  # noqa: ANN401 - ty
 
 def view(
     folder: RunFolder,
+    against: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME|DIR",
+            help="Show a second window, with the same traffic at the same time: a baseline (as in evaluate "
+            "--baselines), the folder of another run, or 'demonstration'.",
+        ),
+    ] = None,
     traffic_seed: Annotated[
         int | None, typer.Option(help="Traffic seed to show (default: the first evaluation seed).")
     ] = None,
-    delay: Annotated[int, typer.Option(min=0, help="Pause after each simulated second, ms.")] = 100,
+    delay: Annotated[int, typer.Option(min=0, help="Least time of each simulated second, ms.")] = 100,
+    speed: Annotated[
+        float | None,
+        typer.Option(
+            metavar="FACTOR",
+            help="Simulated seconds per second, instead of --delay. Default of a film: the episode in 30 s.",
+        ),
+    ] = None,
+    agents: Annotated[
+        list[str] | None,
+        typer.Option("--agent", metavar="NAME", help="Draw routes and decisions of this agent only. Repeatable."),
+    ] = None,
+    follow: Annotated[str | None, typer.Option(metavar="NAME", help="Let the view follow this agent.")] = None,
+    at: Annotated[
+        float | None, typer.Option(metavar="TIME", help="Start here (a .png: take it here), s after the warm-up.")
+    ] = None,
+    until: Annotated[float | None, typer.Option(metavar="TIME", help="Stop here, s after the warm-up.")] = None,
+    pause_at_decisions: Annotated[
+        bool,
+        typer.Option(
+            "--pause-at-decisions",
+            help="Pause after each decision until the run button of the first window is pressed; in a film for 2 s.",
+        ),
+    ] = False,
     record: Annotated[
         Path | None,
         typer.Option(
-            metavar="FILE.png",
-            help="Record a picture without a screen. Boxes are agents; circles of their colour are destinations.",
+            metavar="FILE.png|.gif|.mp4",
+            help="Record a picture or a film, without a screen, instead of opening windows.",
         ),
     ] = None,
     baseline: Annotated[
@@ -158,12 +189,21 @@ def view(
     close: Close = None,
     incidents: Incidents = None,
 ) -> None:
-    """Show an episode of the trained policy in sumo-gui, with agents and destinations highlighted."""
+    """Show an episode of the trained policy in sumo-gui, alone or next to another policy, or record it.
+
+    Thick lines are routes driven, thin lines those of the agents' experts (or those planned), arrows the last decision:
+    each next edge as wide as its probability. The windows step together, and stay open with a summary at the end.
+    """
     from relid_sumo.base.errors import InputError
     from relid_sumo.baseline import named
     from relid_sumo.learn import run_folder
+    from relid_sumo.viewer import film, screen
 
     run_folder.load(folder)  # before the import of torch, so that a wrong folder is reported at once
+    if record is None:
+        screen.check_display()
+    else:
+        film.check(record)
     others = {} if baseline is None else named.baselines(baseline)
     if baseline is not None and len(others) != 1:
         raise InputError(f"--baseline {baseline}: name one baseline")
@@ -171,21 +211,36 @@ def view(
     from relid_sumo.evaluation import evaluate as evaluation
     from relid_sumo.evaluation import trained as evaluation_trained
     from relid_sumo.runs.summary import read_evaluation
-    from relid_sumo.viewer import gui as viewing
+    from relid_sumo.viewer import gui, opponents
+    from relid_sumo.viewer.captions import summary
 
-    ready, policy = evaluation_trained.load_trained(
-        folder, greedy=not sampled, changes=changes or [], closed=close or [], incidents=incidents or []
-    )
-    for other in named.plan_baselines(others, ready).values():
-        policy = other
+    if against is not None:
+        opponents.check(against)
+    what_if: dict[str, Any] = {"changes": changes or [], "closed": close or [], "incidents": incidents or []}
+    ready, policy = evaluation_trained.load_trained(folder, greedy=not sampled, **what_if)
     seed = ready.scenario.seeds.evaluation[0] if traffic_seed is None else traffic_seed
-    policy = evaluation.seeded(policy, seed)
-    episode = viewing.view(ready, policy, traffic_seed=seed, delay_ms=delay, record=record)
-    if episode is None:
+    name, plans = "trained", {} if baseline else opponents.expert_routes(folder, ready)
+    if baseline is not None:
+        ((name, policy),) = named.plan_baselines(others, ready.on(seed)).items()
+    sides = [gui.Shown(name, ready, evaluation.seeded(policy, seed), plans)]
+    if against is not None:
+        sides.append(opponents.opponent(against, folder, ready, seed, greedy=not sampled, **what_if))
+    how = gui.How(
+        delay_ms=delay,
+        speed=speed,
+        agents=tuple(agents or ()),
+        follow=follow,
+        at_s=at,
+        until_s=until,
+        pause_at_decisions=pause_at_decisions,
+        record=record,
+    )
+    episodes = gui.view(sides, seed, how)
+    if episodes is None:
         _say("the window was closed")
         return
-    times, arrived = episode.travel_time.mean(), episode.arrival_rate
-    _say(f"traffic seed {seed}: mean travel time {times:.0f} s, {arrived:.0%} of agents arrived")
+    for line in summary(sides, episodes):
+        _say(f"traffic seed {seed}: {line}")
     if happens := ready.describe_day(seed):
         _say(f"day: {happens}")
     known = None if changes or close or incidents or baseline else read_evaluation(folder)

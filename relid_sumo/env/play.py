@@ -96,14 +96,7 @@ def play(task: RoutingTask, job: Job, bridge: Bridge) -> EpisodeRecord:
     """Run one episode in a simulation after its warm-up. A simulation that measures ends with it."""
     if job.measures:
         bridge.measure_here()
-    episode = Episode(
-        task,
-        bridge,
-        traffic_seed=job.traffic_seed,
-        observe=job.policy.observes,
-        rerouting=job.policy.name == "rerouting" and not closes_edges(task, job.traffic_seed),
-        background=job.background,
-    )
+    episode = begin(task, job, bridge)
     choose = job.policy.start()
     branches: list[Branch] = []
     while decisions := episode.advance():
@@ -118,6 +111,18 @@ def play(task: RoutingTask, job: Job, bridge: Bridge) -> EpisodeRecord:
 def _measures(names: Sequence[str], trips: Mapping[str, TripMeasures]) -> Measures:
     columns = [one.name for one in fields(Measures)]
     return Measures(**{name: np.array([getattr(trips.get(a), name, np.nan) for a in names]) for name in columns})
+
+
+def begin(task: RoutingTask, job: Job, bridge: Bridge) -> Episode:
+    """Return the episode of a job, at its start, in a simulation after its warm-up."""
+    return Episode(
+        task,
+        bridge,
+        traffic_seed=job.traffic_seed,
+        observe=job.policy.observes,
+        rerouting=job.policy.name == "rerouting" and not closes_edges(task, job.traffic_seed),
+        background=job.background,
+    )
 
 
 def branch(episode: Episode, alternatives: Sequence[Mapping[int, int]], policy: Policy) -> list[EpisodeRecord]:

@@ -1,4 +1,4 @@
-"""An episode in a real sumo-gui, on a virtual X server."""
+"""Episodes in a real sumo-gui, on a virtual X server."""
 
 from __future__ import annotations
 
@@ -6,25 +6,32 @@ import ctypes
 import os
 import shutil
 import subprocess
+import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import imageio_ffmpeg
 import numpy as np
 import pytest
+import traci
 from matplotlib.image import imread
+from PIL import Image
 
 from relid_sumo.base.errors import InputError, SimulationError
 from relid_sumo.env.play import Job, drive
 from relid_sumo.env.policies import Policy
 from relid_sumo.env.records import EpisodeRecord
 from relid_sumo.scenario.prepare import PreparedScenario
-from relid_sumo.viewer import gui as module
-from relid_sumo.viewer.gui import COLOURS, view
+from relid_sumo.viewer import gui, together
+from relid_sumo.viewer.gui import How, Shown
+from relid_sumo.viewer.opponents import check as check_opponent
+from relid_sumo.viewer.window import COLOURS
 
 CLIENT_MESSAGE = 33
+SEED = 3
 Id = ctypes.c_ulong
 
 
@@ -33,86 +40,12 @@ def no_screen(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("DISPLAY", raising=False)
 
 
-def headless(ready: PreparedScenario, policy: Policy, traffic_seed: int) -> EpisodeRecord:
-    return drive(ready.task, Job(traffic_seed, ready.options(traffic_seed), policy))
+def headless(ready: PreparedScenario, policy: Policy) -> EpisodeRecord:
+    return drive(ready.task, Job(SEED, ready.options(SEED), policy))
 
 
-@pytest.mark.gui
-@pytest.mark.sumo
-@pytest.mark.parametrize("name", ["random", "rerouting"])
-def test_sumo_gui_plays_the_same_episode_as_without_a_screen(
-    xvfb: str, town_ready: PreparedScenario, name: str
-) -> None:
-    policy = Policy(name, seed=1)
-    shown = view(town_ready, policy, traffic_seed=3, delay_ms=0)
-    assert shown is not None
-    assert shown.digest == headless(town_ready, policy, 3).digest
-
-
-@pytest.mark.gui
-@pytest.mark.sumo
-def test_the_delay_pauses_after_every_step_but_not_in_the_warm_up(
-    xvfb: str, town_ready: PreparedScenario, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    pauses, sleep = list[float](), time.sleep
-
-    def noted(seconds: float) -> None:
-        pauses.append(seconds)
-        sleep(0.0 if seconds == 0.04 else seconds)
-
-    monkeypatch.setattr(time, "sleep", noted)
-    shown = view(town_ready, Policy("shortest"), traffic_seed=3, delay_ms=40)
-    assert shown is not None
-    warm_up = round(town_ready.scenario.start_s)
-    assert [p for p in pauses if p in {0.0, 0.04}] == [0.0] * warm_up + [0.04] * round(shown.simulated_s)
-
-
-def pixels(picture: np.ndarray[tuple[int, ...], np.dtype[np.float32]], colour: tuple[int, int, int]) -> int:
-    """Return the number of pixels that have a colour."""
-    return int((np.abs(picture[..., :3] * 255 - colour).max(axis=-1) < 2).sum())
-
-
-@pytest.mark.gui
-@pytest.mark.sumo
-def test_a_recording_shows_roads_agents_and_destinations(
-    no_screen: None, town_ready: PreparedScenario, tmp_path: Path
-) -> None:
-    file = tmp_path / "town.png"
-    shown = view(town_ready, Policy("shortest"), traffic_seed=3, record=file)
-    assert shown is not None
-    assert shown.digest == headless(town_ready, Policy("shortest"), 3).digest
-    assert list(tmp_path.iterdir()) == [file]
-    busy, early = imread(file), tmp_path / "early.png"
-    view(town_ready, Policy("shortest"), traffic_seed=3, record=early, record_at_s=0.0)
-    marks = imread(early)  # before the first departure: destinations only
-    assert busy.shape[1] > 1800
-    assert busy.shape[0] > 1200
-    assert pixels(busy, (205, 210, 216)) > 10_000
-    driving = [pixels(busy, c) > pixels(marks, c) + 100 for c in COLOURS[: town_ready.task.n_agents]]
-    assert sum(driving) >= town_ready.task.n_agents - 1, "one may hide behind another"
-    for colour in COLOURS[: town_ready.task.n_agents]:
-        assert pixels(marks, colour) > 100
-
-
-@pytest.mark.gui
-@pytest.mark.sumo
-def test_a_recording_ends_its_x_server_and_restores_display(
-    no_screen: None, town_ready: PreparedScenario, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    started: list[subprocess.Popen[bytes]] = []
-
-    class Noted(subprocess.Popen):  # type: ignore[type-arg]
-        def __init__(self, *args: object, **kwargs: object) -> None:
-            super().__init__(*args, **kwargs)  # type: ignore[call-overload]
-            started.append(self)
-
-    monkeypatch.setattr(subprocess, "Popen", Noted)
-    with pytest.raises(SimulationError, match="took no picture at 600 s: the episode ended earlier"):
-        view(town_ready, Policy("shortest"), traffic_seed=3, record=tmp_path / "late.png", record_at_s=600.0)
-    assert any("Xvfb" in str(process.args) for process in started)
-    assert all(process.poll() is not None for process in started)
-    assert "DISPLAY" not in os.environ
-    assert not list(tmp_path.iterdir())
+def sides(ready: PreparedScenario, *names: str) -> list[Shown]:
+    return [Shown(name, ready, Policy(name, seed=1)) for name in names]
 
 
 @pytest.fixture
@@ -162,32 +95,150 @@ def close_window(title: bytes) -> None:
 
 @pytest.mark.gui
 @pytest.mark.sumo
-def test_closing_the_window_ends_the_view(
+def test_windows_play_the_episodes_of_no_window_and_stay_open_with_a_summary(
+    xvfb: str,
+    town_ready: PreparedScenario,
+    in_background: Callable[[Callable[[], None]], None],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    ended, apart, errors, pauses = threading.Event(), list[float](), list[str](), list[float]()
+    finish, draw = gui._Show._summary, gui._Show._headlines
+
+    def finished(show: gui._Show, playing: Sequence[together.Side]) -> None:
+        finish(show, playing)
+        ended.set()
+
+    def drawn(show: gui._Show, playing: Sequence[together.Side]) -> None:
+        draw(show, playing)
+        apart.append(playing[0].now - playing[1].now)
+
+    def noted(error: Exception, message: str, *_: object) -> None:
+        errors.append(message)
+
+    monkeypatch.setattr(gui._Show, "_summary", finished)
+    monkeypatch.setattr(gui._Show, "_headlines", drawn)
+    monkeypatch.setattr(gui, "pause", pauses.append)
+    monkeypatch.setattr(traci.exceptions.TraCIException, "__init__", noted)
+
+    def close_both() -> None:
+        assert ended.wait(120)
+        for _ in range(2):
+            close_window(b"SUMO")
+
+    in_background(close_both)
+    shown = gui.view(sides(town_ready, "random", "rerouting"), SEED, How(delay_ms=40))
+    assert shown is not None
+    assert [one.digest for one in shown] == [
+        headless(town_ready, Policy(name, seed=1)).digest for name in ("random", "rerouting")
+    ]
+    assert set(apart) == {0.0}, "both windows show the same time"
+    assert not errors, "sumo-gui writes each into its message window"
+    assert len(pauses) == round(max(one.simulated_s for one in shown)), "one in each step, none in the warm-up"
+    assert max(pauses) > 0
+
+
+def pixels(picture: np.ndarray[tuple[int, ...], np.dtype[np.float32]], colour: tuple[int, int, int]) -> int:
+    """Return the number of pixels of the view, without the table below it, that have a colour."""
+    view = picture[: int(0.7 * len(picture)), :, :3]
+    return int((np.abs(view * 255 - colour).max(axis=-1) < 2).sum())
+
+
+@pytest.mark.gui
+@pytest.mark.sumo
+def test_a_picture_shows_roads_agents_and_destinations(
+    no_screen: None, town_ready: PreparedScenario, tmp_path: Path
+) -> None:
+    busy, early = tmp_path / "town.png", tmp_path / "early.png"
+    for file, at_s in ((busy, None), (early, 0.0)):  # before the first departure: destinations only
+        assert gui.view(sides(town_ready, "shortest"), SEED, How(record=file, at_s=at_s)) is not None
+    assert sorted(tmp_path.iterdir()) == [early, busy]
+    picture, marks = imread(busy), imread(early)
+    assert picture.shape[1] > 1800
+    assert picture.shape[0] > 1200
+    assert pixels(picture, (205, 210, 216)) > 10_000
+    colours = COLOURS[: town_ready.task.n_agents]
+    assert all(pixels(marks, colour) > 100 for colour in colours)
+    driving = [pixels(picture, colour) > pixels(marks, colour) + 100 for colour in colours]
+    assert sum(driving) >= len(colours) - 1, "one may hide behind another"
+
+
+@pytest.mark.gui
+@pytest.mark.sumo
+def test_films_show_two_policies_side_by_side(no_screen: None, town_ready: PreparedScenario, tmp_path: Path) -> None:
+    how = How(at_s=60.0, until_s=66.0, speed=20.0)
+    for name in ("a.gif", "a.mp4"):
+        shown = gui.view(sides(town_ready, "shortest", "random"), SEED, replace(how, record=tmp_path / name))
+        assert shown is not None
+        assert [len(one.status) for one in shown] == [town_ready.task.n_agents] * 2
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["a.gif", "a.mp4"]
+    frames = 6 + round(gui.HOLD_S * 20)  # one for each second, and the last one held
+    with Image.open(tmp_path / "a.gif") as gif:
+        assert gif.width > 1300
+        durations = []
+        for number in range(gif.n_frames):  # type: ignore[attr-defined]
+            gif.seek(number)
+            durations.append(gif.info["duration"])
+    assert sum(durations) == 50 * frames
+    assert imageio_ffmpeg.count_frames_and_secs(str(tmp_path / "a.mp4"))[0] == frames
+
+
+@pytest.mark.gui
+@pytest.mark.sumo
+def test_a_recorded_episode_is_the_one_of_no_window_and_leaves_no_process(
+    no_screen: None, town_ready: PreparedScenario, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started: list[subprocess.Popen[bytes]] = []
+
+    class Noted(subprocess.Popen):  # type: ignore[type-arg]
+        def __init__(self, *args: object, **kwargs: object) -> None:
+            super().__init__(*args, **kwargs)  # type: ignore[call-overload]
+            started.append(self)
+
+    monkeypatch.setattr(subprocess, "Popen", Noted)
+    played: list[EpisodeRecord | None] = []
+    end = gui._end
+
+    def ended(playing: Sequence[together.Side], clock: together.Clock) -> None:
+        end(playing, clock)
+        played.extend(side.record for side in playing)
+
+    monkeypatch.setattr(gui, "_end", ended)
+    how = How(record=tmp_path / "a.gif", speed=200.0, agents=("agent1",), follow="agent1")
+    assert gui.view(sides(town_ready, "random"), SEED, how) is not None
+    assert played[0] is not None
+    assert played[0].digest == headless(town_ready, Policy("random", seed=1)).digest
+    assert any("Xvfb" in str(process.args) for process in started)
+    assert all(process.poll() is not None for process in started)
+    assert "DISPLAY" not in os.environ
+
+
+@pytest.mark.gui
+@pytest.mark.sumo
+def test_closing_a_window_ends_the_view(
     xvfb: str, town_ready: PreparedScenario, in_background: Callable[[Callable[[], None]], None]
 ) -> None:
     in_background(lambda: close_window(b"SUMO"))
-    assert view(town_ready, Policy("shortest"), traffic_seed=3, delay_ms=100) is None
+    assert gui.view(sides(town_ready, "shortest", "random"), SEED, How(delay_ms=100)) is None
 
 
 @pytest.mark.gui
 @pytest.mark.sumo
 def test_a_killed_sumo_gui_raises_an_error(
-    xvfb: str, town_ready: PreparedScenario, monkeypatch: pytest.MonkeyPatch
+    xvfb: str, town_ready: PreparedScenario, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def killed(window: module._Window, *_: object) -> None:
-        assert window._process is not None
-        window._process.kill()
-
-    monkeypatch.setattr(module._Window, "frame", killed)
-    with pytest.raises(SimulationError, match=r"sumo-gui failed: [Cc]onnection"):
-        view(town_ready, Policy("shortest"), traffic_seed=3)
+    monkeypatch.setattr(together, "CLOSED_S", 0.5)
+    monkeypatch.setattr(gui._Show, "_begin", lambda _, playing, __: playing[0].window.kill())
+    for how in (How(), How(record=tmp_path / "a.png")):
+        with pytest.raises(SimulationError, match=r"^sumo-gui failed: .*[Cc]onnection"):
+            gui.view(sides(town_ready, "shortest"), SEED, how)
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.sumo
 def test_the_default_picture_is_taken_when_most_agents_are_driving(town_ready: PreparedScenario) -> None:
-    episode = headless(town_ready, Policy("shortest"), 3)
+    episode = headless(town_ready, Policy("shortest"))
     start = town_ready.task.depart_s
-    at = module._busiest(town_ready.task, episode)
+    at = gui.busiest(town_ready.task, episode)
     busy = [int(((start <= t) & (t < start + episode.travel_time)).sum()) for t in range(600)]
     assert busy[int(at)] == max(busy)
 
@@ -195,7 +246,7 @@ def test_the_default_picture_is_taken_when_most_agents_are_driving(town_ready: P
 @pytest.mark.sumo
 def test_the_error_without_a_screen_names_the_fix(no_screen: None, town_ready: PreparedScenario) -> None:
     with pytest.raises(InputError, match=r"DISPLAY is not set.*--record FILE\.png.*apt-get install xvfb"):
-        view(town_ready, Policy("shortest"), traffic_seed=3)
+        gui.view(sides(town_ready, "shortest"), SEED)
 
 
 @pytest.mark.sumo
@@ -204,7 +255,7 @@ def test_the_error_of_a_screen_that_does_not_answer_names_the_variable(
 ) -> None:
     monkeypatch.setenv("DISPLAY", ":7654")
     with pytest.raises(InputError, match=r"no screen answers at DISPLAY=:7654; correct it, .*--record FILE\.png"):
-        view(town_ready, Policy("shortest"), traffic_seed=3)
+        gui.view(sides(town_ready, "shortest"), SEED)
 
 
 @pytest.mark.sumo
@@ -213,36 +264,99 @@ def test_the_error_without_xvfb_names_the_fix(
 ) -> None:
     monkeypatch.setattr(shutil, "which", lambda _: None)
     with pytest.raises(InputError, match="apt-get install xvfb"):
-        view(town_ready, Policy("shortest"), traffic_seed=3, record=tmp_path / "a.png")
+        gui.view(sides(town_ready, "shortest"), SEED, How(record=tmp_path / "a.png"))
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.sumo
+def test_the_error_without_an_encoder_names_the_extra(
+    town_ready: PreparedScenario, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "imageio_ffmpeg", None)
+    with pytest.raises(InputError, match=r'pip install "relid_sumo\[video\]"'):
+        gui.view(sides(town_ready, "shortest"), SEED, How(record=tmp_path / "a.mp4"))
+
+
+@pytest.mark.sumo
+def test_the_error_without_ffmpeg_names_another_kind_of_film(
+    town_ready: PreparedScenario, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def none() -> str:
+        raise RuntimeError("No ffmpeg exe could be found. Install ffmpeg")
+
+    monkeypatch.setattr(imageio_ffmpeg, "get_ffmpeg_exe", none)
+    with pytest.raises(InputError, match=r"--record of an \.mp4 needs ffmpeg.*install ffmpeg, or record a \.gif"):
+        gui.view(sides(town_ready, "shortest"), SEED, How(record=tmp_path / "a.mp4"))
 
 
 @pytest.mark.sumo
 @pytest.mark.parametrize(
     ("name", "complaint"), [("a.jpg", r"\.png"), ("no/a.png", "does not exist"), ("d.png", "another place")]
 )
-def test_a_picture_that_cannot_be_written_is_refused_before_anything_runs(
+def test_a_recording_that_cannot_be_written_is_refused_before_anything_runs(
     town_ready: PreparedScenario, tmp_path: Path, name: str, complaint: str
 ) -> None:
     (tmp_path / "d.png").mkdir()
     never = replace(town_ready, scenario=None)  # type: ignore[arg-type]  # any use of the scenario would fail
     with pytest.raises(InputError, match=complaint):
-        view(never, Policy("shortest"), traffic_seed=3, record=tmp_path / name)
-
-
-@pytest.mark.sumo
-def test_a_picture_time_outside_the_episode_is_refused(town_ready: PreparedScenario, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="outside the episode; give 0 to"):
-        view(town_ready, Policy("shortest"), traffic_seed=3, record=tmp_path / "a.png", record_at_s=1e6)
+        gui.view(sides(never, "shortest"), SEED, How(record=tmp_path / name))
 
 
 @pytest.mark.sumo
 @pytest.mark.parametrize(
-    ("settings", "complaint"), [({"delay_ms": -1.0}, "--delay -1"), ({"record_at_s": 9.0}, "give record=FILE")]
+    ("how", "complaint"),
+    [
+        (How(delay_ms=-1.0), "--delay -1"),
+        (How(speed=0.0), "--speed 0"),
+        (How(at_s=9000.0), "--at 9000: outside the episode; give 0 to 600 s"),
+        (How(at_s=9.0, until_s=9.0), "--until 9 is not after --at 9"),
+        (How(agents=("agent11",)), "--agent agent11: there is no such agent .did you mean 'agent1'"),
+        (How(follow="bus"), "--follow bus: .*the agents are agent0, agent1"),
+    ],
 )
 def test_impossible_settings_are_refused(
-    town_ready: PreparedScenario, monkeypatch: pytest.MonkeyPatch, settings: dict[str, float], complaint: str
+    town_ready: PreparedScenario, monkeypatch: pytest.MonkeyPatch, how: How, complaint: str
 ) -> None:
     monkeypatch.setenv("DISPLAY", ":nowhere")
     with pytest.raises(InputError, match=complaint):
-        view(town_ready, Policy("shortest"), traffic_seed=3, **settings)  # type: ignore[arg-type]
+        gui.view(sides(town_ready, "shortest"), SEED, how)
+
+
+@pytest.mark.sumo
+def test_a_picture_after_the_end_is_refused(no_screen: None, town_ready: PreparedScenario, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"--at 600: the episode ends after \d+ s"):
+        gui.view(sides(town_ready, "shortest"), SEED, How(record=tmp_path / "a.png", at_s=600.0))
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.sumo
+def test_runs_of_other_networks_trips_and_traffic_are_not_compared(
+    town_ready: PreparedScenario, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DISPLAY", ":nowhere")
+    scenario, task, network = town_ready.scenario, town_ready.task, town_ready.network
+    longer = scenario.model_copy(update={"horizon_s": 700.0})
+    for other, complaint in (
+        (
+            replace(town_ready, network=replace(network, summary={**network.summary, "key": "another"})),
+            "its network is",
+        ),
+        (replace(town_ready, task=replace(task, depart_s=task.depart_s + 1)), "its agents have other trips"),
+        (replace(town_ready, scenario=longer), "its traffic differs"),
+    ):
+        pair = [Shown("a", town_ready, Policy("shortest")), Shown("b", other, Policy("shortest"))]
+        with pytest.raises(InputError, match=f"'b' cannot be shown next to 'a': {complaint}.*compare runs of one"):
+            gui.view(pair, SEED)
+
+
+@pytest.mark.parametrize(
+    ("against", "complaint"),
+    [
+        ("rerouteing", r"no such baseline or run folder \(did you mean 'rerouting'\?\)"),
+        ("runs/missing", "give a run folder, 'demonstration', or one of random"),
+        (".", "not a run folder"),
+    ],
+)
+def test_an_unknown_opponent_is_refused(against: str, complaint: str) -> None:
+    with pytest.raises(InputError, match=complaint):
+        check_opponent(against)

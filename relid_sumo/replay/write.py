@@ -13,7 +13,7 @@ from relid_sumo.replay.content import content
 from relid_sumo.replay.page import page
 from relid_sumo.replay.recording import Recording, record
 from relid_sumo.scenario.prepare import PreparedScenario
-from relid_sumo.viewer.gui import COLOURS
+from relid_sumo.viewer.window import COLOURS
 
 
 def check(out: Path) -> None:

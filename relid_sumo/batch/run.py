@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import logging
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Generator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
@@ -13,13 +13,13 @@ from typing import Annotated, Literal
 from pydantic import Field, RootModel
 
 from relid_sumo.base import extension, files, safe_paths, trusted
-from relid_sumo.base.errors import InputError
+from relid_sumo.base.errors import InputError, did_you_mean
 from relid_sumo.base.toml import validate
 from relid_sumo.batch import estimate, experiment, local, on_ray, store
 from relid_sumo.batch.cell import DiskFullError, Order
 from relid_sumo.batch.estimate import Speeds
 from relid_sumo.batch.events import Event
-from relid_sumo.batch.experiment import Plan, ScenarioEntry
+from relid_sumo.batch.experiment import Cell, Plan, ScenarioEntry
 from relid_sumo.batch.store import Standing
 from relid_sumo.learn.settings import check_provider
 from relid_sumo.network import catalogue
@@ -94,6 +94,7 @@ def batch(
     watch: BatchWatch,
     *,
     dry_run: bool = False,
+    only_prepare: bool = False,
     changes: Sequence[str] = (),
 ) -> list[Standing]:
     """Run the cells of an experiment file that are neither done nor failed, and return the state of each cell.
@@ -108,6 +109,8 @@ def batch(
         Receives the grid and the events.
     dry_run
         Only report the grid and its estimated time. Nothing is written except to the cache.
+    only_prepare
+        Write the grid and its scenarios, and run no cell; `run_cell` then runs each.
     changes
         Replaced settings of the language-model service, such as ``"llm.model=NAME"``.
 
@@ -125,6 +128,9 @@ def batch(
     with store.locked(out):
         store.remove_scenarios(out, store.check_same(out, plan))
         store.save(out, plan)
+        if only_prepare:
+            _grid(plan, out, settings, watch, keep=True)
+            return store.standings(out, plan)
         return _run(plan, out, settings, watch)
 
 
@@ -184,6 +190,55 @@ def retry(out: Path, settings: BatchSettings, watch: BatchWatch) -> list[Standin
         return _run(plan, out, settings, watch, again=True)
 
 
+def run_cell(out: Path, name: str, watch: BatchWatch, *, workers: int | None = None) -> Standing:
+    """Run one cell of a prepared batch to its end, or resume it; other cells may run at the same time.
+
+    Parameters
+    ----------
+    name
+        The cell's name, or its number from 0 in the order of ``batch status``.
+    workers
+        Simulation processes. Default: one per core.
+
+    Raises
+    ------
+    InputError
+        The folder contains no prepared batch or no such cell, another process runs it, or the disk is full.
+    """
+    plan = store.load(out)
+    _check_named(plan, out)
+    cell = _named(plan, name)
+    if not (store.scenario_folder(out, cell) / scenario_files.FILE).is_file():
+        raise InputError(f"{out}: its scenarios are not prepared; run: relid-sumo batch FILE --out {out} --prepare")
+    with store.locked_cell(out, cell):
+        standing = store.standing(out, cell, again=True)
+        if standing.state == "done":
+            if not store.is_summarised(out, cell):
+                store.finish(out, cell)
+            return standing
+        check_provider(cell.train, scenario_files.read_scenario(store.scenario_folder(out, cell) / scenario_files.FILE))
+        store.forget(out, cell)
+        _, each = local.room(1, workers)
+        watch.grid(Grid([standing], 1, each, {cell.name: 0.0}))
+        order = Order(cell, store.scenario_folder(out, cell), store.part(out, cell), store.log(out, cell), each)
+        _follow(out, {cell.name: cell}, local.run([order], 1), watch)
+        return store.standing(out, cell)
+
+
+def _named(plan: Plan, name: str) -> Cell:
+    """Return a cell by its name or its number."""
+    found = next((cell for cell in plan.cells if cell.name == name), None)
+    if found is None and name.isascii() and name.isdigit() and int(name) < len(plan.cells):
+        found = plan.cells[int(name)]
+    if found is None:
+        names = [cell.name for cell in plan.cells]
+        raise InputError(
+            f"there is no cell '{safe_paths.printable(name)}'{did_you_mean(name, names)}; name one of "
+            f"{', '.join(names[:10])}{' ...' if len(names) > 10 else ''}, or a number from 0 to {len(names) - 1}"
+        )
+    return found
+
+
 def _run(plan: Plan, out: Path, settings: BatchSettings, watch: BatchWatch, *, again: bool = False) -> list[Standing]:
     """Run the cells that are not done; with `again`, failed ones too, once the files of the batch have been read."""
     store.write_missing_summaries(out, plan)
@@ -197,6 +252,12 @@ def _run(plan: Plan, out: Path, settings: BatchSettings, watch: BatchWatch, *, a
     ]
     on_cluster = settings.backend == "ray" and orders
     working = on_ray.run(orders, settings.address) if on_cluster else local.run(orders, grid.slots or 1)
+    _follow(out, cells, working, watch)
+    return store.standings(out, plan)
+
+
+def _follow(out: Path, cells: Mapping[str, Cell], working: Generator[Event], watch: BatchWatch) -> None:
+    """Store what running cells report until all have ended."""
     try:
         with contextlib.closing(working) as events:
             for event in events:
@@ -211,7 +272,6 @@ def _run(plan: Plan, out: Path, settings: BatchSettings, watch: BatchWatch, *, a
         if error.errno != errno.ENOSPC:
             raise
         raise DiskFullError(f"no space left on the disk of {out}; free some and run the same command again") from None
-    return store.standings(out, plan)
 
 
 def _todo(standings: Sequence[Standing]) -> list[Standing]:

@@ -9,6 +9,7 @@ runs/CELL/                      of a finished cell: an ordinary run folder with 
 summaries/CELL.json             the summary of a finished cell (`relid_sumo.runs.summary`); it suffices for "done"
 failed/CELL.json                the error of a failed cell
 logs/CELL.log                   the output of a cell's process
+logs/CELL.lock                  locked while ``batch cell`` runs the cell
 ==============================  ====================================================================================
 """
 
@@ -89,6 +90,24 @@ def locked(folder: Path) -> Iterator[None]:
         yield
 
 
+@contextlib.contextmanager
+def locked_cell(folder: Path, cell: Cell) -> Iterator[None]:
+    """Lock one cell, while other processes run other cells of the same batch.
+
+    Raises
+    ------
+    InputError
+        A batch runs on the folder, or another process runs this cell.
+    """
+    safe_paths.check_folder(folder)
+    if is_locked(folder):
+        raise InputError(f"{folder}: a batch runs on it, and runs this cell too; wait for its end")
+    place = log(folder, cell).parent
+    place.mkdir(exist_ok=True)
+    with files.locked_folder(place, f"{cell.name}.lock", "the cell is run by {holder}"):
+        yield
+
+
 def is_locked(folder: Path) -> bool:
     """Return whether a batch runs on a folder."""
     return files.is_locked(folder / LOCK)
@@ -164,10 +183,16 @@ def remove_scenarios(folder: Path, labels: Iterable[str]) -> None:
 
 def standings(folder: Path, plan: Plan, *, again: bool = False) -> list[Standing]:
     """Return the state of each cell of a grid; with `again`, errors of failed cells are ignored."""
-    return [_standing(folder, cell, again=again) for cell in plan.cells]
+    return [standing(folder, cell, again=again) for cell in plan.cells]
 
 
-def _standing(folder: Path, cell: Cell, *, again: bool) -> Standing:
+def is_summarised(folder: Path, cell: Cell) -> bool:
+    """Return whether a cell has its summary, the last file of a finished cell."""
+    return _summary(folder, cell).is_file()
+
+
+def standing(folder: Path, cell: Cell, *, again: bool = False) -> Standing:
+    """Return the state of a cell; with `again`, its error is ignored."""
     file = _summary(folder, cell)
     if file.is_file():
         metrics = runs_summary.read_summary(file).metrics

@@ -56,6 +56,10 @@ def batch_run(
         Path, typer.Option("--out", metavar="DIR", help="Folder of the batch: a new one, or one to resume.")
     ],
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only print the grid and its estimated time.")] = False,
+    prepare: Annotated[
+        bool,
+        typer.Option("--prepare", help="Only write the grid and its scenarios; `batch cell` then runs single cells."),
+    ] = False,
     backend: Backend = "local",
     address: Address = None,
     workers: CellWorkers = None,
@@ -71,7 +75,13 @@ def batch_run(
 
     settings = run.BatchSettings(backend, address, workers)
     _, given = llm_options.split(changes, "batch", model, base_url)
-    _batch(out_dir, dry_run, lambda watch: run.batch(file, out_dir, settings, watch, dry_run=dry_run, changes=given))
+    _batch(
+        out_dir,
+        dry_run or prepare,
+        lambda watch: run.batch(file, out_dir, settings, watch, dry_run=dry_run, only_prepare=prepare, changes=given),
+    )
+    if prepare and not dry_run:
+        err.print(f"prepared; run each cell with: relid-sumo batch cell {plain(out_dir)} NAME", highlight=False)
 
 
 @batch_app.command("retry", epilog="Example: relid-sumo batch retry b")
@@ -88,6 +98,23 @@ def batch_retry(
     _batch(folder, False, lambda watch: run.retry(folder, settings, watch))
 
 
+@batch_app.command("cell", epilog="Examples: relid-sumo batch cell b town-ippo-0 | relid-sumo batch cell b 3")
+def batch_cell(
+    folder: BatchFolder,
+    name: Annotated[
+        str, typer.Argument(metavar="NAME", help="Name of the cell, or its number from 0, as in `batch status`.")
+    ],
+    workers: CellWorkers = None,
+) -> None:
+    """Run one cell of a batch made with --prepare, to its end or from its last checkpoint; for Slurm arrays.
+
+    Several processes and machines may run cells of the same folder at once.
+    """
+    from relid_sumo.batch import run
+
+    _batch(folder, False, lambda watch: [run.run_cell(folder, name, watch, workers=workers)], one=True)
+
+
 @batch_app.command("status", epilog="Example: relid-sumo batch status b")
 def batch_status(folder: BatchFolder) -> None:
     """Print the state of each cell of a batch."""
@@ -97,7 +124,7 @@ def batch_status(folder: BatchFolder) -> None:
     out.print(batch_view.status_table(store.standings(folder, store.load(folder)), store.is_locked(folder)))
 
 
-def _batch(folder: Path, dry_run: bool, run: Callable[[Any], list[Any]]) -> None:
+def _batch(folder: Path, dry_run: bool, run: Callable[[Any], list[Any]], *, one: bool = False) -> None:
     """Run a batch and show its progress; exit code 1 if a cell failed."""
     from relid_sumo.batch.run import BatchWatch
     from relid_sumo.cli import batch_view
@@ -121,8 +148,10 @@ def _batch(folder: Path, dry_run: bool, run: Callable[[Any], list[Any]]) -> None
         return
     if failed:
         errors.print(f"logs: {plain(folder)}/logs", highlight=False, soft_wrap=True)
-        errors.print(
-            f"run failed cells again with: relid-sumo batch retry {plain(folder)}", highlight=False, soft_wrap=True
-        )
+        again = "the same command" if one else f"relid-sumo batch retry {plain(folder)}"
+        errors.print(f"run failed cells again with: {again}", highlight=False, soft_wrap=True)
         raise typer.Exit(EXIT_FAILED)
+    if one:
+        err.print(f"done: {plain(standings[0].cell.name)}", highlight=False)
+        return
     err.print(f"all done; next: relid-sumo report {plain(folder)} --out report.html", highlight=False, soft_wrap=True)

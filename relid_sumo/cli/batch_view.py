@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import asdict
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
@@ -16,7 +17,7 @@ from relid_sumo.batch.cell import CellProgress
 from relid_sumo.batch.events import Event
 from relid_sumo.batch.run import Grid
 from relid_sumo.batch.store import Standing
-from relid_sumo.cli.console import plain
+from relid_sumo.cli.console import SafeConsole, plain
 
 COLOURS = {"done": "green", "failed": "red", "unfinished": "yellow", "waiting": "dim"}
 LINE_EVERY_S = 30.0  # interval between progress lines of a cell, without a terminal
@@ -107,8 +108,9 @@ class BatchView:
         """Show the grid before it runs."""
         self._budget = {standing.cell.name: standing.cell.train.episodes for standing in grid.standings}
         self._left, self._slots = dict(grid.seconds), grid.slots or 1
-        self._console.print(grid_table(grid))
-        self._console.print(grid_text(grid), highlight=False)
+        if grid.total_s or not grid.seconds:
+            self._console.print(grid_table(grid))
+            self._console.print(grid_text(grid), highlight=False)
         if grid.seconds and self._console.is_terminal and not self._console.quiet:
             self._live = Live(console=self._console, get_renderable=self._table, refresh_per_second=DRAWN_PER_S)
             self._live.start()
@@ -116,6 +118,10 @@ class BatchView:
     def event(self, event: Event) -> None:
         """Show an event of a cell."""
         now = time.monotonic()
+        if isinstance(self._console, SafeConsole) and self._console.as_json is not None:
+            progress = None if event.progress is None else asdict(event.progress)
+            error = None if event.error is None else str(event.error)
+            self._console.event(f"{event.what} {event.cell}", cell=event.cell, progress=progress, error=error)
         if event.what == "progress" and event.progress is not None:
             self._begun.setdefault(event.cell, now)
             self._first.setdefault(event.cell, event.progress.episodes)
@@ -142,7 +148,8 @@ class BatchView:
         return f"{ended} of {ended + len(self._left)}:"
 
     def _line(self, text: str) -> None:
-        if self._live is None:
+        as_json = isinstance(self._console, SafeConsole) and self._console.as_json is not None
+        if self._live is None and not as_json:
             self._console.print(text, highlight=False)
 
     def _progress(self, cell: str) -> str:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -37,6 +39,30 @@ class SafeConsole(Console):
                 yield segment
             else:
                 yield Segment(clean(segment.text), segment.style)
+
+    def print(self, *objects: Any, **how: Any) -> None:  # noqa: ANN401 - rich's arguments
+        """See `rich.console.Console`; with `as_json`, each text is a JSON object on a line, and tables are left out."""
+        if self.as_json is None:
+            super().print(*objects, **how)
+            return
+        for one in objects:
+            if isinstance(one, str | Text) and not self.quiet:
+                self.event(Text.from_markup(one).plain if isinstance(one, str) else one.plain)
+
+    as_json: str | None = None
+    """With a level such as "info": print JSON objects of this level."""
+
+    @property
+    def is_terminal(self) -> bool:
+        """Whether bars can be drawn."""
+        return super().is_terminal and self.as_json is None
+
+    def event(self, message: str, **fields: object) -> None:
+        """Write a JSON object on a line of its own."""
+        now = datetime.now(UTC).isoformat(timespec="milliseconds")
+        content = {"time": now, "level": self.as_json, "message": clean(message), **fields}
+        self.file.write(redact(json.dumps(content)) + "\n")
+        self.file.flush()
 
     def print_json(self, json: str | None = None, **how: Any) -> None:  # noqa: ANN401 - likewise
         """See `rich.console.Console`."""

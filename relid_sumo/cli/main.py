@@ -31,7 +31,8 @@ app = typer.Typer(
     help="Train vehicles to choose their routes in SUMO, from an OpenStreetMap file to the evaluation.\n\n"
     "[dim]relid-sumo train town --out runs/town[/]\n\n[dim]relid-sumo evaluate runs/town[/]\n\n"
     "[dim]relid-sumo view runs/town[/]\n\nAdd --quiet to any command to print only results, warnings and errors,"
-    " or --debug to print more notes and a traceback.",
+    " --debug to print more notes and a traceback, or --log-json to write notes, progress and errors as one JSON object"
+    " per line on standard error.",
 )
 app.add_typer(network_app, name="network")
 app.add_typer(scenario_app, name="scenario")
@@ -133,19 +134,22 @@ def main(arguments: list[str] | None = None) -> None:
     """Run the command line. An error of the user gives one message and exit code 2."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     debug, quiet = "--debug" in words, not {"--quiet", "-q"}.isdisjoint(words)
-    words = [word for word in words if word not in {"--debug", "--quiet", "-q"}]
+    as_json = "--log-json" in words
+    words = [word for word in words if word not in {"--debug", "--quiet", "-q", "--log-json"}]
     streams = sys.stdout, sys.stderr
     redact.guard()
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # many small matrices: threads only slow each other down
     try:
-        with notes.shown(quiet=quiet, debug=debug):
+        with notes.shown(quiet=quiet, debug=debug, as_json=as_json):
             code: Any = app(words, standalone_mode=True)
     except (RelidSumoError, OSError) as error:
         if debug:
             print(clean(traceback.format_exc()), end="", file=sys.stderr)
         message = files.explained(error) if isinstance(error, OSError) else error
+        errors.as_json = "error" if as_json else None
         errors.print(f"[bold red]Error:[/] {plain(message)}", highlight=False, soft_wrap=True)
         code = EXIT_ERROR
     finally:
         sys.stdout, sys.stderr = streams
+        errors.as_json = None
     sys.exit(code)

@@ -5,11 +5,12 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from rich.text import Text
 
-from relid_sumo.base.progress import Progress
+from relid_sumo.base.progress import PhaseTime, Progress
 from relid_sumo.cli.console import clean, err, errors
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ class Notes(logging.Handler):
     def __init__(self, level: int) -> None:
         super().__init__(level)
         self.own_bar = False
+        self.shown_from = logging.INFO
         self._bar: Bar | None = None
         self._task: TaskID | None = None
         self._what = ""
@@ -63,8 +65,24 @@ class Notes(logging.Handler):
         self._bar = None
 
 
+class JsonNotes(Notes):
+    """Handler that writes each log record, and each step of progress, as a JSON object on a line of standard error."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write a record."""
+        fields: dict[str, object] = {"logger": record.name}
+        progress, phase = getattr(record, "progress", None), getattr(record, "phase", None)
+        if isinstance(progress, Progress):
+            fields["progress"] = asdict(progress)
+        if record.levelno < self.shown_from and not (progress and self.shown_from < logging.WARNING):
+            return
+        if isinstance(phase, PhaseTime):
+            fields["phase"] = asdict(phase)
+        err.event(self.format(record), **fields, level=record.levelname.lower())
+
+
 @contextmanager
-def shown(*, quiet: bool = False, debug: bool = False) -> Iterator[None]:
+def shown(*, quiet: bool = False, debug: bool = False, as_json: bool = False) -> Iterator[None]:
     """Show the package's log records while a command runs.
 
     Parameters
@@ -73,9 +91,15 @@ def shown(*, quiet: bool = False, debug: bool = False) -> Iterator[None]:
         Show only warnings and errors: no notes, bars or next steps.
     debug
         Show debug records too.
+    as_json
+        Write JSON objects, one per line, instead of text and bars.
     """
     level = logging.DEBUG if debug else logging.INFO
-    handler, before, was_quiet = Notes(logging.DEBUG), LOGGER.level, err.quiet
+    before, was_quiet = LOGGER.level, err.quiet
+    handler = JsonNotes(logging.DEBUG) if as_json else Notes(logging.DEBUG)
+    handler.shown_from = logging.WARNING if quiet else level
+    if as_json:
+        err.as_json, errors.as_json = "info", "error"
     LOGGER.addHandler(handler)
     LOGGER.setLevel(level)
     progress = logging.getLogger("relid_sumo.progress")
@@ -89,6 +113,7 @@ def shown(*, quiet: bool = False, debug: bool = False) -> Iterator[None]:
         LOGGER.setLevel(before)
         progress.setLevel(logging.NOTSET)
         err.quiet = was_quiet
+        err.as_json = errors.as_json = None
 
 
 @contextmanager

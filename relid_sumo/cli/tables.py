@@ -15,7 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from relid_sumo.base.stats import Estimate
-from relid_sumo.cli.console import clean, plain
+from relid_sumo.cli.console import SafeConsole, clean, plain
 from relid_sumo.cli.doctor import Check
 from relid_sumo.cli.notes import own_bar
 from relid_sumo.env.records import EpisodeRecord
@@ -337,6 +337,9 @@ class TrainingBar:
 
     def update(self, row: dict[str, float]) -> None:
         """Update the bar, or print a line, after an update."""
+        if isinstance(self._console, SafeConsole) and self._console.as_json is not None:
+            self._console.event(f"update {row['update']}", **row)
+            return
         if not self._console.is_terminal:
             self._console.print(
                 f"update {row['update']}: episode {row['episodes']}, return {row['mean_return']:.0f} s, travel time "

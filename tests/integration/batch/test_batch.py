@@ -132,6 +132,43 @@ def test_finished_cells_do_not_run_again(
     assert {file: file.stat().st_mtime_ns for file in (mine / "runs").rglob("*")}.items() <= before.items()
 
 
+def test_single_cells_of_a_prepared_batch_give_the_same_bytes(
+    grid: Path, done: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    mine = tmp_path / "b"
+    store.save(mine, experiment.read(grid))
+    assert command("batch", "cell", mine, CELLS[0]) == 2
+    assert "its scenarios are not prepared" in capfd.readouterr().err
+    assert command("batch", grid, "--out", mine, "--prepare") == 0
+    assert set(states(mine).values()) == {"waiting"}
+    capfd.readouterr()
+    assert command("batch", "cell", mine, CELLS[0], "--log-json") == 0
+    lines = [json.loads(line) for line in capfd.readouterr().err.splitlines()]
+    assert all({"time", "level", "message"} <= line.keys() for line in lines)
+    assert lines[-1]["message"] == f"done: {CELLS[0]}"
+    assert max(line["progress"]["episodes"] for line in lines if (line.get("progress") or {}).get("episodes")) == 6
+    assert states(mine) == {CELLS[0]: "done", CELLS[1]: "waiting"}
+    assert command("batch", "cell", mine, "0") == 0, "a finished cell does nothing"
+    with store.locked_cell(mine, store.load(mine).cells[1]):
+        assert command("batch", "cell", mine, "1") == 2
+    assert "the cell is run by" in capfd.readouterr().err
+    with store.locked(mine):
+        assert command("batch", "cell", mine, "1") == 2
+    assert "a batch runs on it" in capfd.readouterr().err
+    script = Path(__file__).parents[3] / "examples" / "slurm_array.sh"
+    (tmp_path / "relid-sumo").write_text(
+        f"#!/bin/sh\nexec {sys.executable} -c 'from relid_sumo.cli.main import main; main()' \"$@\"\n"
+    )
+    (tmp_path / "relid-sumo").chmod(0o755)
+    slurm = {"PATH": f"{tmp_path}{os.pathsep}{os.environ['PATH']}", "SLURM_ARRAY_TASK_ID": "1"}
+    subprocess.run(["bash", script, mine], env={**os.environ, **slurm}, check=True, capture_output=True)
+    assert set(states(mine).values()) == {"done"}
+    assert outcome(mine) == outcome(done)
+    for wrong in ("town-ipo-0", "7"):
+        assert command("batch", "cell", mine, wrong) == 2
+    assert "number from 0 to 1" in capfd.readouterr().err
+
+
 def test_a_batch_accepts_summaries_from_other_machines(
     grid: Path, done: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import logging
 from collections.abc import Iterator
 
@@ -51,6 +52,28 @@ def test_notes_and_warnings_follow_quiet_and_debug(screen: Screen, quiet: bool, 
     assert screen.getvalue().splitlines() == shown
     log_one_of_each()
     assert screen.getvalue().splitlines() == shown, "nothing is printed after the command"
+
+
+@pytest.mark.parametrize(
+    ("words", "count"), [({}, 4), ({"quiet": True}, 1), ({"debug": True}, 5)], ids=["plain", "quiet", "debug"]
+)
+def test_json_notes_are_one_object_per_line(
+    words: dict[str, bool], count: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with notes.shown(**words, as_json=True):
+        log_one_of_each()
+        console.err.print("[dim]next: a step[/]")
+        with counting("measuring", 1):
+            pass
+    lines = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
+    by_message = {line["message"]: line for line in lines}
+    assert by_message["a warning"]["level"] == "warning"
+    if not words.get("quiet"):
+        assert by_message["next: a step"]["level"] == "info"
+        assert by_message["measuring 0/1"]["progress"] == {"what": "measuring", "done": 0, "total": 1, "ended": True}
+    assert len(by_message) == count
+    console.err.print("text again")
+    assert capsys.readouterr().err == "text again\n"
 
 
 def test_progress_is_a_bar_on_a_terminal(screen: Screen) -> None:

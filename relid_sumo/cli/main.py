@@ -82,7 +82,10 @@ app.command(
     epilog="Examples: relid-sumo replay runs/o --against rerouting --out o.html | "
     "relid-sumo replay runs/o --branches 0.2 --incident 'EDGE@600-1200' --out o.html"
 )(replay)
-app.command(epilog="Example: relid-sumo export runs/o --out o.rou.xml && sumo -c o.sumocfg")(trained.export)
+app.command(
+    epilog="Examples: relid-sumo export runs/o --bundle b && (cd b && sumo -c o.sumocfg) | "
+    "relid-sumo export runs/o --bundle b --policy shortest | relid-sumo export runs/o --out o.rou.xml"
+)(trained.export)
 
 
 @app.command(epilog="Example: relid-sumo report b --out b.html | relid-sumo report b --out b.tex --figures figures")

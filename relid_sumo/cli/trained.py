@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import shlex
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -68,6 +70,27 @@ def evaluate(
         Path | None,
         typer.Option(metavar="FILE.csv", help="Write one row per trip: policy, traffic seed, agent, times, route."),
     ] = None,
+    edges: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE.csv",
+            help="Write one row per policy, traffic seed and edge: agents, vehicles, speed, time loss, CO2 (slower).",
+        ),
+    ] = None,
+    sumo_output: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Write SUMO's own tripinfo, summary, edge data and emissions of each episode to this folder (slower).",
+        ),
+    ] = None,
+    policy: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="DIR|FILE.py:NAME",
+            help="Compare with the policy of another run of this scenario, or with your own code. Repeatable.",
+        ),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output.")] = False,
 ) -> None:
     """Compare a trained policy with baselines on the same trips in the same held-out traffic.
@@ -75,6 +98,7 @@ def evaluate(
     The result is stored in the run folder for `relid-sumo report`. With --scenario, --fleet, --set, --close,
     --incident, --sampled or another --traffic it is only printed.
     """
+    from relid_sumo.base import files, temporary
     from relid_sumo.baseline import named as baselines_named
     from relid_sumo.cli import tables
     from relid_sumo.evaluation import evaluate as evaluation
@@ -82,12 +106,17 @@ def evaluate(
 
     run_folder.load(folder)  # before the import of torch, so that a wrong folder is reported at once
     named = baselines_named.baselines(baselines)
-    if trips is not None:
-        from relid_sumo.base import files
-
-        files.check_writable(trips, "--trips")
+    for file, option in ((trips, "--trips"), (edges, "--edges")):
+        if file is not None:
+            files.check_writable(file, option)
+    if sumo_output is not None:
+        files.check_writable(sumo_output / "tripinfo.xml", "--sumo-output")
+    from relid_sumo.evaluation import opponents
     from relid_sumo.evaluation import trained as evaluation_trained
+    from relid_sumo.evaluation.sumo_output import write_edges
     from relid_sumo.evaluation.trips import write_trips
+
+    opponents.check(policy or [])
 
     ready, trained = evaluation_trained.load_trained(
         folder,
@@ -99,10 +128,24 @@ def evaluate(
         fleet=fleet,
     )
     policies = {"trained": trained, **named}
+    policies |= opponents.opponents(policy or [], ready, policies, greedy=not sampled)
     what_if = evaluation.named_changes(changes or [], close or [], incidents or [], fleet)
-    result = evaluation.evaluate(
-        ready, policies, traffic=traffic, n_seeds=seeds, branches=branches, workers=workers, what_if=what_if
-    )
+    with contextlib.ExitStack() as stack:
+        outputs = sumo_output
+        if outputs is None and edges is not None:
+            outputs = stack.enter_context(temporary.folder("relid-sumo-edges-"))
+        result = evaluation.evaluate(
+            ready,
+            policies,
+            traffic=traffic,
+            n_seeds=seeds,
+            branches=branches,
+            workers=workers,
+            what_if=what_if,
+            outputs=outputs,
+        )
+        if edges is not None and outputs is not None:
+            write_edges(edges, ready, result.records, outputs)
     if as_json:
         out.print_json(json.dumps(result.as_json()))
     else:
@@ -112,6 +155,10 @@ def evaluate(
     if trips is not None:
         write_trips(trips, ready, result.records)
         err.print(f"trips: {plain(trips)}", highlight=False, soft_wrap=True)
+    if edges is not None:
+        err.print(f"edges: {plain(edges)}", highlight=False, soft_wrap=True)
+    if sumo_output is not None:
+        err.print(f"SUMO's outputs, by policy and traffic seed: {plain(sumo_output)}", highlight=False, soft_wrap=True)
     if scenario is None and not (what_if or sampled) and traffic == "evaluation":
         _store(folder, ready, result.records)
 
@@ -252,34 +299,70 @@ def view(
 
 def export(
     folder: RunFolder,
-    out_file: Annotated[Path, typer.Option("--out", metavar="FILE.rou.xml", help="Route file to write.")],
+    out_file: Annotated[
+        Path | None,
+        typer.Option("--out", metavar="FILE.rou.xml", help="Route file to write, with a .sumocfg for this machine."),
+    ] = None,
+    bundle: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Folder to write, with all that plain SUMO needs to repeat the episode exactly on any machine.",
+        ),
+    ] = None,
     traffic_seed: Annotated[int | None, typer.Option(help="Traffic seed (default: the first evaluation seed).")] = None,
-    baseline: Annotated[
+    policy: Annotated[
         str | None,
-        typer.Option(metavar="NAME", help="Export the routes of a baseline (as in evaluate --baselines) instead."),
+        typer.Option(
+            "--policy",
+            "--baseline",
+            metavar="NAME|DIR|FILE.py:NAME",
+            help="Export a baseline (as in evaluate --baselines), another run or your own code instead.",
+        ),
     ] = None,
     sampled: Sampled = False,
     incidents: Incidents = None,
 ) -> None:
-    """Write the learnt routes as a .rou.xml with a .sumocfg, which plain SUMO can run.
+    """Write an episode of a run for plain SUMO: a folder for any machine, or routes for this one.
 
-    The .sumocfg refers to the network, the background traffic and the incidents in the cache of this machine.
+    --bundle writes the network, the demand, the agents, additional files, settings of sumo-gui and a README, with
+    relative paths only; the agents arrive at the times of the episode. --out writes the routes; its .sumocfg refers to
+    the cache of this machine, and travel times may differ by some seconds, as vehicles know their routes at departure.
     """
     from relid_sumo.base.errors import InputError
     from relid_sumo.baseline import named
     from relid_sumo.learn import run_folder
-
-    run_folder.load(folder)  # before the import of torch, so that a wrong folder is reported at once
-    others = {} if baseline is None else named.baselines(baseline)
-    if baseline is not None and len(others) != 1:
-        raise InputError(f"--baseline {baseline}: name one baseline")
-    from relid_sumo.evaluation import evaluate as evaluation
-    from relid_sumo.evaluation import trained as evaluation_trained
+    from relid_sumo.viewer import bundle as bundling
     from relid_sumo.viewer import export as exporting
 
-    ready, policy = evaluation_trained.load_trained(folder, greedy=not sampled, incidents=incidents or [])
-    for other in named.plan_baselines(others, ready).values():
-        policy = other
+    if (out_file is None) == (bundle is None):
+        raise InputError("export: give one of --bundle DIR and --out FILE.rou.xml")
+    run_folder.load(folder)  # before the import of torch, so that a wrong folder is reported at once
+    if bundle is not None:
+        bundling.check_free(bundle)
+    is_run = policy is not None and (Path(policy) / layout.SETTINGS).is_file()
+    others = {} if policy is None or is_run else named.baselines(policy)
+    if policy is not None and not is_run and len(others) != 1:
+        raise InputError(f"--policy {policy}: name one baseline, a run folder, or your own code: {extension.FORM}")
+    from relid_sumo.evaluation import evaluate as evaluation
+    from relid_sumo.evaluation import opponents
+    from relid_sumo.evaluation import trained as evaluation_trained
+
+    ready, chosen = evaluation_trained.load_trained(folder, greedy=not sampled, incidents=incidents or [])
     seed = ready.scenario.seeds.evaluation[0] if traffic_seed is None else traffic_seed
-    config = exporting.export_routes(ready, evaluation.seeded(policy, seed), seed, out_file)
-    err.print(f"exported: {plain(out_file)}; run it with: sumo-gui -c {plain(config)}", highlight=False)
+    if policy is not None and is_run:
+        others = opponents.opponents([policy], ready, greedy=not sampled)
+    for other in named.plan_baselines(others, ready.on(seed)).values():
+        chosen = other
+    chosen = evaluation.seeded(chosen, seed)
+    if out_file is not None:
+        config = exporting.export_routes(ready, chosen, seed, out_file)
+        err.print(f"exported: {plain(out_file)}; run it with: sumo-gui -c {plain(config)}", highlight=False)
+    if bundle is not None:
+        made = bundling.export_bundle(ready, chosen, seed, bundle, folder.resolve().name)
+        for line in bundling.differences(made):
+            errors.print(f"[yellow]note[/] {plain(line)}", highlight=False, soft_wrap=True)
+        if not made.other:
+            _say(f"plain SUMO gives the travel times of the episode for all {made.agents} agents")
+        where = f"cd {shlex.quote(str(bundle))} && sumo-gui -c {shlex.quote(made.configuration.name)}"
+        err.print(f"exported: {plain(bundle)}; run it with: {plain(where)}", highlight=False, soft_wrap=True)

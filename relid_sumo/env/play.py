@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -29,7 +30,8 @@ class Job:
 
     `day` contains the trips of a fleet in this traffic seed; the function `job` fills it in. With `background` the
     episode continues until the background traffic has been measured. At a share `branches` of the decisions, every open
-    slot is tried in a fork, which the policy continues without draws. With `measures` SUMO measures the agents' trips.
+    slot is tried in a fork, which the policy continues without draws. With `measures` SUMO measures the agents' trips,
+    and writes all trips to `trip_file`, if there is one.
     """
 
     traffic_seed: int
@@ -39,6 +41,7 @@ class Job:
     branches: float = 0.0
     day: Day = Day()  # noqa: RUF009 - frozen
     measures: bool = False
+    trip_file: Path | None = None
 
 
 def job(
@@ -63,16 +66,20 @@ def bridge_settings(task: RoutingTask) -> dict[str, Any]:
 
 
 def open_bridge(
-    task: RoutingTask, options: Sequence[str], *, program: str = "libsumo", measures: bool = False
+    task: RoutingTask,
+    options: Sequence[str],
+    *,
+    program: str = "libsumo",
+    **settings: Any,  # noqa: ANN401
 ) -> SumoBridge:
-    """Start SUMO for a task and close the task's closed edges."""
-    return SumoBridge(options, **bridge_settings(task), program=program, measures=measures)
+    """Start SUMO for a task and close the task's closed edges. Other settings are those of `SumoBridge`."""
+    return SumoBridge(options, **bridge_settings(task), program=program, **settings)
 
 
 def drive(task: RoutingTask, job: Job, *, program: str = "libsumo") -> EpisodeRecord:
     """Run one episode in this process, from SUMO's start to its end."""
     task = DailyTasks(task).of(job.day)
-    bridge = warmed(task, job.options, program=program, measures=job.measures)
+    bridge = warmed(task, job.options, program=program, measures=job.measures, trip_file=job.trip_file)
     try:
         return play(task, job, bridge)
     finally:
@@ -80,10 +87,14 @@ def drive(task: RoutingTask, job: Job, *, program: str = "libsumo") -> EpisodeRe
 
 
 def warmed(
-    task: RoutingTask, options: Sequence[str], *, program: str = "libsumo", measures: bool = False
+    task: RoutingTask,
+    options: Sequence[str],
+    *,
+    program: str = "libsumo",
+    **settings: Any,  # noqa: ANN401
 ) -> SumoBridge:
-    """Return a simulation after its warm-up."""
-    bridge = open_bridge(task, options, program=program, measures=measures)
+    """Return a simulation after its warm-up. Other settings are those of `SumoBridge`."""
+    bridge = open_bridge(task, options, program=program, **settings)
     try:
         warm_up(bridge, task.scenario)
     except BaseException:

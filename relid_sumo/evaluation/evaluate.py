@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from relid_sumo.env.play import job as job_of
 from relid_sumo.env.policies import Policy
 from relid_sumo.env.records import LOST, NEVER_INSERTED, EpisodeRecord
 from relid_sumo.env.workers import Rollouts, in_traffic
+from relid_sumo.evaluation import sumo_output
 from relid_sumo.evaluation.numbers import NUMBERS, Numbers, numbers
 from relid_sumo.scenario.events import DAY_TYPES
 from relid_sumo.scenario.prepare import PreparedScenario
@@ -151,6 +153,7 @@ def evaluate(
     branches: float = 0.0,
     workers: int | None = None,
     what_if: Sequence[str] = (),
+    outputs: Path | None = None,
 ) -> Evaluation:
     """Evaluate policies on the same trips in the same traffic.
 
@@ -166,14 +169,16 @@ def evaluate(
         Number of simulation processes. It does not change the results.
     what_if
         Changes with which `ready` was made; reported with the results.
+    outputs
+        Folder for SUMO's own outputs (`relid_sumo.evaluation.sumo_output`). SUMO then starts for each episode.
 
     Raises
     ------
     InputError
-        There are fewer seeds than requested.
+        There are fewer seeds than requested, or `outputs` and `branches` are both given.
     """
     seeds = choose_seeds(ready, traffic, n_seeds)
-    table = episodes(ready, policies, seeds, branches=branches, workers=workers)
+    table = episodes(ready, policies, seeds, branches=branches, workers=workers, outputs=outputs)
     free_flow_s = {seed: ready.on(seed).task.free_flow_s for seed in seeds}
     results = _results(table, free_flow_s)
     greedy = all(p.greedy for p in policies.values() if p.name == "learned")
@@ -189,20 +194,30 @@ def episodes(
     branches: float = 0.0,
     workers: int | None = None,
     on_done: Callable[[EpisodeRecord], None] = lambda _: None,
+    outputs: Path | None = None,
 ) -> dict[str, list[EpisodeRecord]]:
     """Run policies in each traffic seed, and return their episodes in the order of the seeds.
 
-    `branches` is as in `evaluate`; `on_done` is called with each finished episode. Routes of baselines are planned
-    first if needed.
+    `branches` and `outputs` are as in `evaluate`; `on_done` is called with each finished episode. Routes of baselines
+    are planned first if needed.
     """
-    planned = planned_by_seed(policies, ready, seeds, workers)
+    if outputs is not None and branches:
+        raise InputError("SUMO's outputs cannot be written while choices are tried in branches; ask for one of the two")
+    copies = {name: replace(policy) for name, policy in policies.items()}  # one object for each name
+    planned = planned_by_seed(copies, ready, seeds, workers)
+    names = {id(policy): name for several in planned.values() for name, policy in zip(policies, several, strict=True)}
 
     def job(seed: int, policy: Policy) -> Job:
         tried = branches if policy.name == "learned" else 0.0
-        return job_of(ready, seed, seeded(policy, seed), background=True, branches=tried, measures=True)
+        one = job_of(ready, seed, seeded(policy, seed), background=True, branches=tried, measures=True)
+        if outputs is None:
+            return one
+        folder = sumo_output.place(outputs, names[id(policy)], seed)
+        options = sumo_output.with_outputs(one.options, ready.scenario, folder)
+        return replace(one, options=options, trip_file=folder.resolve() / sumo_output.TRIPS)
 
     what = "evaluating episode"
-    with Rollouts(ready.task, workers) as rollouts:
+    with Rollouts(ready.task, workers, fork=outputs is None) as rollouts:
         records = in_traffic(ready, rollouts, planned, seeds, job=job, what=what, on_done=on_done)
     return dict(zip(policies, records, strict=True))
 

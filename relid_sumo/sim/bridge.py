@@ -15,6 +15,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any, ClassVar, Concatenate, ParamSpec, Protocol, TypeVar, cast
 
 from relid_sumo.base import sumo
@@ -143,6 +144,8 @@ class SumoBridge:
     measures
         Measure the agents' trips with SUMO's tripinfo device, and in the microscopic simulation with its emission
         model; only with libsumo. It changes no vehicle.
+    trip_file
+        File to write all trips to, as SUMO's tripinfo output. Default: none is written.
 
     Attributes
     ----------
@@ -165,6 +168,7 @@ class SumoBridge:
         closed: Sequence[str] = (),
         program: str = "libsumo",
         measures: bool = False,
+        trip_file: Path | None = None,
     ) -> None:
         sumo.home()
         self.in_process, self.mesoscopic = program == "libsumo", "--mesosim" in options
@@ -179,7 +183,7 @@ class SumoBridge:
         self._now_ms = self._step_ms = 0
         self._process: subprocess.Popen[bytes] | None = None
         self._log = tempfile.TemporaryFile()  # noqa: SIM115 - SUMO's messages; deleted when this process ends
-        self._trips = TripOutput(micro=not self.mesoscopic) if measures else None
+        self._trips = TripOutput(micro=not self.mesoscopic, file=trip_file) if measures else None
         smoothing = [] if ADAPTATION in options else adaptation(window_s)
         try:
             output = self._trips.options if self._trips else ()

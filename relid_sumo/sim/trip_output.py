@@ -58,24 +58,27 @@ class TripOutput:
     ----------
     micro
         Whether the simulation is microscopic.
+    file
+        A file to write to, with the trips of all vehicles. Such a simulation cannot be forked. Default: a temporary
+        file with the agents' trips.
     """
 
-    def __init__(self, *, micro: bool) -> None:
-        self.micro = micro
+    def __init__(self, *, micro: bool, file: Path | None = None) -> None:
+        self.micro, self.named = micro, file
         self.devices = ("tripinfo", "emissions") if micro else ("tripinfo",)
-        self._file: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - deleted when this process ends
+        self._file: IO[bytes] = tempfile.TemporaryFile() if file is None else file.open("w+b")  # noqa: SIM115
 
     @property
     def options(self) -> tuple[str, ...]:
         """SUMO's options. A vehicle that never departs is named, so that only agents have the device by their type."""
-        name = f"{FILES}/{self._file.fileno()}"
-        return (
-            *("--tripinfo-output", name, "--tripinfo-output.write-unfinished"),
-            *("--device.tripinfo.explicit", READER),
-        )
+        name = str(self.named or f"{FILES}/{self._file.fileno()}")
+        only_agents = () if self.named else ("--device.tripinfo.explicit", READER)
+        return ("--tripinfo-output", name, "--tripinfo-output.write-unfinished", *only_agents)
 
     def renew(self) -> None:
-        """Let SUMO write to a new file from now on."""
+        """Let SUMO write to a new temporary file from now on."""
+        if self.named:
+            return
         fresh = tempfile.TemporaryFile()  # noqa: SIM115 - as above
         for number in self._opened():
             os.dup2(fresh.fileno(), number)

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import os
-import tempfile
 import xml.etree.ElementTree as ET
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
 
-from relid_sumo.base import files
+from relid_sumo.base import files, temporary
 from relid_sumo.base.errors import InputError
 from relid_sumo.env.play import Job, drive
 from relid_sumo.env.policies import Policy
@@ -56,18 +55,15 @@ def export_routes(ready: PreparedScenario, policy: Policy, traffic_seed: int, fi
     ready = ready.on(traffic_seed)
     options = ready.options(traffic_seed)
     try:
-        with tempfile.TemporaryDirectory(prefix=".export-", dir=file.parent) as name:
-            folder = Path(name)
+        with temporary.folder("relid-sumo-export-") as folder:
             trips = ["--tripinfo-output", str(folder / "trips.xml"), *DIGITS]
             trips += ["--tripinfo-output.write-unfinished", "--tripinfo-output.write-undeparted"]
             episode = drive(ready.task, Job(traffic_seed, (*options, *trips), policy))
             details = {info.get("id", ""): info for info in ET.parse(folder / "trips.xml").getroot().iter("tripinfo")}
-            heading = _heading(ready, policy, episode)
-            routes = _write(_routes(ready.task, episode, details), heading, folder / "routes")
-            configuration = _write(_configuration(ready, options, file), heading, folder / "configuration")
-            files.put(routes, file)
-            files.put(configuration, _configuration_file(file))
-            return _configuration_file(file)
+            head = heading(ready, policy, episode)
+        write_xml(_routes(ready.task, episode, details), head, file)
+        write_xml(_configuration(ready, options, file), head, _configuration_file(file))
+        return _configuration_file(file)
     except OSError as error:
         raise InputError(f"{file} cannot be written: {error.strerror}; choose another place") from None
 
@@ -79,6 +75,11 @@ def _check(ready: PreparedScenario, file: Path) -> None:
         raise InputError(f"{file}: the folder {file.parent} does not exist; make it first")
     if file.is_dir() or not os.access(file.parent, os.W_OK):
         raise InputError(f"{file}: the file cannot be written; choose another place")
+    check_closed(ready)
+
+
+def check_closed(ready: PreparedScenario) -> None:
+    """Raise InputError where plain SUMO would let vehicles use edges that are closed for the whole episode."""
     if ready.task.closed and ready.scenario.demand.route_file is not None:
         raise InputError(
             f"scenario '{ready.scenario.name}' has a route file of its own, which ignores closed edges; plain SUMO "
@@ -90,7 +91,8 @@ def _configuration_file(file: Path) -> Path:
     return file.with_name(file.name.removesuffix(ENDING) + ".sumocfg")
 
 
-def _heading(ready: PreparedScenario, policy: Policy, episode: EpisodeRecord) -> str:
+def heading(ready: PreparedScenario, policy: Policy, episode: EpisodeRecord) -> str:
+    """Return what exported files say about their origin."""
     arrived = episode.status.count(ARRIVED)
     lines = [
         f"Made by relid_sumo {version('relid_sumo')}: scenario '{ready.scenario.name}', policy '{policy.name}', "
@@ -128,11 +130,8 @@ def _routes(task: RoutingTask, episode: EpisodeRecord, details: Mapping[str, ET.
 def _configuration(ready: PreparedScenario, options: Sequence[str], file: Path) -> ET.Element:
     """Return the episode's options as a configuration, with the agents' routes added to the background traffic's."""
     root = ET.Element("configuration")
-    left = list(options)
-    while left:
-        word = left.pop(0)
-        name = SHORT.get(word, word.lstrip("-"))
-        value = "true" if not left or sumo_options.is_option(left[0]) else left.pop(0)
+    for name, given in option_values(options):
+        value = given
         if name == "route-files":
             value = f"{Path(value).resolve()},{file.name}"
         if name == "additional-files":
@@ -142,8 +141,17 @@ def _configuration(ready: PreparedScenario, options: Sequence[str], file: Path) 
     return root
 
 
-def _write(root: ET.Element, heading: str, file: Path) -> Path:
+def option_values(options: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """Yield the options of a command line with their long names and values, as a configuration has them."""
+    left = list(options)
+    while left:
+        word = left.pop(0)
+        value = "true" if not left or sumo_options.is_option(left[0]) else left.pop(0)
+        yield SHORT.get(word, word.lstrip("-")), value
+
+
+def write_xml(root: ET.Element, head: str, file: Path) -> None:
+    """Write an XML file that begins with a comment."""
     ET.indent(root)
     text = ET.tostring(root, encoding="unicode")
-    file.write_text(f'<?xml version="1.0" encoding="UTF-8"?>\n<!-- {heading} -->\n{text}\n', encoding="utf-8")
-    return file
+    files.write(file, f'<?xml version="1.0" encoding="UTF-8"?>\n<!-- {head} -->\n{text}\n'.encode())

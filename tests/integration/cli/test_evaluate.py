@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import json
+import re
+import shutil
 import xml.etree.ElementTree as ET
 from collections.abc import Callable
 from pathlib import Path
@@ -153,6 +155,76 @@ def test_numbers_equal_those_of_sumo_and_name_what_they_are_means_over(
     assert low <= told["mean_co2_g"] <= high
     assert content["policies"]["shortest"]["vehicles_over_shortest"] == 0
     assert abs(told["vehicles_over_shortest"]) > 0
+
+
+OWN = """
+import numpy as np
+
+
+def longest(junction):
+    length = junction.task.graph.length[junction.task.graph.slots[junction.edge]]
+    return int(np.argmax(np.where(junction.mask, length, -1.0)))
+
+
+def broken(junction):
+    raise ZeroDivisionError("no plan")
+"""
+
+
+def test_another_run_and_own_code_are_opponents_and_sumo_writes_its_outputs(
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other, own, out = tmp_path / "other run", tmp_path / "own.py", tmp_path / "new" / "out"
+    shutil.copytree(trained, other)
+    own.write_text(OWN)
+    words = ("evaluate", trained, "--seeds", "1", "--traffic", "validation", "--json")
+    opponents = ("--baselines", "shortest", "--policy", other, "--policy", f"{own}:longest")
+    assert run(*words, *opponents) == 0
+    plain = json.loads(capsys.readouterr().out)
+    assert list(plain["policies"]) == ["trained", "shortest", "other_run", "longest"]
+    assert plain["policies"]["other_run"] == plain["policies"]["trained"]
+    assert plain["policies"]["longest"] != plain["policies"]["shortest"]
+
+    edges = tmp_path / "edges.csv"
+    assert run(*words, *opponents, "--sumo-output", out, "--edges", edges) == 0
+    assert json.loads(capsys.readouterr().out) == plain, "outputs change nothing"
+    (seed,) = plain["seeds"]
+    ready = prepare(run_folder.load(trained)[1])
+    assert sorted(one.name for one in out.iterdir()) == ["longest", "other_run", "shortest", "trained"]
+    with edges.open(newline="") as source:
+        rows = [row for row in csv.DictReader(source) if row["policy"] == "shortest"]
+    place = out / "shortest" / str(seed)
+    trips = {one.get("id"): one for one in ET.parse(place / "tripinfo.xml").getroot().iter("tripinfo")}
+    assert len(trips) > 2 * ready.task.n_agents, "the other vehicles too"
+    co2 = [float(str(gas.get("CO2_abs"))) for a in ready.task.names for gas in trips[a].iter("emissions")]
+    assert np.mean(co2) / 1000 == pytest.approx(plain["policies"]["shortest"]["mean_co2_g"], abs=0.01)
+    steps = [float(str(one.get("time"))) for one in ET.parse(place / "summary.xml").getroot().iter("step")]
+    assert steps == list(np.arange(len(steps)))
+    interval = ET.parse(place / "edgedata.xml").getroot()[0]
+    assert float(str(interval.get("begin"))) == ready.scenario.start_s
+    theirs = {one.get("id"): one for one in interval.iter("edge")}
+    for row in rows:
+        assert row["speed_mps"] == theirs[row["edge"]].get("speed")
+    route = [ready.task.graph.names[edge] for edge in ready.task.route(0, int(ready.task.origin[0]))]
+    assert all(int(row["agents"]) >= 1 for row in rows if row["edge"] in route)
+    gases = ET.parse(place / "emissions.xml").getroot()[0]
+    total_g = sum(float(str(one.get("CO2_abs"))) for one in gases.iter("edge")) / 1000
+    assert sum(float(row["co2_g"]) for row in rows) == pytest.approx(total_g, rel=1e-3)
+
+    scenario = (other / "scenario.toml").read_text()
+    changed = re.sub(r"(\[observation\][^\[]*)window_s = [\d.]+", r"\1window_s = 60.0", scenario)
+    assert changed != scenario
+    (other / "scenario.toml").write_text(changed)
+    for policy, complaint in (
+        (other, "trained on another observation than that of 'town'"),
+        ("hist", "neither a run folder (it has no settings.json) nor your own code"),
+        (f"{own}:broken", "raises ZeroDivisionError: no plan"),
+        (f"{own}:missing", "defines no 'missing'"),
+    ):
+        assert run(*words, "--policy", policy) == 2
+        assert complaint in " ".join(capsys.readouterr().err.split())
+    assert run(*words, "--branches", "0.1", "--sumo-output", out) == 2
+    assert "cannot be written while choices are tried" in " ".join(capsys.readouterr().err.split())
 
 
 def test_an_incident_slows_vehicles_that_meet_it(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -30,6 +30,8 @@ from relid_sumo.scenario import trips
 from relid_sumo.scenario.prepare import PreparedScenario, prepare
 from relid_sumo.scenario.settings import Demand, Meso, Place, Scenario, Trip
 from relid_sumo.scenario.task import RoutingTask, make_task
+from relid_sumo.scenario.traffic.history import History
+from relid_sumo.scenario.traffic.turn_times import TurnTimes
 from relid_sumo.sed.programs.sandbox import missing_isolation
 from relid_sumo.sim.toy import ToyBridge, grid
 
@@ -128,6 +130,20 @@ def toy_task() -> Callable[..., RoutingTask]:
         index = graph.index
         indices = [(index[a], index[b]) for a, b in ends]
         return make_task(scenario, graph, indices, edge_times, frozenset(index[e] for e in closed))
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def free_history() -> Callable[..., History]:
+    """Return a function that makes the history of an empty network; `expected` replaces times of edges, s."""
+
+    def make(graph: RoadGraph, expected: Mapping[int, float] | None = None) -> History:
+        seconds = graph.free_flow_s.copy()
+        for edge, value in (expected or {}).items():
+            seconds[edge] = value
+        times = TurnTimes(graph, np.tile(seconds[None, :, None], (6, 1, graph.m_out)), seconds)
+        return History(times, np.zeros((6, graph.n_edges)), {"micro": np.tile(seconds, (6, 1))})
 
     return make
 

@@ -18,10 +18,11 @@ import numpy as np
 from relid_sumo.base.arrays import Bools
 from relid_sumo.base.errors import InputError, SimulationError
 from relid_sumo.env.closures import Closures
+from relid_sumo.env.connected import Connected, known_key
 from relid_sumo.env.observation import Junction, observer
 from relid_sumo.env.records import ARRIVED, HORIZON, LOST, NEVER_INSERTED, Decision, EpisodeRecord
 from relid_sumo.env.reward import Leg, rewarder
-from relid_sumo.scenario.settings import Scenario
+from relid_sumo.scenario.settings import CONNECTED, Scenario
 from relid_sumo.scenario.task import RoutingTask
 from relid_sumo.sim.bridge import Bridge
 
@@ -96,6 +97,8 @@ class Episode:
         self._measure_until = scenario.start_s + min(BACKGROUND_S, scenario.horizon_s) if background else 0.0
         self._background_s = self._all_s = 0.0 if background else float("nan")
         self._observe, self._rewarded = observer(task), rewarder(task)
+        connected = observe and scenario.observation.kind == CONNECTED
+        self.connected = Connected(task, bridge) if connected else None
         self._free_s = task.graph.free_flow_s
         self._rows: list[tuple[Decision, int]] = []
         self._rewards: list[float] = []
@@ -318,6 +321,8 @@ class Episode:
             time_s=now,
             elapsed_s=now - vehicle.scheduled_s,
             speed_factor=vehicle.speed_factor,
+            avoid=self.closures.known(agent),
+            connected=self.connected,
         )
 
     def act(self, decision: Decision, slot: int) -> None:
@@ -333,6 +338,9 @@ class Episode:
             raise InputError(f"agent '{self.task.names[i]}': slot {slot} is masked; use one of {allowed}")
         vehicle = self.vehicles[i]
         self._turn(i, decision.edge, slot)
+        if self.connected is not None:
+            key = known_key(self.task, i, self.closures.known(i))
+            self.connected.note(i, int(self.task.graph.slots[decision.edge, slot]), key)
         vehicle.decisions.append(len(self._rows))
         self._rows.append((decision, slot))
         self._rewards.append(0.0)
@@ -371,6 +379,8 @@ class Episode:
         vehicle, task = self.vehicles[agent], self.task
         vehicle.status = status
         self._live.pop(vehicle.name, None)
+        if self.connected is not None:
+            self.connected.forget(agent)
         self._hash.update(f"{now:g} {agent} {status}\n".encode())
         if status == ARRIVED:
             vehicle.travel_time = now - vehicle.scheduled_s

@@ -25,7 +25,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,6 +37,9 @@ from relid_sumo.scenario import kinds
 from relid_sumo.scenario.kinds import Layout
 from relid_sumo.scenario.task import RoutingTask
 from relid_sumo.sim.bridge import Bridge
+
+if TYPE_CHECKING:
+    from relid_sumo.env.connected import Connected
 
 MOST_OCTAVES = 6.0  # travel times above 64 times free flow read alike
 EMPTY = 1.0  # value of masked and of empty slots in `roads`
@@ -63,6 +66,10 @@ class Junction:
         Simulation time, and time since the agent's scheduled departure, s.
     speed_factor : float
         The vehicle's factor on speed limits.
+    avoid : frozenset of int
+        Closed edges that the agent has seen.
+    connected : Connected or None
+        What the agents know of all roads; with the observation ``connected`` only.
 
     Examples
     --------
@@ -78,6 +85,8 @@ class Junction:
     time_s: float
     elapsed_s: float
     speed_factor: float
+    avoid: frozenset[int] = frozenset()
+    connected: Connected | None = None
 
     @property
     def open_slots(self) -> list[int]:

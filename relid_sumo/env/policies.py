@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from relid_sumo.base import extension, seeding
 from relid_sumo.base.arrays import Bools, Float32s
 from relid_sumo.base.errors import InputError, RelidSumoError
+from relid_sumo.env.connected import LAYOUT as CONNECTED_LAYOUT
 from relid_sumo.env.episode import Episode
 from relid_sumo.env.observation import Junction
 from relid_sumo.env.records import Decision
@@ -23,6 +24,7 @@ from relid_sumo.env.roads_now import rest
 from relid_sumo.scenario.traffic.history import History
 from relid_sumo.scenario.traffic.sumo_options import REROUTE_EVERY_S
 
+GAIN, SCORER_LAYERS = "gain", 3  # of an actor of the observation ``connected``
 Weights = Mapping[str, NDArray[np.float32]]
 Choose = Callable[[Episode, Decision], int]
 Logits = Callable[[Weights, int, Float32s], Float32s]
@@ -133,8 +135,10 @@ def actor_logits(weights: Weights, agent: int, observation: Float32s) -> Float32
     The actor is the sum of a slot scorer (one small network applied to each slot's values and the vehicle's own) and a
     network of the whole observation and its `waves`. The first axis of each array is the agent; all agents share a
     single network. The same in torch:
-    `relid_sumo.learn.algos.nets.Actor`.
+    `relid_sumo.learn.algos.nets.Actor`. Weights of a `slot_logits` actor are used as there.
     """
+    if GAIN in weights:
+        return slot_logits(weights, agent, observation)
     w, agent = weights, agent if len(weights["slot.0.bias"]) > 1 else 0
     slots, width = w["whole.1.weight"].shape[2], w["slot.0.weight"].shape[1]
     per_slot = (len(observation) - width) // (slots - 1) if slots > 1 else width // 2
@@ -149,6 +153,24 @@ def actor_logits(weights: Weights, agent: int, observation: Float32s) -> Float32
     hidden = np.tanh(seen @ w["whole.0.weight"][agent] + w["whole.0.bias"][agent])
     whole = hidden @ w["whole.1.weight"][agent] + w["whole.1.bias"][agent]
     return np.asarray(scored + whole, dtype=np.float32)
+
+
+def slot_logits(weights: Weights, agent: int, observation: Float32s) -> Float32s:
+    """Return one agent's action logits for the observation ``connected``, shape (slots,), for any number of slots.
+
+    Each slot gets minus its time-to-go over the best slot's, min, times a gain, plus the output of one small network of
+    its values and the vehicle's own. That output is 0 at first, so that an untrained actor takes the fastest path by
+    present times. The same network scores every slot, so that other orders of slots give the same logits in that order.
+    The same in torch: `relid_sumo.learn.algos.nets.SlotActor`.
+    """
+    w, agent = weights, agent if len(weights[GAIN]) > 1 else 0
+    slots = observation[: -CONNECTED_LAYOUT.own].reshape(-1, CONNECTED_LAYOUT.per_slot)
+    own = np.broadcast_to(observation[-CONNECTED_LAYOUT.own :], (len(slots), CONNECTED_LAYOUT.own))
+    x = np.concatenate([slots, own], axis=1)
+    for layer in range(SCORER_LAYERS):
+        x = x @ w[f"scorer.{layer}.weight"][agent] + w[f"scorer.{layer}.bias"][agent]
+        x = np.tanh(x) if layer < SCORER_LAYERS - 1 else x
+    return np.asarray(x[:, 0] - w[GAIN][agent, 0] * slots[:, 0], dtype=np.float32)
 
 
 def waves(observation: Float32s, octaves: int, per_slot: int = 2, own: int = 2) -> Float32s:
@@ -172,6 +194,9 @@ def check_weights(weights: Mapping[str, object], agents: int, m_out: int) -> Non
         The weights do not fit this number of agents and slots.
     """
     shapes = {name: array.shape for name, array in weights.items() if isinstance(array, np.ndarray)}
+    if GAIN in weights:
+        _check_slot_weights(weights, shapes, agents)
+        return
     sizes = {"slot.0": shapes.get("slot.0.bias", ()), "whole.0": shapes.get("whole.0.bias", ())}
     if any(len(size) != 2 for size in sizes.values()):
         raise ValueError("the actor's layers are missing")
@@ -189,6 +214,22 @@ def check_weights(weights: Mapping[str, object], agents: int, m_out: int) -> Non
     }
     if shapes != wanted or len(weights) != len(wanted):
         raise ValueError(f"the actor's layers do not fit {agents} agents with {m_out} slots")
+    _check_finite(weights)
+
+
+def _check_slot_weights(weights: Mapping[str, object], shapes: Mapping[str, tuple[int, ...]], agents: int) -> None:
+    """Check the weights of a `slot_logits` actor."""
+    features, width = CONNECTED_LAYOUT.size(1), (shapes.get("scorer.0.bias", ())[1:2] or (0,))[0]
+    sizes = [features, *[width] * (SCORER_LAYERS - 1), 1]
+    wanted: dict[str, tuple[int, ...]] = {GAIN: (agents, 1)}
+    for i in range(SCORER_LAYERS):
+        wanted[f"scorer.{i}.weight"], wanted[f"scorer.{i}.bias"] = (agents, *sizes[i : i + 2]), (agents, sizes[i + 1])
+    if shapes != wanted or len(weights) != len(wanted):
+        raise ValueError(f"the actor's layers do not fit {agents} networks and the observation 'connected'")
+    _check_finite(weights)
+
+
+def _check_finite(weights: Mapping[str, object]) -> None:
     if not all(isinstance(array, np.ndarray) and np.isfinite(array).all() for array in weights.values()):
         raise ValueError("the actor has weights that are not finite")
 

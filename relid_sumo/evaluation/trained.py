@@ -23,7 +23,7 @@ from relid_sumo.scenario.incidents import added
 from relid_sumo.scenario.kinds import layout
 from relid_sumo.scenario.make import load_scenario
 from relid_sumo.scenario.prepare import PreparedScenario, prepare, with_slots
-from relid_sumo.scenario.settings import OBSERVATION, Scenario
+from relid_sumo.scenario.settings import CONNECTED, OBSERVATION, Scenario
 
 
 def load_trained(
@@ -159,10 +159,13 @@ class _Slots:
     def __init__(self, folder: Path | str, settings: RunSettings, scenario: Scenario, *, is_shared: bool) -> None:
         self._folder, self._m_out, self._layout = folder, settings.m_out, layout(scenario)
         self._fills = is_shared and scenario.observation.kind == OBSERVATION
+        self._takes_any = settings.train.algo == "ippo" and scenario.observation.kind == CONNECTED
 
     def __call__(self, observation: dict[str, Any]) -> tuple[Float32s, Bools]:
         seen, mask = observation["observation"], np.asarray(observation["action_mask"], dtype=bool)
         has, per_slot = len(mask), self._layout.per_slot
+        if self._takes_any and len(seen) == self._layout.size(has):
+            return seen, mask
         if len(seen) != self._layout.size(has) or has > self._m_out or (has < self._m_out and not self._fills):
             raise InputError(
                 f"{self._folder}: its policy reads observations of width {self._layout.size(self._m_out)} at junctions "

@@ -37,7 +37,7 @@ from relid_sumo.scenario import kinds
 from relid_sumo.scenario.files import FILE, placed, read_scenario, write_scenario
 from relid_sumo.scenario.kinds import Layout
 from relid_sumo.scenario.prepare import PreparedScenario
-from relid_sumo.scenario.settings import Scenario
+from relid_sumo.scenario.settings import CONNECTED, Scenario
 
 SETTINGS, METRICS, TIMING, CHECKPOINT = layout.SETTINGS, layout.METRICS, layout.TIMING, layout.CHECKPOINT
 PACKAGES = ("relid_sumo", "eclipse-sumo", "torch", "numpy", "scipy", "pettingzoo")
@@ -56,7 +56,7 @@ class RunSettings(Settings):
     m_out: int
     versions: dict[str, str]
     observation_size: int | None = None
-    """Width of an observation. This and `sources` are written only where something is not built in."""
+    """Width of an observation; not written where it is that of ``roads`` and everything is built in."""
     code: str = ""
     """Hash of the parts of relid_sumo that decide results."""
     sources: dict[str, str] = Field(default_factory=dict)
@@ -66,7 +66,9 @@ class RunSettings(Settings):
     def _without_built_in(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
         content: dict[str, Any] = dump(self)
         if not self.sources:
-            del content["observation_size"], content["sources"]
+            del content["sources"]
+            if self.observation_size in {None, Layout().size(self.m_out)}:
+                del content["observation_size"]
         return content
 
 
@@ -169,12 +171,15 @@ def check_same(settings: RunSettings, ready: PreparedScenario, folder: Path) -> 
 
 def check_fits(settings: RunSettings, ready: PreparedScenario, folder: Path) -> None:
     """Raise InputError where the number of slots, the observation or own code differs from that of the run."""
-    if ready.task.graph.m_out != settings.m_out:
+    scores_slots = settings.train.algo == "ippo" and ready.scenario.observation.kind == CONNECTED
+    m_out = ready.task.graph.m_out if scores_slots else settings.m_out  # a slot scorer takes any number of slots
+    if ready.task.graph.m_out != m_out:
         raise InputError(
             f"{folder}: trained on a network with up to {settings.m_out} successors of an edge; '{ready.network.name}' "
             f"has up to {ready.task.graph.m_out}, so the policy does not fit; train again"
         )
     size = settings.observation_size or Layout().size(settings.m_out)
+    size += (m_out - settings.m_out) * ready.task.layout.per_slot
     if ready.task.observation_size != size:
         raise InputError(
             f"{folder}: trained on observations of width {size}; '{ready.scenario.observation.kind}' has "

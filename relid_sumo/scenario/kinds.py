@@ -12,9 +12,9 @@ from typing import Any
 
 from relid_sumo.base import extension
 from relid_sumo.base.errors import InputError, did_you_mean
-from relid_sumo.scenario.settings import OBSERVATION, REWARD, Scenario
+from relid_sumo.scenario.settings import CONNECTED, OBSERVATION, REWARD, Scenario
 
-OBSERVATIONS = {OBSERVATION: "relid_sumo.env.observation:roads"}
+OBSERVATIONS = {OBSERVATION: "relid_sumo.env.observation:roads", CONNECTED: "relid_sumo.env.connected:connected"}
 REWARDS = {REWARD: "relid_sumo.env.reward:progress"}
 
 

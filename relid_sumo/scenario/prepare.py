@@ -17,7 +17,7 @@ from relid_sumo.network.catalogue import NetworkSettings
 from relid_sumo.network.network import Network
 from relid_sumo.scenario import events, incidents, kinds
 from relid_sumo.scenario.files import own_roads
-from relid_sumo.scenario.settings import Place, Scenario, Simulator
+from relid_sumo.scenario.settings import CONNECTED, Place, Scenario, Simulator
 from relid_sumo.scenario.task import DailyTasks, Day, RoutingTask, make_task
 from relid_sumo.scenario.traffic import (
     calibration,
@@ -25,6 +25,7 @@ from relid_sumo.scenario.traffic import (
     edge_times,
     equilibrium,
     fleet,
+    history,
     incident_file,
     meso,
     own_traffic,
@@ -224,8 +225,8 @@ def prepare(
     closed
         Edges (SUMO's names) that no vehicle may use.
     known
-        The calibrated scenario whose mean travel times agents know (``observation.distance = "time"``). Default: the
-        scenario itself.
+        The calibrated scenario whose mean travel times agents know (``observation.distance = "time"``, and the
+        observation ``connected``). Default: the scenario itself.
 
     Raises
     ------
@@ -250,10 +251,12 @@ def prepare(
     micro_only = "meso" in simulators and own is not None and not runs_meso(scenario, built, own)
     if "meso" in simulators and not micro_only:
         scenario = meso.calibrated(scenario, built, own)
-    times = None
-    if scenario.observation.distance == "time":
+    times = past = None
+    knows_times, is_connected = scenario.observation.distance == "time", scenario.observation.kind == CONNECTED
+    if knows_times or is_connected:
         known, own_known = (scenario, own) if known is None else (known, demand.own_demand(known))
-        times = edge_times.edge_times(known, built, own_known).mean(axis=0)
+        times = edge_times.edge_times(known, built, own_known).mean(axis=0) if knows_times else None
+        past = history.measured(known, built, own_known) if is_connected else None
     if shut and scenario.demand.route_file is not None:
         raise InputError(
             "roads can be closed only with generated demand: own demand is not rerouted around them; remove "
@@ -274,6 +277,7 @@ def prepare(
     task = make_task(scenario, built.graph, where, times, shut, layout, found_incidents)
     if "meso" in simulators:
         task = replace(task, readings=readings.measured(scenario, built, own))
+    task = replace(task, history=past)
     ready = PreparedScenario(scenario, built, task, own, micro_only)
     ready.options(scenario.seeds.training[0])  # so that a fault of the demand is reported now
     _check_surges(ready)

@@ -347,6 +347,7 @@ class Seeds(Settings):
         )
 
 
+CONNECTED = "connected"  # the built-in observation of all roads
 OBSERVATION, REWARD = "roads", "progress"  # built-in kinds (`relid_sumo.scenario.kinds`)
 
 
@@ -365,7 +366,8 @@ class Observation(_Kind):
     """Observation of a vehicle at a decision."""
 
     kind: str = OBSERVATION
-    """``roads``, or a function of your own: ``package.module:NAME`` or ``file.py:NAME``."""
+    """``roads`` (the next edges), ``connected`` (all roads, and the plans that agents share), or a function of your
+    own: ``package.module:NAME`` or ``file.py:NAME``."""
     distance: Literal["straight", "network", "time"] = "straight"
     """Distance to the destination: straight line, shortest path on the network, or time-to-go on the edges' mean travel
     times over the training traffic (in metres at free-flow speed)."""

@@ -16,6 +16,7 @@ from relid_sumo.network.graph import RoadGraph, follow
 from relid_sumo.scenario.incidents import Incidents
 from relid_sumo.scenario.kinds import Layout
 from relid_sumo.scenario.settings import Scenario
+from relid_sumo.scenario.traffic.history import History
 from relid_sumo.scenario.traffic.readings import Readings
 
 ROWS_MIB = 256  # of the tables of destinations that a process caches
@@ -98,6 +99,8 @@ class RoutingTask:
         Incidents by traffic seed.
     readings : Readings or None
         Translates mesoscopic readings of congestion; None if the scenario is not prepared for that simulator.
+    history : History or None
+        The training traffic, for the observation ``connected``.
     """
 
     scenario: Scenario
@@ -117,6 +120,7 @@ class RoutingTask:
     types: tuple[str, ...] = ()
     incidents: Incidents = field(default_factory=Incidents)
     readings: Readings | None = None
+    history: History | None = None
 
     @cached_property
     def _open(self) -> dict[int, Bools]:

@@ -177,3 +177,28 @@ def grid(side: int, *, block_m: float = 100.0, speed: float = 10.0) -> RoadGraph
         offset=np.zeros(2),
         left_hand=np.array([False]),
     )
+
+
+def two_routes(start_m: float = 100.0) -> RoadGraph:
+    """Return two routes at 10 m/s: start, first, then top (30 s) or bottom (48 s), then end.
+
+    A very long road leads from start to end too. The edges are start, long, first, top, bottom and end.
+    """
+    length = np.array([start_m, 5000.0, 100.0, 300.0, 480.0, 100.0])
+    ends = [((0, 0), (1, 0)), ((1, 0), (3, 0)), ((1, 0), (2, 0)), ((2, 0), (3, 0)), ((2, 0), (3, 0)), ((3, 0), (4, 0))]
+    return RoadGraph(
+        edge_ids=np.array(["start", "long", "first", "top", "bottom", "end"]),
+        length=length,
+        speed=np.full(6, 10.0),
+        lanes=np.array([4, 1, 4, 1, 1, 4], dtype=np.int32),
+        slots=np.array([[1, 2], [5, -1], [3, 4], [5, -1], [5, -1], [-1, -1]], dtype=np.int32),
+        shape_xy=100.0 * np.array([xy for pair in ends for xy in pair], dtype=float),
+        shape_start=np.arange(0, 13, 2, dtype=np.int32),
+        from_junction=np.array([a[0] for a, _ in ends], dtype=np.int32),
+        to_junction=np.array([b[0] for _, b in ends], dtype=np.int32),
+        junction_xy=100.0 * np.array([(x, 0) for x in range(5)], dtype=float),
+        junction_signal=np.zeros(5, dtype=bool),
+        projection=np.array([""]),
+        offset=np.zeros(2),
+        left_hand=np.array([False]),
+    )

@@ -22,10 +22,11 @@ from torch import Tensor
 from relid_sumo.env.choices import VALUE_SCALE_S
 from relid_sumo.env.policies import Weights
 from relid_sumo.learn.algos.gae import Batch, advantages
-from relid_sumo.learn.algos.nets import Actor, Critic, clip_each
+from relid_sumo.learn.algos.nets import Actor, Critic, SlotActor, SlotCritic, clip_each
 from relid_sumo.learn.algos.settings import IppoSettings
 from relid_sumo.learn.learner import Learner, LearnerSetup
 from relid_sumo.scenario.kinds import Layout
+from relid_sumo.scenario.settings import CONNECTED
 
 RETURN_SCALE = VALUE_SCALE_S
 
@@ -51,6 +52,8 @@ class Ippo(Learner):
         Seed of the initial weights; nothing else here is random.
     layout
         Widths of an observation.
+    connected
+        Whether that is the built-in ``connected``, which has networks of its own (`SlotActor`, `SlotCritic`).
     """
 
     def __init__(
@@ -60,10 +63,20 @@ class Ippo(Learner):
         settings: IppoSettings,
         seed: int,
         layout: Layout = Layout(),  # noqa: B008 - frozen
+        *,
+        connected: bool = False,
     ) -> None:
         self.settings = s = settings
-        self.actor = Actor(agents, m_out, hidden=s.hidden, scorer=s.scorer, octaves=s.octaves, seed=seed, layout=layout)
-        self.critic = Critic(agents, layout.size(m_out), hidden=settings.hidden, seed=seed)
+        self.actor: Actor | SlotActor
+        self.critic: Critic | SlotCritic
+        if connected:
+            self.actor = SlotActor(agents, scorer=s.scorer, seed=seed)
+            self.critic = SlotCritic(agents, hidden=s.hidden, seed=seed)
+        else:
+            self.actor = Actor(
+                agents, m_out, hidden=s.hidden, scorer=s.scorer, octaves=s.octaves, seed=seed, layout=layout
+            )
+            self.critic = Critic(agents, layout.size(m_out), hidden=settings.hidden, seed=seed)
         self._parameters = [*self.actor.parameters(), *self.critic.parameters()]
         self.optimiser = torch.optim.Adam(self._parameters, lr=settings.learning_rate, eps=1e-5)
 
@@ -189,7 +202,9 @@ def restore_optimiser(optimiser: torch.optim.Adam, state: Mapping[str, Any]) -> 
 
 def build(setup: LearnerSetup, checkpoint: Mapping[str, Any] | None) -> Ippo:
     """Return the learner of a run, at its start or as of a checkpoint."""
-    learner = Ippo(setup.agents, setup.m_out, setup.settings.ippo, setup.settings.seed, setup.layout)
+    connected = setup.ready.scenario.observation.kind == CONNECTED
+    own = setup.settings
+    learner = Ippo(setup.agents, setup.m_out, own.ippo, own.seed, setup.layout, connected=connected)
     if checkpoint is not None:
         learner.restore(checkpoint["learner"])
     return learner

@@ -13,12 +13,15 @@ import torch
 from torch import Tensor, nn
 
 from relid_sumo.base import seeding
-from relid_sumo.env.policies import Weights
+from relid_sumo.env.choices import VALUE_SCALE_S
+from relid_sumo.env.connected import LAYOUT, OWN_S
+from relid_sumo.env.policies import SCORER_LAYERS, Weights
 from relid_sumo.scenario.kinds import Layout
 
 HIDDEN_GAIN = float(np.sqrt(2.0))
 LAST_GAIN = 0.01  # of the actor: close to uniform at first
 NEVER = -1e9
+FIRST_GAIN = 6.0  # 1/min: the probability of a slot falls by a factor of e for each 10 s that it takes longer
 
 
 class StackedLinear(nn.Module):
@@ -96,6 +99,71 @@ class Actor(nn.Module):
     def weights(self) -> Weights:
         """Return the weights as arrays, for processes without torch."""
         return {name: value.detach().numpy().copy() for name, value in self.state_dict().items()}
+
+
+class SlotActor(nn.Module):
+    """Logits of N agents that observe ``connected``: a slot scorer, residual on the negative time-to-go.
+
+    For any number of slots. In numpy: `relid_sumo.env.policies.slot_logits`, which describes it.
+    """
+
+    def __init__(self, agents: int, *, scorer: int, seed: int) -> None:
+        super().__init__()
+        sizes, gains = [LAYOUT.size(1), scorer, scorer, 1], [HIDDEN_GAIN, HIDDEN_GAIN, 0.0]
+        self.scorer = nn.ModuleList(
+            StackedLinear(f"actor.scorer.{i}", seed, agents, *sizes[i : i + 2], gains[i]) for i in range(SCORER_LAYERS)
+        )
+        self.gain = nn.Parameter(torch.full((agents, 1), FIRST_GAIN))
+
+    def forward(self, observation: Tensor, mask: Tensor) -> Tensor:
+        """Return log-probabilities (N, B, m_out) of observations (N, B, width) under masks (N, B, m_out)."""
+        n, b, m_out = mask.shape
+        x, slots = slot_features(observation, m_out)
+        x = x.reshape(n, b * m_out, -1)
+        for i, layer in enumerate(self.scorer):
+            x = torch.tanh(layer(x)) if i < SCORER_LAYERS - 1 else layer(x)
+        logits = x.reshape(n, b, m_out) - self.gain[:, :, None] * slots[..., 0]
+        return torch.log_softmax(logits.masked_fill(~mask, NEVER), dim=-1)
+
+    def weights(self) -> Weights:
+        """Return the weights as arrays, for processes without torch."""
+        return {name: value.detach().numpy().copy() for name, value in self.state_dict().items()}
+
+
+class SlotCritic(nn.Module):
+    """Values of N agents that observe ``connected``: (N, B, width) to (N, B), in units of 100 s, for any slots.
+
+    The reward that is left for the distance minus the time-to-go by present times, plus a network of the vehicle's own
+    values and the largest of each hidden value over the slots; that network starts close to 0.
+    """
+
+    def __init__(self, agents: int, *, hidden: int, seed: int) -> None:
+        super().__init__()
+        self.slot = StackedLinear("critic.slot", seed, agents, LAYOUT.size(1), hidden, HIDDEN_GAIN)
+        self.layers = nn.ModuleList(
+            [
+                StackedLinear("critic.pooled.0", seed, agents, hidden + LAYOUT.own, hidden, HIDDEN_GAIN),
+                StackedLinear("critic.pooled.1", seed, agents, hidden, 1, LAST_GAIN),
+            ]
+        )
+
+    def forward(self, observation: Tensor) -> Tensor:
+        """Return values, shape (N, B)."""
+        n, b = observation.shape[:2]
+        m_out = (observation.shape[-1] - LAYOUT.own) // LAYOUT.per_slot
+        x, _ = slot_features(observation, m_out)
+        own = observation[..., -LAYOUT.own :]
+        pooled = torch.tanh(self.slot(x.reshape(n, b * m_out, -1))).reshape(n, b, m_out, -1).amax(dim=2)
+        rest = self.layers[1](torch.tanh(self.layers[0](torch.cat([pooled, own], dim=-1)))).squeeze(-1)
+        return torch.as_tensor(rest + OWN_S / VALUE_SCALE_S * (own[..., 2] - own[..., 0]))
+
+
+def slot_features(observation: Tensor, m_out: int) -> tuple[Tensor, Tensor]:
+    """Return each slot's values with the vehicle's own, (N, B, m_out, features), and alone, (N, B, m_out, per_slot)."""
+    n, b = observation.shape[:2]
+    slots = observation[..., : -LAYOUT.own].reshape(n, b, m_out, LAYOUT.per_slot)
+    own = observation[..., None, -LAYOUT.own :].expand(n, b, m_out, LAYOUT.own)
+    return torch.cat([slots, own], dim=-1), slots
 
 
 def with_waves(observation: Tensor, octaves: int, layout: Layout) -> Tensor:

@@ -16,42 +16,11 @@ from relid_sumo.env.roads_now import RoadsNow, waits
 from relid_sumo.network.graph import RoadGraph
 from relid_sumo.scenario.task import RoutingTask
 from relid_sumo.scenario.traffic.history import History, by_bin
-from relid_sumo.scenario.traffic.turn_times import TurnTimes
-from relid_sumo.sim.toy import ToyBridge
+from relid_sumo.sim.toy import ToyBridge, two_routes
 
 Make = Callable[..., RoutingTask]
-START, LONG, FIRST, TOP, BOTTOM, END = range(6)
-
-
-def two_routes(start_m: float = 100.0) -> RoadGraph:
-    """Return start -> first -> (top 30 s | bottom 48 s) -> end, and a very long road from start to end."""
-    length = np.array([start_m, 5000.0, 100.0, 300.0, 480.0, 100.0])
-    ends = [((0, 0), (1, 0)), ((1, 0), (3, 0)), ((1, 0), (2, 0)), ((2, 0), (3, 0)), ((2, 0), (3, 0)), ((3, 0), (4, 0))]
-    return RoadGraph(
-        edge_ids=np.array(["start", "long", "first", "top", "bottom", "end"]),
-        length=length,
-        speed=np.full(6, 10.0),
-        lanes=np.array([4, 1, 4, 1, 1, 4], dtype=np.int32),
-        slots=np.array([[LONG, FIRST], [END, -1], [TOP, BOTTOM], [END, -1], [END, -1], [-1, -1]], dtype=np.int32),
-        shape_xy=100.0 * np.array([xy for pair in ends for xy in pair], dtype=float),
-        shape_start=np.arange(0, 13, 2, dtype=np.int32),
-        from_junction=np.array([a[0] for a, _ in ends], dtype=np.int32),
-        to_junction=np.array([b[0] for _, b in ends], dtype=np.int32),
-        junction_xy=100.0 * np.array([(x, 0) for x in range(5)], dtype=float),
-        junction_signal=np.zeros(5, dtype=bool),
-        projection=np.array([""]),
-        offset=np.zeros(2),
-        left_hand=np.array([False]),
-    )
-
-
-def history(graph: RoadGraph, expected: Mapping[int, float] | None = None) -> History:
-    """Return an empty road at free flow all day; `expected` replaces times and readings of single edges."""
-    seconds = graph.free_flow_s.copy()
-    for edge, value in (expected or {}).items():
-        seconds[edge] = value
-    times = TurnTimes(graph, np.tile(seconds[None, :, None], (6, 1, graph.m_out)), seconds)
-    return History(times, np.zeros((6, graph.n_edges)), {"micro": np.tile(seconds, (6, 1))})
+TOP, BOTTOM, END = 3, 4, 5
+Know = Callable[..., History]
 
 
 class Changing(ToyBridge):
@@ -82,34 +51,34 @@ def roads_taken(make: Make, name: str, bridge: ToyBridge, known: History, *, age
 
 
 @pytest.mark.parametrize(("factor", "road"), [(1.5, TOP), (1.7, BOTTOM)])
-def test_blend_adds_the_present_deviation(toy_task: Make, factor: float, road: int) -> None:
+def test_blend_adds_the_present_deviation(toy_task: Make, free_history: Know, factor: float, road: int) -> None:
     """The top road takes 45 s or 51 s; the bottom one 48 s."""
     graph = two_routes()
-    assert road in roads_taken(toy_task, "blend", Changing(graph, {0.0: factor}), history(graph))[0]
+    assert road in roads_taken(toy_task, "blend", Changing(graph, {0.0: factor}), free_history(graph))[0]
 
 
-def test_blend_ignores_a_reading_that_is_expected(toy_task: Make) -> None:
+def test_blend_ignores_a_reading_that_is_expected(toy_task: Make, free_history: Know) -> None:
     """The top road reads 90 s. Where 90 s is expected there and its history is 45 s, nothing deviates."""
     graph = two_routes()
-    usual = history(graph, {TOP: 90.0})
-    known = History(history(graph, {TOP: 45.0}).times, usual.flow, usual.reading)
+    usual = free_history(graph, {TOP: 90.0})
+    known = History(free_history(graph, {TOP: 45.0}).times, usual.flow, usual.reading)
     assert TOP in roads_taken(toy_task, "blend", Changing(graph, {0.0: 3.0}), known)[0]
-    assert BOTTOM in roads_taken(toy_task, "blend", Changing(graph, {0.0: 3.0}), history(graph))[0]
+    assert BOTTOM in roads_taken(toy_task, "blend", Changing(graph, {0.0: 3.0}), free_history(graph))[0]
 
 
 @pytest.mark.parametrize(("start_m", "road"), [(800.0, BOTTOM), (400.0, TOP)])
-def test_plans_are_made_again_after_a_minute(toy_task: Make, start_m: float, road: int) -> None:
+def test_plans_are_made_again_after_a_minute(toy_task: Make, free_history: Know, start_m: float, road: int) -> None:
     """The top road is slow from 25 s on. The second junction is reached 80 s or 40 s after the departure."""
     graph = two_routes(start_m)
-    assert road in roads_taken(toy_task, "blend", Changing(graph, {25.0: 5.0}), history(graph))[0]
+    assert road in roads_taken(toy_task, "blend", Changing(graph, {25.0: 5.0}), free_history(graph))[0]
 
 
-def test_antic_shares_a_road_by_its_capacity(toy_task: Make) -> None:
+def test_antic_shares_a_road_by_its_capacity(toy_task: Make, free_history: Know) -> None:
     """Twelve vehicles a minute leave the top road; each one more waits 5 s longer, and the detour takes 18 s."""
     graph = two_routes(10.0)
-    taken = roads_taken(toy_task, "antic", ToyBridge(graph), history(graph), agents=24)
+    taken = roads_taken(toy_task, "antic", ToyBridge(graph), free_history(graph), agents=24)
     assert [TOP in route for route in taken] == [True] * 16 + [False] * 8
-    alone = roads_taken(toy_task, "blend", ToyBridge(graph), history(graph), agents=24)
+    alone = roads_taken(toy_task, "blend", ToyBridge(graph), free_history(graph), agents=24)
     assert all(TOP in route for route in alone)
 
 
@@ -122,9 +91,9 @@ def test_waits_are_those_of_a_fluid_queue() -> None:
     assert not waits(ordinary, arrivals, np.array([0.2])).any(), "no road is faster than usual"
 
 
-def test_ebksp_sends_the_second_vehicle_over_the_other_road(toy_task: Make) -> None:
+def test_ebksp_sends_the_second_vehicle_over_the_other_road(toy_task: Make, free_history: Know) -> None:
     graph = two_routes()
-    taken = roads_taken(toy_task, "ebksp", ToyBridge(graph), history(graph), agents=2)
+    taken = roads_taken(toy_task, "ebksp", ToyBridge(graph), free_history(graph), agents=2)
     assert [TOP in route for route in taken] == [True, False]
 
 
@@ -137,16 +106,16 @@ def test_the_least_popular_path_has_the_lowest_entropy() -> None:
 
 
 @pytest.mark.parametrize(("full", "road"), [(30, BOTTOM), (27, TOP)])
-def test_nrr_leaves_its_route_before_a_congested_road(toy_task: Make, full: int, road: int) -> None:
+def test_nrr_leaves_its_route_before_a_congested_road(toy_task: Make, free_history: Know, full: int, road: int) -> None:
     """The top road of 300 m has room for 40 vehicles; 28 are a density of 0.7."""
     graph = two_routes()
-    assert road in roads_taken(toy_task, "nrr", Changing(graph, {0.0: 9.0}, full), history(graph))[0]
+    assert road in roads_taken(toy_task, "nrr", Changing(graph, {0.0: 9.0}, full), free_history(graph))[0]
 
 
-def test_the_cost_of_a_next_road_is_the_mean_of_four_factors(toy_task: Make) -> None:
+def test_the_cost_of_a_next_road_is_the_mean_of_four_factors(toy_task: Make, free_history: Know) -> None:
     """Density 1 and 0, time 30/48 and 1; both roads end at the same place."""
     graph = two_routes()
-    roads = RoadsNow(toy_task(graph, [("start", "end")]), Changing(graph, {}, 30), history(graph))
+    roads = RoadsNow(toy_task(graph, [("start", "end")]), Changing(graph, {}, 30), free_history(graph))
     roads.update(0.0)
     costs = next_road_costs(graph, roads, [TOP, BOTTOM], END, TOP)
     assert costs == pytest.approx([(1 + 0.625 + 1 + 1) / 4, (0 + 1 + 1 + 1) / 4])

@@ -1,0 +1,56 @@
+"""IPPO on a fleet that observes `connected`: trained, resumed, evaluated, and used in other networks."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from relid_sumo.env.connected import LAYOUT
+from relid_sumo.env.policies import GAIN
+from relid_sumo.evaluation import evaluate
+from relid_sumo.evaluation.trained import load_policy, load_trained
+from relid_sumo.learn import train as training
+from relid_sumo.learn.settings import TrainSettings
+from relid_sumo.scenario.prepare import PreparedScenario, prepare
+from relid_sumo.scenario.settings import Fleet, Observation, Seeds
+
+pytestmark = pytest.mark.sumo
+
+SETTINGS = TrainSettings(algo="ippo", episodes=4, episodes_per_update=2, curriculum=(("meso", 1.0),))
+
+
+@pytest.fixture(scope="module")
+def run(town_ready: PreparedScenario, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a run folder: two updates on a small fleet in the small town."""
+    folder = tmp_path_factory.mktemp("connected") / "run"
+    changes = {
+        "trips": (),
+        "fleet": Fleet(share=0.2),
+        "observation": Observation(kind="connected"),
+        "seeds": Seeds(training=(0, 1), validation=(100,), evaluation=(200,)),
+    }
+    ready = prepare(town_ready.scenario.model_copy(update=changes), simulators=("meso",))
+    training.train(ready, folder, SETTINGS, workers=2)
+    return folder
+
+
+def test_it_learns_from_the_planner_and_is_evaluated_greedy_and_sampled(run: Path) -> None:
+    ready, greedy = load_trained(run)
+    _, sampled = load_trained(run, greedy=False)
+    assert GAIN in greedy.weights
+    assert np.abs(greedy.weights["scorer.2.weight"]).max() > 0, "the scorer has learnt"
+    result = evaluate.evaluate(ready, {"greedy": greedy, "sampled": sampled}, n_seeds=1)
+    for records in result.records.values():
+        assert records[0].arrival_rate == 1.0
+        assert np.isfinite(records[0].observation).all()
+
+
+def test_its_policy_takes_junctions_with_any_number_of_slots(run: Path) -> None:
+    act = load_policy(run)
+    for slots in (2, 9):
+        seen = np.zeros(LAYOUT.size(slots), dtype=np.float32)
+        mask = np.ones(slots, dtype=bool)
+        seen[: slots * LAYOUT.per_slot : LAYOUT.per_slot] = np.arange(slots)[::-1]  # the last one is the fastest
+        assert act("any", {"observation": seen, "action_mask": mask}) == slots - 1

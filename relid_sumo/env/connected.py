@@ -21,13 +21,12 @@ A masked or absent slot has zeros. The vehicle itself has four values, in units 
 time since the scheduled departure, the reward for the distance that is left (``w_d d``), and time-to-go by present
 times minus that of the training traffic.
 
-Readings are at most `relid_sumo.env.roads_now.READ_EVERY_S` old. Times to go to a destination are computed at its first
-use after a reading.
+Readings are at most `relid_sumo.env.roads_now.READ_EVERY_S` old. Times to go are computed with them, for all
+destinations in use at once; those of a destination that comes into use later, at its first use.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -49,7 +48,9 @@ REMEMBERED = 8  # edges of its plan that an agent compares its options with
 MOST_MIN = 4.0
 OWN_S = 600.0
 MAX_STEPS = 200
+FAR_S = 1e5
 
+KINDS = ("present", "history", "planned")  # times
 Key = tuple[int, frozenset[int]]
 
 
@@ -85,29 +86,66 @@ class Connected:
         self._after = graph.slots[self._edge, self._slot]
         self._rows = np.searchsorted(self._after, np.arange(graph.n_edges + 1)).astype(np.int32)
         self._capacity = self.history.capacity
-        self.road_class = np.log10(graph.lanes * graph.speed / 10.0)
+        self._road_class = np.log10(graph.lanes * graph.speed / 10.0)
         self._plans: dict[int, _Plan] = {}
-        self._to_go: dict[tuple[str, Key], Floats] = {}
+        self._usual: dict[Key, Floats] = {}
+        self._to_go: dict[Key, Floats] = {}
         self._next: dict[Key, NDArray[np.int32]] = {}
         self._bin = -1
         self.wait = np.zeros(graph.n_edges)
-        self.turns: dict[str, Floats] = {}
+        self.turns = np.zeros((len(KINDS), *graph.slots.shape))
+        self.values = np.zeros((graph.n_edges, 5), dtype=np.float32)
 
     def update(self, time_s: float) -> None:
-        """Read the roads, if the last readings are too old."""
+        """Read the roads, if the last readings are too old, and compute times to go to all destinations in use."""
         if not self.roads.update(time_s):
             return
         at = self.history.bin(self.roads.now_s)
+        seconds = self.history.times.seconds
         if at != self._bin:
-            self._bin, self._to_go = at, {}
-            seconds = self.history.times.seconds
-            self.turns["history"] = 0.5 * (seconds[at] + seconds[min(at + 1, len(seconds) - 1)])
-        else:
-            self._to_go = {key: row for key, row in self._to_go.items() if key[0] == "history"}
-        deviation, free = self.roads.deviation[:, None], self.task.graph.free_flow_s[:, None]
-        self.turns["present"] = np.maximum(self.turns["history"] + deviation, free)
+            self._bin, self._usual = at, {}
+        usual = 0.5 * (seconds[at] + seconds[min(at + 1, len(seconds) - 1)])
+        present = np.maximum(usual + self.roads.deviation[:, None], self.task.graph.free_flow_s[:, None])
         self.wait = self._waits(self.history.flow[at])
-        self.turns["planned"] = self.turns["present"] + self.wait[:, None]
+        self.turns = np.stack([present, usual, present + self.wait[:, None]])
+        self.values = np.stack(
+            [
+                minutes(self.roads.deviation, -1.0),
+                np.clip(self.roads.trend / 30.0, -2.0, 2.0),
+                self.roads.density,
+                minutes(self.wait),
+                self._road_class,
+            ],
+            axis=1,
+        ).astype(np.float32)
+        self._to_go = {}
+        self._fill(sorted({plan.key[0] for plan in self._plans.values() if plan.key[1] == self.task.closed}))
+
+    def _fill(self, destinations: list[int], avoid: frozenset[int] | None = None) -> None:
+        """Compute the times to go to some destinations."""
+        avoid = self.task.closed if avoid is None else avoid
+        if not destinations:
+            return
+        keys = [(destination, avoid) for destination in destinations]
+        present, steps = self._dijkstra(0, destinations, avoid)
+        planned = self._dijkstra(2, destinations, avoid)[0] if self.wait.any() else present
+        new = [key for key in keys if key not in self._usual]
+        if new:
+            found = self._dijkstra(1, [destination for destination, _ in new], avoid)[0]
+            self._usual.update(zip(new, found, strict=True))
+        for i, key in enumerate(keys):
+            self._to_go[key] = np.stack([present[i], self._usual[key], planned[i]])
+            self._next[key] = np.where(steps[i] < 0, -1, steps[i]).astype(np.int32)
+
+    def _dijkstra(self, kind: int, destinations: list[int], avoid: frozenset[int]) -> tuple[Floats, NDArray[np.int32]]:
+        """Return times from entering each edge to entering each destination, s, and the next edges, in rows."""
+        cost = np.maximum(self.turns[kind][self._edge, self._slot], 1e-3)
+        if avoid:
+            cost = np.where(np.isin(self._after, sorted(avoid)), np.inf, cost)
+        n = self.task.graph.n_edges
+        backwards = csr_array((cost, self._edge, self._rows), shape=(n, n))
+        to_go, steps = dijkstra(backwards, indices=destinations, return_predecessors=True)
+        return to_go, steps
 
     def _waits(self, flow: Floats) -> Floats:
         """Return the mean wait at the end of each edge if the plans come true, s, shape (E,)."""
@@ -134,27 +172,22 @@ class Connected:
             at, rows, spent = at[go], rows[go], spent[go]
         return load
 
-    def to_go(self, kind: str, key: Key) -> Floats:
-        """Return the time from entering each edge to entering a destination, s, shape (E,); inf where there is none.
+    def to_go(self, key: Key) -> Floats:
+        """Return the times from entering each edge to entering a destination, s, shape (3, E); inf where there is none.
 
         Parameters
         ----------
-        kind
-            Times: ``history``, ``present`` or ``planned``.
         key
             The destination, and the edges to avoid.
+
+        Returns
+        -------
+        array
+            By present times, by those of the training traffic, and by present times plus waits (`KINDS`).
         """
-        if (kind, key) not in self._to_go:
-            cost = np.maximum(self.turns[kind][self._edge, self._slot], 1e-3)
-            if key[1]:
-                cost = np.where(np.isin(self._after, sorted(key[1])), np.inf, cost)
-            n = self.task.graph.n_edges
-            backwards = csr_array((cost, self._edge, self._rows), shape=(n, n))
-            to_go, steps = dijkstra(backwards, indices=key[0], return_predecessors=True)
-            self._to_go[kind, key] = to_go
-            if kind == "present":
-                self._next[key] = np.where(steps < 0, -1, steps).astype(np.int32)
-        return self._to_go[kind, key]
+        if key not in self._to_go:
+            self._fill([key[0]], key[1])
+        return self._to_go[key]
 
     def planned_road(self, agent: int, edge: int) -> int:
         """Return the edge that follows on the agent's plan; -1 where it is off its plan."""
@@ -165,7 +198,7 @@ class Connected:
 
     def note(self, agent: int, successor: int, key: Key) -> None:
         """Share the plan of an agent that has chosen its next edge: from there the fastest path by present times."""
-        self.to_go("present", key)
+        self.to_go(key)
         edges, table = [successor], self._next[key]
         while len(edges) < REMEMBERED and table[edges[-1]] >= 0:
             edges.append(int(table[edges[-1]]))
@@ -181,11 +214,10 @@ def minutes(seconds: Floats, lowest: float = 0.0) -> Floats:
     return np.clip(seconds / 60.0, lowest, MOST_MIN)
 
 
-def gaps(through: Mapping[str, Floats]) -> Floats:
-    """Return values 0 to 5 of open slots from their times to go, shape (k, 6)."""
-    ways = np.stack([through[kind] for kind in ("present", "history", "planned")], axis=1)
-    best = ways.min(axis=0)
-    more = np.where(np.isfinite(ways), ways - np.where(np.isfinite(best), best, 0.0), 1e6)
+def gaps(through: Floats) -> Floats:
+    """Return values 0 to 5 of k open slots, shape (k, 6), from their times to go in the order of `KINDS`, (3, k)."""
+    best = through.min(axis=1, keepdims=True)
+    more = (through - np.where(np.isfinite(best), best, 0.0)).T
     return np.concatenate([np.minimum(more / 60.0, MOST_MIN), np.minimum(more / 20.0, 1.0)], axis=1)
 
 
@@ -197,26 +229,21 @@ def connected(junction: Junction) -> Values:
         raise InputError("observation 'connected': the episode was started without observations; start it with them")
     known.update(junction.time_s)
     edge, open_slots = junction.edge, np.flatnonzero(junction.mask)
-    key = known_key(task, junction.agent, junction.avoid)
     after = task.graph.slots[edge, open_slots]
-    through = {
-        kind: known.turns[kind][edge, open_slots] + known.to_go(kind, key)[after]
-        for kind in ("present", "history", "planned")
-    }
-    roads, turn = known.roads, known.turns["history"][edge, open_slots]
+    turns = known.turns[:, edge, open_slots]
+    through = turns + known.to_go(known_key(task, junction.agent, junction.avoid))[:, after]
+    found = np.empty((len(after), LAYOUT.per_slot), dtype=np.float32)
+    found[:, :6] = gaps(through)
+    values = known.values[after]
+    found[:, 6:10], found[:, 12] = values[:, :4], values[:, 4]
+    found[:, 10] = after == known.planned_road(junction.agent, edge)
+    found[:, 11] = np.minimum((turns[1] - turns[1].min()) / 60.0, MOST_MIN)
     slots = np.zeros((task.graph.m_out, LAYOUT.per_slot), dtype=np.float32)
-    slots[open_slots, :6] = gaps(through)
-    slots[open_slots, 6] = minutes(roads.deviation[after], -1.0)
-    slots[open_slots, 7] = np.clip(roads.trend[after] / 30.0, -2.0, 2.0)
-    slots[open_slots, 8] = roads.density[after]
-    slots[open_slots, 9] = minutes(known.wait[after])
-    slots[open_slots, 10] = after == known.planned_road(junction.agent, edge)
-    slots[open_slots, 11] = minutes(turn - turn.min())
-    slots[open_slots, 12] = known.road_class[after]
-    present, usual = (min(float(through[kind].min()), 1e5) for kind in ("present", "history"))
+    slots[open_slots] = found
+    present, usual = min(float(through[0].min()), FAR_S), min(float(through[1].min()), FAR_S)
     credit_s = task.scenario.reward.w_d * junction.to_go(edge)
-    own = np.array([present, junction.elapsed_s, credit_s, present - usual]) / OWN_S
-    return slots, np.clip(own, -6.0, 6.0).astype(np.float32)
+    own = (present, junction.elapsed_s, credit_s, present - usual)
+    return slots, np.array([min(max(value / OWN_S, -6.0), 6.0) for value in own], dtype=np.float32)
 
 
 def known_key(task: RoutingTask, agent: int, avoid: frozenset[int]) -> Key:

@@ -111,7 +111,8 @@ class SlotActor(nn.Module):
         super().__init__()
         sizes, gains = [LAYOUT.size(1), scorer, scorer, 1], [HIDDEN_GAIN, HIDDEN_GAIN, 0.0]
         self.scorer = nn.ModuleList(
-            StackedLinear(f"actor.scorer.{i}", seed, agents, *sizes[i : i + 2], gains[i]) for i in range(SCORER_LAYERS)
+            StackedLinear(f"actor.scorer.{i}", seed, agents, sizes[i], sizes[i + 1], gains[i])
+            for i in range(SCORER_LAYERS)
         )
         self.gain = nn.Parameter(torch.full((agents, 1), FIRST_GAIN))
 

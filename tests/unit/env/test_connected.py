@@ -22,7 +22,8 @@ from relid_sumo.scenario.task import RoutingTask
 from relid_sumo.scenario.traffic.history import History
 from relid_sumo.sim.toy import ToyBridge, grid, two_routes
 
-Make, Know = Callable[..., RoutingTask], Callable[..., History]
+Make = Callable[..., RoutingTask]
+Know = Callable[..., History]
 FIRST, TOP, BOTTOM, END = 2, 3, 4, 5
 
 
@@ -51,8 +52,8 @@ def untrained(seed: int = 0, *, trained: bool = False) -> Mapping[str, np.ndarra
     actor = SlotActor(1, scorer=8, seed=seed)
     if trained:
         with torch.no_grad():
-            actor.scorer[2].weight.normal_(generator=torch.Generator().manual_seed(seed))
-            actor.scorer[2].bias.fill_(0.3)
+            for value in actor.scorer[2].parameters():
+                value.normal_(generator=torch.Generator().manual_seed(seed))
     return actor.weights()
 
 

@@ -176,7 +176,7 @@ class Ebksp(Online):
     are fastest by present readings. It asks at departure, and then where a road ahead is congested. The footprint of a
     road is the number of vehicles whose plan contains it, times ``mean length / (lanes length)`` and ``mean speed /
     speed``. The popularity of a path is ``exp(E)``, ``E = -sum_i f_i ln f_i`` over its roads, with f the road's share
-    of all footprints in the network. Where nobody has planned yet, the fastest path is taken.
+    of all footprints in the network. Where no vehicle has planned yet, the fastest path is taken.
     """
 
     def renew(self) -> None:

@@ -345,7 +345,10 @@ def _speeds(ready: PreparedScenario, simulators: Sequence[Simulator], folder: Pa
     return speeds
 
 
-class _Known(RootModel[dict[Simulator, Annotated[float, Field(gt=0, allow_inf_nan=False)]]]):
+MOST_SPEED = 1e4  # wall-clock seconds per simulated second
+
+
+class _Known(RootModel[dict[Simulator, Annotated[float, Field(gt=0, le=MOST_SPEED)]]]):
     """The content of speed.json."""
 
 

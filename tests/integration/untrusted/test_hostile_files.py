@@ -577,6 +577,7 @@ BATCHES = {
         )
         for number, words in enumerate((STATUS, RETRY, AGAIN, DRY))
     },
+    "endless": Case("batch", write("scenarios/town/speed.json", '{"micro": 1e308}'), RETRY, "speed.json"),
     "speed": Case("batch", write("scenarios/town/speed.json", '{"micro": "x", "os": 1}'), RETRY, "speed.json"),
     "failed-shape": Case("batch", write("failed/town-ippo-0.json", "{}"), STATUS),
     "failed-markup": Case("batch", write("failed/town-ippo-0.json", '{"error": "[/] \\u001b[31m"}'), STATUS),

@@ -24,6 +24,7 @@ class MapView {
     this.map.on("click", (event) => this.pick(event));
     this.last = "";
     this.drawn = null;
+    this.#drawBadge();
   }
 
   // The view: pixels per metre, and the pixel of the point (0, 0).
@@ -33,8 +34,10 @@ class MapView {
     return { scale, x: -corner.lng * scale, y: corner.lat * scale, width: size.x, height: size.y };
   }
 
-  show(box, padding = 24) {
-    this.map.fitBounds([[box[1], box[0]], [box[3], box[2]]], { animate: false, padding: [padding, padding] });
+  show(box) {
+    const top = this.badge.offsetHeight + 20;
+    this.map.fitBounds([[box[1], box[0]], [box[3], box[2]]],
+      { animate: false, paddingTopLeft: [14, top], paddingBottomRight: [14, 24] });
   }
 
   // Draw one frame; return whether another is needed for the view to come to rest.
@@ -124,6 +127,11 @@ class MapView {
     this.episodes.forEach((episode) => this.#drawSelected(paint, view, episode));
     this.#drawOthers(paint, view, this.episodes[0]);
     for (let i = this.episodes.length - 1; i >= 0; i--) this.#drawAgents(paint, view, this.episodes[i], i > 0);
+    this.#drawBadge();
+  }
+
+  #drawBadge() {
+    const { app } = this;
     const mine = this.episodes.map((episode) => {
       const [running, arrived] = [episode.running(app.time), episode.arrived(app.time)];
       return `<b>${escaped(episode.name)}</b> <span>${arrived} of ${app.said.agents.length} arrived<span class="rest">, ${running} vehicles</span></span>`;
@@ -168,7 +176,7 @@ class MapView {
       if (marked || one.agent === app.agent) {
         const shape = app.streets.shapes[agents[one.agent].destination], n = shape.length;
         const [x, y] = [shape[n - 2] * view.scale + view.x, view.y - shape[n - 1] * view.scale];
-        square(paint, x, y, one.agent === app.agent ? 8 : 5, one.colour, app.colours.halo);
+        square(paint, x, y, one.agent === app.agent ? 8 : 5, one.colour, app.colours.outline);
       }
     }
     const radius = agents.length <= 50 ? 6.5 : 4.5;
@@ -178,7 +186,7 @@ class MapView {
     const named = [];
     for (const one of under) {
       const chosen = one.agent === app.agent;
-      disc(paint, one.x, one.y, chosen ? radius + 3 : radius, one.colour, hollow, app.colours.halo);
+      disc(paint, one.x, one.y, chosen ? radius + 3 : radius, one.colour, hollow, app.colours.outline);
       if (chosen) named.unshift(one);
       else if (agents.length <= NAMED_AGENTS && !hollow) named.push(one);
     }
@@ -362,11 +370,11 @@ function body(paint, x, y, heading, near, side, scale) {
   paint.setTransform(transform);
 }
 
-function disc(paint, x, y, radius, colour, hollow, halo) {
+function disc(paint, x, y, radius, colour, hollow, outline) {
   paint.beginPath();
   paint.arc(x, y, radius, 0, 2 * Math.PI);
   paint.lineWidth = hollow ? 7 : 4;
-  paint.strokeStyle = halo;
+  paint.strokeStyle = outline;
   paint.stroke();
   paint.lineWidth = 3.5;
   paint.strokeStyle = paint.fillStyle = colour;
@@ -381,8 +389,8 @@ function ring(paint, x, y, radius, colour) {
   paint.stroke();
 }
 
-function square(paint, x, y, half, colour, halo) {
-  for (const [line, width] of [[halo, 6], [colour, 3]]) {
+function square(paint, x, y, half, colour, outline) {
+  for (const [line, width] of [[outline, 6], [colour, 3]]) {
     paint.lineWidth = width;
     paint.strokeStyle = line;
     paint.strokeRect(x - half, y - half, 2 * half, 2 * half);

@@ -49,7 +49,7 @@ class Panel {
     return [
       make("h2", { textContent: `${said.agents.length} agents` }),
       make("p", { className: "note", textContent: `Travel times (min:s) from the scheduled departure${two ? `; the difference is ${episodes[0].name} minus ${episodes[1].name}, bold where ${episodes[0].name} is faster` : ""}. Select an agent to see its route and decisions.` }),
-      legend(said.events.length),
+      legend(app),
       make("table", {}, make("thead", {}, make("tr", {}, ...heads.map((text) => make("th", { textContent: text })))),
         make("tbody", {}, all, ...rows)),
       ...(missing ? [make("p", { className: "note", textContent: "* did not arrive: the time to the end plus the remaining free-flow time." })] : []),
@@ -146,9 +146,9 @@ class Panel {
   }
 }
 
-function legend(events) {
-  const signs = [["dot", "agent"], ["square", "its destination"], ["other", "other vehicle"], ["other stands", "standing"],
-    ...(events ? [["event", "event"]] : [])];
+function legend({ said, episodes }) {
+  const signs = [["dot", "agent"], ...(episodes.length > 1 ? [["dot ring", `in the overlay, one of ${episodes[1].name}`]] : []), ["square", "its destination"], ["other", "other vehicle"], ["other stands", "standing"],
+    ...(said.events.length ? [["event", "event"]] : [])];
   return make("p", { className: "legend" }, ...signs.map(([sign, text]) => make("span", {}, make("i", { className: sign }), text)));
 }
 

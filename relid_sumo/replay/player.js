@@ -1,6 +1,6 @@
 // The clock, the controls and the keys.
 
-const JUMP_S = 10;
+const JUMP_S = 10, NARROW = 600;
 
 const $ = (id) => document.getElementById(id);
 const clock = (seconds) => `${Math.floor(Math.max(0, seconds) / 60)}:${String(Math.floor(Math.max(0, seconds) % 60)).padStart(2, "0")}`;
@@ -19,7 +19,8 @@ class App {
   constructor(said, streets, episodes) {
     Object.assign(this, { said, streets, episodes, episode: episodes[0], agent: null, track: null, follow: false });
     this.end = Math.max(...episodes.map((one) => one.end));
-    [this.playing, this.speed, this.overlay, this.waiting, this.views] = [false, 10, false, false, []];
+    [this.playing, this.speed, this.waiting, this.views] = [false, 10, false, []];
+    this.overlay = episodes.length > 1 && window.innerWidth < NARROW;
     this.time = Math.min(this.end, Math.min(...said.agents.map((one) => one.depart)));
     this.panel = new Panel(this, $("panel"));
     this.readColours();
@@ -31,7 +32,7 @@ class App {
   readColours() {
     const style = getComputedStyle(document.documentElement), colour = (name) => style.getPropertyValue(`--${name}`).trim();
     this.colours = { roadEdge: colour("road-edge"), roadMain: colour("road-main") };
-    for (const name of ["ink", "line", "road", "name", "halo", "vehicle", "stands", "event", "accent"]) this.colours[name] = colour(name);
+    for (const name of ["ink", "line", "road", "name", "halo", "outline", "vehicle", "stands", "event", "accent"]) this.colours[name] = colour(name);
     this.views.forEach((view) => { view.drawn = null; });
     this.strip = null;
     this.invalidate();

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +15,7 @@ from browser import Browser, browser
 from PIL import Image
 
 from relid_sumo.base.errors import InputError
-from relid_sumo.env.play import Job, drive
+from relid_sumo.env.play import Job, drive, job
 from relid_sumo.env.policies import Policy
 from relid_sumo.env.records import EpisodeRecord
 from relid_sumo.learn.algos.nets import Actor
@@ -22,6 +23,7 @@ from relid_sumo.replay.recording import Recording, record
 from relid_sumo.replay.write import write
 from relid_sumo.scenario.incidents import added
 from relid_sumo.scenario.prepare import PreparedScenario, prepare
+from relid_sumo.scenario.settings import Fleet
 
 SEED = 3
 TAB, ESCAPE, LEFT, RIGHT = "\ue004", "\ue00c", "\ue012", "\ue014"
@@ -119,6 +121,19 @@ def test_every_vehicle_is_recorded_where_sumo_has_it(town_ready: PreparedScenari
         away = np.hypot(*(xy[:, None] - driven).T).min(axis=0)
         assert away.max() < 150.0, "it is near a point of its route"
         assert np.hypot(*np.diff(xy, axis=0).T).max() < 40.0, "and does not jump"
+
+
+@pytest.mark.sumo
+def test_the_agents_of_a_fleet_are_those_of_the_traffic_seed(town_ready: PreparedScenario, tmp_path: Path) -> None:
+    fleet = prepare(town_ready.scenario.model_copy(update={"trips": (), "fleet": Fleet(share=0.2)}))
+    policy, file = Policy("shortest"), tmp_path / "fleet.html"
+    recorded = write(fleet, {"shortest": policy}, file, traffic_seed=SEED)["shortest"]
+    assert recorded.episode.digest == drive(fleet.task, job(fleet, SEED, policy)).digest
+    found = re.search(r'id="data">(.*?)</script>', file.read_text(), re.DOTALL)
+    assert found is not None
+    trips = fleet.day(SEED).trips
+    assert trips is not None
+    assert [agent["name"] for agent in json.loads(found[1])["agents"]] == list(trips.names)
 
 
 @pytest.mark.browser

@@ -107,10 +107,13 @@ def _streets(network: Network, grid: Grid) -> JSON:
     street = np.array([number.get(names.get(edge, ""), 0) for edge in graph.names], np.uint32)
     points = grid.rounded(graph.shape_xy)
     starts = graph.shape_start[:-1].astype(np.int64)
+    edge, slot = np.nonzero(graph.slots >= 0)
+    turns = np.column_stack([edge, graph.slots[edge, slot]]).astype(np.uint32)
     return {
         "ids": packed("\n".join(graph.names)),
         "names": packed("\n".join(["", *known])),
         "street": packed(street),
+        "turns": packed(turns),
         "lanes": packed(graph.lanes.astype(np.uint8)),
         "speed": packed(graph.speed.astype(np.float32)),
         "start": packed(graph.shape_start.astype(np.uint32)),

@@ -4,9 +4,9 @@ const STANDS_KMH = 5, TURNED = 256 / (2 * Math.PI);
 
 async function readStreets(packed, quantum) {
   const start = await numbers(Uint32Array, packed.start);
-  const [ids, names, street, lanes, speed, x, y] = await Promise.all([
+  const [ids, names, street, lanes, speed, turns, x, y] = await Promise.all([
     lines(packed.ids), lines(packed.names), numbers(Uint32Array, packed.street), numbers(Uint8Array, packed.lanes),
-    numbers(Float32Array, packed.speed), coordinates(packed.x, start), coordinates(packed.y, start),
+    numbers(Float32Array, packed.speed), numbers(Uint32Array, packed.turns), coordinates(packed.x, start), coordinates(packed.y, start),
   ]);
   const count = ids.length, box = new Float32Array(4 * count), metres = new Float32Array(count);
   const shapes = [];
@@ -22,7 +22,7 @@ async function readStreets(packed, quantum) {
     shapes.push(shape);
   }
   const label = (edge) => names[street[edge]] || `edge ${ids[edge]}`;
-  return { ids, names, street, lanes, speed, box, metres, shapes, count, label };
+  return { ids, names, street, lanes, speed, turns, box, metres, shapes, count, label };
 }
 
 class Episode {

@@ -1,7 +1,8 @@
 // One map: streets and names on a canvas that is drawn again when the view comes to rest, vehicles on another in each frame.
 // Leaflet moves and zooms the view, by mouse, touch and keyboard.
 
-const MARGIN = 0.25, TAIL_S = 60, VEHICLE_M = 5, NAMED_AGENTS = 12;
+const MARGIN = 0.25, TAIL_S = 60, VEHICLE_M = 5, LANE_M = 3.2, NAMED_AGENTS = 12;
+const JUNCTIONS_FROM = 0.3;  // pixels per metre at which junctions are larger than the lines of streets
 
 class MapView {
   constructor(app, parent, episodes) {
@@ -73,11 +74,12 @@ class MapView {
       if (east > -20 && west < wide.width + 20 && south > -20 && north < wide.height + 20) shown.push(edge);
     }
     const width = (edge) => {
-      const real = 3.2 * streets.lanes[edge] * wide.scale;
+      const real = LANE_M * streets.lanes[edge] * wide.scale;
       return Math.max(real, streets.speed[edge] > 15 ? 2.6 : 1.6);
     };
     const main = shown.filter((edge) => streets.speed[edge] > 15), other = shown.filter((edge) => streets.speed[edge] <= 15);
     paint.lineCap = paint.lineJoin = "round";
+    if (wide.scale > JUNCTIONS_FROM) this.#drawJunctions(paint, wide, new Set(shown));
     for (const [edges, colour, extra] of [[other, colours.roadEdge, 1.6], [main, colours.roadEdge, 1.6],
       [other, colours.road, 0], [main, colours.roadMain, 0]]) {
       paint.strokeStyle = colour;
@@ -90,6 +92,24 @@ class MapView {
     }
     this.#drawNames(paint, wide, shown);
     this.drawn = { ...wide, told, x: wide.x, y: wide.y };
+  }
+
+  // Each turn as a line from the end of an edge to the start of the next, so that the streets meet.
+  #drawJunctions(paint, view, shown) {
+    const { streets, colours } = this.app;
+    for (const [colour, extra] of [[colours.roadEdge, 1.6], [colours.road, 0]]) {
+      paint.strokeStyle = colour;
+      paint.lineWidth = LANE_M * view.scale + extra;
+      paint.beginPath();
+      for (let i = 0; i < streets.turns.length; i += 2) {
+        const [from, to] = [streets.turns[i], streets.turns[i + 1]];
+        if (!shown.has(from) && !shown.has(to)) continue;
+        const shape = streets.shapes[from], next = streets.shapes[to], n = shape.length;
+        paint.moveTo(shape[n - 2] * view.scale + view.x, view.y - shape[n - 1] * view.scale);
+        paint.lineTo(next[0] * view.scale + view.x, view.y - next[1] * view.scale);
+      }
+      paint.stroke();
+    }
   }
 
   // Names of streets on their longest edges, the longest first, where there is room.

@@ -60,12 +60,16 @@ def routes(ready: PreparedScenario, records: dict[str, list[EpisodeRecord]]) -> 
     """Return the content of routes.json: edges as x, y, x, y, ... [m], and the edges driven per policy and agent."""
     seed = next(iter(records.values()))[0].traffic_seed
     graph, task = ready.network.graph, ready.on(seed).task
+    names = ready.network.streets
+    streets = {name: i for i, name in enumerate(sorted({names[e] for e in map(str, graph.edge_ids) if e in names}))}
     return {
         "network": ready.network.title or ready.network.name,
         "network_key": ready.network.key,
         "attribution": ready.network.attribution,
         "roads": [np.round(graph.shape(edge)).astype(int).ravel().tolist() for edge in range(graph.n_edges)],
         "speed_class": np.searchsorted(SPEEDS_KMH, graph.speed * 3.6).tolist(),
+        "streets": list(streets),
+        "street": [streets[names[edge]] if edge in names else -1 for edge in map(str, graph.edge_ids)],
         "traffic_seed": seed,
         "incidents": [list(one) for one in ready.events_of(seed)],
         "agents": list(task.names),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from relid_sumo.base import files
 from relid_sumo.base.errors import InputError
@@ -42,6 +43,8 @@ class City:
         Agents' names; edge indices of their origins and destinations.
     incidents
         Edge index and description of each incident of the traffic seed.
+    streets, street
+        Names of streets, and the index of each edge's name in them, -1 for none; empty in files of earlier versions.
     """
 
     scenario: str
@@ -56,6 +59,8 @@ class City:
     incidents: list[tuple[int, str]]
     layers: list[Layer]
     note: str
+    streets: list[str]
+    street: list[int]
 
 
 def city(runs: Sequence[Run], scenario: str) -> tuple[City | None, list[str]]:
@@ -111,7 +116,18 @@ def city(runs: Sequence[Run], scenario: str) -> tuple[City | None, list[str]]:
         incidents=incidents,
         layers=sorted(layers.values(), key=lambda layer: (layer.seed is None, layer.policy, layer.seed or 0)),
         note=" ".join(notes),
+        **_streets(base),
     ), wrong
+
+
+def _streets(base: dict[str, Any]) -> dict[str, list[Any]]:
+    """Return the street names of a routes.json where they fit its edges."""
+    names, street = base.get("streets"), base.get("street")
+    if not (isinstance(names, list) and isinstance(street, list) and len(street) == len(base["roads"])):
+        return {"streets": [], "street": []}
+    if not all(isinstance(i, int) and -1 <= i < len(names) for i in street):
+        return {"streets": [], "street": []}
+    return {"streets": [str(name) for name in names], "street": street}
 
 
 def _layer(run: Run, policy: str, name: str, seed: int | None, routes: list[list[int]]) -> Layer:

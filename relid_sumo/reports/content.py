@@ -8,11 +8,12 @@ from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 
-from relid_sumo.reports import charts, compare, read
+from relid_sumo.reports import charts, compare, read, sections
 from relid_sumo.reports.charts import Chart
 from relid_sumo.reports.city import City, city
 from relid_sumo.reports.compare import Comparison, Overall
 from relid_sumo.reports.read import Missing, Run
+from relid_sumo.reports.sections import NumbersTable, SedRow
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,6 +28,11 @@ class Part:
     rounds: list[Chart]
     distribution: list[Chart]
     city: City | None
+    numbers: NumbersTable | None
+    sed_rounds: list[SedRow]
+    sed_words: list[str]
+    algorithms: list[str]
+    settings: dict[str, list[str]]
 
     @property
     def charts(self) -> list[Chart]:
@@ -76,6 +82,8 @@ def gather(folders: Sequence[Path]) -> Content:
         where, wrong = city(runs, name)
         problems += wrong
         comparison = comparisons.get(name)
+        sed_rounds, sed_words = sections.sed(runs, name)
+        algorithms, settings = sections.differing(runs, name)
         parts.append(
             Part(
                 key=f"scenario-{charts.slug(name)}",
@@ -86,6 +94,11 @@ def gather(folders: Sequence[Path]) -> Content:
                 rounds=charts.rounds(runs, name, colour),
                 distribution=[charts.travel_times(comparison, colour)] if comparison is not None else [],
                 city=where,
+                numbers=sections.numbers(runs, name),
+                sed_rounds=sed_rounds,
+                sed_words=sed_words,
+                algorithms=algorithms,
+                settings=settings,
             )
         )
     problems += _versions(runs)

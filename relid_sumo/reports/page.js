@@ -208,6 +208,42 @@ function drawMap(box) {
     label.append(layer.policy + (layer.seed === null ? "" : `, seed ${layer.seed}`));
     return html("span", { class: "time" }, label);
   });
+  const vias = [...list.querySelectorAll("label")].map((label) => {
+    const via = html("div", { class: "via" });
+    label.after(via);
+    return via;
+  });
+
+  // streets: the longest of a route in words, and labels on the map
+  const streetOf = (edge) => (city.street.length && city.street[edge] >= 0 ? city.streets[city.street[edge]] : null);
+  const metres = (edge) => city.roads[edge].reduce((sum, v, i, all) => (i % 2 || i < 2 ? sum : sum + Math.hypot(v - all[i - 2], all[i + 1] - all[i - 1])), 0);
+
+  function along(route) {
+    const found = new Map();
+    for (const edge of route) if (streetOf(edge)) found.set(streetOf(edge), (found.get(streetOf(edge)) || 0) + metres(edge));
+    const longest = new Set([...found].sort((a, b) => b[1] - a[1]).slice(0, 4).map(([name]) => name));
+    const names = [...found.keys()].filter((name) => longest.has(name));
+    return names.length ? `along ${names.join(", ")}` : "";
+  }
+
+  function drawLabels() {
+    const agent = Number(select.value), best = new Map();
+    city.layers.forEach((layer, i) => {
+      for (const edge of off.has(i) ? [] : layer.routes[agent]) {
+        const name = streetOf(edge);
+        if (name && (!best.has(name) || metres(edge) > metres(best.get(name)))) best.set(name, edge);
+      }
+    });
+    labels.replaceChildren();
+    const size = 11 * perPixel(), taken = [];
+    for (const [name, edge] of [...best].sort((a, b) => metres(b[1]) - metres(a[1]))) {
+      const road = city.roads[edge], m = 2 * Math.floor((road.length / 2 - 1) / 2), [x, y] = [(road[m] + road[m + 2]) / 2, y1 - (road[m + 1] + road[m + 3]) / 2];
+      const box = [x - name.length * size * 0.3, y - size, x + name.length * size * 0.3, y + size * 0.4];
+      if (taken.some((t) => t[0] < box[2] && t[2] > box[0] && t[1] < box[3] && t[3] > box[1])) continue;
+      taken.push(box);
+      svg("text", { class: "street", x, y, "font-size": size, "stroke-width": size / 3, "text-anchor": "middle" }, labels).textContent = name;
+    }
+  }
 
   function drawRoutes() {
     const agent = Number(select.value), shown = city.layers.map((_, i) => i).filter((i) => !off.has(i));
@@ -218,16 +254,18 @@ function drawMap(box) {
     });
     city.layers.forEach((layer, i) => {
       times[i].textContent = layer.arrived[agent] ? `${layer.times[agent].toFixed(0)} s` : "did not arrive";
+      vias[i].textContent = off.has(i) ? "" : along(layer.routes[agent]);
     });
     drawEnds();
   }
 
-  const ends = svg("g", {}, picture);
+  const labels = svg("g", { "aria-hidden": "true" }, picture), ends = svg("g", {}, picture);
   function drawEnds() {
     const agent = Number(select.value), size = 7 * perPixel();
     const from = city.roads[city.origin[agent]], to = city.roads[city.destination[agent]];
     const style = { fill: "#fff", stroke: "#22272e", "stroke-width": 2.5, "vector-effect": "non-scaling-stroke" };
     ends.replaceChildren();
+    drawLabels();
     svg("circle", { ...style, cx: from[0], cy: y1 - from[1], r: size }, ends);
     svg("rect", { ...style, x: to.at(-2) - size, y: y1 - to.at(-1) - size, width: 2 * size, height: 2 * size }, ends);
   }

@@ -147,6 +147,8 @@ def _map(city: City, colours: dict[str, str]) -> dict[str, Any]:
     ends = {"origin": city.origin, "destination": city.destination}
     return {
         "roads": city.roads,
+        "streets": city.streets,
+        "street": city.street,
         "speed": city.speed_class,
         **ends,
         "incidents": [edge for edge, _ in city.incidents],

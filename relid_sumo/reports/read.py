@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import shlex
 from collections.abc import Iterator, Sequence
@@ -13,7 +14,8 @@ from relid_sumo.base import extension, files
 from relid_sumo.base.errors import InputError
 from relid_sumo.base.files import Columns
 from relid_sumo.base.toml import validate
-from relid_sumo.learn import algorithms
+from relid_sumo.learn import algorithms, presets
+from relid_sumo.learn.settings import train_settings
 from relid_sumo.runs import layout
 from relid_sumo.runs import summary as runs_summary
 from relid_sumo.runs.summary import StoredEvaluation, Summary
@@ -186,21 +188,39 @@ def _run(summary: Summary, name: str, folder: Path | None) -> Run:
         rounds=summary.rounds,
         seconds=summary.seconds,
         evaluation=summary.evaluation,
-        command=labels.command if labels is not None else _command(train, folder),
+        command=labels.command if labels is not None else _command(summary, folder),
         folder=folder,
     )
 
 
-def _command(train: dict[str, Any], folder: Path | None) -> str:
-    """Return the command that reproduces a run made without a batch. The run folder contains its scenario."""
-    words = ["relid-sumo", "train", str(folder)]
+def _command(summary: Summary, folder: Path | None) -> str:
+    """Return the command that reproduces a run made without a batch. The run folder contains its scenario.
+
+    Settings that `relid-sumo train` would choose itself are left out.
+    """
+    train, evaluation = summary.settings.train, summary.evaluation
+    words: list[Any] = ["relid-sumo", "train", folder]
     words += [word for key in OPTIONS if key in train for word in (f"--{key}", train[key])]
+    words += ["--evaluate", len(evaluation.traffic_seeds) if evaluation is not None else 0]
+    plain = _plain(str(train.get("algo")))
     for key, value in train.items():
         if key in OPTIONS or value is None:
             continue
         pairs = [(f"{key}.{k}", v) for k, v in value.items()] if isinstance(value, dict) else [(key, value)]
-        words += [word for name, one in pairs for word in ("--set", f"train.{name}={json.dumps(one)}")]
+        changed = [(name, one) for name, one in pairs if plain.get(name) != json.loads(json.dumps(one))]
+        words += [word for name, one in changed for word in ("--set", f"train.{name}={json.dumps(one)}")]
     return shlex.join(map(str, words))
+
+
+@functools.cache
+def _plain(algo: str) -> dict[str, Any]:
+    """Return the settings of a training without options, by dotted name; nothing for an algorithm of the user's own."""
+    if algo not in algorithms.ALGORITHMS:
+        return {}
+    settings = train_settings(presets.filled(presets.STANDARD, {"algo": algo})).model_dump(mode="json")
+    own = {name: value for name, value in settings.items() if not isinstance(value, dict)}
+    parts = {name: value for name, value in settings.items() if isinstance(value, dict)}
+    return own | {f"{name}.{key}": one for name, part in parts.items() for key, one in part.items()}
 
 
 def _distinct(runs: list[Run]) -> list[Run]:

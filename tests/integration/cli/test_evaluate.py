@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import csv
+import html
 import json
 import re
+import shlex
 import shutil
 import xml.etree.ElementTree as ET
 from collections.abc import Callable
@@ -42,6 +44,19 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
         == 0
     )
     return folder
+
+
+def test_the_command_in_a_report_reproduces_the_run_byte_for_byte(
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("report", trained, "--out", tmp_path / "r.html") == 0
+    found = re.search(r"reproduces the run</h4><pre>(.*?)</pre>", (tmp_path / "r.html").read_text())
+    assert found is not None
+    command = shlex.split(html.unescape(found[1]))
+    assert command[:2] == ["relid-sumo", "train"]
+    assert run(*command[1:], "--out", tmp_path / "again") == 0
+    for name in ("metrics.csv", "digests.csv"):
+        assert (tmp_path / "again" / name).read_bytes() == (trained / name).read_bytes()
 
 
 def stored(folder: Path) -> dict[str, Any]:

@@ -292,6 +292,44 @@ def test_the_overall_table_is_relative_to_shortest(tmp_path: Path, write_run: Wr
     assert row.iqm.mean == pytest.approx(np.mean(ratios[1:3]))
 
 
+def test_settings_that_differ_are_listed(tmp_path: Path, write_run: WriteRun) -> None:
+    write_run(tmp_path / "a")
+    write_run(tmp_path / "b", updates=9)
+    part = gather([tmp_path]).parts[0]
+    assert part.algorithms == ["ippo", "ippo #2"]
+    assert part.settings == {"episodes": ["20", "36"]}, "clip is the same, and the seed is no setting to compare"
+
+
+def test_measurements_of_an_evaluation_are_shown(tmp_path: Path, write_run: WriteRun) -> None:
+    folder = write_run(tmp_path / "run")
+    content = files.read_json(folder / layout.EVALUATION)
+    for driven in content["policies"].values():
+        for name in summary.MEASURED:
+            driven.pop(name, None)
+    files.write_json(folder / layout.EVALUATION, content)
+    without = gather([folder]).parts[0].numbers
+    assert without is not None
+    assert without.columns == ["slowest agent, s", "spread over agents, s"], "nothing else was measured"
+    assert without.rows["shortest"] == pytest.approx([555.0, np.std([400, 450, 500, 550])])
+    content["policies"]["trained"]["co2_g"] = [[100.0, 200.0, 300.0, 9999.0]] * 2
+    files.write_json(folder / layout.EVALUATION, content)
+    numbers = gather([folder]).parts[0].numbers
+    assert numbers is not None
+    assert numbers.rows["ippo"][numbers.columns.index("CO2, g")] == 200.0, "the fourth agent does not arrive"
+    assert numbers.rows["shortest"][numbers.columns.index("CO2, g")] is None
+
+
+def test_streets_are_in_the_page_where_they_fit_the_edges(tmp_path: Path, write_run: WriteRun) -> None:
+    file = write_run(tmp_path / "run") / layout.ROUTES
+    content = files.read_json(file)
+    street = [0] * len(content["roads"])
+    for given, used in ((street, ["High Street"]), (street[1:], []), ([7] * len(street), [])):
+        files.write_json(file, {**content, "streets": ["High Street"], "street": given})
+        city = gather([tmp_path / "run"]).parts[0].city
+        assert city is not None
+        assert city.streets == used
+
+
 def test_text_in_the_page_is_escaped(tmp_path: Path, write_run: WriteRun) -> None:
     nasty = "</script><img src=x onerror=alert(1)>"
     folder = write_run(tmp_path / "run", algo=nasty)

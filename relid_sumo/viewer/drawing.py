@@ -11,7 +11,6 @@ from relid_sumo.base.arrays import Floats
 from relid_sumo.env.choices import Choice
 from relid_sumo.env.records import ARRIVED
 from relid_sumo.network.graph import RoadGraph
-from relid_sumo.scenario.incidents import Placed
 from relid_sumo.viewer.together import Side
 
 Points = list[tuple[float, float]]
@@ -90,17 +89,17 @@ class Drawing:
         self._decided: dict[int, int] = {}
         self._labelled: int | None = None
 
-    def marks(self, incidents: Sequence[Placed]) -> None:
-        """Mark destinations and incidents."""
+    def marks(self, events: Sequence[tuple[int, str]]) -> None:
+        """Mark destinations, incidents and surges, the latter as edges with their descriptions."""
         names, colours = self._side.task.names, self._window.colours
         for i in self._agents if len(names) <= MARKED else ():
             (x, y), radius = self._goal(i), 0.011 * self._span_m
             circle = [(x + radius * np.cos(a), y + radius * np.sin(a)) for a in np.linspace(0, 2 * np.pi, 24)]
             self._window.draw(f"to {names[i]}", circle, (*colours[names[i]], 255), layer=GOAL, fill=True)
             self._relabel(i, names[i])
-        for number, one in enumerate(incidents):
-            x, y, _ = self._graph.point_along(one.edge, 0.5)
-            self._window.mark(f"incident {number}", x, y, one.describe(), INCIDENT)
+        for number, (edge, said) in enumerate(events):
+            x, y, _ = self._graph.point_along(edge, 0.5)
+            self._window.mark(f"incident {number}", x, y, said, INCIDENT)
 
     def update(self, *, labels: bool) -> None:
         """Draw the present state; with `labels`, the travel time of each agent at its destination."""

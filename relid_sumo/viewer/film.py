@@ -175,7 +175,7 @@ def _legend(
         "trail": "route driven",
         "plan": "route of its expert" if "expert" in caption.notes else "route planned",
         "arrow": "decision: next edges, as wide as their probability",
-        "incident": "incident",
+        "incident": "incident or surge",
         "other": "other vehicle",
         "full": "darker: fuller lane",
     }

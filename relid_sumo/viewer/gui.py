@@ -200,7 +200,7 @@ class _Show:
             self.end_s, self.last_s = min(self.end_s, how.until_s), min(self.last_s, how.until_s)
         self.low, self.high = _area(self.task, records)
         self.colours = {name: COLOURS[i % len(COLOURS)] for i, name in enumerate(self.task.names)}
-        self.incidents = self.task.incidents.of(traffic_seed)
+        self.events = sides[0].ready.events_of(traffic_seed)
         self.at_s = how.at_s if how.at_s is not None else self._first()
         if self.how.record is not None and self.at_s > self.end_s:
             raise InputError(
@@ -281,7 +281,7 @@ class _Show:
         """Show the area, with marks that do not change."""
         for side, drawing in zip(sides, drawings, strict=True):
             side.window.show(self.low, self.high)
-            drawing.marks(self.incidents)
+            drawing.marks(self.events)
 
     def _follow(self, sides: Sequence[Side]) -> None:
         """Move the views to the agent that they follow."""
@@ -379,7 +379,7 @@ class _Show:
                 side.ended.wait()
 
     def _caption(self, sides: Sequence[Side], now: float) -> film.Caption:
-        notes = {"incidents"} if self.incidents else set()
+        notes = {"incidents"} if self.events else set()
         if any(shown.policy.name == "learned" for shown in self.shown):
             notes.add("probabilities")
         if any(shown.plans for shown in self.shown):

@@ -24,8 +24,10 @@ from relid_sumo.base.errors import InputError, SimulationError
 from relid_sumo.env.play import Job, drive
 from relid_sumo.env.policies import Policy
 from relid_sumo.env.records import EpisodeRecord
-from relid_sumo.scenario.prepare import PreparedScenario
+from relid_sumo.scenario.prepare import PreparedScenario, prepare
+from relid_sumo.scenario.settings import Events, Surge
 from relid_sumo.viewer import gui, together
+from relid_sumo.viewer.drawing import INCIDENT
 from relid_sumo.viewer.gui import How, Shown
 from relid_sumo.viewer.opponents import check as check_opponent
 from relid_sumo.viewer.window import COLOURS
@@ -160,6 +162,25 @@ def test_a_picture_shows_roads_agents_and_destinations(
     assert all(pixels(marks, colour) > 100 for colour in colours)
     driving = [pixels(picture, colour) > pixels(marks, colour) + 100 for colour in colours]
     assert sum(driving) >= len(colours) - 1, "one may hide behind another"
+
+
+@pytest.mark.gui
+@pytest.mark.sumo
+def test_a_picture_marks_the_place_of_a_surge(no_screen: None, town_ready: PreparedScenario, tmp_path: Path) -> None:
+    surges = Events(
+        ordinary=0.0,
+        with_incidents=0.0,
+        with_both=0.0,
+        surge=Surge(vehicles=5, begin_s=(0.0, 60.0), radius_m=250.0, min_distance_m=600.0),
+    )
+    crowded = prepare(town_ready.scenario.model_copy(update={"events": surges}))
+    red = []
+    for number, ready in enumerate((town_ready, crowded)):
+        file = tmp_path / f"{number}.png"
+        gui.view(sides(ready, "shortest"), SEED, How(record=file, at_s=0.0))
+        red.append(pixels(imread(file), INCIDENT[:3]))
+    assert red[0] == 0
+    assert red[1] > 20
 
 
 @pytest.mark.gui

@@ -76,7 +76,7 @@ def load_trained(
     if scenario is None:
         run_folder.check_same(settings, ready, folder)
     else:
-        if ready.task.graph.m_out < settings.m_out:
+        if ready.task.graph.m_out < settings.m_out and own.observation.kind != CONNECTED:
             ready = with_slots(ready, settings.m_out)
         run_folder.check_fits(settings, ready, folder)
     networks = _networks(own, settings.train)

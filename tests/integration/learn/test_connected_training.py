@@ -7,6 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import relid_sumo
+from relid_sumo.base import sumo
 from relid_sumo.env.connected import LAYOUT
 from relid_sumo.env.policies import GAIN
 from relid_sumo.evaluation import evaluate
@@ -45,6 +47,20 @@ def test_it_learns_from_the_planner_and_is_evaluated_greedy_and_sampled(run: Pat
     for records in result.records.values():
         assert records[0].arrival_rate == 1.0
         assert np.isfinite(records[0].observation).all()
+
+
+def test_it_routes_in_a_network_with_fewer_slots(run: Path, town_ready: PreparedScenario, tmp_path: Path) -> None:
+    file = tmp_path / "crossroads.net.xml"
+    shape = ["--grid.number", "4", "--grid.length", "150", "--no-turnarounds", "-o", str(file)]
+    sumo.run("netgenerate", ["--grid", *shape])
+    seeds = Seeds(training=(0,), validation=(100,), evaluation=(200,))
+    own = {"name": "crossroads", "network": str(file), "trips": (), "fleet": Fleet(count=10), "seeds": seeds}
+    other = town_ready.scenario.model_copy(update=own)
+    result = relid_sumo.evaluate(run, {}, scenario=other)
+    ready, _ = load_trained(run, scenario=other)
+    assert ready.task.graph.m_out < load_trained(run)[0].task.graph.m_out
+    assert ready.scenario.observation.kind == "connected"
+    assert result.policies["trained"].arrival_rate.mean == 1.0
 
 
 def test_its_policy_takes_junctions_with_any_number_of_slots(run: Path) -> None:

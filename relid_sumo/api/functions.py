@@ -350,7 +350,7 @@ def view(
     if against is not None:
         name = "trained" if against.name == "learned" else against.name
         policies[name if name not in policies else f"{name} (right)"] = against
-    planned = plan_baselines(policies, ready.on(seed))
+    planned = plan_baselines(policies, ready.on(seed), traffic_seed=seed)
     sides = [gui.Shown(name, ready, evaluation.seeded(one, seed)) for name, one in planned.items()]
     sides[0] = replace(sides[0], plans=plans)
     picture = None if record is None else Path(record)

@@ -46,7 +46,7 @@ def baselines(names: str = ",".join(BY_DEFAULT), *, folder: Path | None = None) 
     ----------
     names
         Names, or import paths of your own, with commas between. Known are random, shortest, reactive, rerouting, hist,
-        turns, bestroute, due, blend, antic, ebksp and nrr.
+        turns, bestroute, due, blend, antic, ebksp and nrr; oracle and so are bounds.
     folder
         Folder of relative files in import paths. Default: the working directory.
 
@@ -86,22 +86,40 @@ def plan_baselines(
     policies: Mapping[str, Policy],
     ready: PreparedScenario,
     workers: int | None = None,
+    *,
+    traffic_seed: int | None = None,
 ) -> dict[str, Policy]:
     """Return policies that can run in the scenario.
 
     Baselines that plan routes become fixed routes, online planners get the training traffic, others stay the same.
+
+    Raises
+    ------
+    InputError
+        A baseline cannot plan for this scenario, or it is a bound and no traffic seed is given.
     """
-    return {name: _planned(policy, ready, workers) for name, policy in policies.items()}
+    return {name: _planned(policy, ready, workers, traffic_seed) for name, policy in policies.items()}
 
 
 def planned_by_seed(
     policies: Mapping[str, Policy], ready: PreparedScenario, seeds: Sequence[int], workers: int | None = None
 ) -> dict[int, list[Policy]]:
-    """Return the policies of each traffic seed, in order: routes of a fleet are planned for its trips in that seed."""
-    if ready.scenario.fleet is None:
-        planned = list(plan_baselines(policies, ready, workers).values())
-        return dict.fromkeys(seeds, planned)
-    return {seed: list(plan_baselines(policies, ready.on(seed), workers).values()) for seed in seeds}
+    """Return the policies of each traffic seed, in order.
+
+    Routes of a fleet are planned for its trips in that seed, and bounds for the traffic of that seed.
+    """
+
+    def planned(seed: int | None) -> list[Policy]:
+        own = ready if seed is None else ready.on(seed)
+        return list(plan_baselines(policies, own, workers, traffic_seed=seed).values())
+
+    if ready.scenario.fleet is None and not any(_is_bound(policy) for policy in policies.values()):
+        return dict.fromkeys(seeds, planned(None))
+    return {seed: planned(seed) for seed in seeds}
+
+
+def _is_bound(policy: Policy) -> bool:
+    return policy.name in BASELINES and bool(BASELINES[policy.name].bound)
 
 
 def sources(names: Iterable[str]) -> dict[str, str]:
@@ -122,11 +140,18 @@ def _own(path: str) -> Policy:
     return Policy(path) if getattr(found, "plans", False) else Policy("own", path=path)
 
 
-def _planned(policy: Policy, ready: PreparedScenario, workers: int | None) -> Policy:
+def _planned(policy: Policy, ready: PreparedScenario, workers: int | None, traffic_seed: int | None) -> Policy:
     if extension.is_path(policy.name):
         routes = _own_routes(policy.name, ready)
     elif policy.name in BASELINES and BASELINES[policy.name].plan:
         routes = extension.load(BASELINES[policy.name].plan, "baseline")(ready, workers)
+    elif _is_bound(policy):
+        if traffic_seed is None:
+            raise InputError(
+                f"baseline '{policy.name}': it plans for the traffic of one seed, and none is given; use it in "
+                "evaluate, view, export or route"
+            )
+        routes = extension.load(BASELINES[policy.name].bound, "baseline")(ready, traffic_seed)
     elif policy.name in BASELINES and BASELINES[policy.name].online:
         known = history.measured(ready.scenario, ready.network, ready.demand)
         return Policy("online", path=BASELINES[policy.name].online, history=known)

@@ -18,6 +18,9 @@ class Baseline:
     plan : str
         Import path of a function of (prepared scenario, workers) that plans a route for every agent; empty
         where vehicles choose at junctions (`relid_sumo.env.policies`).
+    bound : str
+        Import path of a function of (prepared scenario, traffic seed) that plans routes with knowledge of that very
+        traffic (`relid_sumo.baseline.oracle`); empty for others.
     online : str
         Import path of a planner that vehicles ask while they drive (`relid_sumo.baseline.online`); empty for others.
     by_default : bool
@@ -25,6 +28,7 @@ class Baseline:
     """
 
     plan: str = ""
+    bound: str = ""
     online: str = ""
     by_default: bool = False
 
@@ -42,5 +46,7 @@ BASELINES: Mapping[str, Baseline] = {
     "antic": Baseline(online="relid_sumo.baseline.online:Antic"),
     "ebksp": Baseline(online="relid_sumo.baseline.online:Ebksp"),
     "nrr": Baseline(online="relid_sumo.baseline.online:Nrr"),
+    "oracle": Baseline(bound="relid_sumo.baseline.oracle:oracle"),
+    "so": Baseline(bound="relid_sumo.baseline.oracle:system_optimum"),
 }
 BY_DEFAULT = tuple(name for name, baseline in BASELINES.items() if baseline.by_default)

@@ -90,6 +90,6 @@ def route(
         from relid_sumo.viewer import export
 
         seed = result.seeds[0]
-        (chosen,) = named.plan_baselines(own, ready.on(seed), workers).values()
+        (chosen,) = named.plan_baselines(own, ready.on(seed), workers, traffic_seed=seed).values()
         config = export.export_routes(ready, evaluation.seeded(chosen, seed), seed, out_file)
         err.print(f"routes: {plain(out_file)}; run them with: sumo-gui -c {plain(config)}", highlight=False)

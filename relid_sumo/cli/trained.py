@@ -268,7 +268,7 @@ def view(
     seed = ready.scenario.seeds.evaluation[0] if traffic_seed is None else traffic_seed
     name, plans = "trained", {} if baseline else opponents.expert_routes(folder, ready)
     if baseline is not None:
-        ((name, policy),) = named.plan_baselines(others, ready.on(seed)).items()
+        ((name, policy),) = named.plan_baselines(others, ready.on(seed), traffic_seed=seed).items()
     sides = [gui.Shown(name, ready, evaluation.seeded(policy, seed), plans)]
     if against is not None:
         sides.append(opponents.opponent(against, folder, ready, seed, greedy=not sampled, **what_if))
@@ -352,7 +352,7 @@ def export(
     seed = ready.scenario.seeds.evaluation[0] if traffic_seed is None else traffic_seed
     if policy is not None and is_run:
         others = opponents.opponents([policy], ready, greedy=not sampled)
-    for other in named.plan_baselines(others, ready.on(seed)).values():
+    for other in named.plan_baselines(others, ready.on(seed), traffic_seed=seed).values():
         chosen = other
     chosen = evaluation.seeded(chosen, seed)
     if out_file is not None:

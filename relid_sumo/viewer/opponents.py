@@ -99,5 +99,7 @@ def opponent(
     if (Path(against) / layout.SETTINGS).is_file():
         other, policy = load_trained(Path(against), greedy=greedy, changes=changes, closed=closed, incidents=incidents)
         return Shown(str(against), other, seeded(policy, traffic_seed), expert_routes(Path(against), other))
-    ((name, policy),) = named.plan_baselines(named.baselines(against), ready.on(traffic_seed)).items()
+    ((name, policy),) = named.plan_baselines(
+        named.baselines(against), ready.on(traffic_seed), traffic_seed=traffic_seed
+    ).items()
     return Shown(name, ready, seeded(policy, traffic_seed))

@@ -176,7 +176,7 @@ def _driven(scenario: Scenario, network: Network, seed: int) -> Sample:
         options += ["--end", str(scenario.end_s), "--vehroute-output", str(vehicles)]
         options += ["--vehroute-output.exit-times", "--vehroute-output.write-unfinished", *record(folder)]
         said = sumo.run("sumo", [word for word in options if word != "--no-warnings"])
-        edge, turn = _of_edges(edges, scenario, network.graph), _of_turns(vehicles, scenario, network.graph)
+        edge, turn = _of_edges(edges, scenario, network.graph), turns_of(vehicles, scenario, network.graph)
         return Sample(*travel_times(folder), TELEPORT.findall(said), Measured(*edge, *turn))
 
 
@@ -218,7 +218,7 @@ def _of_edges(file: Path, scenario: Scenario, graph: RoadGraph) -> tuple[Floats,
     return total, vehicles
 
 
-def _of_turns(file: Path, scenario: Scenario, graph: RoadGraph) -> tuple[Floats, Floats]:
+def turns_of(file: Path, scenario: Scenario, graph: RoadGraph) -> tuple[Floats, Floats]:
     """Read the vehicles' routes with exit times: `Measured.turn_s` and `turn_vehicles`."""
     bins = _bins(scenario)
     total, vehicles = (np.zeros((bins, *graph.slots.shape)) for _ in range(2))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import bench_connected
 import numpy as np
 import pytest
 
@@ -61,6 +62,13 @@ def test_it_routes_in_a_network_with_fewer_slots(run: Path, town_ready: Prepared
     assert ready.task.graph.m_out < load_trained(run)[0].task.graph.m_out
     assert ready.scenario.observation.kind == "connected"
     assert result.policies["trained"].arrival_rate.mean == 1.0
+
+
+def test_the_cost_of_a_decision_is_measured(run: Path) -> None:
+    ready, _ = load_trained(run)
+    spent_s, decisions = bench_connected.cost(ready, "connected", 200, "micro")
+    assert spent_s > 0
+    assert decisions > 20
 
 
 def test_its_policy_takes_junctions_with_any_number_of_slots(run: Path) -> None:

@@ -1,7 +1,7 @@
 // One map: streets and names on a canvas that is drawn again when the view comes to rest, vehicles on another in each frame.
 // Leaflet moves and zooms the view, by mouse, touch and keyboard.
 
-const MARGIN = 0.25, TAIL_S = 60, VEHICLE_M = 5, LANE_M = 3.2, NAMED_AGENTS = 12;
+const MARGIN = 0.25, TAIL_S = 60, VEHICLE_M = 5, LANE_M = 3.2, MAIN_MPS = 15, NAMED_AGENTS = 12;
 const JUNCTIONS_FROM = 0.3;  // pixels per metre at which junctions are larger than the lines of streets
 
 class MapView {
@@ -75,9 +75,10 @@ class MapView {
     }
     const width = (edge) => {
       const real = LANE_M * streets.lanes[edge] * wide.scale;
-      return Math.max(real, streets.speed[edge] > 15 ? 2.6 : 1.6);
+      return Math.max(real, streets.speed[edge] > MAIN_MPS ? 2.6 : 1.6);
     };
-    const main = shown.filter((edge) => streets.speed[edge] > 15), other = shown.filter((edge) => streets.speed[edge] <= 15);
+    const isMain = (edge) => streets.speed[edge] > MAIN_MPS;
+    const main = shown.filter(isMain), other = shown.filter((edge) => !isMain(edge));
     paint.lineCap = paint.lineJoin = "round";
     if (wide.scale > JUNCTIONS_FROM) this.#drawJunctions(paint, wide, new Set(shown));
     for (const [edges, colour, extra] of [[other, colours.roadEdge, 1.6], [main, colours.roadEdge, 1.6],
@@ -97,13 +98,14 @@ class MapView {
   // Each turn as a line from the end of an edge to the start of the next, so that the streets meet.
   #drawJunctions(paint, view, shown) {
     const { streets, colours } = this.app;
-    for (const [colour, extra] of [[colours.roadEdge, 1.6], [colours.road, 0]]) {
+    for (const [colour, extra] of [[colours.roadEdge, 1.6], [colours.road, 0], [colours.roadMain, 0]]) {
       paint.strokeStyle = colour;
       paint.lineWidth = LANE_M * view.scale + extra;
       paint.beginPath();
       for (let i = 0; i < streets.turns.length; i += 2) {
         const [from, to] = [streets.turns[i], streets.turns[i + 1]];
         if (!shown.has(from) && !shown.has(to)) continue;
+        if (colour === colours.roadMain && Math.min(streets.speed[from], streets.speed[to]) <= MAIN_MPS) continue;
         const shape = streets.shapes[from], next = streets.shapes[to], n = shape.length;
         paint.moveTo(shape[n - 2] * view.scale + view.x, view.y - shape[n - 1] * view.scale);
         paint.lineTo(next[0] * view.scale + view.x, view.y - next[1] * view.scale);

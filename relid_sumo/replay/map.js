@@ -293,7 +293,9 @@ class MapView {
         paint.stroke();
       }
       const [x, y] = middle(app.streets.shapes[event.edges[0]], app.streets.metres[event.edges[0]]);
-      halo(paint, event.short, x * view.scale + view.x + 10, view.y - y * view.scale - 10, app.colours.event, app.colours.halo);
+      const left = x * view.scale + view.x, width = paint.measureText(event.short).width + 10;
+      halo(paint, event.short, left + width > view.width ? Math.max(4, left - width) : left + 10, view.y - y * view.scale - 10,
+        app.colours.event, app.colours.halo);
     }
   }
 

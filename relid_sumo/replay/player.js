@@ -110,7 +110,7 @@ class App {
     const place = this.agent === null ? null : this.episode.agentAt(this.agent, this.time), { map } = this.views[0];
     if (!place) return;
     const there = L.latLng(place[1], place[0]);
-    if (this.follow || !map.getBounds().pad(-0.1).contains(there)) map.panTo(there, { animate: false });
+    if (this.follow || !map.getBounds().pad(-0.02).contains(there)) map.panTo(there, { animate: false });
   }
 
   setFollow(follow) {

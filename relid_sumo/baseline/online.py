@@ -105,7 +105,7 @@ class Online:
 
 
 class Blend(Online):
-    """Present deviations are taken to last: on two cities that was better than any decay."""
+    """The fastest path by `RoadsNow.times`, in which present deviations last."""
 
     def plan(self, trip: Trip) -> list[int]:
         """See `Online.plan`."""
@@ -119,7 +119,6 @@ class Antic(Online):
     """
 
     _arrivals: Floats
-    _background: Floats
     _ordinary: Floats
 
     def _entries(self, path: Sequence[int], at_s: float) -> list[tuple[int, int]]:
@@ -150,8 +149,8 @@ class Antic(Online):
         """Compute the queues of some edges from now on."""
         if not len(edges):
             return
-        rows, ordinary = list(edges), self._ordinary[list(edges)]
-        usual = ordinary.copy()
+        rows = list(edges)
+        usual = self._ordinary[rows]
         usual[:, : int(self.roads.now_s // WAIT_BIN_S)] = 0.0  # the readings show what has passed
         found = waits(self.share * usual + self._arrivals[rows], usual, self._capacity[rows])
         for edge, row in zip(rows, found.tolist(), strict=True):

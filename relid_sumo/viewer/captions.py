@@ -36,7 +36,7 @@ def headline(sides: Sequence[Side], i: int, now: float) -> str:
     """Return the line at the top of a window: policy, time, arrivals, mean travel time so far, and the difference."""
     side = sides[i]
     arrived, mean = so_far(side, now)
-    text = f"{side.name} - {clock(now)} - {arrived} of {side.task.n_agents} arrived - {mean:.0f} s on average so far"
+    text = f"{side.name} - {clock(now)} - {arrived} of {side.task.n_agents} arrived - mean time so far {mean:.0f} s"
     for other in (one for one in sides if one is not side):
         text += f" ({mean - so_far(other, now)[1]:+.0f} s to {other.name})"
     return text
@@ -76,7 +76,7 @@ def caption(
     heads, colours = [], sides[0].window.colours
     for side in sides:
         arrived, mean = so_far(side, now)
-        heads.append((side.name, f"{arrived} of {side.task.n_agents} arrived, {mean:.0f} s on average so far"))
+        heads.append((side.name, f"{arrived} of {side.task.n_agents} arrived, mean time so far {mean:.0f} s"))
     names = sides[0].task.names
     rows = [Row(names[i], colours[names[i]], _states(sides, i, now)) for i in agents[:MOST_ROWS]]
     ready, names_of = shown[0].ready, " and ".join(one.name for one in shown)

@@ -109,7 +109,7 @@ def framed(views: Sequence[Path], caption: Caption) -> Image.Image:
     top = round(2.3 * unit) + round(2.5 * unit)
     columns = max(1, min(len(caption.rows) or 1, width // (unit * (9 + 9 * len(views)))))
     lines = -(-len(caption.rows) // columns)
-    below = round(1.6 * unit) * lines + round(2.0 * unit) + 3 * round(1.9 * unit) + pad
+    below = round(1.6 * unit) * (lines + 1) + round(2.0 * unit) + 3 * round(1.9 * unit) + pad
     frame = Image.new("RGB", (width + width % 2, top + height + below + (top + height + below) % 2), "white")
     draw = ImageDraw.Draw(frame)
     big, normal, small = (_font(round(size * unit)) for size in (1.35, 1.0, 0.85))
@@ -147,6 +147,10 @@ def _table(
     """Draw the agents' travel times in columns; return where the next line starts."""
     left, y, width, columns = place
     step = round(1.6 * unit)
+    if len(caption.heads) > 1 and caption.rows:
+        text = "Trip of each agent:  " + "  |  ".join([*(name for name, _ in caption.heads), "difference"])
+        draw.text((left, y), text, GREY, font)
+        y += step
     for number, row in enumerate(caption.rows):
         x = left + number % columns * (width // columns)
         here = y + number // columns * step
@@ -174,7 +178,7 @@ def _legend(
         "goal": "its destination",
         "trail": "route driven",
         "plan": "route of its expert" if "expert" in caption.notes else "route planned",
-        "arrow": "decision: next edges, as wide as their probability",
+        "arrow": "decision: next edges, as wide as their probability (1.8x time: travel time over free flow)",
         "incident": "incident or surge",
         "other": "other vehicle",
         "full": "darker: fuller lane",

@@ -341,3 +341,60 @@ def test_help_has_examples(capsys: pytest.CaptureFixture[str]) -> None:
     for words in (["--help"], ["train", "--help"], ["network", "build", "--help"]):
         assert run(*words) == 0
         assert "relid-sumo" in capsys.readouterr().out
+
+
+@pytest.mark.gui
+def test_view_records_a_run_next_to_another_run(
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("DISPLAY", raising=False)
+    picture = tmp_path / "pair.png"
+    assert run("view", trained, "--against", trained, "--record", picture, "--at", "60", "--agent", "agent1") == 0
+    said = " ".join(capsys.readouterr().err.split())
+    assert "trained: " in said
+    assert "need the same time on average" in said, "both are the same run"
+    assert picture.is_file()
+
+
+@pytest.mark.parametrize(
+    ("words", "complaint"),
+    [
+        (
+            ["--against", "demonstration", "--record", "a.png"],
+            "has no demonstrations.npz; give a baseline or another run",
+        ),
+        (["--against", "rerouteing", "--record", "a.png"], "did you mean 'rerouting'?"),
+        (["--against", "reactive"], "view needs a screen, but DISPLAY is not set"),
+        (["--record", "a.avi"], "give the name such an ending"),
+    ],
+)
+def test_view_names_what_is_wrong_with_its_options(
+    trained: Path,
+    words: list[str],
+    complaint: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delenv("DISPLAY", raising=False)
+    assert run("view", trained, *words) == 2
+    assert complaint in " ".join(capsys.readouterr().err.split())
+
+
+@pytest.mark.gui
+def test_a_killed_viewer_leaves_no_process_and_the_next_one_no_file(
+    trained: Path,
+    tmp_path: Path,
+    wait_until: Callable[..., None],
+    children: Callable[[int], dict[int, str]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delenv("DISPLAY", raising=False)
+    picture = tmp_path / "a.png"
+    process = subprocess.Popen(command("view", trained, "--record", picture), stderr=subprocess.DEVNULL)
+    wait_until(lambda: any("sumo-gui" in line for line in children(process.pid).values()), 120)
+    started = children(process.pid)
+    process.kill()
+    process.wait()
+    wait_until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in started), 30)
+    assert run("view", trained, "--record", picture, "--at", "60") == 0
+    assert list(tmp_path.iterdir()) == [picture]

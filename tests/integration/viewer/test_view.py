@@ -128,10 +128,10 @@ def test_windows_play_the_episodes_of_no_window_and_stay_open_with_a_summary(
             close_window(b"SUMO")
 
     in_background(close_both)
-    shown = gui.view(sides(town_ready, "random", "rerouting"), SEED, How(delay_ms=40))
+    shown = gui.view(sides(town_ready, "reactive", "rerouting"), SEED, How(delay_ms=40))
     assert shown is not None
     assert [one.digest for one in shown] == [
-        headless(town_ready, Policy(name, seed=1)).digest for name in ("random", "rerouting")
+        headless(town_ready, Policy(name, seed=1)).digest for name in ("reactive", "rerouting")
     ]
     assert set(apart) == {0.0}, "both windows show the same time"
     assert not errors, "sumo-gui writes each into its message window"
@@ -225,9 +225,9 @@ def test_a_recorded_episode_is_the_one_of_no_window_and_leaves_no_process(
 
     monkeypatch.setattr(gui, "_end", ended)
     how = How(record=tmp_path / "a.gif", speed=200.0, agents=("agent1",), follow="agent1")
-    assert gui.view(sides(town_ready, "random"), SEED, how) is not None
+    assert gui.view(sides(town_ready, "reactive"), SEED, how) is not None
     assert played[0] is not None
-    assert played[0].digest == headless(town_ready, Policy("random", seed=1)).digest
+    assert played[0].digest == headless(town_ready, Policy("reactive", seed=1)).digest
     assert any("Xvfb" in str(process.args) for process in started)
     assert all(process.poll() is not None for process in started)
     assert "DISPLAY" not in os.environ

@@ -19,7 +19,7 @@ NOTED_S = 1.0  # shorter phases are logged at level DEBUG only
 
 @dataclass(frozen=True)
 class Progress:
-    """Progress of a step: its name, finished parts, total parts. `ended` marks the last record."""
+    """Progress of a step: its name, finished parts, total parts (0: unknown). `ended` marks the last record."""
 
     what: str
     done: int
@@ -64,9 +64,13 @@ class PhaseTime:
 
 @contextmanager
 def phase(what: str) -> Iterator[None]:
-    """Log the time of a phase at its end, unless it fails."""
+    """Log the beginning of a phase whose length is unknown, and its time at its end, unless it fails."""
     start, start_cpu = time.perf_counter(), sum(os.times()[:4])
-    yield
+    log.debug("%s: begins", what, extra={"progress": Progress(what, 0, 0)})
+    try:
+        yield
+    finally:
+        log.debug("%s: ends", what, extra={"progress": Progress(what, 0, 0, ended=True)})
     spent = PhaseTime(what, time.perf_counter() - start, sum(os.times()[:4]) - start_cpu)
     level = logging.INFO if spent.wall_s >= NOTED_S else logging.DEBUG
     log.log(level, "%s: %.0f s (CPU %.0f s)", what, spent.wall_s, spent.cpu_s, extra={"phase": spent})

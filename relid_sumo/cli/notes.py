@@ -29,7 +29,8 @@ class Notes(logging.Handler):
         self.shown_from = logging.INFO
         self._bar: Bar | None = None
         self._task: TaskID | None = None
-        self._what = ""
+        self._what, self._is_phase = "", False
+        self._phases: list[str] = []
 
     def emit(self, record: logging.LogRecord) -> None:
         """Print a note, or update the bar."""
@@ -44,19 +45,41 @@ class Notes(logging.Handler):
     def _draw(self, progress: Progress) -> None:
         if self.own_bar or not err.is_terminal or err.quiet:
             return
+        if not progress.total and not progress.ended:
+            self._phases.append(progress.what)
+        elif not progress.total and progress.what in self._phases:
+            self._phases.remove(progress.what)
+        if self._bar is not None and self._is_phase and progress.total and not progress.ended:
+            self.close_bar()  # a step inside the phase says more
         if self._bar is None and not progress.ended:
-            from rich.progress import BarColumn, MofNCompleteColumn, SpinnerColumn, TextColumn, TimeRemainingColumn
-            from rich.progress import Progress as Bar
-
-            what = TextColumn("{task.description}")
-            columns = (SpinnerColumn(), what, MofNCompleteColumn(), BarColumn(bar_width=24), TimeRemainingColumn())
-            self._bar, self._what = Bar(*columns, console=err, transient=True), progress.what
-            self._task = self._bar.add_task(progress.what, total=progress.total)
-            self._bar.start()
+            self._open(progress)
         if self._bar is not None and self._task is not None and progress.what == self._what:
             self._bar.update(self._task, completed=progress.done)
             if progress.ended:
                 self.close_bar()
+        if self._bar is None and self._phases:
+            self._open(Progress(self._phases[-1], 0, 0))
+
+    def _open(self, progress: Progress) -> None:
+        """Draw a bar: with the time left, or with the time so far where the length is unknown."""
+        from rich.progress import (
+            BarColumn,
+            MofNCompleteColumn,
+            SpinnerColumn,
+            TextColumn,
+            TimeElapsedColumn,
+            TimeRemainingColumn,
+        )
+        from rich.progress import Progress as Bar
+
+        head, bar = (SpinnerColumn(), TextColumn("{task.description}")), BarColumn(bar_width=24)
+        if progress.total:
+            self._bar = Bar(*head, MofNCompleteColumn(), bar, TimeRemainingColumn(), console=err, transient=True)
+        else:
+            self._bar = Bar(*head, bar, TimeElapsedColumn(), console=err, transient=True)
+        self._what, self._is_phase = progress.what, not progress.total
+        self._task = self._bar.add_task(progress.what, total=progress.total or None)
+        self._bar.start()
 
     def close_bar(self) -> None:
         """Remove the bar from the terminal."""

@@ -9,6 +9,7 @@ from typing import Literal
 
 from relid_sumo.base import files as base_files
 from relid_sumo.base.errors import InputError
+from relid_sumo.base.progress import phase
 from relid_sumo.reports import figures as drawing
 from relid_sumo.reports import tables
 from relid_sumo.reports.content import gather
@@ -59,7 +60,8 @@ def write(
         There is no run to report on, or a file cannot be written.
     """
     form = form or _form(out)
-    content = gather(folders)
+    with phase("report gathered"):
+        content = gather(folders)
     name = title or ", ".join(folder.resolve().name for folder in folders)
     match form:
         case "html":
@@ -72,7 +74,10 @@ def write(
             text = tables.latex(content)
     try:
         base_files.write(out, text.encode())
-        drawn = drawing.write(content, figures) if figures is not None else []
+        drawn = []
+        if figures is not None:
+            with phase("figures drawn"):
+                drawn = drawing.write(content, figures)
     except OSError as error:
         raise InputError(f"{error.filename or out} cannot be written: {error.strerror}; choose another place") from None
     rows = [row for part in content.parts if part.comparison is not None for row in part.comparison.rows]

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import pytest
 from rich.console import Console
 
-from relid_sumo.base.progress import Progress, counting
+from relid_sumo.base.progress import Progress, counting, phase
 from relid_sumo.cli import console, notes
 
 LOG = logging.getLogger("relid_sumo.some.module")
@@ -87,6 +87,24 @@ def test_progress_is_a_bar_on_a_terminal(screen: Screen) -> None:
     assert "measuring" in screen.getvalue()
     assert "2/3" in screen.getvalue()
     assert "a note during progress" in screen.getvalue()
+
+
+def test_a_phase_of_unknown_length_has_a_bar_and_a_step_inside_it_too(screen: Screen) -> None:
+    with notes.shown():
+        handler = next(h for h in notes.LOGGER.handlers if isinstance(h, notes.Notes))
+        with phase("network built"):
+            assert handler._bar is not None
+            shown = [handler._bar.tasks[0]]
+            with counting("measuring", 3):
+                shown.append(handler._bar.tasks[0])
+            shown.append(handler._bar.tasks[0])
+            described = [(one.description, one.total) for one in shown]
+            assert described == [("network built", None), ("measuring", 3), ("network built", None)]
+        assert handler._bar is None
+        with pytest.raises(ValueError, match="no"), phase("trips chosen"):
+            raise ValueError("no")
+        assert handler._bar is None
+    assert "network built" in screen.getvalue()
 
 
 @pytest.mark.parametrize("why", ["quiet", "own bar", "no terminal"])

@@ -55,8 +55,8 @@ def summary(shown: Sequence[Shown], records: Sequence[EpisodeRecord], until_s: f
 
 def difference(shown: Sequence[Shown], records: Sequence[EpisodeRecord]) -> str:
     """Return in words which of two policies has the shorter mean travel time in this traffic."""
-    one, other = (record.travel_time.mean() for record in records)
-    gain = round(float(other - one))
+    one, other = (round(float(record.travel_time.mean())) for record in records)  # as `summary` prints them
+    gain = other - one
     if not gain:
         return f"{shown[0].name} and {shown[1].name} need the same time on average"
     word, share = "faster" if gain > 0 else "slower", abs(gain) / other

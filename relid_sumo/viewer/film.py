@@ -169,8 +169,7 @@ def _legend(
     """Draw what the signs in the views mean; return where the next line starts."""
     x, y, width = place
     agent = caption.rows[0].colour if caption.rows else (0, 114, 178)
-    entries = ["car", "goal", "trail", "plan"]
-    entries += ["arrow"] if "probabilities" in caption.notes else []
+    entries = ["car", "goal", "trail", "plan", "arrow"]
     entries += ["incident"] if "incidents" in caption.notes else []
     entries += ["other", "full"]
     words = {
@@ -178,7 +177,9 @@ def _legend(
         "goal": "its destination",
         "trail": "route driven",
         "plan": "route of its expert" if "expert" in caption.notes else "route planned",
-        "arrow": "decision: next edges, as wide as their probability (1.8x time: travel time over free flow)",
+        "arrow": "decision: next edges, as wide as their probability (1.8x time: travel time over free flow)"
+        if "probabilities" in caption.notes
+        else "decision: next edges",
         "incident": "incident or surge",
         "other": "other vehicle",
         "full": "darker: fuller lane",

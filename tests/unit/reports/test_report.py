@@ -20,6 +20,7 @@ from relid_sumo.reports import compare, read, words
 from relid_sumo.reports.content import gather
 from relid_sumo.reports.write import write
 from relid_sumo.runs import layout, summary
+from relid_sumo.sed import run_folder
 
 WriteRun = Callable[..., Path]
 
@@ -317,6 +318,32 @@ def test_measurements_of_an_evaluation_are_shown(tmp_path: Path, write_run: Writ
     assert numbers is not None
     assert numbers.rows["ippo"][numbers.columns.index("CO2, g")] == 200.0, "the fourth agent does not arrive"
     assert numbers.rows["shortest"][numbers.columns.index("CO2, g")] is None
+
+
+def test_rounds_programs_and_cost_of_sed_are_shown(tmp_path: Path, write_run: WriteRun) -> None:
+    inside = write_run(tmp_path / "run", algo="reled") / layout.SED
+    count = {"valid": 3, "programs": 4, "interval_95": [0.3, 0.95]}
+    numbers = dict.fromkeys(("travel_time_s", "mean_return", "f_out", "f_out_signed", "f_out_floor", "d_in"), 1.0)
+    content = {
+        "format": run_folder.RESULTS_FORMAT,
+        "scenario": "town",
+        "provider": "openai",
+        "execution_rate": dict.fromkeys(("initial", "refined", "all"), 0.75),
+        "programs": dict.fromkeys(("initial", "refined", "all"), count),
+        "rounds": [{"round": 1, **count, **numbers, "score": 0.125}],
+        "subsets": [],
+        "compared": [],
+    }
+    files.write_json(inside / run_folder.SETTINGS, {"provider": "openai", "llm": {"model": "some-model"}})
+    files.write_json(inside / run_folder.ROUNDS, content)
+    files.write_json(inside / run_folder.USAGE, {"requests": 5, "tokens_in": 1000, "tokens_out": 234, "usd": 0.5})
+    page = write([tmp_path / "run"], tmp_path / "r.html").files[0].read_text()
+    assert "3 of 4 programs of some-model gave a valid plan (75%); 5 requests, 1,234 tokens, 0.5000 USD" in page
+    assert "0.125" in page
+    files.write_json(inside / run_folder.ROUNDS, {**content, "rounds": [{"round": "<b>"}]})
+    broken = write([tmp_path / "run"], tmp_path / "r.html").files[0].read_text()
+    assert "rounds.json" in broken
+    assert "<b>" not in broken
 
 
 def test_streets_are_in_the_page_where_they_fit_the_edges(tmp_path: Path, write_run: WriteRun) -> None:

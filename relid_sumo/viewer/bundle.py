@@ -34,6 +34,7 @@ from relid_sumo.scenario.task import RoutingTask
 from relid_sumo.scenario.traffic.sumo_options import REROUTE_EVERY_S, REROUTING_TYPE, adaptation
 from relid_sumo.sim.bridge import SumoBridge
 from relid_sumo.viewer.export import DIGITS, check_closed, heading, option_values, write_xml
+from relid_sumo.viewer.repeat import Change, Course, course_options, read_course, settle
 
 log = logging.getLogger(__name__)
 
@@ -43,6 +44,8 @@ DEFAULT_TYPE = "DEFAULT_VEHTYPE"
 COLOURS = ("0,114,178", "213,94,0", "0,158,115", "204,121,167", "230,159,0", "86,180,233", "136,34,85", "51,34,136")
 MANY = 20  # agents that the README lists
 SAME_S = 1e-6
+COURSE = "episode.xml"
+LOOK_S, MARGIN_M = 2.5, 20.0  # an agent plans for a step, its reaction and its braking distance; and some more
 COMMENT = re.compile(rb"<!--.*?-->\s*", re.DOTALL)
 
 
@@ -71,7 +74,7 @@ class _Recorder(SumoBridge):
 
     def __init__(self, options: Sequence[str], **settings: Any) -> None:  # noqa: ANN401 - as SumoBridge
         self.first: dict[str, tuple[list[str], bool, str]] = {}
-        self.changes: list[tuple[float, str, list[str]]] = []
+        self.changes: list[Change] = []
         self._next_s = 0.0
         super().__init__(options, **settings)
 
@@ -90,7 +93,12 @@ class _Recorder(SumoBridge):
 
     def set_route(self, vehicle: str, route: Sequence[str]) -> None:
         """See `Bridge.set_route`."""
-        self.changes.append((self._next_s, vehicle, list(route)))
+        ours = self._vehicle
+        left_m = self.api.lane.getLength(ours.getLaneID(vehicle)) - ours.getLanePosition(vehicle)
+        fastest = ours.getSpeed(vehicle) + ours.getAccel(vehicle) * self._step_ms / 1000.0
+        seen_m = LOOK_S * fastest + fastest**2 / (2.0 * ours.getDecel(vehicle)) + MARGIN_M
+        one_lane = self._edge.getLaneNumber(route[0]) == 1
+        self.changes.append(Change(self._next_s, vehicle, tuple(route), one_lane, left_m < seen_m))
         super().set_route(vehicle, route)
 
 
@@ -126,15 +134,27 @@ def export_bundle(ready: PreparedScenario, policy: Policy, traffic_seed: int, fo
     with temporary.folder(".bundle-", folder.parent) as work:
         here = work / "bundle"
         here.mkdir()
-        simulation, episode, details = _driven(ready, policy, traffic_seed, work / TRIPS)
+        simulation, episode, details = _driven(ready, policy, traffic_seed, work)
         head = heading(ready, policy, episode)
         given = _copied(ready.options(traffic_seed), here)
         types = _types(ready.options(traffic_seed))
         write_xml(_agents(ready.task, simulation, details, types), head, here / AGENTS)
-        write_xml(_reroutes(simulation, ready.scenario.step_length_s), head, here / ROUTES)
         write_xml(_view(), head, here / VIEW)
         write_xml(_configuration(ready, given, simulation), head, here / file)
-        other = _compared(ready.task, episode, here / file, work / "again.xml")
+
+        def run(early: frozenset[int]) -> Course:
+            write_xml(_reroutes(simulation.changes, early, ready.scenario.step_length_s), head, here / ROUTES)
+            output = [
+                "--tripinfo-output",
+                str(work / "again.xml"),
+                *course_options(work / "course.xml", ready.task.names),
+            ]
+            sumo.run("sumo", ["-c", here / file, *output, *DIGITS])
+            return read_course(work / "course.xml")
+
+        log.info("running the bundle with plain SUMO")
+        settle(simulation.changes, run, read_course(work / COURSE))
+        other = _compared(ready.task, episode, work / "again.xml")
         files.write(here / ARRIVALS, _arrivals(ready.task, episode))
         files.write(here / README, _readme(ready, head, file, episode, other).encode())
         if folder.is_dir():
@@ -160,18 +180,19 @@ def check_free(folder: Path) -> None:
 
 
 def _driven(
-    ready: PreparedScenario, policy: Policy, traffic_seed: int, trips: Path
+    ready: PreparedScenario, policy: Policy, traffic_seed: int, work: Path
 ) -> tuple[_Recorder, EpisodeRecord, dict[str, ET.Element]]:
     """Return an episode, its simulation with the agents' routes, and each agent's departure by SUMO."""
     job = Job(traffic_seed, ready.options(traffic_seed), policy, day=ready.day(traffic_seed))
-    output = ["--tripinfo-output", str(trips), *DIGITS, "--tripinfo-output.write-unfinished"]
+    output = ["--tripinfo-output", str(work / TRIPS), *DIGITS, "--tripinfo-output.write-unfinished"]
+    output += course_options(work / COURSE, ready.task.names)
     simulation = _Recorder([*job.options, *output], **bridge_settings(ready.task))
     try:
         warm_up(simulation, ready.scenario)
         episode = play(ready.task, job, simulation)
     finally:
         simulation.close()
-    infos = {info.get("id", ""): info for info in ET.parse(trips).getroot().iter("tripinfo")}
+    infos = {info.get("id", ""): info for info in ET.parse(work / TRIPS).getroot().iter("tripinfo")}
     return simulation, episode, {name: infos[name] for name in ready.task.names if name in infos}
 
 
@@ -256,12 +277,15 @@ def _type(name: str, like: ET.Element | None, *, rerouting: bool) -> ET.Element:
     return kind
 
 
-def _reroutes(simulation: _Recorder, step_s: float) -> ET.Element:
-    """Return a rerouter for each change of a route; each acts in the step after that in which it was chosen."""
+def _reroutes(changes: Sequence[Change], early: frozenset[int], step_s: float) -> ET.Element:
+    """Return a rerouter for each change of a route; some act one step earlier (`relid_sumo.viewer.repeat`)."""
     root = ET.Element("additional")
-    for number, (at_s, agent, route) in enumerate(simulation.changes):
-        ET.SubElement(root, "route", id=f"reroute.{number}", edges=" ".join(route))
-        rerouter = ET.SubElement(root, "rerouter", id=f"rerouter.{number}", edges=route[0], vTypes=f"agent.{agent}")
+    for number, one in enumerate(changes):
+        at_s = one.at_s - step_s if number in early else one.at_s
+        ET.SubElement(root, "route", id=f"reroute.{number}", edges=" ".join(one.route))
+        rerouter = ET.SubElement(
+            root, "rerouter", id=f"rerouter.{number}", edges=one.route[0], vTypes=f"agent.{one.agent}"
+        )
         interval = ET.SubElement(rerouter, "interval", begin=f"{at_s:.3f}", end=f"{at_s + step_s:.3f}")
         ET.SubElement(interval, "routeProbReroute", id=f"reroute.{number}", probability="1")
     return root
@@ -286,12 +310,8 @@ def _configuration(ready: PreparedScenario, given: Mapping[str, str], simulation
     return root
 
 
-def _compared(
-    task: RoutingTask, episode: EpisodeRecord, configuration: Path, trips: Path
-) -> dict[str, tuple[float | None, float | None]]:
-    """Run plain SUMO, and return the agents whose travel times differ: that of the episode and that of plain SUMO."""
-    log.info("running the bundle with plain SUMO")
-    sumo.run("sumo", ["-c", configuration, "--tripinfo-output", trips, *DIGITS])
+def _compared(task: RoutingTask, episode: EpisodeRecord, trips: Path) -> dict[str, tuple[float | None, float | None]]:
+    """Return the agents whose travel times differ: that of the episode and that of plain SUMO."""
     infos = {info.get("id"): info for info in ET.parse(trips).getroot().iter("tripinfo")}
     other = {}
     for agent, ours in zip(task.names, _travel_times(episode), strict=True):

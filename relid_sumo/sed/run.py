@@ -262,7 +262,13 @@ def record(folder: Path, scenario: Path) -> list[Path]:
         run_folder.read_json(folder / run_folder.SETTINGS),
     )
     trusted.check_code(settings, str(folder / run_folder.SETTINGS))
-    known = providers.find(str(settings.get("provider")))
+    try:
+        known = providers.find(str(settings.get("provider")))
+    except InputError:
+        raise InputError(
+            f"{folder / run_folder.SETTINGS}: provider is {settings.get('provider')!r}, which does not exist; put back "
+            "a copy, or run sed again"
+        ) from None
     if known.repeats or not known.is_model:
         raise InputError(
             f"{folder}: its answers are from '{settings.get('provider')}'; only answers of a model can be recorded"

@@ -505,6 +505,7 @@ SEDS = {
         for number, file in enumerate(("notes.md", "new.md"))
     },
     "place-show": Case("sed", edit("results.json", lambda c, _: c["subsets"][0]["attempts"][0].update(place=PLACE)), "sed show HERE", "place = "),  # type: ignore[index]
+    "no-provider": Case("sed", write("settings.json", '{"settings": {}}'), "sed record HERE SCENARIO", "settings.json: provider is None"),
     "place-record": Case("sed", both(edit("settings.json", lambda c, _: c.update(provider="mailbox")), edit("results.json", lambda c, _: c["subsets"][0]["attempts"][0].update(place=PLACE))), "sed record HERE SCENARIO", "place = "),  # type: ignore[index]
     "vehicles": Case("sed", edit("results.json", lambda c, _: c["subsets"][0].update(vehicles=["a\n---\n"])), "sed show HERE", "vehicles"),  # type: ignore[index]
     "edge": Case("sed", edit("results.json", lambda c, _: [one.update(routes={"agent0": ["nowhere"]}) for s in c["subsets"] for one in s["attempts"]]), "sed show HERE", "has the edge 'nowhere'"),  # type: ignore[attr-defined]

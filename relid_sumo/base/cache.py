@@ -7,7 +7,7 @@ import json
 import logging
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeVar
@@ -76,37 +76,42 @@ def cache_file(kind: str, name: str, content: object, ending: str) -> Path:
     return cache_folder() / kind / f"{name}-{key}{ending}"
 
 
-def once(path: Path, make: Callable[[], None]) -> None:
+def once(path: Path, make: Callable[[], None], also: Sequence[Path] = ()) -> None:
     """Make a file or folder of the cache if it is missing or damaged. Only one process makes it; others wait.
 
     Its checksum is stored, so that damage is noticed; a damaged entry is deleted first.
+
+    Parameters
+    ----------
+    also
+        Other files that `make` writes, or leaves out. The checksum covers them.
     """
-    if path.exists() and not _differs(path):
+    if path.exists() and not _differs(path, also):
         return
     make_folder()
     lock = cache_folder() / LOCKS / f"{_joined(path)}.lock"
     with files.locked(lock, wait=True):
-        if path.exists() and not _differs(path):
+        if path.exists() and not _differs(path, also):
             return
         if path.exists():
             _delete(path, "its checksum differs")
         make()
-        files.write(_seal(path), f"{_checksum(path)}\n".encode())
+        files.write(_seal(path), f"{_checksum(path, also)}\n".encode())
 
 
-def sound(path: Path, make: Callable[[], None], load: Callable[[Path], Result]) -> Result:
+def sound(path: Path, make: Callable[[], None], load: Callable[[Path], Result], also: Sequence[Path] = ()) -> Result:
     """Return the content of an entry of the cache, as `once` makes it; an entry that cannot be read is made again.
 
     An entry of an earlier version has no checksum, so that only its reader notices the damage.
     """
-    once(path, make)
+    once(path, make, also)
     try:
         return load(path)
     except (InputError, OSError) as error:
         with files.locked(cache_folder() / LOCKS / f"{_joined(path)}.lock", wait=True):
             if path.exists():
                 _delete(path, str(error))
-    once(path, make)
+    once(path, make, also)
     return load(path)
 
 
@@ -118,6 +123,7 @@ def cached(
     make: Callable[[], Made],
     save: Callable[[Path, Made], None],
     load: Callable[[Path], Result],
+    also: Sequence[Path] = (),
 ) -> Result:
     """Return a result from the cache. A missing or damaged result is computed and saved first.
 
@@ -132,11 +138,15 @@ def cached(
     save, load
         Write the result as a complete file (`relid_sumo.base.files`), and read it; `load` raises InputError where the
         file is damaged. The returned result is always read.
+    also
+        As in `once`: other files that `make` writes.
     """
-    return sound(file := cache_file(kind, name, content, ending), lambda: save(file, make()), load)
+    return sound(file := cache_file(kind, name, content, ending), lambda: save(file, make()), load, also)
 
 
-def cached_json(kind: str, name: str, content: object, make: Callable[[], Any], shape: type[Result]) -> Result:
+def cached_json(
+    kind: str, name: str, content: object, make: Callable[[], Any], shape: type[Result], also: Sequence[Path] = ()
+) -> Result:
     """Return a JSON result of a type from the cache; see `cached`."""
     adapter = TypeAdapter(shape)
 
@@ -146,7 +156,7 @@ def cached_json(kind: str, name: str, content: object, make: Callable[[], Any], 
         except ValueError as error:
             raise InputError(f"{file}: not a result of this version: {error}") from None
 
-    return cached(kind, name, content, ".json", make, files.write_json, load)
+    return cached(kind, name, content, ".json", make, files.write_json, load, also)
 
 
 def _joined(path: Path) -> str:
@@ -158,16 +168,19 @@ def _seal(path: Path) -> Path:
     return cache_folder() / CHECKSUMS / f"{_joined(path)}.sha256"
 
 
-def _differs(path: Path) -> bool:
+def _differs(path: Path, also: Sequence[Path]) -> bool:
     """Return whether an entry differs from its checksum. An entry without one, of an earlier version, does not."""
     try:
-        return _seal(path).read_bytes().decode("ascii", "replace").strip() != _checksum(path)
+        return _seal(path).read_bytes().decode("ascii", "replace").strip() != _checksum(path, also)
     except FileNotFoundError:
         return False
 
 
-def _checksum(path: Path) -> str:
-    """Return the checksum of a file, or of a folder with the names of its files."""
+def _checksum(path: Path, also: Sequence[Path]) -> str:
+    """Return the checksum of a file, or of a folder with the names of its files; with that of other files, if any."""
+    if also:
+        one = [_checksum(path, ()), *(_file_checksum(file) if file.is_file() else "no file" for file in also)]
+        return hashlib.sha256("\n".join(one).encode()).hexdigest()
     if path.is_file():
         return _file_checksum(path)
     found = sorted(file for file in path.rglob("*") if file.is_file())

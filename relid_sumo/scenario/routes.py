@@ -1,11 +1,13 @@
 """Clearly different routes: the definition, and the thresholds of its users.
 
 Two routes are clearly different where one shares less than a threshold of its length with the other. The threshold is
-`MOST_SHARED` everywhere, with two exceptions, each of which decides published results:
+`MOST_SHARED` everywhere, with three exceptions, of which the first two decide published results:
 
 - Probes pass 0.85 (`relid_sumo.learn.reled.probes`): a detour around one junction counts as a different route.
 - The library of planning programs has its own copy of the method, as it runs alone in the sandbox
   (`relid_sumo.sed.programs.program`), and takes 0.7: recorded answers were written for it.
+- Trips on a SUMO network with too few clearly different routes pass 0.85 and longer detours
+  (`relid_sumo.scenario.trips`).
 
 `relid_sumo.scenario.trips.NEARLY_SAME` is another measure: whether two trips use the same roads.
 """
@@ -29,6 +31,8 @@ def alternatives(
     origin: int,
     destination: int,
     k: int = 3,
+    most_shared: float = MOST_SHARED,
+    most_detour: float = MOST_DETOUR,
 ) -> list[list[int]]:
     """Return up to k clearly different routes, fastest at free flow first; see `distinct_routes`."""
     free = graph.free_flow_s
@@ -37,6 +41,8 @@ def alternatives(
         lambda weight: graph.path(origin, destination, free * weight),
         lambda path: float(free[path].sum()),
         k,
+        most_shared,
+        most_detour,
     )
 
 
@@ -46,11 +52,12 @@ def distinct_routes(
     seconds: Callable[[list[int]], float],
     k: int,
     most_shared: float = MOST_SHARED,
+    most_detour: float = MOST_DETOUR,
 ) -> list[list[int]]:
     """Return up to k clearly different routes, fastest first, by the penalty method.
 
-    Each route takes at most 1.4 times as long as the fastest one, and shares less than `most_shared` of its length with
-    every earlier one. The list is empty where the destination cannot be reached.
+    Each route takes at most `most_detour` times as long as the fastest one, and shares less than `most_shared` of its
+    length with every earlier one. The list is empty where the destination cannot be reached.
 
     Parameters
     ----------
@@ -63,7 +70,7 @@ def distinct_routes(
     best = fastest(weight)
     if not best:
         return []
-    found, limit = [best], MOST_DETOUR * seconds(best)
+    found, limit = [best], most_detour * seconds(best)
     path = best
     for _ in range(4 * k):
         if len(found) == k:

@@ -12,7 +12,7 @@ from relid_sumo.base.arrays import Floats
 from relid_sumo.base.errors import InputError
 from relid_sumo.network.graph import RoadGraph
 from relid_sumo.network.network import Network, match_edge
-from relid_sumo.scenario.routes import MOST_SHARED, alternatives, shared
+from relid_sumo.scenario.routes import MOST_DETOUR, MOST_SHARED, alternatives, shared
 from relid_sumo.scenario.settings import Place, Trip
 
 log = logging.getLogger(__name__)
@@ -22,6 +22,7 @@ NEARLY_SAME = 0.8  # trips are nearly the same where their fastest routes share 
 GAP_S = 8.0  # mean time between two departures
 CANDIDATES = 4000
 WIDER = 1.5  # factor on the longest straight-line distance where a network has too few trips
+MORE_SHARED, MORE_DETOUR = 0.85, 3.0  # limits of second routes where a SUMO network has too few clearly different ones
 
 
 def choose(
@@ -50,7 +51,8 @@ def choose(
     Raises
     ------
     InputError
-        The network has too few such trips; the message says how many it has.
+        The network has too few such trips; the message says how many it has. On a SUMO network with too few of them,
+        trips with less different routes are chosen before.
     """
     graph = network.graph
     rng = seeding.stream(seed, "trips")
@@ -64,12 +66,21 @@ def choose(
         known = {(routes[0][0], routes[0][-1]) for routes in pool}
         more = _candidates(graph, ends, middle, (low, WIDER * high), enough, rng, None)
         pool += [routes for routes in more if (routes[0][0], routes[0][-1]) not in known]
+        if len(pool) < n_agents:
+            pool += _less_different(network, ends, middle, (low, WIDER * high), pool, rng)
     if len(pool) < n_agents and pool and fewer:
         log.warning(
-            f"network '{network.name}' has {len(pool)} trips with two clearly different routes, so there are "
+            f"network '{network.name}' has {len(pool)} trips with two different routes, so there are "
             f"{len(pool)} agents instead of {n_agents}"
         )
         n_agents = len(pool)
+    if not pool and network.is_given:
+        raise InputError(
+            f"network '{network.name}' gives no trip of {low:.0f}-{high:.0f} m a choice between two routes: a second "
+            f"one shares {MORE_SHARED:.0%} or more of its length with the fastest one, or takes more than "
+            f"{MORE_DETOUR:g} times as long. Agents choose routes, so a single junction or corridor has nothing to "
+            "learn; give a network whose roads form blocks"
+        )
     if len(pool) < n_agents:
         raise InputError(
             f"network '{network.name}' has {len(pool)} trips of {low:.0f}-{high:.0f} m with two clearly different "
@@ -83,6 +94,27 @@ def choose(
         Trip(id=f"{prefix}{i}", origin=o, destination=d, depart_s=float(t))
         for i, ((o, d), t) in enumerate(zip(lon_lat, depart, strict=True))
     )
+
+
+def _less_different(
+    network: Network,
+    ends: NDArray[np.int64],
+    middle: Floats,
+    span: tuple[float, float],
+    pool: list[list[list[int]]],
+    rng: np.random.Generator,
+) -> list[list[list[int]]]:
+    """Return trips that are not in a pool, with second routes that differ less or take longer, and say so."""
+    known = {(routes[0][0], routes[0][-1]) for routes in pool}
+    found = _candidates(network.graph, ends, middle, span, 40, rng, None, (MORE_SHARED, MORE_DETOUR))
+    found = [routes for routes in found if (routes[0][0], routes[0][-1]) not in known]
+    if found:
+        log.warning(
+            f"network '{network.name}' has {len(pool)} trips with two clearly different routes; trips are added whose "
+            f"second route shares up to {MORE_SHARED:.0%} with the fastest one or takes up to {MORE_DETOUR:g} times as "
+            "long: their agents have little to choose"
+        )
+    return found
 
 
 def possible(network: Network, most: int, seed: int = 0) -> int:
@@ -110,6 +142,7 @@ def _candidates(
     enough: int,
     rng: np.random.Generator,
     loaded: Floats | None,
+    limits: tuple[float, float] = (MOST_SHARED, MOST_DETOUR),
 ) -> list[list[list[int]]]:
     """Return the alternatives of up to `enough` random pairs with distinct origins and destinations.
 
@@ -129,7 +162,7 @@ def _candidates(
             free, busy = graph.path(origin, destination), graph.path(origin, destination, loaded)
             if not free or shared(graph, busy, free) >= MOST_SHARED:
                 continue
-        routes = alternatives(graph, origin, destination, k=2)
+        routes = alternatives(graph, origin, destination, 2, *limits)
         if len(routes) == 2:
             pool.append(routes)
             starts.add(origin)

@@ -26,7 +26,7 @@ from relid_sumo.scenario.given import additional
 from relid_sumo.scenario.given.times import seconds
 from relid_sumo.scenario.traffic import own_demand
 
-FORMAT = 2  # part of the cache key: raise it when the merged files change
+FORMAT = 3  # part of the cache key: raise it when the merged files change
 DEFAULT_TYPE = "DEFAULT_VEHTYPE"
 TAKEN_TYPES = frozenset({"agent", "agent_rerouting", DEFAULT_TYPE})  # the agents' types, and the one they derive from
 OWN = "own_"  # put before the name of a type that the agents need
@@ -131,10 +131,10 @@ def merge(
             )
     digests = [[own_demand.digest(file) for file in group] for group in (routes, additional_files)]
     content = [FORMAT, own_demand.FORMAT, additional.FORMAT, *digests, in_order, window]
+    places = [cache.cache_file("demand", f"{name}-merged", content, f".{kind}.xml") for kind in ("rou", "add")]
 
     def make() -> dict[str, object]:
         merged = _Merger(routes, additional_files, in_order=in_order, window=window)
-        places = [cache.cache_file("demand", f"{name}-merged", content, f".{kind}.xml") for kind in ("rou", "add")]
         places[0].parent.mkdir(parents=True, exist_ok=True)
         with temporary.folder(".tmp-", places[0].parent) as scratch:
             own, other = scratch / "own.rou.xml", scratch / "own.add.xml"
@@ -145,11 +145,7 @@ def merge(
         own_demand.note_clean(places[0])
         return asdict(merged.result(places[0], places[1] if has_other else None))
 
-    result = cache.cached_json("merged", name, content, make, Merged)
-    if not Path(result.routes).is_file() or (result.additional and not Path(result.additional).is_file()):
-        cache.cache_file("merged", name, content, ".json").unlink(missing_ok=True)
-        result = cache.cached_json("merged", name, content, make, Merged)
-    return result
+    return cache.cached_json("merged", name, content, make, Merged, places)
 
 
 class _Merger:

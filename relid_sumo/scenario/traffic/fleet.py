@@ -27,7 +27,7 @@ from relid_sumo.scenario.traffic import flows
 from relid_sumo.scenario.traffic import surge as surges
 from relid_sumo.scenario.traffic.demand import own_file
 
-FORMAT = 1  # part of the cache key: raise it when the meaning of the cached values changes
+FORMAT = 2  # part of the cache key: raise it when the meaning of the cached values changes
 CAR = "passenger"
 DEFAULT_TYPE = "DEFAULT_VEHTYPE"
 
@@ -86,7 +86,7 @@ def drawn(
             files.put(part, background)
         files.write_json(file, [vars(one) for one in chosen])
 
-    cache.once(file, make)
+    cache.once(file, make, [background])
     return _trips(json.loads(file.read_text(encoding="utf-8"))), background
 
 

@@ -198,9 +198,12 @@ def digest(file: Path) -> str:
 def note_clean(file: Path) -> None:
     """Note that a file in the cache is as `cleaned` writes it, because it was made from the same lists."""
     target = cache.cache_file("demand", "own", [FORMAT, digest(file)], ".rou.xml")
-    if not target.is_file():
+
+    def make() -> None:
         with files.whole(target) as part:
             shutil.copyfile(file, part)
+
+    cache.once(target, make)
 
 
 def cleaned(file: Path) -> Path:

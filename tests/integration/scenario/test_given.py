@@ -7,6 +7,7 @@ import logging
 import xml.etree.ElementTree as ET
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from relid_sumo.base import sumo
@@ -18,8 +19,9 @@ from relid_sumo.scenario.given import source
 from relid_sumo.scenario.given.source import Inputs
 from relid_sumo.scenario.make import load_scenario
 from relid_sumo.scenario.prepare import prepare
+from relid_sumo.scenario.routes import alternatives, shared
 from relid_sumo.scenario.settings import Place, Scenario, Trip
-from relid_sumo.scenario.traffic import own_traffic
+from relid_sumo.scenario.traffic import own_traffic, readings
 from relid_sumo.scenario.traffic.demand import own_demand
 
 pytestmark = pytest.mark.sumo
@@ -339,6 +341,47 @@ def test_a_network_without_a_strongly_connected_part_has_trips_too(
     chosen = trips.choose(roads, 10, fewer=True)
     assert [(trip.origin.edge, trip.destination.edge) for trip in chosen] == [("ea", "df")]
     assert "1 agents instead of 10" in caplog.text
+
+
+def test_trips_have_the_best_second_routes_that_there_are(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """On one block with long arms, routes around it share the arms."""
+    roads = built(tmp_path, "--grid --grid.number 2 --grid.length 100 --grid.attach-length 150 --no-turnarounds")
+    chosen = trips.choose(roads, 4, fewer=True)
+    assert len(chosen) == 4
+    assert "has 0 trips with two clearly different routes; trips are added" in caplog.text
+    for trip in chosen:
+        o, d = (roads.graph.index[str(place.edge)] for place in (trip.origin, trip.destination))
+        first, second = alternatives(roads.graph, o, d, 2, trips.MORE_SHARED, trips.MORE_DETOUR)
+        assert shared(roads.graph, second, first) < trips.MORE_SHARED
+
+
+def test_a_network_without_a_choice_of_routes_is_refused(tmp_path: Path) -> None:
+    roads = built(tmp_path, "--grid --grid.number 1 --grid.attach-length 200 --no-turnarounds", "junction")
+    with pytest.raises(InputError, match=r"network 'junction' gives no trip of .* a choice between two routes"):
+        trips.choose(roads, 10, fewer=True)
+
+
+def test_random_factors_of_the_demand_do_not_end_the_preparation(grid: Path, tmp_path: Path) -> None:
+    config = written(tmp_path, grid, CARS, "", {"weights.random-factor": "1.2"})
+    scenario = with_trips(source.read(config, Inputs(), {}))
+    assert scenario.demand.sumo["weights.random-factor"] == 1.2
+    rows = readings.sample(scenario, network.build(tmp_path / "my.net.xml", name="grid"), 0, "micro")
+    assert rows.shape[0] > 0
+    assert np.isfinite(rows).all()
+
+
+def test_a_damaged_file_of_the_merged_demand_is_made_again(
+    grid: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    config = written(tmp_path, grid, CARS.replace("20", "21"), STOP)
+    demand = source.read(config, Inputs(), {}).settings["demand"]
+    for key in ("route_file", "additional_file"):
+        file = Path(demand[key])
+        whole = file.read_bytes()
+        file.write_bytes(whole[:-20])
+        assert source.read(config, Inputs(), {}).settings["demand"] == demand
+        assert file.read_bytes() == whole
+    assert caplog.text.count("is deleted and made again") >= 2
 
 
 def test_a_broken_network_is_refused_with_the_fix(grid: Path, tmp_path: Path) -> None:

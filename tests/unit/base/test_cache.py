@@ -90,6 +90,28 @@ def test_a_folder_of_the_cache_is_checked_as_a_whole(folder: Path, caplog: pytes
     assert caplog.text.count("is deleted and made again") == 3
 
 
+def test_the_other_files_of_an_entry_are_checked_with_it(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """One of them is missing from the start, as an additional file may be."""
+    made: list[int] = []
+    other, none = folder / "demand" / "other.rou.xml", folder / "demand" / "none.add.xml"
+
+    def make() -> int:
+        made.append(1)
+        files.write(other, b"vehicles")
+        return len(made)
+
+    def entry() -> int:
+        return cache.cached_json("kind", "name", 1, make, int, [other, none])
+
+    assert entry() == entry() == 1
+    changes: list[Callable[[], object]] = [lambda: other.write_text("vehicle"), other.unlink]
+    for number, change in enumerate(changes, start=2):
+        change()
+        assert entry() == entry() == number
+        assert other.read_bytes() == b"vehicles"
+    assert caplog.text.count("is deleted and made again") == 2
+
+
 def test_an_entry_that_cannot_be_made_rightly_is_an_error(folder: Path) -> None:
     with pytest.raises(InputError, match="not a result of this version"):
         cache.cached_json("kind", "name", 1, lambda: "text", int)

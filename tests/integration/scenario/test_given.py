@@ -12,6 +12,9 @@ import pytest
 
 from relid_sumo.base import sumo
 from relid_sumo.base.errors import InputError
+from relid_sumo.env.play import drive, job
+from relid_sumo.env.policies import Policy
+from relid_sumo.env.workers import Rollouts
 from relid_sumo.network import network, sumo_net
 from relid_sumo.network.network import Network
 from relid_sumo.scenario import trips
@@ -382,6 +385,21 @@ def test_a_damaged_file_of_the_merged_demand_is_made_again(
         assert source.read(config, Inputs(), {}).settings["demand"] == demand
         assert file.read_bytes() == whole
     assert caplog.text.count("is deleted and made again") >= 2
+
+
+def test_episodes_with_a_fleet_and_incidents_do_not_depend_on_the_workers(grid: Path, tmp_path: Path) -> None:
+    config = written(tmp_path, grid, CARS.replace('period="20"', 'period="8"'))
+    content = with_trips(source.read(config, Inputs(), {})).model_dump(exclude={"trips"})
+    random = {"random": {"count": 1, "duration_s": 100.0}}
+    ready = prepare(Scenario.model_validate({**content, "fleet": {"share": 0.3}, "incidents": [random]}))
+    jobs = [job(ready, seed, Policy("random", seed=3)) for seed in (0, 1, 2, 200)]
+    digests = []
+    for workers in (1, 2, 4):
+        with Rollouts(ready.task, workers) as rollouts:
+            digests.append([one.digest for one in rollouts.run(jobs)])
+    assert digests[0] == digests[1] == digests[2]
+    assert len(set(digests[0])) == len(jobs)
+    assert len(drive(ready.task, jobs[0]).status) > 1
 
 
 def test_a_broken_network_is_refused_with_the_fix(grid: Path, tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from pathlib import Path
 
 log = logging.getLogger(__name__)
 
-TRIES = 12  # runs of plain SUMO that look for a better step
+TRIES, RUNS = 2, 12  # changes that are tried for one difference, and in all
 Course = dict[float, dict[str, tuple[str, str]]]  # by time, s, and agent: its lane and its position there
 
 
@@ -84,17 +84,19 @@ def settle(changes: Sequence[Change], run: Callable[[frozenset[int]], Course], o
     """
     early = frozenset(k for k, one in enumerate(changes) if one.one_lane and one.sees_end)
     tried: set[int] = set()
+    left = TRIES
     last, found = early, first_difference(ours, run(early))
-    while found is not None and len(tried) < TRIES:
+    while found is not None and left and len(tried) < RUNS:
         number = _cause(changes, found, tried)
         if number is None:
             break
         tried.add(number)
+        left -= 1
         last = early ^ {number}
         log.info(f"plain SUMO differs at {found.at_s:g} s ({', '.join(sorted(found.agents))}): trying another step")
         now = first_difference(ours, run(last))
         if now is None or now.at_s > found.at_s:
-            early, found = last, now
+            early, found, left = last, now, TRIES
     if last != early:
         run(early)
     return early

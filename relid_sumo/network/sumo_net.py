@@ -191,8 +191,13 @@ def use(source: Path, target: Path, used: str) -> GivenNet:
     if not net.graph.m_out:
         raise InputError(
             f"{source}: no road network for cars: {outcome[APART]['ways']} edges are open to cars, and from none of "
-            f"them can a car drive to another; {outcome[CLOSED]['ways']} edges are {CLOSED}; connect the edges in "
-            "netedit, or give another network"
+            f"them can a car drive to another; {outcome[CLOSED]['ways']} edges are {CLOSED}; "
+            + (
+                "connect the edges in netedit"
+                if outcome[APART]["ways"]
+                else "agents are cars: allow passenger on roads"
+            )
+            + ", or give another network"
         )
     return GivenNet(
         net.graph.part(np.ones(net.graph.n_edges, dtype=bool)),

@@ -209,7 +209,9 @@ def compare(options: argparse.Namespace, work: Path) -> dict[str, Any]:
         file.write_text(route_file(every, choices, automated), encoding="utf-8")
         return prepare(scenario(net, file)), choices
 
-    seconds = np.mean([known(settled_day(options.days + past)[0]) for past in range(HISTORY_DAYS)], axis=0)
+    past = [settled_day(options.days + number)[0] for number in range(HISTORY_DAYS)]
+    seconds = np.mean([known(one) for one in past], axis=0)
+    planned = plan_baselines(baselines(options.baselines), past[0].on(0))  # the same trips, on another day's traffic
     for day in range(options.days):
         ready, choices = settled_day(day)
         trips = ready.day(0).trips
@@ -226,7 +228,7 @@ def compare(options: argparse.Namespace, work: Path) -> dict[str, Any]:
             "AON": on_paths(ready, by_name, lambda one: int(np.argmin(one.free_min))),
             "departure": on_paths(ready, by_name, expected),
             "any route": Policy("fixed", routes=dict(enumerate(fastest_routes(ready, seconds)))),
-            **plan_baselines(baselines(options.baselines), ready.on(0)),
+            **planned,
         }
         if options.run is not None:
             from relid_sumo.evaluation.trained import load_trained  # noqa: PLC0415 - torch, only where it is needed

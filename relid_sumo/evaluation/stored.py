@@ -18,6 +18,7 @@ from relid_sumo.base.errors import InputError
 from relid_sumo.env.records import EpisodeRecord
 from relid_sumo.evaluation.outcome import outcome, routes
 from relid_sumo.runs import layout
+from relid_sumo.runs.routes import read_routes
 from relid_sumo.runs.summary import PolicyOutcome, StoredEvaluation
 from relid_sumo.scenario.prepare import PreparedScenario
 
@@ -40,7 +41,7 @@ def store(folder: Path, ready: PreparedScenario, records: Mapping[str, Sequence[
     """
     new = outcome(ready, {name: list(rows) for name, rows in records.items()})
     drawn = routes(ready, {name: list(rows) for name, rows in records.items()})
-    before, before_drawn = _read(folder / layout.EVALUATION), _read(folder / layout.ROUTES)
+    before = _read(folder / layout.EVALUATION)
     done: Stored = "new"
     if before is not None:
         done = _compared(before, new)
@@ -48,8 +49,7 @@ def store(folder: Path, ready: PreparedScenario, records: Mapping[str, Sequence[
             return done
         if done == "added":
             new["policies"] = {**before["policies"], **new["policies"]}
-            if before_drawn is not None and _place(before_drawn) == _place(drawn):
-                drawn["routes"] = {**before_drawn["routes"], **drawn["routes"]}
+            drawn["routes"] = {**_driven_before(folder, drawn), **drawn["routes"]}
     write(folder, new, drawn)
     return done
 
@@ -84,5 +84,11 @@ def _compared(before: dict[str, Any], new: dict[str, Any]) -> Stored:
     return "unchanged" if fewer else "added"
 
 
-def _place(drawn: dict[str, Any]) -> list[Any]:
-    return [drawn.get(name) for name in ("network_key", "traffic_seed", "agents")]
+def _driven_before(folder: Path, drawn: dict[str, Any]) -> dict[str, list[list[int]]]:
+    """Return the stored routes of all policies; none where the file is damaged or of other traffic."""
+    try:
+        before = read_routes(folder / layout.ROUTES)
+    except InputError:
+        return {}
+    same = all(getattr(before, name) == drawn[name] for name in ("network_key", "traffic_seed", "agents"))
+    return before.routes if same else {}

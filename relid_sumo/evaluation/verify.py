@@ -12,7 +12,6 @@ import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from relid_sumo.base import cache, files, temporary
 from relid_sumo.base.errors import InputError
@@ -27,6 +26,7 @@ from relid_sumo.learn import train as training
 from relid_sumo.learn.run_folder import RunSettings
 from relid_sumo.learn.train import TrainingWatch
 from relid_sumo.runs import layout
+from relid_sumo.runs.routes import read_routes
 from relid_sumo.runs.summary import read_evaluation
 from relid_sumo.scenario.prepare import PreparedScenario, prepare
 from relid_sumo.scenario.settings import Scenario
@@ -239,11 +239,11 @@ def _values(ready: PreparedScenario, was: object, now: object) -> str:
 def _other_road(folder: Path, ready: PreparedScenario, table: dict[str, list[EpisodeRecord]], seed: int) -> str:
     """Return the first road that differs; routes are stored of the first traffic seed only."""
     file = folder / layout.ROUTES
-    drawn: dict[str, Any] = files.read_json(file) if file.is_file() else {}
-    if drawn.get("traffic_seed") != seed or drawn.get("network_key") != ready.network.key:
+    drawn = read_routes(file) if file.is_file() else None
+    if drawn is None or drawn.traffic_seed != seed or drawn.network_key != ready.network.key:
         return ""
     now = routes(ready, table)["routes"][TRAINED]
-    for name, one, other in zip(ready.on(seed).task.names, drawn["routes"].get(TRAINED, []), now, strict=False):
+    for name, one, other in zip(ready.on(seed).task.names, drawn.routes.get(TRAINED, []), now, strict=False):
         for place, (a, b) in enumerate(zip(one, other, strict=False)):
             if a != b:
                 edges = ready.network.graph.edge_ids

@@ -178,7 +178,7 @@ def locate(name_or_path: str) -> Located:
         source, note = _extract(entry.extract, file)
         return Located(name_or_path, source, entry.options, entry.title, f"{entry.description} {note}".strip())
     noted = cache_folder() / "names" / f"{name_or_path}.json"
-    if len(path.parts) == 1 and noted.is_file():
+    if len(path.parts) == 1 and os.path.lexists(noted):
         fix = f"delete it, and build the network again: relid-sumo network build FILE --name {name_or_path}"
         try:
             content = validate(files.read_json(noted), _Named, str(noted))

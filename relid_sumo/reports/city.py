@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
-from relid_sumo.base import files
 from relid_sumo.base.errors import InputError
 from relid_sumo.reports.read import Run
 from relid_sumo.runs import layout
+from relid_sumo.runs.routes import StoredRoutes, read_routes
 from relid_sumo.runs.summary import ARRIVED
 
 AGENTS = 30  # at most, on the map
@@ -66,8 +65,8 @@ class City:
 def city(runs: Sequence[Run], scenario: str) -> tuple[City | None, list[str]]:
     """Return a scenario's map (None if no run folder has its routes), and messages about unreadable files."""
     layers: dict[tuple[str, int | None], Layer] = {}
-    base, wrong = None, []
-    incidents: list[tuple[int, str]] = []
+    base: StoredRoutes | None = None
+    wrong: list[str] = []
     without = 0
     for run in (run for run in runs if run.scenario == scenario):
         file = run.folder / layout.ROUTES if run.folder is not None else None
@@ -77,57 +76,46 @@ def city(runs: Sequence[Run], scenario: str) -> tuple[City | None, list[str]]:
         if run.evaluation is None:
             continue
         try:
-            content = files.read_json(file)
+            content = read_routes(file)
             base = base or content
-            same = content["network_key"] == base["network_key"] and content["traffic_seed"] == base["traffic_seed"]
-            same = same and content.get("incidents") == base.get("incidents")
-            if not same:
+            if _place(content) != _place(base):
                 wrong.append(
                     f"{file}: its routes are not on the map: network, traffic seed or incidents differ from the first "
                     "run"
                 )
                 continue
-            named = [(int(edge), str(said)) for edge, said in content.get("incidents", [])]
-            if wrong_edges := [edge for edge, _ in named if not 0 <= edge < len(base["roads"])]:
-                raise ValueError(f"it has no edge {wrong_edges[0]}, which an incident names; evaluate the run again")
-            incidents = named
-            for policy, routes in content["routes"].items():
+            for policy, routes in content.routes.items():
                 name, seed = (run.algorithm, run.seed) if policy == "trained" else (policy, None)
                 layers.setdefault((name, seed), _layer(run, policy, name, seed, routes))
-        except (InputError, KeyError, TypeError, ValueError) as error:
-            wrong.append(f"{file}: its routes are not on the map: {error}")
+        except (InputError, KeyError, ValueError) as error:
+            wrong.append(f"{file}: its routes are not on the map: {error}; evaluate the run again")
     if base is None or not layers:
         return None, wrong
-    notes = [f"The first {AGENTS} of {len(base['agents'])} agents."] if len(base["agents"]) > AGENTS else []
-    if incidents:
-        notes.append(f"Red: events of the traffic seed: {'; '.join(said for _, said in incidents)}.")
+    notes = [f"The first {AGENTS} of {len(base.agents)} agents."] if len(base.agents) > AGENTS else []
+    if base.incidents:
+        notes.append(f"Red: events of the traffic seed: {'; '.join(said for _, said in base.incidents)}.")
     if without:
         notes.append(f"{without} run{'s' if without > 1 else ''} without routes (only the summary is available).")
     return City(
         scenario=scenario,
-        network=str(base["network"]),
-        attribution=str(base["attribution"]),
-        roads=base["roads"],
-        speed_class=base["speed_class"],
-        traffic_seed=int(base["traffic_seed"]),
-        agents=base["agents"][:AGENTS],
-        origin=base["origin"][:AGENTS],
-        destination=base["destination"][:AGENTS],
-        incidents=incidents,
+        network=base.network,
+        attribution=base.attribution,
+        roads=base.roads,
+        speed_class=base.speed_class,
+        traffic_seed=base.traffic_seed,
+        agents=base.agents[:AGENTS],
+        origin=base.origin[:AGENTS],
+        destination=base.destination[:AGENTS],
+        incidents=list(base.incidents),
         layers=sorted(layers.values(), key=lambda layer: (layer.seed is None, layer.policy, layer.seed or 0)),
         note=" ".join(notes),
-        **_streets(base),
+        streets=list(base.streets) if base.street else [],
+        street=list(base.street),
     ), wrong
 
 
-def _streets(base: dict[str, Any]) -> dict[str, list[Any]]:
-    """Return the street names of a routes.json where they fit its edges."""
-    names, street = base.get("streets"), base.get("street")
-    if not (isinstance(names, list) and isinstance(street, list) and len(street) == len(base["roads"])):
-        return {"streets": [], "street": []}
-    if not all(isinstance(i, int) and -1 <= i < len(names) for i in street):
-        return {"streets": [], "street": []}
-    return {"streets": [str(name) for name in names], "street": street}
+def _place(drawn: StoredRoutes) -> tuple[object, ...]:
+    return drawn.network_key, drawn.traffic_seed, list(drawn.incidents)
 
 
 def _layer(run: Run, policy: str, name: str, seed: int | None, routes: list[list[int]]) -> Layer:

@@ -24,7 +24,7 @@ from torch import Tensor
 
 from relid_sumo.base.arrays import Floats
 from relid_sumo.learn.algos.gae import Batch
-from relid_sumo.learn.algos.ippo import RETURN_SCALE, Ippo, restore_optimiser, shares
+from relid_sumo.learn.algos.ippo import RETURN_SCALE, Ippo, restore_network, restore_optimiser, shares
 from relid_sumo.learn.algos.nets import Critic, clip_each
 from relid_sumo.learn.algos.settings import HpoSettings
 from relid_sumo.scenario.kinds import Layout
@@ -232,7 +232,7 @@ class Hpo(Ippo):
     def restore(self, state: Mapping[str, Any]) -> None:
         """See `Ippo.restore`."""
         super().restore(state)
-        self.expert_critic.load_state_dict(state["expert_critic"])
+        restore_network(self.expert_critic, state["expert_critic"])
         restore_optimiser(self.expert_optimiser, state["expert_optimiser"])
         with torch.no_grad():
             self.gate.copy_(torch.as_tensor(state["gate"]))

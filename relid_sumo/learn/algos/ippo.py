@@ -29,6 +29,7 @@ from relid_sumo.scenario.kinds import Layout
 from relid_sumo.scenario.settings import CONNECTED
 
 RETURN_SCALE = VALUE_SCALE_S
+LARGEST = 1e6  # weight, far beyond what training gives
 
 
 class NotFiniteError(ArithmeticError):
@@ -175,9 +176,23 @@ class Ippo(Learner):
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Continue from what `state` returned."""
-        self.actor.load_state_dict(state["actor"])
-        self.critic.load_state_dict(state["critic"])
+        restore_network(self.actor, state["actor"])
+        restore_network(self.critic, state["critic"])
         restore_optimiser(self.optimiser, state["optimiser"])
+
+
+def restore_network(network: torch.nn.Module, state: Mapping[str, Any]) -> None:
+    """Continue from the weights of a network.
+
+    Raises
+    ------
+    ValueError
+        A weight is not finite, or so large that a network cannot have learned it.
+    """
+    network.load_state_dict(dict(state))
+    for name, value in network.state_dict().items():
+        if not bool((value.abs() <= LARGEST).all()):
+            raise ValueError(f"the weights {name} are not finite, or above {LARGEST:g}")
 
 
 def restore_optimiser(optimiser: torch.optim.Adam, state: Mapping[str, Any]) -> None:

@@ -304,6 +304,15 @@ def test_one_seed_one_training(crossing: RoutingTask, toy_drive: Drive) -> None:
     assert one[1] != other[1]
 
 
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -1e30])
+@pytest.mark.parametrize("network", ["actor", "critic"])
+def test_weights_that_no_training_gives_are_not_restored(network: str, value: float) -> None:
+    saved: Any = Ippo(3, 4, SMALL, seed=5).state()
+    next(iter(saved[network].values())).view(-1)[0] = value
+    with pytest.raises(ValueError, match="not finite, or above"):
+        Ippo(3, 4, SMALL, seed=5).restore(saved)
+
+
 def test_a_restored_learner_goes_on_exactly() -> None:
     batches = [batch_of(3, 4, [9, 4, 6], seed=s) for s in range(4)]
     learner = Ippo(3, 4, SMALL, seed=0)

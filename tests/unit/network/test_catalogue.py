@@ -32,3 +32,10 @@ def test_a_note_whose_source_is_not_there_is_named(note: Path, source: str, told
     files.write_json(note, {**files.read_json(note), "source": source})
     with pytest.raises(InputError, match=f"{note}: its source {source[:300]}.*{told}; delete it, and build"):
         catalogue.locate("small")
+
+
+def test_a_folder_in_place_of_a_note_is_named(note: Path) -> None:
+    note.unlink()
+    note.mkdir()
+    with pytest.raises(InputError, match=f"{note}.*delete it, and build the network again"):
+        catalogue.locate("small")

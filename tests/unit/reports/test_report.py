@@ -346,15 +346,18 @@ def test_rounds_programs_and_cost_of_sed_are_shown(tmp_path: Path, write_run: Wr
     assert "<b>" not in broken
 
 
-def test_streets_are_in_the_page_where_they_fit_the_edges(tmp_path: Path, write_run: WriteRun) -> None:
+def test_streets_are_in_the_page_and_routes_that_do_not_fit_are_named(tmp_path: Path, write_run: WriteRun) -> None:
     file = write_run(tmp_path / "run") / layout.ROUTES
     content = files.read_json(file)
     street = [0] * len(content["roads"])
-    for given, used in ((street, ["High Street"]), (street[1:], []), ([7] * len(street), [])):
-        files.write_json(file, {**content, "streets": ["High Street"], "street": given})
-        city = gather([tmp_path / "run"]).parts[0].city
-        assert city is not None
-        assert city.streets == used
+    files.write_json(file, {**content, "streets": ["High Street"], "street": street})
+    city = gather([tmp_path / "run"]).parts[0].city
+    assert city is not None
+    assert city.streets == ["High Street"]
+    for wrong in (street[1:], [7] * len(street)):
+        files.write_json(file, {**content, "streets": ["High Street"], "street": wrong})
+        assert gather([tmp_path / "run"]).parts[0].city is None
+        assert any(f"{file}: its routes are not on the map" in one for one in gather([tmp_path / "run"]).problems)
 
 
 def test_text_in_the_page_is_escaped(tmp_path: Path, write_run: WriteRun) -> None:
@@ -371,7 +374,7 @@ def test_incidents_are_on_the_map_and_one_on_no_edge_is_named(tmp_path: Path, wr
     content = files.read_json(file)
     for incidents, said in (
         ([[3, "'a<b>' closed from 0 to 60 s"]], ""),
-        ([[-1, "'a' closed"]], "has no edge -1, which an incident names"),
+        ([[-1, "'a' closed"]], "incidents"),
         ([[10**6, "'a' closed"]], "has no edge 1000000"),
         ([["x", "'a' closed"]], "its routes are not on the map"),
     ):

@@ -247,13 +247,13 @@ def view(
     from relid_sumo.viewer import film, screen
 
     run_folder.load(folder)  # before the import of torch, so that a wrong folder is reported at once
+    others = {} if baseline is None else named.baselines(baseline)
+    if baseline is not None and len(others) != 1:
+        raise InputError(f"--baseline {baseline}: name one baseline")
     if record is None:
         screen.check_display()
     else:
         film.check(record)
-    others = {} if baseline is None else named.baselines(baseline)
-    if baseline is not None and len(others) != 1:
-        raise InputError(f"--baseline {baseline}: name one baseline")
     from relid_sumo.cli import tables
     from relid_sumo.evaluation import evaluate as evaluation
     from relid_sumo.evaluation import trained as evaluation_trained

@@ -146,7 +146,16 @@ def is_begun(folder: Path) -> bool:
 
 
 def begun(folder: Path) -> str:
-    """Return how far a run without results has come, in words."""
+    """Return how far a run without results has come, in words.
+
+    Raises
+    ------
+    InputError
+        Its settings.json is not that of an SED run.
+    """
+    settings = run_folder.read_json(folder / run_folder.SETTINGS)
+    if not isinstance(settings.get("provider"), str) or not isinstance(settings.get("scenario"), dict):
+        raise InputError(f"{folder / run_folder.SETTINGS}: not the settings of an SED run; name the folder of one")
     if (folder / run_folder.DEMONSTRATIONS).is_file():
         return "the run is finished, by an earlier version that stored no results of its rounds; read its programs"
     prompts, answers = (len(list((folder / part).glob("*.md"))) for part in (run_folder.PROMPTS, run_folder.ANSWERS))

@@ -60,7 +60,14 @@ def test_a_run_reproduces_whole_and_nothing_in_it_changes(trained: Path, capsys:
     assert verify(trained, "--updates", "9", "--json") == 0
     found = json.loads(capsys.readouterr().out)
     seed = relid_sumo.load_scenario(trained).seeds.evaluation[0]
-    assert found == {"reproduces": True, "updates": 2, "traffic_seeds": [seed], "inputs": [], "differences": []}
+    assert found == {
+        "reproduces": True,
+        "updates": 2,
+        "traffic_seeds": [seed],
+        "inputs": [],
+        "differences": [],
+        "days": [],
+    }
     assert {file: file.read_bytes() for file in trained.rglob("*") if file.is_file()} == before
 
 

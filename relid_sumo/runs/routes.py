@@ -46,7 +46,7 @@ class StoredRoutes(Read):
             raise ValueError("a road needs two points or more, as x, y, x, y")
         if max(self.street, default=-1) >= len(self.streets):
             raise ValueError("street names a street that is not in streets")
-        if any(len(rows) != agents for rows in (self.origin, self.destination, *self.routes.values())):
+        if {len(self.origin), len(self.destination), *map(len, self.routes.values())} != {agents}:
             raise ValueError(f"origin, destination and routes need one value for each of {agents} agents")
         if wrong := [edge for edge, _ in self.incidents if edge >= edges]:
             raise ValueError(f"it has no edge {wrong[0]}, which an incident names")

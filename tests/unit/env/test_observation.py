@@ -10,7 +10,7 @@ import pytest
 
 from relid_sumo.base.errors import InputError
 from relid_sumo.env.episode import Episode
-from relid_sumo.env.observation import Junction, observation, observer
+from relid_sumo.env.observation import Junction, observation, observer, scaled, times_free_flow
 from relid_sumo.scenario.kinds import Layout
 from relid_sumo.scenario.settings import Observation
 from relid_sumo.scenario.task import RoutingTask
@@ -95,3 +95,9 @@ def test_an_own_observation_is_checked(junction: Junction, crossing: RoutingTask
     seen = observer(of("ones"))(junction)
     assert seen.dtype == np.float32
     assert seen.tolist() == [1.0] * len(junction.mask) + [0.5]
+
+
+@pytest.mark.parametrize(("times", "scale"), [(1.0, -1.0), (2.0**1.5, 0.0), (64.0, 1.0)])
+def test_congestion_on_the_scale_and_back(times: float, scale: float) -> None:
+    assert float(scaled(np.log2(times))) == pytest.approx(scale)
+    assert float(times_free_flow(scale)) == pytest.approx(times)

@@ -105,6 +105,7 @@ def test_other_alphas() -> None:
     assert alphas(HpoSettings(alpha="fixed:0.5"), None, 2, 0.3).tolist() == [0.5, 0.5]
     assert alphas(HpoSettings(alpha="decay", alpha_max=0.8), None, 2, 0.25) == pytest.approx([0.6, 0.6])
     assert alphas(HpoSettings(alpha="none"), None, 2, 0.3).tolist() == [0.0, 0.0]
+    assert alphas(HpoSettings(alpha="dtw"), None, 2, 0.3).tolist() == [0.0, 0.0], "nothing is demonstrated yet"
     for wrong in ("fixed:2", "fixed:x", "dwt"):
         with pytest.raises(ValueError, match=r"fixed:0\.5"):
             HpoSettings(alpha=wrong)
@@ -211,6 +212,40 @@ def test_imitation_reaches_the_expert_and_stops() -> None:
     idle.expert = learner.expert
     assert idle.imitate()["steps"] == 0
     assert all(torch.equal(before[name], value) for name, value in idle.actor.state_dict().items())
+
+
+def test_imitation_fits_both_value_functions_to_the_experts_returns() -> None:
+    learner = Hpo(3, SLOTS, HpoSettings(**SIZES, imitation_steps=200, imitation_target=0.999999), seed=3)
+    learner.expert = expert_of(random_batch(3, 6, seed=8))
+    seen = learner._seen
+    assert seen is not None
+
+    def errors() -> list[float]:
+        with torch.no_grad():
+            return [
+                float((seen.valued * (critic(seen.observation) - seen.returns).square()).sum())
+                for critic in (learner.critic, learner.expert_critic)
+            ]
+
+    before = errors()
+    learner.imitate()
+    for old, new in zip(before, errors(), strict=True):
+        assert new < 0.2 * old
+    left = [p.grad for p in (*learner.actor.parameters(), *learner.expert_critic.parameters())]
+    assert not any(bool(grad.any()) for grad in left if grad is not None)
+
+
+def test_an_update_tells_the_mean_probability_of_the_experts_actions() -> None:
+    learner = Hpo(2, SLOTS, HpoSettings(**SIZES, alpha="fixed:0.5"), seed=3)
+    learner.expert = expert_of(random_batch(2, 6, seed=8))
+    learner.follow(None, 0.0)
+    told = learner.update(random_batch(2, 12, seed=1), 0.0)["imitated"]
+    seen = learner._seen
+    assert seen is not None
+    with torch.no_grad():
+        now = (seen.share * learner.actor(seen.observation, seen.mask).gather(-1, seen.action)[..., 0].exp()).sum(1)
+    assert 0.0 < told < 1.0
+    assert told == pytest.approx(float(now.mean()), abs=0.05)
 
 
 def test_imitation_may_be_of_some_agents_and_leaves_the_others_alone() -> None:

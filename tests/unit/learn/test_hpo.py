@@ -235,6 +235,13 @@ def test_imitation_fits_both_value_functions_to_the_experts_returns() -> None:
     assert not any(bool(grad.any()) for grad in left if grad is not None)
 
 
+def test_without_alpha_an_expert_plays_no_part_in_an_update() -> None:
+    learner = Hpo(2, SLOTS, HpoSettings(**SIZES, alpha="none"), seed=3)
+    learner.expert = expert_of(random_batch(2, 6, seed=8))
+    learner.follow(None, 0.0)
+    assert not {"expert_loss", "expert_value_loss"} & set(learner.update(random_batch(2, 12, seed=1), 0.0))
+
+
 def test_an_update_tells_the_mean_probability_of_the_experts_actions() -> None:
     learner = Hpo(2, SLOTS, HpoSettings(**SIZES, alpha="fixed:0.5"), seed=3)
     learner.expert = expert_of(random_batch(2, 6, seed=8))

@@ -82,6 +82,20 @@ def baselines(names: str = ",".join(BY_DEFAULT), *, folder: Path | None = None) 
     return chosen
 
 
+def single(text: str, option: str) -> dict[str, Policy]:
+    """Return the one baseline that an option names, as `baselines` does.
+
+    Raises
+    ------
+    InputError
+        It does not name exactly one, or there is none of that name.
+    """
+    found = baselines(text)
+    if len(found) != 1:
+        raise InputError(f"{option} {text}: name one baseline")
+    return found
+
+
 def plan_baselines(
     policies: Mapping[str, Policy],
     ready: PreparedScenario,

@@ -44,16 +44,13 @@ def replay(
 
     The page opens offline in any current browser, also on a phone.
     """
-    from relid_sumo.base.errors import InputError
     from relid_sumo.baseline import named
     from relid_sumo.learn import run_folder
     from relid_sumo.replay import write as replays
 
     replays.check(out_file)
     run_folder.load(folder)  # before the import of torch, so that a wrong folder is reported at once
-    others = {} if against is None else named.baselines(against)
-    if against is not None and len(others) != 1:
-        raise InputError(f"--against {against}: name one baseline")
+    others = {} if against is None else named.single(against, "--against")
     from relid_sumo.evaluation import evaluate as evaluation
     from relid_sumo.evaluation import trained as evaluation_trained
 

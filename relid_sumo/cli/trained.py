@@ -241,15 +241,12 @@ def view(
     Thick lines are routes driven, thin lines those of the agents' experts (or those planned), arrows the last decision:
     each next edge as wide as its probability. The windows step together, and stay open with a summary at the end.
     """
-    from relid_sumo.base.errors import InputError
     from relid_sumo.baseline import named
     from relid_sumo.learn import run_folder
     from relid_sumo.viewer import film, screen
 
     run_folder.load(folder)  # before the import of torch, so that a wrong folder is reported at once
-    others = {} if baseline is None else named.baselines(baseline)
-    if baseline is not None and len(others) != 1:
-        raise InputError(f"--baseline {baseline}: name one baseline")
+    others = {} if baseline is None else named.single(baseline, "--baseline")
     if record is None:
         screen.check_display()
     else:

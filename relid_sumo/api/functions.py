@@ -109,6 +109,7 @@ def train(
         Number of training episodes (default: the preset's), and seed of weights, actions and the order of traffic.
     curriculum
         Simulators of the training in turn. Default: ``"meso:0.8,micro:0.2"``; empty for the scenario's own simulator.
+        ``"meso:converged,micro:0.2"`` leaves the first one when its curve in validation traffic is flat.
     changes
         Settings of the scenario to replace, such as ``"demand.level=0.4"``.
     workers

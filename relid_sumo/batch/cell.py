@@ -140,7 +140,9 @@ def run(order: Order, tell: Tell) -> None:
 
     cell, folder = order.cell, order.folder
     watch = TrainingWatch(
-        update=lambda row: tell(CellProgress(int(row["episodes"]), row["mean_return"], "trains")),
+        update=lambda row: tell(
+            CellProgress(int(row["episodes"] + row.get("skipped", 0)), row["mean_return"], "trains")
+        ),
     )
     if cell.train.demonstrations:
         note(cell.train.demonstrations)  # checked by the batch, perhaps on another machine

@@ -337,6 +337,7 @@ class TrainingBar:
 
     def update(self, row: dict[str, float]) -> None:
         """Update the bar, or print a line, after an update."""
+        self._bar.update(self._task, completed=row["episodes"] + row.get("skipped", 0))
         if isinstance(self._console, SafeConsole) and self._console.as_json is not None:
             self._console.event(f"update {row['update']}", **row)
             return

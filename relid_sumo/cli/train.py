@@ -124,7 +124,11 @@ def train(
     ] = None,
     curriculum: Annotated[
         str | None,
-        typer.Option(metavar="NAME:SHARE,...", help="Several simulators in turn (default: meso:0.8,micro:0.2)."),
+        typer.Option(
+            metavar="NAME:SHARE,...",
+            help="Several simulators in turn (default: meso:0.8,micro:0.2). meso:converged,micro:0.2 leaves the first "
+            "one when its curve in validation traffic is flat.",
+        ),
     ] = None,
     workers: Workers = None,
     fork: Fork = True,

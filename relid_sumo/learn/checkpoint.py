@@ -55,6 +55,13 @@ def _is_count(value: object) -> bool:
     return isinstance(value, int) and 0 < value <= MOST_COUNT
 
 
+def position(state: Mapping[str, Any]) -> int:
+    """Return how many episodes of the budget are behind a checkpoint, with those left out as a curve was flat."""
+    validation = state.get("validation")
+    left_out = validation.get("skipped") if isinstance(validation, dict) else 0
+    return int(state["episodes"]) + (left_out if isinstance(left_out, int) else 0)
+
+
 def episodes(folder: Path) -> int:
-    """Return how many episodes are behind the last checkpoint of a run; 0 where it has none."""
-    return int(load(folder)["episodes"]) if (folder / CHECKPOINT).exists() else 0
+    """Return how many episodes of the budget are behind the last checkpoint of a run; 0 where it has none."""
+    return position(load(folder)) if (folder / CHECKPOINT).exists() else 0

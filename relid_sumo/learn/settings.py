@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, get_args
+from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import (
     BaseModel,
@@ -14,11 +14,12 @@ from pydantic import (
     ValidationInfo,
     field_validator,
     model_serializer,
+    model_validator,
 )
 
 from relid_sumo.base import extension
 from relid_sumo.base.errors import InputError, did_you_mean
-from relid_sumo.base.settings import MOST_COUNT, Seed, Settings
+from relid_sumo.base.settings import MOST_COUNT, MOST_FACTOR, Seed, Settings
 from relid_sumo.base.toml import changed, validate
 from relid_sumo.learn import algorithms
 from relid_sumo.learn.algorithms import Algorithm
@@ -27,11 +28,24 @@ from relid_sumo.scenario.settings import Scenario, Simulator
 from relid_sumo.sed.ask import providers
 from relid_sumo.sed.ask.service import check_service
 
+CONVERGED: Literal["converged"] = "converged"
+MEASURED_EVERY = 10  # updates between two measurements in validation traffic, where training waits for a flat curve
+Share = Annotated[float, Field(gt=0, le=1)]
+
 
 def _is_whole(data: dict[str, Any]) -> bool:
     """Return whether an algorithm has all parts of RELED by default; other algorithms with experts have some."""
     known = algorithms.ALGORITHMS.get(data.get("algo", ""))
     return known is None or known.whole
+
+
+def _measured_every(data: dict[str, Any]) -> int:
+    """Return the default of `TrainSettings.validate_every`."""
+    return MEASURED_EVERY if _converges(data.get("curriculum", ())) else 0
+
+
+def _converges(curriculum: Sequence[tuple[Simulator, float | str]]) -> bool:
+    return any(share == CONVERGED for _, share in curriculum)
 
 
 class TrainSettings(Settings):
@@ -45,8 +59,10 @@ class TrainSettings(Settings):
     """Budget: number of episodes."""
     episodes_per_update: Annotated[int, Field(ge=1, le=10**6)] = 4
     """Episodes between two updates, each with another traffic seed."""
-    curriculum: tuple[tuple[Simulator, Annotated[float, Field(gt=0, le=1)]], ...] = ()
-    """Simulators to train in, one after the other, each with its share of episodes; the scenario's own where empty."""
+    curriculum: tuple[tuple[Simulator, Share | Literal["converged"]], ...] = ()
+    """Simulators to train in, one after the other, each with its share of episodes; the scenario's own where empty.
+    ``converged`` in place of a share ends the training in a simulator when the curve in validation traffic is flat, at
+    the latest after an equal part of the episodes that the shares leave."""
     ippo: IppoSettings = IppoSettings()
     """Settings of ``ippo`` and ``mappo``."""
     hpo: Annotated[HpoSettings, Field(validate_default=True)] = HpoSettings()
@@ -74,14 +90,30 @@ class TrainSettings(Settings):
     where false."""
     options: dict[str, Any] = Field(default_factory=dict)
     """Settings of your own algorithm; not written where empty."""
+    validate_every: Annotated[int, Field(ge=0, le=MOST_COUNT)] = Field(default_factory=_measured_every)
+    """Updates between two measurements of the greedy policy in all validation traffic seeds; 0 for none. The default is
+    10 where the curriculum has ``converged``, otherwise 0. Not written where 0."""
+    flat_measurements: Annotated[int, Field(ge=1, le=10**6)] = 5
+    """The curve is flat when the mean return of this many last measurements is at most `flat_gain_s` above that of as
+    many before them. Written only where the curriculum has ``converged``, as is `flat_gain_s`."""
+    flat_gain_s: Annotated[float, Field(ge=0, le=MOST_FACTOR)] = 5.0
+    """See `flat_measurements`; s."""
 
     @model_serializer(mode="wrap")
     def _without_absent(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
         content: dict[str, Any] = dump(self)
-        for name in ("options", "shared"):
+        for name in ("options", "shared", "validate_every"):
             if not content.get(name, True):
                 del content[name]
+        if not self.converges:
+            for name in ("flat_measurements", "flat_gain_s"):
+                content.pop(name, None)
         return content
+
+    @property
+    def converges(self) -> bool:
+        """Whether training in a simulator ends when the curve in validation traffic is flat."""
+        return _converges(self.curriculum)
 
     @property
     def algorithm(self) -> Algorithm:
@@ -125,12 +157,21 @@ class TrainSettings(Settings):
 
     @field_validator("curriculum")
     @classmethod
-    def _shares_are_whole(cls, curriculum: tuple[tuple[Simulator, float], ...]) -> tuple[tuple[Simulator, float], ...]:
-        if curriculum and not math.isclose(sum(share for _, share in curriculum), 1.0, abs_tol=1e-6):
+    def _shares_are_whole(cls, curriculum: tuple[tuple[Simulator, float | str], ...]) -> object:
+        total, ends = sum(share for _, share in curriculum if not isinstance(share, str)), _converges(curriculum)
+        if curriculum and not ends and not math.isclose(total, 1.0, abs_tol=1e-6):
             raise ValueError("the shares must add up to 1, as in meso:0.8,micro:0.2")
+        if ends and total > 1.0 - 1e-6:
+            raise ValueError("the shares leave no episodes to converge in; lower them, as in meso:converged,micro:0.2")
         if len({name for name, _ in curriculum}) < len(curriculum):
             raise ValueError("each simulator may occur once, as in meso:0.8,micro:0.2")
         return curriculum
+
+    @model_validator(mode="after")
+    def _can_converge(self) -> Self:
+        if self.converges and not self.validate_every:
+            raise ValueError("a curriculum with 'converged' needs validation; set validate_every to 1 or more")
+        return self
 
     def check_agents(self, scenario: Scenario) -> None:
         """Raise InputError where the algorithm cannot train the agents of a scenario."""
@@ -142,26 +183,32 @@ class TrainSettings(Settings):
             )
 
     def stages(self, scenario: Scenario) -> tuple[tuple[Simulator, float], ...]:
-        """Return the curriculum of a scenario: (simulator, share of the episodes)."""
-        return self.curriculum or ((scenario.simulator, 1.0),)
+        """Return the curriculum of a scenario: (simulator, largest share of the episodes)."""
+        stages = self.curriculum or ((scenario.simulator, 1.0),)
+        shares = [share for _, share in stages if not isinstance(share, str)]
+        left = (1.0 - sum(shares)) / max(1, len(stages) - len(shares))
+        return tuple((name, left if isinstance(share, str) else share) for name, share in stages)
 
     def simulators(self, scenario: Scenario) -> tuple[Simulator, ...]:
         """Return the simulators that a scenario is trained in."""
         return tuple(dict.fromkeys(name for name, _ in self.stages(scenario)))
 
-    def simulator(self, scenario: Scenario, episode: int) -> Simulator:
-        """Return the simulator of the batch that begins with an episode, counted from 0.
+    def ends(self, scenario: Scenario) -> tuple[tuple[Simulator, int], ...]:
+        """Return the simulators in turn, each with the episode, counted from 0, at which the next one begins.
 
         Each of the last simulators has at least one batch, however small its share; earlier ones have fewer.
         """
-        stages, reach = self.stages(scenario), 0.0
+        stages, reach, found = self.stages(scenario), 0.0, []
         batches = math.ceil(self.episodes / self.episodes_per_update)
         for k, (name, share) in enumerate(stages):
             reach += share * self.episodes
             left = batches - (len(stages) - 1 - k)
-            if episode < min(reach - 1e-6, left * self.episodes_per_update):
-                return name
-        return stages[-1][0]
+            found.append((name, math.ceil(min(reach - 1e-6, left * self.episodes_per_update))))
+        return (*found[:-1], (stages[-1][0], self.episodes))
+
+    def simulator(self, scenario: Scenario, episode: int) -> Simulator:
+        """Return the simulator of the batch that begins with an episode of the budget, counted from 0."""
+        return next(name for name, end in self.ends(scenario) if episode < end)
 
 
 def train_settings(
@@ -228,7 +275,7 @@ def _options(settings: TrainSettings, source: str) -> dict[str, Any]:
     return settings.options
 
 
-def parse_curriculum(text: str) -> list[tuple[str, float]]:
+def parse_curriculum(text: str) -> list[tuple[str, float | str]]:
     """Return ``meso:0.8,micro:0.2`` as the setting's value; one name alone is the whole run.
 
     Raises
@@ -236,7 +283,7 @@ def parse_curriculum(text: str) -> list[tuple[str, float]]:
     InputError
         The text does not have this form.
     """
-    parts = []
+    parts: list[tuple[str, float | str]] = []
     for word in text.split(","):
         name, colon, share = word.strip().partition(":")
         if name not in get_args(Simulator):
@@ -245,7 +292,10 @@ def parse_curriculum(text: str) -> list[tuple[str, float]]:
                 "it as meso:0.8,micro:0.2"
             )
         try:
-            parts.append((name, float(share) if colon else 1.0))
+            parts.append((name, CONVERGED if share == CONVERGED else float(share) if colon else 1.0))
         except ValueError:
-            raise InputError(f"--curriculum {text}: '{share}' is not a share, as in meso:0.8,micro:0.2") from None
+            raise InputError(
+                f"--curriculum {text}: '{share}' is neither a share nor '{CONVERGED}', as in meso:0.8,micro:0.2 and "
+                f"meso:{CONVERGED},micro:0.2"
+            ) from None
     return parts

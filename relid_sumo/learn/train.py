@@ -26,8 +26,10 @@ from relid_sumo.learn.algos.ippo import NotFiniteError
 from relid_sumo.learn.learner import Learner, LearnerSetup
 from relid_sumo.learn.reled import reled
 from relid_sumo.learn.settings import TrainSettings
+from relid_sumo.learn.validation import Validation
 from relid_sumo.runs import layout
 from relid_sumo.scenario.prepare import PreparedScenario, prepare
+from relid_sumo.scenario.settings import Simulator
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
@@ -127,7 +129,7 @@ def _resumed(folder: Path, watch: TrainingWatch, *, workers: int | None, fork: b
             f"{folder}: its checkpoint was written by another version of relid_sumo and cannot be resumed; "
             "evaluate it, or train again"
         )
-    if state is not None and state["episodes"] >= settings.train.episodes:
+    if state is not None and checkpoint.position(state) >= settings.train.episodes:
         raise InputError(f"{folder}: the run is finished ({settings.train.episodes} episodes); evaluate it instead")
     return run_updates(ready, folder, settings.train, state, watch, workers=workers, fork=fork)
 
@@ -149,17 +151,22 @@ def run_updates(
     torch.set_num_threads(1)  # the networks are small, and one thread makes sums reproducible
     with contextlib.nullcontext() if state is None else _fitting(folder):
         learner = algorithms.build(LearnerSetup(ready, settings, folder, workers), state)
+        validation = (
+            Validation(ready, settings, None if state is None else state["validation"])
+            if settings.validate_every
+            else None
+        )
     update, episodes, row = (0, 0, {}) if state is None else (int(state["update"]), int(state["episodes"]), {})
     metrics, timing = (run_folder.Table(folder / name, keep=update) for name in (run_folder.METRICS, run_folder.TIMING))
     digests = _digests(folder, update)
     board = _board(folder, episodes)
     try:
         with Rollouts(ready.task, workers, fork=fork) as rollouts:
-            while episodes < settings.episodes:
-                simulator, progress = settings.simulator(ready.scenario, episodes), episodes / settings.episodes
+            while (at := episodes + (validation.skipped if validation else 0)) < settings.episodes:
+                simulator, progress = settings.simulator(ready.scenario, at), at / settings.episodes
                 learner.enter(rollouts, simulator)
                 start = time.perf_counter()
-                jobs = _jobs(ready, settings, episodes, learner)
+                jobs = _jobs(ready, settings, episodes, settings.episodes - at, simulator, learner)
                 records = rollouts.run(jobs, watch.episode)
                 driven = time.perf_counter()
                 batch, follows = learner.batch(records, simulator, progress)
@@ -168,6 +175,9 @@ def run_updates(
                 micro = int(simulator == "micro")
                 update, episodes = update + 1, episodes + len(records)
                 row = {"update": update, "episodes": episodes, "micro": micro, **summary(records), **learnt, **follows}
+                if validation is not None:
+                    measured = validation.after_update(learner, rollouts, simulator, episodes)
+                    row |= {**measured, "driven_beside": measured["driven_beside"] + follows.get("driven_beside", 0)}
                 _check_finite(row, folder)
                 metrics.add(row)
                 if digests is not None:
@@ -177,9 +187,12 @@ def run_updates(
                     for name, value in row.items():
                         board.add_scalar(name, value, episodes)
                     board.flush()  # TensorBoard follows a run; by default it writes every two minutes
-                if episodes < settings.episodes:  # after the last update nothing would be learned from it
+                at = episodes + (validation.skipped if validation else 0)
+                if at < settings.episodes:  # after the last update nothing would be learned from it
                     learner.after_update(rollouts, update)
-                counters = {"algo": settings.algo, "update": update, "episodes": episodes}
+                counters: dict[str, Any] = {"algo": settings.algo, "update": update, "episodes": episodes}
+                if validation is not None:
+                    counters["validation"] = validation.state()
                 checkpoint.save(folder, {**counters, **learner.checkpoint(), **_policy(learner)})
                 watch.update(row)
     finally:
@@ -231,10 +244,11 @@ def _fitting(folder: Path) -> Iterator[None]:
         ) from None
 
 
-def _jobs(ready: PreparedScenario, settings: TrainSettings, episodes: int, learner: Learner) -> list[Job]:
+def _jobs(
+    ready: PreparedScenario, settings: TrainSettings, episodes: int, left: int, simulator: Simulator, learner: Learner
+) -> list[Job]:
     """Return the episodes of the next update: every training traffic seed once per pass, in shuffled order."""
-    count = min(settings.episodes_per_update, settings.episodes - episodes)
-    simulator = settings.simulator(ready.scenario, episodes)
+    count = min(settings.episodes_per_update, left)
     seeds, weights, jobs = ready.scenario.seeds.training, learner.weights(), []
     for number in range(episodes, episodes + count):
         turn, place = divmod(number, len(seeds))

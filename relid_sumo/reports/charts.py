@@ -26,8 +26,10 @@ LEARNING = (
     ("mean_travel_time_s", "travel time, s", "Travel time", "travel_time_s"),
     ("mean_return", "return, s", "Return", "mean_return"),
     ("arrival_rate", "share arrived", "Arrived", "arrival_rate"),
+    ("validation_return", "return, s", "Return in validation traffic, greedy", "mean_return"),
+    ("validation_arrival_rate", "share arrived", "Arrived in validation traffic, greedy", "arrival_rate"),
 )  # column, label of the axis, title, and the figure of a baseline
-BESIDE = "driven_beside"  # column: episodes so far that were driven for demonstrations
+BESIDE = "driven_beside"  # column: episodes so far that were driven for demonstrations and validation
 ROUNDS = {"d_in": "D_in", "f_out": "F_out", "execution_rate": "execution rate"}
 
 
@@ -70,11 +72,11 @@ def learning(
     """Return the learning curves of a scenario: one line per algorithm, with a band over its seeds.
 
     Baselines of the comparison are horizontal lines. The axis counts all episodes that were driven so far, those for
-    demonstrations too. A mark shows where training changes its simulator.
+    demonstrations and validation too. A mark shows where training changes its simulator.
     """
     charts, groups = [], _groups(runs, scenario)
     beside = any(max(run.metrics.get(BESIDE) or [0.0]) > 0 for rows in groups.values() for run in rows)
-    label_x = "episodes driven, with those for demonstrations" if beside else "episode"
+    label_x = "episodes driven, with those for demonstrations and validation" if beside else "episode"
     marks = _changes(groups)
     baselines = [] if comparison is None else [row for row in comparison.rows if not row.learned]
     for column, label, title, result in LEARNING:
@@ -113,7 +115,7 @@ def _changes(groups: dict[str, list[Run]]) -> list[tuple[float, str]]:
 
 
 def driven(run: Run) -> Floats:
-    """Return the number of episodes driven after each update, those for demonstrations included."""
+    """Return the number of episodes driven after each update, those for demonstrations and validation included."""
     episodes = np.array(run.metrics["episodes"], dtype=float)
     beside = np.array(run.metrics.get(BESIDE) or [0.0], dtype=float)
     return episodes + (beside[: len(episodes)] if len(beside) >= len(episodes) else 0.0)

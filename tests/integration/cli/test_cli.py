@@ -231,7 +231,7 @@ def test_a_bad_scenario_file_gives_one_message_with_file_and_key(
         (["train", "town", "--simulator", "mezo"], "simulator"),
         (["train", "town", "--curriculum", "mezo:0.8,micro:0.2"], "did you mean 'meso'"),
         (["train", "town", "--curriculum", "meso:0.8,micro:0.3"], "add up to 1"),
-        (["train", "town", "--curriculum", "meso:x"], "'x' is not a share"),
+        (["train", "town", "--curriculum", "meso:x"], "'x' is neither a share nor 'converged'"),
         (["train", "town", "--set", "meso.tauff=0"], "meso.tauff"),
         (["train", "town", "--seed", "-1"], "seed"),
         (["train", "town", "--set", "demand"], "key=value"),

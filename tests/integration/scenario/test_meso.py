@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import csv
 import logging
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from relid_sumo.base import files
 from relid_sumo.base.errors import InputError
 from relid_sumo.baseline.named import baselines
 from relid_sumo.env.episode import Episode
 from relid_sumo.env.play import Job, drive
-from relid_sumo.env.policies import Policy
+from relid_sumo.env.policies import Policy, Weights
 from relid_sumo.env.records import EpisodeRecord
 from relid_sumo.evaluation.evaluate import evaluate
-from relid_sumo.learn.settings import TrainSettings, train_settings
+from relid_sumo.learn import checkpoint
+from relid_sumo.learn.settings import TrainSettings, parse_curriculum, train_settings
 from relid_sumo.learn.train import resume, train
 from relid_sumo.scenario.make import load_scenario
 from relid_sumo.scenario.prepare import PreparedScenario, prepare
@@ -182,6 +185,45 @@ def resume_after_two_updates(ready: PreparedScenario, folder: Path, settings: Tr
         train(ready, folder, settings, watch=TrainingWatch(update=stop))
     resume(folder, fork=False)
     return (folder / "metrics.csv").read_bytes()
+
+
+def test_training_in_a_simulator_ends_when_the_validation_curve_is_flat(
+    town_ready: PreparedScenario, tmp_path: Path
+) -> None:
+    seeds = town_ready.scenario.seeds.model_copy(update={"validation": town_ready.scenario.seeds.validation[:2]})
+    ready = replace(town_ready, scenario=town_ready.scenario.model_copy(update={"seeds": seeds}))
+    settings = train_settings(
+        {
+            "algo": "ippo",
+            "episodes": 16,
+            "episodes_per_update": 2,
+            "curriculum": parse_curriculum("meso:converged,micro:0.25"),
+            "validate_every": 1,
+            "flat_measurements": 1,
+            "flat_gain_s": 1e6,  # the second measurement is flat
+        }
+    )
+    train(ready, tmp_path / "whole", settings)
+    columns = files.read_columns(tmp_path / "whole" / "metrics.csv")
+    assert columns["micro"] == [0, 0, 1, 1]
+    assert columns["skipped"] == [0, 8, 8, 8], "the micro:0.25 keeps its four episodes"
+    assert columns["episodes"] == [2, 4, 6, 8]
+    assert columns["driven_beside"] == [2, 4, 6, 8], "two validation seeds in each update"
+    assert columns["learning_rate"] == pytest.approx([0.01, 0.00875, 0.0025, 0.00125])
+    last = Policy("learned", greedy=True, weights=learned_weights(tmp_path / "whole"))
+    again = [driven(ready, last, "micro", seed) for seed in seeds.validation]
+    assert columns["validation_return"][-1] == pytest.approx(np.mean([one.returns for one in again]))
+    assert columns["validation_arrival_rate"][-1] == pytest.approx(np.mean([one.arrival_rate for one in again]))
+    bytes_of_halves = resume_after_two_updates(ready, tmp_path / "halves", settings)
+    assert bytes_of_halves == (tmp_path / "whole" / "metrics.csv").read_bytes()
+    with pytest.raises(InputError, match="the run is finished"):
+        resume(tmp_path / "whole")
+    alone = settings.model_copy(update={"curriculum": parse_curriculum("meso:converged"), "flat_gain_s": 0.0})
+    assert alone.ends(ready.scenario) == (("meso", 16),)
+
+
+def learned_weights(folder: Path) -> Weights:
+    return {name: value.numpy() for name, value in checkpoint.load(folder)["learner"]["actor"].items()}
 
 
 def test_the_scenario_says_what_is_trained_in(town_ready: PreparedScenario) -> None:

@@ -112,7 +112,7 @@ def optimum(given: Case) -> Solution:
     options = [list(_routes(task, i, alone_s, to_go[i], most_s - (sum(least_s) - least_s[i]))) for i in range(n)]
     returns: dict[tuple[int, ...], Floats] = {}
     for chosen in itertools.product(*(range(len(routes)) for routes in options)):
-        plan = [options[i][k] for i, k in enumerate(chosen)]
+        plan = tuple(options[i][k] for i, k in enumerate(chosen))
         if sum(float(alone_s[list(route)].sum()) for route in plan) <= most_s:
             returns[chosen] = given.drive(Policy("fixed", routes=dict(enumerate(plan)))).returns
     best = max(returns, key=lambda chosen: float(returns[chosen].mean()))

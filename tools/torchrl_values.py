@@ -230,7 +230,7 @@ class ValueLearner:
         seen = torch.zeros(self.agents, len(observation))
         seen[agent] = torch.from_numpy(observation)
         with torch.no_grad():
-            return self.net(seen, torch.ones(self.agents, 1))[agent].numpy()
+            return np.asarray(self.net(seen, torch.ones(self.agents, 1))[agent].numpy())
 
     def greedy(self, agent: int, observation: Float32s, mask: Bools) -> int:
         """Return the best open slot."""
@@ -347,7 +347,7 @@ def train_values(
                 rows, mean_return = episode(env, choose, traffic)
                 learner.remember(rows)
                 returns.append(mean_return)
-                tick()
+                tick(number)
             learner.learn()
             curve.append(float(np.mean(returns)))
     env.close()

@@ -11,8 +11,8 @@ Agents decide asynchronously. IQL learns from each agent's own decisions: a tran
 agent's next one, with all rewards between. VDN and QMIX need joint transitions. They lead from a moment in which some
 agents decide to the next such moment, by the rule of Xiao et al. 2019 (arXiv 2004.08646) for macro-actions:
 
-- An agent under way contributes the value of its last decision, with its observation and action at that time. In the
-  target its only open slot is that action, so that the maximum is over agents that decide anew.
+- An agent between two decisions contributes the value of its last one, with its observation and action at that time.
+  In the target its only open slot is that action, so that the maximum is over the agents that decide.
 - The rewards of an agent since its decision are paid in the transition in which it decides again or ends.
 - An agent joins with its first decision: a transition counts the agents that had decided by its beginning. An agent
   that has ended contributes 0.

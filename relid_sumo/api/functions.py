@@ -101,8 +101,8 @@ def train(
     out
         The run folder, which must not exist yet. Default: ``runs/SCENARIO-ALGO-SEED``.
     algo
-        The algorithm: ``ippo``, ``mappo``, ``reled``, ``decaying-imitation``, ``bc``, ``bc+ippo``, or the import path
-        of your own. Default: ``reled``, for a fleet ``ippo``.
+        The algorithm: ``ippo``, ``mappo``, ``reled``, ``leed``, ``decaying-imitation``, ``bc``, ``bc+ippo``, or the
+        import path of your own. Default: ``reled``, for a fleet ``ippo``.
     preset
         Settings that are not given: ``quick``, ``standard`` or ``paper`` (`relid_sumo.learn.presets`).
     episodes, seed

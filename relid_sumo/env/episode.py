@@ -155,7 +155,8 @@ class Episode:
             self._steps += 1
             changed = self.closures.update(now)
             if changed:
-                bridge.turn_away(self._names(sorted(self.closures.begun)))
+                begun, closed = (self._names(sorted(edges)) for edges in (self.closures.begun, self.closures.now))
+                bridge.turn_away(begun, closed)
             if self._waiting:
                 self._note_departures(bridge.departed())
             for name in bridge.teleported():
@@ -284,7 +285,7 @@ class Episode:
             seen = self._observe(self._junction(agent, edge, mask, now))
         else:
             seen = np.zeros(task.observation_size, dtype=np.float32)
-        return Decision(agent, len(vehicle.decisions), now, edge, mask, seen)
+        return Decision(agent, len(vehicle.decisions), now, edge, mask, seen, self.closures.known(agent))
 
     def _steps_on(self, edge: int, speed_factor: float) -> int:
         """Return the number of steps (at least 1) during which a vehicle that just entered an edge must be on it."""
@@ -429,6 +430,7 @@ class Episode:
             vehicle_s=self._all_s,
             simulated_s=self.time - self.task.scenario.start_s,
             digest=self._digest,
+            known=tuple(d.known for d in decisions) if any(d.known for d in decisions) else (),
         )
 
 

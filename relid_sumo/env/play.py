@@ -16,6 +16,7 @@ from relid_sumo.env.closures import closes_edges
 from relid_sumo.env.episode import Episode, warm_up
 from relid_sumo.env.policies import Policy
 from relid_sumo.env.records import Branch, Decision, EpisodeRecord, Measures
+from relid_sumo.scenario.incidents import Incidents, Placed, with_closing
 from relid_sumo.scenario.prepare import PreparedScenario
 from relid_sumo.scenario.settings import Simulator
 from relid_sumo.scenario.task import DailyTasks, Day, RoutingTask
@@ -31,7 +32,7 @@ class Job:
     `day` contains the trips of a fleet in this traffic seed; the function `job` fills it in. With `background` the
     episode continues until the background traffic has been measured. At a share `branches` of the decisions, every open
     slot is tried in a fork, which the policy continues without draws. With `measures` SUMO measures the agents' trips,
-    and writes all trips to `trip_file`, if there is one.
+    and writes all trips to `trip_file`, if there is one. `closing` closes an edge in this episode alone.
     """
 
     traffic_seed: int
@@ -42,6 +43,7 @@ class Job:
     day: Day = Day()  # noqa: RUF009 - frozen
     measures: bool = False
     trip_file: Path | None = None
+    closing: Placed | None = None
 
 
 def job(
@@ -53,10 +55,11 @@ def job(
     background: bool = False,
     branches: float = 0.0,
     measures: bool = False,
+    closing: Placed | None = None,
 ) -> Job:
     """Return the job of an episode of a prepared scenario; see `Job`."""
-    options = ready.options(traffic_seed, simulator)
-    return Job(traffic_seed, options, policy, background, branches, ready.day(traffic_seed), measures)
+    options, day = ready.options(traffic_seed, simulator, closing), ready.day(traffic_seed)
+    return Job(traffic_seed, options, policy, background, branches, day, measures, closing=closing)
 
 
 def bridge_settings(task: RoutingTask) -> dict[str, Any]:
@@ -107,6 +110,8 @@ def play(task: RoutingTask, job: Job, bridge: Bridge) -> EpisodeRecord:
     """Run one episode in a simulation after its warm-up. A simulation that measures ends with it."""
     if job.measures:
         bridge.measure_here()
+    if job.closing is not None:
+        task = replace(task, incidents=Incidents(fixed=with_closing(task.incidents, job.traffic_seed, job.closing)))
     episode = begin(task, job, bridge)
     choose = job.policy.start()
     branches: list[Branch] = []
@@ -115,7 +120,8 @@ def play(task: RoutingTask, job: Job, bridge: Bridge) -> EpisodeRecord:
             branches += _tried(episode, decisions, job)
         for decision in decisions:
             episode.act(decision, choose(episode, decision))
-    record = replace(episode.record(), branches=tuple(branches))
+    closed = -1 if job.closing is None else job.closing.edge
+    record = replace(episode.record(), branches=tuple(branches), closed=closed)
     return replace(record, measures=_measures(task.names, bridge.measured())) if job.measures else record
 
 

@@ -28,6 +28,8 @@ class Decision:
         Slots that may be chosen.
     observation : array, shape (2 m_out + 2,)
         Observation of the agent; zeros if the episode does not observe.
+    known : frozenset of int
+        Closed edges that the agent knows (`relid_sumo.env.closures`).
     """
 
     agent: int
@@ -36,6 +38,7 @@ class Decision:
     edge: int
     mask: Bools
     observation: Float32s
+    known: frozenset[int] = frozenset()
 
 
 @dataclass(frozen=True, eq=False)
@@ -115,6 +118,10 @@ class EpisodeRecord:
         Decisions at which every open slot was tried; empty by default.
     measures : Measures or None
         What SUMO measures of the agents' trips; None if not measured.
+    known : tuple of frozenset of int
+        Closed edges that the agent knows at each decision; empty where no agent knows any.
+    closed : int
+        Edge that was closed in this episode alone; -1 for none.
     """
 
     traffic_seed: int
@@ -139,6 +146,8 @@ class EpisodeRecord:
     digest: str
     branches: tuple[Branch, ...] = ()
     measures: Measures | None = None
+    known: tuple[frozenset[int], ...] = ()
+    closed: int = -1
 
     @property
     def arrival_rate(self) -> float:

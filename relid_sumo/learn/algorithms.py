@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from relid_sumo.base import extension
@@ -17,7 +17,9 @@ if TYPE_CHECKING:
     from relid_sumo.learn.learner import Learner, LearnerSetup
 
 # Settings of a training run that only algorithms with experts read.
-OF_EXPERTS = frozenset({"hpo", "demonstrations", "llm", "elite", "probes", "feedback", "score_seeds", "renew_every"})
+OF_EXPERTS = frozenset(
+    {"hpo", "demonstrations", "llm", "elite", "probes", "feedback", "score_seeds", "renew_every", "labels"}
+)
 
 
 @dataclass(frozen=True)
@@ -34,6 +36,11 @@ class Algorithm:
         Default of `TrainSettings.elite` and `probes`: whether better routes replace demonstrations.
     unread : frozenset of str
         Settings of a training run that the algorithm does not read.
+    sequences : bool
+        Whether a model writes a sequence of edges for each agent (`relid_sumo.sed.sequences`) instead of programs; the
+        experts then give no advice off their demonstrations, and nothing is renewed.
+    hpo : mapping
+        Defaults of `HpoSettings` that differ.
     not_a_fleet : str
         Why the algorithm cannot train a fleet; empty where it can.
     """
@@ -42,6 +49,8 @@ class Algorithm:
     alpha: str | None = None
     whole: bool = True
     unread: frozenset[str] = frozenset({"ippo"})
+    sequences: bool = False
+    hpo: Mapping[str, Any] = field(default_factory=dict)
     not_a_fleet: str = "follows one demonstration for each agent, made before training"
 
     @property
@@ -59,6 +68,14 @@ ALGORITHMS: Mapping[str, Algorithm] = {
         not_a_fleet="has a value function of a fixed number of agents, each with its own trip",
     ),
     "reled": Algorithm(RELED, alpha="dtw+gate"),
+    "leed": Algorithm(
+        RELED,
+        alpha="dtw",
+        whole=False,
+        unread=frozenset({"ippo", "feedback", "score_seeds", "renew_every", "labels"}),
+        sequences=True,
+        hpo={"alpha_min": 0.0, "imitation_steps": 0, "paired": False},
+    ),
     "decaying-imitation": Algorithm(RELED, alpha="decay", whole=False),
     "bc": Algorithm(RELED, alpha="fixed:1", whole=False),
     "bc+ippo": Algorithm(RELED, alpha="none", whole=False),

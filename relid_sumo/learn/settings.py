@@ -90,6 +90,12 @@ class TrainSettings(Settings):
     where false."""
     options: dict[str, Any] = Field(default_factory=dict)
     """Settings of your own algorithm; not written where empty."""
+    closed_share: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """Share of the training episodes in which a road on the agents' routes is closed; for agents with trips. Not
+    written where 0."""
+    labels: Literal["traffic", "free-flow"] = "traffic"
+    """How experts continue off their demonstrations: on the mean travel times of the training traffic, or on free-flow
+    times."""
     validate_every: Annotated[int, Field(ge=0, le=MOST_COUNT)] = Field(default_factory=_measured_every)
     """Updates between two measurements of the greedy policy in all validation traffic seeds; 0 for none. The default is
     10 where the curriculum has ``converged``, otherwise 0. Not written where 0."""
@@ -102,7 +108,7 @@ class TrainSettings(Settings):
     @model_serializer(mode="wrap")
     def _without_absent(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
         content: dict[str, Any] = dump(self)
-        for name in ("options", "shared", "validate_every"):
+        for name in ("options", "shared", "validate_every", "closed_share"):
             if not content.get(name, True):
                 del content[name]
         if not self.converges:
@@ -145,7 +151,9 @@ class TrainSettings(Settings):
         known = algorithms.ALGORITHMS.get(info.data.get("algo", ""))
         alpha = None if known is None else known.alpha
         given = hpo.model_dump(exclude_unset=True) if isinstance(hpo, HpoSettings) else hpo
-        return {"alpha": alpha, **given} if alpha is not None and isinstance(given, dict) else hpo
+        if known is None or alpha is None or not isinstance(given, dict):
+            return hpo
+        return {"alpha": alpha, **known.hpo, **given}
 
     @field_validator("shared")
     @classmethod
@@ -175,6 +183,11 @@ class TrainSettings(Settings):
 
     def check_agents(self, scenario: Scenario) -> None:
         """Raise InputError where the algorithm cannot train the agents of a scenario."""
+        if scenario.fleet is not None and self.closed_share:
+            raise InputError(
+                "train.closed_share closes roads on the routes of agents with trips, and a fleet has other trips in "
+                "each traffic seed; remove it, and give the scenario [[incidents]]"
+            )
         why = self.algorithm.not_a_fleet
         if scenario.fleet is not None and why:
             raise InputError(

@@ -6,7 +6,7 @@ import contextlib
 import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +23,7 @@ from relid_sumo.env.workers import Rollouts
 from relid_sumo.learn import algorithms, checkpoint, run_folder
 from relid_sumo.learn.algos.gae import Batch
 from relid_sumo.learn.algos.ippo import NotFiniteError
+from relid_sumo.learn.closing import Closings
 from relid_sumo.learn.learner import Learner, LearnerSetup
 from relid_sumo.learn.reled import reled
 from relid_sumo.learn.settings import TrainSettings
@@ -159,14 +160,25 @@ def run_updates(
     update, episodes, row = (0, 0, {}) if state is None else (int(state["update"]), int(state["episodes"]), {})
     metrics, timing = (run_folder.Table(folder / name, keep=update) for name in (run_folder.METRICS, run_folder.TIMING))
     digests = _digests(folder, update)
-    board = _board(folder, episodes)
+    board, closings = _board(folder, episodes), Closings(ready, settings.seed, settings.closed_share)
     try:
         with Rollouts(ready.task, workers, fork=fork) as rollouts:
             while (at := episodes + (validation.skipped if validation else 0)) < settings.episodes:
                 simulator, progress = settings.simulator(ready.scenario, at), at / settings.episodes
                 learner.enter(rollouts, simulator)
                 start = time.perf_counter()
-                jobs = _jobs(ready, settings, episodes, settings.episodes - at, simulator, learner)
+                weights = learner.weights()
+                jobs = [
+                    _job(
+                        ready,
+                        settings,
+                        number,
+                        simulator,
+                        Policy("learned", weights=weights, path=learner.acts),
+                        closings,
+                    )
+                    for number in range(episodes, episodes + min(settings.episodes_per_update, settings.episodes - at))
+                ]
                 records = rollouts.run(jobs, watch.episode)
                 driven = time.perf_counter()
                 batch, follows = learner.batch(records, simulator, progress)
@@ -244,19 +256,20 @@ def _fitting(folder: Path) -> Iterator[None]:
         ) from None
 
 
-def _jobs(
-    ready: PreparedScenario, settings: TrainSettings, episodes: int, left: int, simulator: Simulator, learner: Learner
-) -> list[Job]:
-    """Return the episodes of the next update: every training traffic seed once per pass, in shuffled order."""
-    count = min(settings.episodes_per_update, left)
-    seeds, weights, jobs = ready.scenario.seeds.training, learner.weights(), []
-    for number in range(episodes, episodes + count):
-        turn, place = divmod(number, len(seeds))
-        traffic_seed = int(seeding.stream(settings.seed, "traffic order", turn).permutation(seeds)[place])
-        seed = seeding.derive(settings.seed, "episode", number)
-        policy = Policy("learned", seed=seed, weights=weights, path=learner.acts)
-        jobs.append(job_of(ready, traffic_seed, policy, simulator))
-    return jobs
+def _job(
+    ready: PreparedScenario,
+    settings: TrainSettings,
+    number: int,
+    simulator: Simulator,
+    policy: Policy,
+    closings: Closings,
+) -> Job:
+    """Return a training episode: every training traffic seed occurs once per pass, in shuffled order."""
+    seeds = ready.scenario.seeds.training
+    turn, place = divmod(number, len(seeds))
+    traffic_seed = int(seeding.stream(settings.seed, "traffic order", turn).permutation(seeds)[place])
+    drawing = replace(policy, seed=seeding.derive(settings.seed, "episode", number))
+    return job_of(ready, traffic_seed, drawing, simulator, closing=closings.of(number, traffic_seed))
 
 
 def summary(records: Sequence[EpisodeRecord]) -> dict[str, float]:

@@ -180,6 +180,12 @@ class Incidents:
         return len(np.unique(before)) == len(np.unique(after))
 
 
+def with_closing(incidents: Incidents, traffic_seed: int, closing: Placed | None) -> tuple[Placed, ...]:
+    """Return the incidents of a traffic seed and a further one, by begin."""
+    found = incidents.of(traffic_seed)
+    return found if closing is None else tuple(sorted((*found, closing), key=lambda one: (one.begin_s, one.name)))
+
+
 def shut_with(graph: RoadGraph, edge: int, spared: Collection[int]) -> tuple[int, ...]:
     """Return an edge and all edges that lead only to it, except spared ones and what is behind these."""
     found, again = {edge}, [edge]

@@ -76,8 +76,15 @@ class PreparedScenario:
         ]
         return [*content, sources] if sources else content
 
-    def options(self, traffic_seed: int, simulator: Simulator = "micro") -> tuple[str, ...]:
+    def options(
+        self, traffic_seed: int, simulator: Simulator = "micro", closing: incidents.Placed | None = None
+    ) -> tuple[str, ...]:
         """Return SUMO's options for a traffic seed, with its incidents and surge; its demand is made at first use.
+
+        Parameters
+        ----------
+        closing
+            A further incident, of one episode alone.
 
         Raises
         ------
@@ -93,7 +100,7 @@ class PreparedScenario:
             )
         _, file = self._traffic(traffic_seed)
         options = sumo_options.simulation_options(self.scenario, self.network, file, traffic_seed, simulator)
-        drawn = self.task.incidents.of(traffic_seed)
+        drawn = incidents.with_closing(self.task.incidents, traffic_seed, closing)
         if drawn:
             traffic = [file, Path(options[options.index("-a") + 1])] if "-a" in options else [file]
             added = incident_file.incident_file(drawn, self.network, self.scenario.start_s, simulator, traffic)

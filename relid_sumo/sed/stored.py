@@ -156,6 +156,8 @@ def begun(folder: Path) -> str:
     settings = run_folder.read_json(folder / run_folder.SETTINGS)
     if not isinstance(settings.get("provider"), str) or not isinstance(settings.get("scenario"), dict):
         raise InputError(f"{folder / run_folder.SETTINGS}: not the settings of an SED run; name the folder of one")
+    if settings.get("sequences"):
+        return "sequences of `leed`, without rounds and programs; read its prompts and answers"
     if (folder / run_folder.DEMONSTRATIONS).is_file():
         return "the run is finished, by an earlier version that stored no results of its rounds; read its programs"
     prompts, answers = (len(list((folder / part).glob("*.md"))) for part in (run_folder.PROMPTS, run_folder.ANSWERS))

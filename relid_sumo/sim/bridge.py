@@ -99,8 +99,14 @@ class Bridge(Protocol):
     def fastest_route(self, edge: str, destination: str) -> Sequence[str]:
         """Return the fastest route by smoothed travel times, including both ends."""
 
-    def turn_away(self, closed: Sequence[str]) -> None:
-        """Give vehicles that stand before edges which close in this step a route around them, where SUMO does not."""
+    def turn_away(self, begun: Sequence[str], closed: Sequence[str]) -> None:
+        """Give vehicles that stand before edges which close in this step a route around them, where SUMO does not.
+
+        Parameters
+        ----------
+        begun, closed
+            Edges that close in this step, and all closed edges. Vehicles on a closed edge leave it on their route.
+        """
 
     def fingerprint(self) -> str:
         """Return a text that describes every vehicle's position. Equal states give equal texts."""
@@ -338,15 +344,17 @@ class SumoBridge:
         return tuple(self._simulation.findRoute(edge, destination, routingMode=SMOOTHED).edges)
 
     @_convert_errors
-    def turn_away(self, closed: Sequence[str]) -> None:
+    def turn_away(self, begun: Sequence[str], closed: Sequence[str]) -> None:
         """See `Bridge.turn_away`. Agents choose themselves."""
-        if not closed or not self.mesoscopic:  # SUMO's rerouters turn them in the microscopic simulation
+        if not begun or not self.mesoscopic:  # SUMO's rerouters turn them in the microscopic simulation
             return
         vehicle = self._vehicle
         for name in sorted(set(vehicle.getIDList()) - self._choosing):
             route, at = vehicle.getRoute(name), vehicle.getRouteIndex(name)
             here, ahead = route[at], route[at + 1 : at + 2]
-            if ahead and ahead[0] in closed and vehicle.getRoadID(name) == here:
+            if here in closed:  # SUMO finds no route that begins there
+                continue
+            if ahead and ahead[0] in begun and vehicle.getRoadID(name) == here:
                 last = here if route[-1] in closed else route[-1]
                 around = self._simulation.findRoute(here, last).edges
                 if around:

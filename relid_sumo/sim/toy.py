@@ -127,7 +127,7 @@ class ToyBridge:
         cost = np.array([self._seconds(e) for e in range(graph.n_edges)])
         return [str(graph.edge_ids[e]) for e in graph.path(graph.index[edge], graph.index[destination], cost)]
 
-    def turn_away(self, closed: Sequence[str]) -> None:
+    def turn_away(self, begun: Sequence[str], closed: Sequence[str]) -> None:
         """See `Bridge.turn_away`. There is no background traffic."""
 
     def fingerprint(self) -> str:

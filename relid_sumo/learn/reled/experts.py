@@ -3,6 +3,7 @@
 A demonstration is one route, driven in every training traffic seed: in each simulator of the curriculum, and in the
 microscopic simulator, in which policies are evaluated. In half of the seeds of the first simulator it is driven again
 with slips: 15 % of the actions are random, and each decision is labelled with the expert's action at that edge.
+Off its route, and before a closed road, the expert plans again (`relid_sumo.learn.reled.advice`).
 An agent's last own episodes get the same labels (DAgger, Ross et al. 2011, arXiv 1011.0686), so that an agent that
 leaves its plan learns how to continue. Elite: an agent's own route replaces its demonstration where it is better in
 three or more common traffic seeds, by more than the standard error.
@@ -11,7 +12,6 @@ three or more common traffic seeds, by more than the standard error.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -24,7 +24,9 @@ from relid_sumo.env.policies import Policy
 from relid_sumo.env.records import ARRIVED, EpisodeRecord
 from relid_sumo.env.workers import Rollouts
 from relid_sumo.learn.algos.hpo import Expert, RouteGap
+from relid_sumo.learn.closing import Closings
 from relid_sumo.learn.reled import dtw
+from relid_sumo.learn.reled.advice import Advice
 from relid_sumo.learn.reled.episodes import (
     AgentEpisode,
     KnownRoute,
@@ -61,10 +63,18 @@ class Experts:
         The demonstrated route of every agent, edges.
     state
         State to continue from, as `state` returns it.
+    times
+        Mean travel times on which labels are planned, s, shape (bins, E); see `Advice`.
     """
 
-    def __init__(self, task: RoutingTask, routes: Sequence[Route], state: Mapping[str, Any] | None = None) -> None:
-        self.task = task
+    def __init__(
+        self,
+        task: RoutingTask,
+        routes: Sequence[Route],
+        state: Mapping[str, Any] | None = None,
+        times: Floats | None = None,
+    ) -> None:
+        self.task, self._advice = task, Advice(task, times)
         self.demos = [KnownRoute(tuple(route)) for route in routes]
         self.own: list[dict[Route, KnownRoute]] = [{} for _ in routes]
         self.slips: list[list[AgentEpisode]] = [[] for _ in routes]
@@ -75,21 +85,46 @@ class Experts:
             self._restore(state)
         self._points = {i: self._line(demo.route) for i, demo in enumerate(self.demos)}
 
-    def start(self, ready: PreparedScenario, rollouts: Rollouts, simulator: Simulator, seed: int, batch: int) -> int:
-        """Drive the plans with slips, and an untrained policy for alpha's scale; return the number of episodes."""
+    def start(
+        self,
+        ready: PreparedScenario,
+        rollouts: Rollouts,
+        simulator: Simulator,
+        seed: int,
+        batch: int,
+        closings: Closings | None = None,
+        *,
+        slips: bool = True,
+    ) -> int:
+        """Drive the plans with slips, and an untrained policy for alpha's scale; return the number of episodes.
+
+        Parameters
+        ----------
+        batch
+            Number of episodes of the untrained policy.
+        closings
+            Closed roads, with which the plans are driven once in each traffic seed; None for none.
+        slips
+            Whether the plans are driven with slips, and past closed roads.
+        """
         seeds = ready.scenario.seeds.training
         plan = dict(enumerate(self.routes))
         jobs = [
             job(ready, s, Policy("fixed", routes=plan, slip=SLIP, seed=seeding.derive(seed, "slip", s)), simulator)
-            for s in seeds[: max(1, len(seeds) // 2)]
+            for s in (seeds[: max(1, len(seeds) // 2)] if slips else ())
         ]
+        if slips and closings is not None:
+            for s in seeds:
+                drawn = seeding.derive(seed, "slip past a closed road", s)
+                policy = Policy("fixed", routes=plan, slip=SLIP, seed=drawn)
+                jobs.append(job(ready, s, policy, simulator, closing=closings.drawn(s, 0)))
         jobs += [
             job(ready, s, Policy("random", seed=seeding.derive(seed, "untrained", s)), simulator) for s in seeds[:batch]
         ]
         records = rollouts.run(jobs)
         slipped, untrained = records[: -len(seeds[:batch])], records[-len(seeds[:batch]) :]
         for record in slipped:
-            for i, driven in enumerate(split(record, self._labels(record))):
+            for i, driven in enumerate(split(record, self._advice.labels(record, self.routes))):
                 self.slips[i].append(driven)
         self.scale = self._distances(untrained) / 3.0
         return len(jobs)
@@ -112,18 +147,22 @@ class Experts:
             self._replace(i, KnownRoute(routes[i]))
         return new
 
-    def note(self, records: Sequence[EpisodeRecord], simulator: Simulator, *, elite: bool) -> None:
+    def note(
+        self, records: Sequence[EpisodeRecord], simulator: Simulator, *, elite: bool, advised: bool = True
+    ) -> None:
         """Store the agents' episodes, labelled with the experts' actions.
 
         Parameters
         ----------
         elite
             Whether a better own route of an agent replaces its demonstration.
+        advised
+            Whether the experts label the episodes; otherwise agents learn from the demonstrations alone.
         """
-        for record in records:
-            for i, driven in enumerate(split(record, self._labels(record))):
+        for record in records if advised else ():
+            for i, driven in enumerate(split(record, self._advice.labels(record, self.routes))):
                 self.advised[i] = [*self.advised[i], driven][-ADVISED:]
-        for record in records if elite else ():
+        for record in _open(records) if elite else ():  # a closed road changes the returns of this traffic seed
             where = simulator, record.traffic_seed
             for i, driven in enumerate(split(record)):
                 route = tuple(record.routes[i].tolist())
@@ -166,7 +205,7 @@ class Experts:
 
     def route_gap(self, records: Sequence[EpisodeRecord], simulator: Simulator) -> RouteGap:
         """Return the distance and the difference in return of the agents' episodes from their demonstrations."""
-        lead = np.zeros(len(self.demos))
+        lead, records = np.zeros(len(self.demos)), _open(records) or records
         for i, demo in enumerate(self.demos):
             pairs = [
                 demo.driven[simulator, r.traffic_seed].total - float(r.returns[i])
@@ -199,7 +238,7 @@ class Experts:
             }
             for record, values in zip(records, traffic_baseline, strict=True):
                 here, now = ahead.get(record.traffic_seed, {}), 0.0
-                for n in np.flatnonzero(record.agent == i).tolist():
+                for n in np.flatnonzero(record.agent == i).tolist() if record.closed < 0 else ():
                     edge = int(record.edge[n])
                     now = here[edge] - usual[edge] if edge in here else now
                     values[n] = now
@@ -211,20 +250,6 @@ class Experts:
         parts = [[*demo.driven.values(), *slips, *advised] for demo, slips, advised in several]
         valued = [len(demo.driven) for demo in self.demos]
         return stack(parts, valued, self.task.observation_size, self.task.graph.m_out)
-
-    def _labels(self, record: EpisodeRecord) -> np.ndarray[Any, np.dtype[np.int64]]:
-        """Return the expert's action at each decision: along the plan, or off it along the free-flow fastest route."""
-        task = self.task
-        following = [dict(pairwise(demo.route)) for demo in self.demos]
-        labels = np.array(record.action, dtype=np.int64)
-        for n, (agent, edge) in enumerate(zip(record.agent.tolist(), record.edge.tolist(), strict=True)):
-            slots, mask = task.graph.slots[edge], record.mask[n]
-            successor = following[agent].get(edge, -1)
-            if successor not in slots[mask]:
-                successor = int(task.next_edge[task.row[agent], edge])
-            slot = int(np.flatnonzero(slots == successor)[0])
-            labels[n] = slot if mask[slot] else task.fastest_open(agent, edge, mask)
-        return labels
 
     def _line(self, route: Sequence[int] | np.ndarray[Any, np.dtype[np.int32]]) -> Floats:
         return np.ascontiguousarray(self.task.graph.end_xy[list(route)], dtype=np.float64)
@@ -263,3 +288,8 @@ class Experts:
         self.scale, self.replaced = state["scale"].numpy(), state["replaced"].numpy()
         if not np.isfinite(self.scale).all():
             raise ValueError("the experts' distances have a number that is not finite")
+
+
+def _open(records: Sequence[EpisodeRecord]) -> list[EpisodeRecord]:
+    """Return the episodes without a closing of their own."""
+    return [record for record in records if record.closed < 0]

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from relid_sumo.base import files, trusted
+from relid_sumo.base.arrays import Floats
 from relid_sumo.base.errors import InputError
 from relid_sumo.env import policies
 from relid_sumo.env.policies import Policy, Weights
@@ -25,6 +26,7 @@ from relid_sumo.env.workers import Rollouts
 from relid_sumo.learn import run_folder
 from relid_sumo.learn.algos.gae import Batch, make_batch
 from relid_sumo.learn.algos.hpo import Hpo
+from relid_sumo.learn.closing import Closings
 from relid_sumo.learn.learner import Learner, LearnerSetup
 from relid_sumo.learn.reled import probes, renewal
 from relid_sumo.learn.reled.demonstrated import driven_routes, planned
@@ -33,7 +35,9 @@ from relid_sumo.learn.settings import TrainSettings
 from relid_sumo.runs import layout
 from relid_sumo.scenario.prepare import PreparedScenario, prepare
 from relid_sumo.scenario.settings import Simulator
+from relid_sumo.scenario.traffic import edge_times
 from relid_sumo.sed import run as sed
+from relid_sumo.sed import sequences
 from relid_sumo.sed.bench import Bench, Present, SedWatch
 from relid_sumo.sed.demonstrations import Demonstrations
 from relid_sumo.sed.settings import SedSettings
@@ -43,7 +47,9 @@ log = logging.getLogger(__name__)
 
 def check(ready: PreparedScenario, settings: TrainSettings) -> None:
     """Raise InputError where given demonstrations do not fit, or none can be made for this scenario."""
-    if settings.demonstrations:
+    if settings.algorithm.sequences and not settings.demonstrations:
+        sequences.check(sed.Ask(settings.llm), _how(settings), ready.scenario)
+    elif settings.demonstrations:
         planned(Demonstrations.load(Path(settings.demonstrations)), ready, Path(settings.demonstrations))
     else:
         sed.check(sed.Ask(settings.llm), _how(settings), ready.scenario)
@@ -76,7 +82,7 @@ class Reled(Learner):
         self._demonstrations = self._made(setup.workers)
         self._routes = planned(self._demonstrations, setup.ready, setup.folder / layout.DEMONSTRATIONS)
         state = None if checkpoint is None else checkpoint["experts"]
-        self.experts = Experts(setup.ready.task, self._routes, state)
+        self.experts = Experts(setup.ready.task, self._routes, state, self._times())
         self._driven, self._n_rounds = int(self._demonstrations.meta.get("episodes", 0)), 0
         self._shown: set[Simulator] = set()
         if checkpoint is not None and state is not None:
@@ -124,10 +130,17 @@ class Reled(Learner):
             made = Demonstrations.load(Path(given))
         else:
             ask = sed.Ask(self._settings.llm)
-            made = sed.plan(self._planning, self._folder / layout.SED, self._how, ask, workers=workers)
+            plan = sequences.plan if self._settings.algorithm.sequences else sed.plan
+            made = plan(self._planning, self._folder / layout.SED, self._how, ask, workers=workers)
         planned(made, self._ready, Path(given or self._folder / layout.SED))
         made.save(file)
         return made
+
+    def _times(self) -> Floats | None:
+        """Return the mean travel times on which experts plan off their routes, s, shape (bins, E)."""
+        if self._settings.labels == "free-flow":
+            return None
+        return edge_times.edge_times(self._ready.scenario, self._ready.network, self._ready.demand)
 
     @property
     def _last(self) -> Simulator:
@@ -143,7 +156,12 @@ class Reled(Learner):
         if not self._shown:
             new = list(range(self._ready.task.n_agents))
             batch = settings.episodes_per_update
-            self._driven += self.experts.start(self._planning, rollouts, simulator, settings.seed, batch)
+            share = settings.closed_share
+            closings = Closings(self._ready, settings.seed, share) if share else None
+            slips = not settings.algorithm.sequences
+            self._driven += self.experts.start(
+                self._planning, rollouts, simulator, settings.seed, batch, closings, slips=slips
+            )
         shown: list[Simulator] = [simulator, "micro"] if is_last else [simulator]
         driven = sum(self._show(rollouts, name) for name in dict.fromkeys(shown))
         self._driven += driven
@@ -198,7 +216,7 @@ class Reled(Learner):
         traffic_baseline = (
             self.experts.traffic_baseline(records, simulator) if how.paired and how.alpha != "none" else None
         )
-        self.experts.note(records, simulator, elite=elite)
+        self.experts.note(records, simulator, elite=elite, advised=not self._settings.algorithm.sequences)
         self.hpo.expert = self.experts.stacked()
         alpha = self.hpo.follow(gap, progress)
         numbers: dict[str, float] = {
@@ -211,7 +229,7 @@ class Reled(Learner):
     def after_update(self, rollouts: Rollouts, update: int) -> None:
         """Every `renew_every` updates, score the demonstrations again; `reled` alone replaces some."""
         every = self._settings.renew_every
-        if not every or update % every:
+        if not every or update % every or self._settings.algorithm.sequences:
             return
         weights, number = self.hpo.weights(), update // every
         present = Present(Policy("learned", weights=weights), partial(policies.probabilities, weights))

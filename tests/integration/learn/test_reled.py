@@ -34,6 +34,29 @@ from relid_sumo.sed.demonstrations import Demonstrations
 
 pytestmark = [pytest.mark.sumo, pytest.mark.slow]
 
+WRITER = r"""
+import json, re
+
+
+class Writer:
+    def __init__(self, asking):
+        pass
+
+    def answer(self, questions):
+        for number, question in enumerate(questions):
+            origin = re.search("on edge `(.*?)`", question.prompt)[1]
+            goal = re.search("arrive at edge `(.*?)`", question.prompt)[1]
+            follow = dict(re.findall(r"^(\S+), \d+, [\d.]+: (.*)$", question.prompt, re.M))
+            routes, seen = [[origin]], {origin}
+            while routes[0][-1] != goal:
+                route = routes.pop(0)
+                for edge in follow.get(route[-1], "").split():
+                    if edge not in seen:
+                        seen.add(edge)
+                        routes.append([*route, edge])
+            yield question, json.dumps(routes[0] if number != 1 else [origin, "nowhere"])
+"""
+
 
 class StopHereError(Exception):
     """Ends a run in its midst."""
@@ -128,6 +151,63 @@ def test_a_run_goes_on_exactly(trained: Path, town_ready: PreparedScenario, tmp_
     resume(tmp_path / "run")
     for name in (layout.METRICS, layout.ROUNDS):
         assert (tmp_path / "run" / name).read_bytes() == (trained / name).read_bytes(), name
+
+
+def test_training_with_closed_roads_and_an_alpha_that_may_vanish_goes_on_exactly(
+    trained: Path, town_ready: PreparedScenario, tmp_path: Path
+) -> None:
+    seeds = town_ready.scenario.seeds.model_copy(update={"training": town_ready.scenario.seeds.training[:4]})
+    ready = replace(town_ready, scenario=town_ready.scenario.model_copy(update={"seeds": seeds}))
+    own = settings(
+        demonstrations=str(trained / "demonstrations.npz"),
+        llm="",
+        episodes=6,
+        renew_every=0,
+        probes=False,
+        closed_share=0.5,
+        curriculum=[("meso", 1.0)],
+        hpo={"alpha_min": 0.0, "imitation_steps": 60},
+    )
+    digests: list[tuple[int, str]] = []
+
+    def stop(row: dict[str, float]) -> None:
+        if row["update"] == 2:
+            raise StopHereError
+
+    noted = TrainingWatch(episode=lambda record: digests.append((record.closed, record.digest)))
+    train(ready, tmp_path / "whole", own, watch=noted)
+    closed = [edge for edge, _ in digests if edge >= 0]
+    assert 0 < len(closed) < 6
+    columns = files.read_columns(tmp_path / "whole" / layout.METRICS)
+    assert min(columns[f"alpha_{i}"][-1] for i in range(town_ready.task.n_agents)) < 0.5
+    slips, untrained, past_a_closed_road = 2, 2, 4
+    shown = 2 * 4  # mesoscopically and microscopically
+    made = Demonstrations.load(trained / "demonstrations.npz").meta["episodes"]
+    assert columns["driven_beside"][0] == made + slips + untrained + past_a_closed_road + shown
+    with pytest.raises(StopHereError):
+        train(ready, tmp_path / "halves", own, watch=TrainingWatch(update=stop))
+    resume(tmp_path / "halves", workers=1, fork=False)
+    for name in (layout.METRICS, layout.DIGESTS):
+        assert (tmp_path / "halves" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes(), name
+
+
+def test_leed_learns_from_a_sequence_per_agent(town_ready: PreparedScenario, tmp_path: Path) -> None:
+    """A provider of its own answers one prompt per agent; the second answer names an edge that does not exist."""
+    provider = tmp_path / "sequences.py"
+    provider.write_text(WRITER)
+    own = settings(algo="leed", llm=f"{provider}:Writer", episodes=4, curriculum=[("meso", 1.0)])
+    assert (own.hpo.alpha, own.hpo.alpha_min, own.hpo.imitation_steps) == ("dtw", 0.0, 0)
+    train(town_ready, tmp_path / "run", own)
+    made = Demonstrations.load(tmp_path / "run" / layout.DEMONSTRATIONS).meta
+    faults = [subset["fault"] for subset in made["subsets"]]
+    assert "'nowhere', is not in the network" in faults[1]
+    assert not any(fault for i, fault in enumerate(faults) if i != 1)
+    columns = files.read_columns(tmp_path / "run" / layout.METRICS)
+    seeds, untrained, shown = len(town_ready.scenario.seeds.training), 2, len(town_ready.scenario.seeds.training)
+    assert columns["driven_beside"] == [seeds + untrained + shown] * 2, "no slips, no renewal"
+    assert min(columns["imitated"]) > 0.8, "the expert loss alone leads to the demonstration"
+    prompts = list((tmp_path / "run" / "sed" / "prompts").glob("*.md"))
+    assert len(prompts) == town_ready.task.n_agents
 
 
 def test_demonstrations_may_be_given_and_have_to_fit(

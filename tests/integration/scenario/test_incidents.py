@@ -18,6 +18,7 @@ from relid_sumo.env.play import job as job_of
 from relid_sumo.env.policies import Policy
 from relid_sumo.env.records import ARRIVED, EpisodeRecord
 from relid_sumo.env.workers import Rollouts
+from relid_sumo.learn.closing import closed_road
 from relid_sumo.network.graph import RoadGraph
 from relid_sumo.scenario.incidents import added
 from relid_sumo.scenario.prepare import PreparedScenario, prepare
@@ -344,3 +345,32 @@ def test_a_fleet_meets_incidents(town_ready: PreparedScenario) -> None:
                 masked += 1
                 assert not is_open
     assert masked > 0
+
+
+@SIMULATORS
+def test_an_edge_can_be_closed_in_one_episode_alone(town_ready: PreparedScenario, simulator: Simulator) -> None:
+    task, policy = town_ready.task, Policy("shortest")
+    ends = frozenset([*task.origin.tolist(), *task.destination.tolist()])
+    candidates = (closed_road(task, task.graph.index[name], ends) for name in busy_edges(town_ready))
+    closing = next(one for one in candidates if one is not None)
+    jobs = [job_of(town_ready, SEED, policy, simulator, closing=one) for one in (None, closing, None)]
+    with Rollouts(task, workers=1) as rollouts:
+        before, shut, after = rollouts.run(jobs)
+    assert (before.closed, shut.closed, after.closed) == (-1, closing.edge, -1)
+    assert before.digest == after.digest
+    assert shut.digest == drive(task, jobs[1]).digest, "forked or not"
+    assert any(closing.edge in route for route in before.routes)
+    assert not any({*closing.shut} & {*route.tolist()} for route in shut.routes)
+    assert set(shut.status) == {ARRIVED}
+
+
+def test_vehicles_on_a_closed_stretch_drive_out_of_it(town_ready: PreparedScenario) -> None:
+    """Two edges close at once; in the mesoscopic simulation a vehicle between them has no other route."""
+    task = town_ready.task
+    closing = closed_road(
+        task, task.graph.index["49#6"], frozenset([*task.origin.tolist(), *task.destination.tolist()])
+    )
+    assert closing is not None
+    assert len(closing.shut) == 2
+    record = drive(task, job_of(town_ready, 0, Policy("shortest"), "meso", closing=closing))
+    assert set(record.status) == {ARRIVED}

@@ -315,7 +315,7 @@ class ToyRollouts:
 def ready_of(task: RoutingTask, seeds: Sequence[int]) -> Any:  # noqa: ANN401 - stands for a PreparedScenario
     scenario = SimpleNamespace(name="toy", seeds=SimpleNamespace(training=tuple(seeds)))
     network = SimpleNamespace(name="grid", key="k")
-    options = {"options": lambda seed, _="micro": (str(seed),), "identity": lambda *_: ["toy", *seeds]}
+    options = {"options": lambda seed, *_: (str(seed),), "identity": lambda *_: ["toy", *seeds]}
     return SimpleNamespace(task=task, demand=None, scenario=scenario, network=network, day=lambda _: Day(), **options)
 
 

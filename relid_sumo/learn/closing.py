@@ -8,6 +8,8 @@ simulations are warmed up once.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from relid_sumo.base import seeding
@@ -62,6 +64,13 @@ def _draw(task: RoutingTask, rng: np.random.Generator) -> Placed | None:
             if found is not None:
                 return found
     return None
+
+
+def of_routes(task: RoutingTask, routes: Sequence[Sequence[int]]) -> list[Placed]:
+    """Return the closing of each edge of some routes that can be spared, by edge."""
+    ends = frozenset([*task.origin.tolist(), *task.destination.tolist()])
+    edges = sorted({edge for route in routes for edge in route} - ends - task.closed)
+    return [found for edge in edges if (found := closed_road(task, edge, ends)) is not None]
 
 
 def closed_road(task: RoutingTask, edge: int, ends: frozenset[int]) -> Placed | None:

@@ -24,7 +24,6 @@ from relid_sumo.env.policies import Policy
 from relid_sumo.env.records import ARRIVED, EpisodeRecord
 from relid_sumo.env.workers import Rollouts
 from relid_sumo.learn.algos.hpo import Expert, RouteGap
-from relid_sumo.learn.closing import Closings
 from relid_sumo.learn.reled import dtw
 from relid_sumo.learn.reled.advice import Advice
 from relid_sumo.learn.reled.episodes import (
@@ -41,6 +40,7 @@ from relid_sumo.learn.reled.episodes import (
     tensors,
     unpacked,
 )
+from relid_sumo.scenario.incidents import Placed
 from relid_sumo.scenario.prepare import PreparedScenario
 from relid_sumo.scenario.settings import Simulator
 from relid_sumo.scenario.task import RoutingTask
@@ -92,7 +92,7 @@ class Experts:
         simulator: Simulator,
         seed: int,
         batch: int,
-        closings: Closings | None = None,
+        closings: Sequence[Placed] = (),
         *,
         slips: bool = True,
     ) -> int:
@@ -103,7 +103,7 @@ class Experts:
         batch
             Number of episodes of the untrained policy.
         closings
-            Closed roads, with which the plans are driven once in each traffic seed; None for none.
+            Closed roads, with each of which the plans are driven once; traffic seeds take turns.
         slips
             Whether the plans are driven with slips, and past closed roads.
         """
@@ -113,11 +113,10 @@ class Experts:
             job(ready, s, Policy("fixed", routes=plan, slip=SLIP, seed=seeding.derive(seed, "slip", s)), simulator)
             for s in (seeds[: max(1, len(seeds) // 2)] if slips else ())
         ]
-        if slips and closings is not None:
-            for s in seeds:
-                drawn = seeding.derive(seed, "slip past a closed road", s)
-                policy = Policy("fixed", routes=plan, slip=SLIP, seed=drawn)
-                jobs.append(job(ready, s, policy, simulator, closing=closings.drawn(s, 0)))
+        for number, closing in enumerate(closings if slips else ()):
+            drawn = seeding.derive(seed, "slip past a closed road", number)
+            policy = Policy("fixed", routes=plan, slip=SLIP, seed=drawn)
+            jobs.append(job(ready, seeds[number % len(seeds)], policy, simulator, closing=closing))
         jobs += [
             job(ready, s, Policy("random", seed=seeding.derive(seed, "untrained", s)), simulator) for s in seeds[:batch]
         ]

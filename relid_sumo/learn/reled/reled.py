@@ -23,10 +23,9 @@ from relid_sumo.env import policies
 from relid_sumo.env.policies import Policy, Weights
 from relid_sumo.env.records import EpisodeRecord
 from relid_sumo.env.workers import Rollouts
-from relid_sumo.learn import run_folder
+from relid_sumo.learn import closing, run_folder
 from relid_sumo.learn.algos.gae import Batch, make_batch
 from relid_sumo.learn.algos.hpo import Hpo
-from relid_sumo.learn.closing import Closings
 from relid_sumo.learn.learner import Learner, LearnerSetup
 from relid_sumo.learn.reled import probes, renewal
 from relid_sumo.learn.reled.demonstrated import driven_routes, planned
@@ -156,8 +155,8 @@ class Reled(Learner):
         if not self._shown:
             new = list(range(self._ready.task.n_agents))
             batch = settings.episodes_per_update
-            share = settings.closed_share
-            closings = Closings(self._ready, settings.seed, share) if share else None
+            task = self._ready.task
+            closings = closing.of_routes(task, self.experts.routes) if settings.closed_share else []
             slips = not settings.algorithm.sequences
             self._driven += self.experts.start(
                 self._planning, rollouts, simulator, settings.seed, batch, closings, slips=slips

@@ -12,7 +12,7 @@ import pytest
 
 from relid_sumo.env.policies import Policy
 from relid_sumo.env.records import EpisodeRecord
-from relid_sumo.learn.closing import DRAWS, Closings, closed_road
+from relid_sumo.learn.closing import DRAWS, Closings, closed_road, of_routes
 from relid_sumo.learn.reled.advice import Advice
 from relid_sumo.scenario.incidents import Incidents
 from relid_sumo.scenario.task import RoutingTask
@@ -88,6 +88,14 @@ def test_closed_roads_are_drawn_by_episode_and_few_for_a_traffic_seed(crossing: 
         for origin, goal in zip(crossing.origin.tolist(), crossing.destination.tolist(), strict=True):
             assert crossing.graph.path(origin, goal, cost)
     assert all(Closings(ready, 5, 0.0).of(number, 7) is None for number in range(20))
+
+
+def test_each_road_of_some_routes_that_can_be_spared_is_closed_once(crossing: RoutingTask) -> None:
+    routes, ends = plans(crossing), {*crossing.origin.tolist(), *crossing.destination.tolist()}
+    found = [one.edge for one in of_routes(crossing, routes)]
+    assert found == sorted(set(found))
+    assert set(found) <= {edge for route in routes for edge in route} - ends
+    assert routes[0][2] in found
 
 
 def test_a_road_that_a_trip_needs_is_not_closed(toy_task: Callable[..., RoutingTask]) -> None:
